@@ -1,0 +1,61 @@
+/*
+ * Element types, and checked conversion between them: a value is either held by the
+ * output type or it is an error. Only narrowing a float rounds.
+ */
+#ifndef TB_CAST_H
+#define TB_CAST_H
+
+#include "macros.h"
+#include "status.h"
+
+typedef enum {
+    TB_BOOL, /* one byte, 0 or 1 */
+    TB_I8,
+    TB_I16,
+    TB_I32,
+    TB_I64,
+    TB_U8,
+    TB_U16,
+    TB_U32,
+    TB_U64,
+    TB_F32,
+    TB_F64, /* from here up conversion is not done here, only moving */
+    TB_F16,
+    TB_BF16,
+    TB_OTHER,
+} tb_type;
+
+enum { TB_MAX_ITEM_SIZE = 16 };
+
+static inline int
+tb_type_is_integer(tb_type type)
+{
+    return type >= TB_I8 && type <= TB_U64;
+}
+
+static inline int
+tb_type_is_float(tb_type type)
+{
+    return type >= TB_F32 && type <= TB_BF16;
+}
+
+/* Bytes an element; not for TB_OTHER, whose size its owner knows. */
+int tb_type_size(tb_type type);
+
+/* 1 where |value| has a significand of at most `bits` bits, so that a float with that
+ * many holds it exactly (exponents aside): the odd part of |value| is below 2**bits. */
+static inline int
+tb_fits_significand(uint64_t magnitude, int bits)
+{
+    uint64_t lowest_bit = magnitude & (~magnitude + 1);
+    return magnitude == 0 || (magnitude >> bits) < lowest_bit;
+}
+
+/* Converts n elements. Bool and integers to any type up to TB_F64, floats to floats;
+ * a float to an integer is the caller's TypeError and must not come here. `src` and
+ * `dst` are aligned and do not overlap. On an error *bad is the first element refused,
+ * and the elements after it may or may not have been written. */
+TB_MUST_CHECK tb_status tb_cast_elements(tb_type from, tb_type to, const void *src,
+                                         ptrdiff_t n, void *dst, ptrdiff_t *bad);
+
+#endif

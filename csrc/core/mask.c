@@ -1,0 +1,73 @@
+#include "mask.h"
+
+void
+tb_mask_rows(const ptrdiff_t *lengths, ptrdiff_t count, const tb_layout *layout,
+             const unsigned char *real, void *out)
+{
+    ptrdiff_t pitch = layout->width * layout->item_size;
+
+    for (ptrdiff_t i = 0; i < count; i++) {
+        tb_span span = tb_locate_row(layout, lengths[i]);
+        char *row = (char *)out + i * pitch;
+        tb_fill_elements(row + span.at * layout->item_size, span.count,
+                         layout->item_size, real);
+        tb_fill_around(layout, span, row);
+    }
+}
+
+static void
+count_up(int64_t *TB_RESTRICT out, ptrdiff_t n)
+{
+    for (ptrdiff_t j = 0; j < n; j++) {
+        out[j] = j;
+    }
+}
+
+void
+tb_position_rows(const ptrdiff_t *lengths, ptrdiff_t count, const tb_layout *layout,
+                 int64_t *out)
+{
+    for (ptrdiff_t i = 0; i < count; i++) {
+        tb_span span = tb_locate_row(layout, lengths[i]);
+        int64_t *row = out + i * layout->width;
+        count_up(row + span.at, span.count);
+        tb_fill_around(layout, span, row);
+    }
+}
+
+void
+tb_position_flat(const ptrdiff_t *lengths, ptrdiff_t count, int64_t *out)
+{
+    for (ptrdiff_t i = 0; i < count; i++) {
+        count_up(out, lengths[i]);
+        out += lengths[i];
+    }
+}
+
+tb_status
+tb_check_lengths(const ptrdiff_t *lengths, ptrdiff_t count, ptrdiff_t limit,
+                 ptrdiff_t *longest, ptrdiff_t *total, tb_error *error)
+{
+    *longest = 0;
+    *total = 0;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        ptrdiff_t length = lengths[i];
+        error->row = i;
+        error->column = -1;
+        error->value = length;
+        if (length < 0) {
+            return TB_ERR_NEGATIVE;
+        }
+        if (length > limit) {
+            return TB_ERR_TOO_LONG;
+        }
+        if (length > PTRDIFF_MAX - *total) {
+            return TB_ERR_SIZE;
+        }
+        *total += length;
+        if (length > *longest) {
+            *longest = length;
+        }
+    }
+    return TB_OK;
+}

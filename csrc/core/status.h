@@ -1,0 +1,39 @@
+/* What every function of the core answers: a status, and where the trouble was. */
+#ifndef TB_STATUS_H
+#define TB_STATUS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+_Static_assert(sizeof(ptrdiff_t) == sizeof(int64_t), "64-bit platforms only");
+
+typedef enum {
+    TB_OK = 0,
+    TB_ERR_RANGE,    /* an integer outside the range of the output type */
+    TB_ERR_INEXACT,  /* an integer that the floating output type cannot hold exactly */
+    TB_ERR_OVERFLOW, /* a finite float that would become infinite */
+    TB_ERR_NEGATIVE, /* a length below zero */
+    TB_ERR_TOO_LONG, /* a row longer than what it must fit into */
+    TB_ERR_SIZE,     /* a product of sizes that does not fit into ptrdiff_t */
+    TB_ERR_MEMORY,   /* malloc answered NULL */
+} tb_status;
+
+/* Filled when the status is not TB_OK. `column` is -1 where there is none. */
+typedef struct {
+    ptrdiff_t row;
+    ptrdiff_t column;
+    int64_t value;
+} tb_error;
+
+/* a * b for sizes >= 0, or TB_ERR_SIZE. */
+static inline tb_status
+tb_multiply_sizes(ptrdiff_t a, ptrdiff_t b, ptrdiff_t *product)
+{
+    if (a != 0 && b > PTRDIFF_MAX / a) {
+        return TB_ERR_SIZE;
+    }
+    *product = a * b;
+    return TB_OK;
+}
+
+#endif

@@ -1,0 +1,76 @@
+#include "array.h"
+
+#include <string.h>
+
+/* A masked array's data has values where it is masked: padding them would use them. */
+static int
+is_masked(PyArrayObject *array)
+{
+    return !PyArray_CheckExact(array) &&
+           PyObject_HasAttrString((PyObject *)array, "_mask") &&
+           PyObject_HasAttrString((PyObject *)array, "fill_value");
+}
+
+int
+tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
+              PyArrayObject *array, tb_view *view)
+{
+    view->owner = NULL;
+    if (is_masked(array)) {
+        return tb_raise_at(context, PyExc_TypeError, row, -1,
+                           "found a masked array; expected one without a mask: "
+                           ".filled(value) or .compressed() gives one");
+    }
+    int refused = tb_dtype_from_descr(state, PyArray_DESCR(array), &view->dtype);
+    if (refused != 0) {
+        return refused < 0 ? -1
+                           : tb_raise_at(context, PyExc_TypeError, row, -1,
+                                         "found an array of dtype %R, expected bool, "
+                                         "integers or floats",
+                                         (PyObject *)PyArray_DESCR(array));
+    }
+    if (!PyArray_ISCARRAY_RO(array)) {
+        array = (PyArrayObject *)PyArray_FROM_OF(
+            (PyObject *)array, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED);
+        if (array == NULL) {
+            Py_CLEAR(view->dtype.descr);
+            return -1;
+        }
+        view->owner = (PyObject *)array;
+    }
+    view->data = PyArray_DATA(array);
+    view->ndim = PyArray_NDIM(array);
+    memcpy(view->shape, PyArray_DIMS(array), (size_t)view->ndim * sizeof(npy_intp));
+    return 0;
+}
+
+int
+tb_view_buffer(tb_state *state, const tb_context *context, Py_ssize_t row,
+               PyObject *object, tb_view *view)
+{
+    PyObject *source;
+
+    if (PyObject_CheckBuffer(object)) {
+        /* By way of memoryview: NumPy reads bytes themselves as one string. */
+        source = PyMemoryView_FromObject(object);
+    }
+    else if (PyObject_HasAttrString(object, "__array__") && !PyType_Check(object)) {
+        source = Py_NewRef(object);
+    }
+    else {
+        return 0;
+    }
+    PyArrayObject *array =
+        source == NULL ? NULL : (PyArrayObject *)PyArray_FROM_O(source);
+    Py_XDECREF(source);
+    if (array == NULL) {
+        return -1;
+    }
+    int answer = tb_view_array(state, context, row, array, view) < 0 ? -1 : 1;
+    if (answer == 1 && view->owner == NULL) {
+        view->owner = (PyObject *)array;
+        return 1;
+    }
+    Py_DECREF(array);
+    return answer;
+}

@@ -1,0 +1,46 @@
+/* Element types as Python names them, and what the core leaves to NumPy about them. */
+#ifndef TB_DTYPE_H
+#define TB_DTYPE_H
+
+#include "cast.h"
+#include "errors.h"
+#include "state.h"
+
+/* An element type. `descr` is set for TB_OTHER alone and owned by whoever filled it. */
+typedef struct {
+    tb_type type;
+    int item_size;
+    PyArray_Descr *descr;
+} tb_dtype;
+
+/* The type that an array's descr is: 0; or 1, and no exception, for what no row may be
+ * (complex, datetime, str, structured, object); -1 with one. Byte order does not
+ * matter. */
+int tb_dtype_from_descr(tb_state *state, PyArray_Descr *descr, tb_dtype *out);
+
+/* A dtype= argument: anything numpy.dtype() takes, or a torch.dtype. None: answers 0
+ * and leaves *out alone; otherwise 1, or -1 with an exception. */
+int tb_dtype_from_object(tb_state *state, const tb_context *context, PyObject *object,
+                         tb_dtype *out);
+
+/* A new reference to the NumPy dtype. bfloat16 needs ml_dtypes: TypeError without. */
+PyArray_Descr *tb_dtype_descr(tb_state *state, const tb_dtype *dtype);
+
+int tb_dtype_equal(const tb_dtype *a, const tb_dtype *b);
+
+/* "int64" and the like, for messages; borrowed until the descr goes. */
+const char *tb_dtype_name(const tb_dtype *dtype);
+
+/* How many significant bits a type beyond TB_F64 has. 0, or -1 with an exception. */
+int tb_significand_bits(tb_state *state, const tb_dtype *dtype, int *bits);
+
+/* The lowest finite value of a floating type, as a Python float. */
+PyObject *tb_lowest_value(tb_state *state, const tb_dtype *dtype);
+
+/* `array` (C-contiguous, native) as a new array of a type that the core does not
+ * convert to, or from: by NumPy, with the same checks. `row` is for the message. */
+PyArrayObject *tb_convert_array(tb_state *state, const tb_context *context,
+                                Py_ssize_t row, PyArrayObject *array,
+                                const tb_dtype *dtype);
+
+#endif

@@ -1,0 +1,335 @@
+#include "rows.h"
+
+#include <string.h>
+
+/* Below this many bytes taking the GIL back costs more than others gain from it. */
+enum { WORTH_RELEASING = 1 << 16 };
+
+/* Row i, which is a TB_LIST. */
+static PyObject *
+list_at(const tb_column *column, ptrdiff_t i)
+{
+    return (PyObject *)(uintptr_t)column->data[i];
+}
+
+/* The type of rows that are all lists: what their first number asks for, widened later
+ * where another asks for more. No number at all: int64. */
+static int
+guess_from_lists(tb_state *state, tb_column *column)
+{
+    column->provisional = 1;
+    column->dtype = (tb_dtype){TB_I64, 8, NULL};
+    for (ptrdiff_t i = 0; i < column->count; i++) {
+        int found = 0;
+        if (column->lengths[i] == 0) {
+            continue;
+        }
+        if (tb_guess_dtype(state, list_at(column, i), &column->dtype, &found) < 0) {
+            return -1;
+        }
+        if (found) {
+            break;
+        }
+    }
+    return 0;
+}
+
+/* The type of a row, borrowed from the column. */
+static tb_dtype
+row_dtype(const tb_column *column, ptrdiff_t i)
+{
+    tb_type type = (tb_type)column->types[i];
+    int is_other = type == TB_OTHER;
+    int size = is_other ? (int)PyDataType_ELSIZE(column->other) : tb_type_size(type);
+
+    return (tb_dtype){type, size, is_other ? column->other : NULL};
+}
+
+static int
+refuse_types(const tb_column *column, ptrdiff_t i)
+{
+    tb_dtype found = row_dtype(column, i);
+    tb_dtype expected = row_dtype(column, column->array_row);
+
+    return tb_raise_at(
+        &column->context, PyExc_TypeError, i, -1,
+        "found %s, expected %s as in row %zd: dtype= converts all to one",
+        tb_dtype_name(&found), tb_dtype_name(&expected), (Py_ssize_t)column->array_row);
+}
+
+/* A list as an array that NumPy can convert: int64, or float64 where it has a float.
+ * `bits` is the significand of the type to come, for the integers among the floats. */
+static PyArrayObject *
+array_from_list(tb_state *state, const tb_column *column, ptrdiff_t i, int ndim,
+                npy_intp *dims, int bits)
+{
+    tb_list_reader reader = {.state = state,
+                             .context = &column->context,
+                             .dtype = {TB_I64, 8, NULL},
+                             .provisional = 1,
+                             .row = i,
+                             .ndim = ndim,
+                             .shape = column->trailing};
+
+    for (int type = NPY_INT64;; type = NPY_FLOAT64) {
+        PyArrayObject *array = (PyArrayObject *)PyArray_SimpleNew(ndim + 1, dims, type);
+        if (array == NULL) {
+            return NULL;
+        }
+        tb_read read = tb_read_list(&reader, list_at(column, i), dims[0], 0, dims[0],
+                                    PyArray_DATA(array));
+        if (read == TB_READ_DONE) {
+            return array;
+        }
+        Py_DECREF(array);
+        if (read == TB_READ_ERROR) {
+            return NULL;
+        }
+        reader.dtype = (tb_dtype){TB_F64, 8, NULL};
+        reader.provisional = 0;
+        reader.significand = bits;
+    }
+}
+
+static PyArrayObject *
+array_from_row(tb_state *state, const tb_column *column, ptrdiff_t i, int ndim,
+               npy_intp *dims)
+{
+    tb_dtype from = row_dtype(column, i);
+    PyArray_Descr *descr = tb_dtype_descr(state, &from);
+
+    return descr == NULL
+               ? NULL
+               : (PyArrayObject *)PyArray_NewFromDescr(
+                     &PyArray_Type, descr, ndim + 1, dims, NULL,
+                     (void *)(uintptr_t)column->data[i], NPY_ARRAY_CARRAY_RO, NULL);
+}
+
+/* A row that the core does not convert is made an array of the output's type here. */
+static int
+convert_row(tb_state *state, tb_column *column, ptrdiff_t i)
+{
+    npy_intp dims[NPY_MAXDIMS] = {column->lengths[i]};
+    int ndim = column->ndim < 0 ? 0 : column->ndim;
+    int bits = 0;
+    PyArrayObject *given = NULL, *converted = NULL;
+
+    memcpy(dims + 1, column->trailing, (size_t)ndim * sizeof *dims);
+    if (column->types[i] != TB_LIST) {
+        given = array_from_row(state, column, i, ndim, dims);
+    }
+    else if (tb_significand_bits(state, &column->dtype, &bits) == 0) {
+        given = array_from_list(state, column, i, ndim, dims, bits);
+    }
+    if (given != NULL) {
+        converted = tb_convert_array(state, &column->context, i, given, &column->dtype);
+        Py_DECREF(given);
+    }
+    if (converted == NULL || tb_note_owner(column, (PyObject *)converted) < 0) {
+        Py_XDECREF(converted);
+        return -1;
+    }
+    column->lists -= column->types[i] == TB_LIST;
+    column->types[i] = (unsigned char)column->dtype.type;
+    column->data[i] = PyArray_DATA(converted);
+    Py_DECREF(converted);
+    return 0;
+}
+
+/* What stands between row i and the output's type: nothing, the core's conversion while
+ * it is moved, a conversion now, or an error. */
+static int
+reconcile_row(tb_state *state, tb_column *column, ptrdiff_t i, int asked)
+{
+    int to = column->dtype.type;
+    int from = column->types[i];
+
+    if (from == to && (to != TB_OTHER || column->other == column->dtype.descr ||
+                       column->other->type_num == column->dtype.descr->type_num)) {
+        return 0;
+    }
+    if (from == TB_LIST) {
+        return to > TB_F64 ? convert_row(state, column, i) : 0;
+    }
+    if (column->lengths[i] == 0) {
+        column->types[i] = (unsigned char)to;
+        return 0;
+    }
+    if (!asked) {
+        return refuse_types(column, i);
+    }
+    if (tb_type_is_float((tb_type)from) && to < TB_F32) {
+        tb_dtype found = row_dtype(column, i);
+        return tb_raise_at(&column->context, PyExc_TypeError, i, 0,
+                           "found floats (%s), expected integers for dtype=%s",
+                           tb_dtype_name(&found), tb_dtype_name(&column->dtype));
+    }
+    return from > TB_F64 || to > TB_F64 ? convert_row(state, column, i) : 0;
+}
+
+int
+tb_settle_dtype(tb_state *state, tb_column *column, const tb_dtype *asked)
+{
+    column->provisional = 0;
+    if (asked != NULL) {
+        column->dtype = *asked;
+        Py_XINCREF(column->dtype.descr);
+    }
+    else if (column->array_row >= 0) {
+        column->dtype = row_dtype(column, column->array_row);
+        Py_XINCREF(column->dtype.descr);
+    }
+    else if (column->whole.item_size > 0) {
+        column->dtype = column->whole;
+        Py_XINCREF(column->dtype.descr);
+    }
+    else if (guess_from_lists(state, column) < 0) {
+        return -1;
+    }
+    for (ptrdiff_t i = 0; i < column->count; i++) {
+        if (column->types[i] != (unsigned char)column->dtype.type || column->other) {
+            if (reconcile_row(state, column, i, asked != NULL) < 0) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
+static int
+refuse_length(const tb_column *column, Py_ssize_t width, ptrdiff_t max_length)
+{
+    ptrdiff_t i = 0;
+
+    while (column->lengths[i] <= width || max_length <= width) {
+        i++;
+    }
+    return tb_raise_at(
+        &column->context, PyExc_ValueError, i, -1,
+        "has length %zd, more than width=%zd: max_length= cuts longer rows",
+        (Py_ssize_t)column->lengths[i], width);
+}
+
+int
+tb_lay_out(const tb_column *column, const tb_pad_options *options, tb_layout *layout)
+{
+    ptrdiff_t longest = 0, size;
+
+    layout->type = column->dtype.type;
+    layout->item_size = column->dtype.item_size;
+    layout->pad_left = options->pad_left;
+    layout->cut_left = options->cut_left;
+    layout->max_length = options->max_length < 0 ? PTRDIFF_MAX : options->max_length;
+    layout->trailing = 1;
+    for (ptrdiff_t i = 0; i < column->count; i++) {
+        longest = column->lengths[i] > longest ? column->lengths[i] : longest;
+    }
+    longest = longest > layout->max_length ? layout->max_length : longest;
+    if (options->width >= 0) {
+        if (longest > options->width) {
+            return refuse_length(column, options->width, layout->max_length);
+        }
+        longest = options->width;
+    }
+    ptrdiff_t rest = longest % options->multiple;
+    ptrdiff_t more = rest == 0 ? 0 : options->multiple - rest;
+    int too_large = more > PTRDIFF_MAX - longest;
+    layout->width = too_large ? longest : longest + more;
+    for (int d = 0; d < column->ndim; d++) {
+        too_large |= tb_multiply_sizes(layout->trailing, column->trailing[d],
+                                       &layout->trailing) != TB_OK;
+    }
+    too_large |= tb_multiply_sizes(layout->width, layout->item_size, &size) != TB_OK ||
+                 tb_multiply_sizes(size, layout->trailing, &size) != TB_OK ||
+                 tb_multiply_sizes(size, column->count, &size) != TB_OK;
+    if (too_large) {
+        return tb_raise_at(&column->context, PyExc_ValueError, -1, -1,
+                           "%zd rows of width %zd are more bytes than can be addressed",
+                           (Py_ssize_t)column->count, (Py_ssize_t)longest);
+    }
+    return 0;
+}
+
+/* The value that did not fit, read back from the row for the message. */
+static tb_read
+refuse_value(const tb_column *column, tb_status status, const tb_error *error)
+{
+    tb_dtype from = row_dtype(column, error->row);
+    const char *data = (const char *)column->data[error->row];
+    PyArray_Descr *descr = tb_dtype_descr(NULL, &from);
+    PyObject *scalar = NULL, *value = NULL;
+
+    if (descr != NULL) {
+        scalar = PyArray_Scalar(
+            (void *)(uintptr_t)(data + error->value * from.item_size), descr, NULL);
+        Py_DECREF(descr);
+    }
+    if (scalar != NULL) {
+        value = PyObject_CallMethod(scalar, "item", NULL);
+        Py_DECREF(scalar);
+    }
+    if (value != NULL) {
+        tb_raise_value(&column->context, status, error->row, error->column, value,
+                       &column->dtype);
+        Py_DECREF(value);
+    }
+    return TB_READ_ERROR;
+}
+
+static tb_read
+fill_array_rows(const tb_column *column, ptrdiff_t first, ptrdiff_t count,
+                const tb_layout *layout, char *out)
+{
+    tb_rows rows = {count, column->data + first, column->lengths + first,
+                    column->types + first};
+    tb_error error = {0, -1, 0};
+    tb_status status;
+    ptrdiff_t bytes = count * layout->width * layout->trailing * layout->item_size;
+
+    if (bytes < WORTH_RELEASING) {
+        status = tb_pad_rows(&rows, layout, out, &error);
+    }
+    else {
+        Py_BEGIN_ALLOW_THREADS status = tb_pad_rows(&rows, layout, out, &error);
+        Py_END_ALLOW_THREADS
+    }
+    if (status == TB_OK) {
+        return TB_READ_DONE;
+    }
+    error.row += first;
+    return refuse_value(column, status, &error);
+}
+
+tb_read
+tb_fill_rows(tb_state *state, tb_column *column, const tb_layout *layout, void *out)
+{
+    if (column->lists == 0) {
+        return fill_array_rows(column, 0, column->count, layout, (char *)out);
+    }
+    tb_list_reader reader = {.state = state,
+                             .context = &column->context,
+                             .dtype = column->dtype,
+                             .provisional = column->provisional,
+                             .ndim = column->ndim < 0 ? 0 : column->ndim,
+                             .shape = column->trailing};
+    ptrdiff_t position = layout->trailing * layout->item_size;
+    for (ptrdiff_t i = 0; i < column->count; i++) {
+        char *row = (char *)out + i * layout->width * position;
+        tb_read read;
+        if (column->types[i] != TB_LIST) {
+            read = fill_array_rows(column, i, 1, layout, row);
+        }
+        else {
+            tb_span span = tb_locate_row(layout, column->lengths[i]);
+            reader.row = i;
+            read = tb_read_list(&reader, list_at(column, i), column->lengths[i],
+                                span.skip, span.count, row + span.at * position);
+            tb_fill_around(layout, span, row);
+        }
+        if (read != TB_READ_DONE) {
+            column->dtype = read == TB_READ_WIDEN ? reader.dtype : column->dtype;
+            return read;
+        }
+    }
+    return TB_READ_DONE;
+}

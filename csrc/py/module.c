@@ -1,0 +1,101 @@
+#define TB_IMPORTS_NUMPY
+#include "tb_numpy.h"
+#include "state.h"
+
+static int
+exec_module(PyObject *module)
+{
+    tb_state *state = tb_state_of(module);
+
+    if (PyArray_ImportNumPyAPI() < 0) {
+        return -1;
+    }
+    state->str_right = PyUnicode_InternFromString("right");
+    state->str_left = PyUnicode_InternFromString("left");
+    state->str_attention_mask = PyUnicode_InternFromString("attention_mask");
+    state->str_input_ids = PyUnicode_InternFromString("input_ids");
+    if (state->str_right == NULL || state->str_left == NULL ||
+        state->str_attention_mask == NULL || state->str_input_ids == NULL) {
+        return -1;
+    }
+    PyMethodDef *families[] = {tb_pad_methods, tb_mask_methods, tb_collate_methods};
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        if (PyModule_AddFunctions(module, families[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+traverse_module(PyObject *module, visitproc visit, void *arg)
+{
+    tb_state *state = tb_state_of(module);
+
+    Py_VISIT(state->convert);
+    Py_VISIT(state->significand_bits);
+    Py_VISIT(state->lowest_value);
+    Py_VISIT(state->bfloat16);
+    Py_VISIT(state->tensor);
+    Py_VISIT(state->parameter);
+    Py_VISIT(state->tensor_is_neg);
+    return 0;
+}
+
+static int
+clear_module(PyObject *module)
+{
+    tb_state *state = tb_state_of(module);
+
+    Py_CLEAR(state->convert);
+    Py_CLEAR(state->significand_bits);
+    Py_CLEAR(state->lowest_value);
+    Py_CLEAR(state->bfloat16);
+    Py_CLEAR(state->tensor);
+    Py_CLEAR(state->parameter);
+    Py_CLEAR(state->tensor_is_neg);
+    Py_CLEAR(state->str_right);
+    Py_CLEAR(state->str_left);
+    Py_CLEAR(state->str_attention_mask);
+    Py_CLEAR(state->str_input_ids);
+    return 0;
+}
+
+static void
+free_module(void *module)
+{
+    (void)clear_module((PyObject *)module);
+}
+
+/* NumPy supports neither several interpreters nor, through this module so far, a build
+ * without the GIL: on such a build importing it switches the GIL on again. */
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)(uintptr_t)exec_module},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_USED},
+#endif
+    {0, NULL},
+};
+
+struct PyModuleDef tb_module = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "tightbatch._core",
+    .m_doc =
+        "The C core of tightbatch, bound to NumPy; its functions take positions only.",
+    .m_size = sizeof(tb_state),
+    .m_slots = slots,
+    .m_traverse = traverse_module,
+    .m_clear = clear_module,
+    .m_free = free_module,
+};
+
+PyMODINIT_FUNC PyInit__core(void);
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    return PyModuleDef_Init(&tb_module);
+}

@@ -1,0 +1,111 @@
+"""Checked conversion to and from the types that the C core only moves.
+
+float16, bfloat16, longdouble and what packages such as ml_dtypes register with NumPy are
+converted by NumPy itself, row by row, under the rules of the core: an integer must come out
+exact, a finite float must stay finite, a float does not become an integer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Failure = tuple[type[Exception], int, str]
+
+
+def is_floating(dtype: np.dtype[Any]) -> bool:
+    """Tell whether a type, registered ones included, holds fractions."""
+    if dtype.kind in "biu":
+        return False
+    return bool(np.array([0.5]).astype(dtype).astype(np.float64)[0] == 0.5)
+
+
+def lowest_value(dtype: np.dtype[Any]) -> float:
+    """Give the lowest finite value of a floating type as a Python float."""
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).min)
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(dtype).min)
+
+
+def significand_bits(dtype: np.dtype[Any]) -> int:
+    """Count the significant bits of a type: integers of that many bits are exact in it."""
+    bits = 0
+    while bits < 64:
+        ones = np.array([(1 << (bits + 1)) - 1], dtype=np.uint64)
+        if convert(ones, dtype)[1] is not None:
+            break
+        bits += 1
+    return bits
+
+
+def convert(
+    array: NDArray[Any], dtype: np.dtype[Any]
+) -> tuple[NDArray[Any] | None, Failure | None]:
+    """Convert ``array`` to ``dtype``: ``(converted, None)``, or ``(None, failure)``.
+
+    A failure is the exception's class, the index along the first axis of the first element
+    that cannot be held, and the reason.
+    """
+    from_float, to_float = is_floating(array.dtype), is_floating(dtype)
+    error: type[Exception]
+    if from_float and not to_float:
+        reason = f"dtype {array.dtype} holds floats; expected integers for {dtype}"
+        return None, (TypeError, 0, reason)
+    with np.errstate(all="ignore"):
+        converted = array.astype(dtype)
+        if from_float:
+            wide = np.longdouble
+            lost = np.isfinite(array.astype(wide)) & ~np.isfinite(converted.astype(wide))
+            error, verb = ValueError, "overflows"
+        else:
+            lost = _integers_lost(array, converted, to_float)
+            error, verb = ValueError, "is not exact in"
+            if not to_float:
+                error, verb = OverflowError, "is outside"
+    if not lost.any():
+        return converted, None
+    where = tuple(int(axis[0]) for axis in np.nonzero(lost))
+    return None, (error, where[0], f"value {array[where]} {verb} {dtype}")
+
+
+def _integers_lost(
+    array: NDArray[Any], converted: NDArray[Any], to_float: bool
+) -> NDArray[np.bool_]:
+    if not to_float:
+        signs_differ = (converted.astype(np.int64) < 0) != (array < 0)
+        return (converted.astype(array.dtype) != array) | signs_differ
+    if converted.dtype.char == "g":  # longdouble: 64 significant bits or more
+        return np.zeros(array.shape, dtype=np.bool_)
+    # Every other type has fewer significant bits than float64, so what float64 cannot hold
+    # it cannot either: an integer whose odd part is 2**53 or more.
+    magnitude = np.where(array < 0, -array.astype(np.uint64), array.astype(np.uint64))
+    lowest_bit = magnitude & -magnitude
+    too_long = (magnitude >> np.uint64(53)) >= np.maximum(lowest_bit, 1)
+    return too_long | (converted.astype(np.float64) != array.astype(np.float64))
+
+
+def tensor_to_array(tensor: Any) -> tuple[NDArray[Any] | None, bool, str]:
+    """View a dense CPU tensor as an array: ``(array, is_bfloat16, "")``.
+
+    bfloat16, which NumPy lacks, comes as int16. A tensor that is no dense CPU tensor of real
+    numbers gives ``(None, False, reason)``.
+    """
+    import torch
+
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
+        kind = "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else "sparse"
+        return None, False, f"a {kind} tensor ({tensor.layout}); expected a dense one"
+    if tensor.device.type != "cpu":
+        where = str(tensor.device)
+        return None, False, f"a tensor on device {where!r}; expected the CPU: .cpu() copies it"
+    plain = tensor.detach().resolve_neg()
+    try:
+        if plain.dtype == torch.bfloat16:
+            return plain.view(torch.int16).numpy(), True, ""
+        return plain.numpy(), False, ""
+    except (TypeError, RuntimeError) as error:
+        return None, False, f"a tensor of dtype {tensor.dtype}: {error}"

@@ -1,0 +1,340 @@
+"""Padding and the masks that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+
+__all__ = [
+    "attention_mask",
+    "fixed_pad_sequences",
+    "lengths",
+    "pad",
+    "pad_sequences_dynamic",
+    "position_ids",
+    "uniform_length_batching",
+]
+
+
+def pad(
+    sequences: Iterable[Any],
+    *,
+    width: int | None = None,
+    max_length: int | None = None,
+    padding_value: float = 0,
+    padding_side: str = "right",
+    truncation_side: str = "right",
+    pad_to_multiple_of: int | None = None,
+    dtype: Any = None,
+    out: Any = None,
+    return_mask: bool = False,
+) -> Any:
+    """Pad rows of different lengths into one rectangular array.
+
+    Parameters
+    ----------
+    sequences : iterable of rows
+        A row is a list or tuple of numbers (or of equally long lists, nested to any depth), an
+        array of one or more dimensions, a CPU torch tensor, or anything with the buffer
+        protocol. A 2-D array or tensor, or an object array of rows, is taken as well. Rows may
+        be of different kinds as long as their element types agree.
+    width : int, optional
+        Positions in a row of the result; the longest row, if not given.
+    max_length : int, optional
+        Longer rows are cut to this many positions. Without it nothing is ever cut.
+    padding_value : number
+        What fills the rest. The element type must be able to hold it exactly (a float for a
+        floating type is rounded).
+    padding_side, truncation_side : {"right", "left"}
+        Where the padding goes, and which end of a row is cut off.
+    pad_to_multiple_of : int, optional
+        The width is rounded up to a multiple of it, after everything else.
+    dtype : dtype, optional
+        A NumPy or torch dtype. By default lists of ints give int64, of bools bool, lists with a
+        float float32; arrays and tensors keep the type that they all share.
+    out : ndarray or CPU tensor, optional
+        Where to write: of exactly the result's shape and dtype, C-contiguous, and apart from
+        the rows. Its contents are undefined after an error.
+    return_mask : bool
+        Return a mask too, True where a row has a token.
+
+    Returns
+    -------
+    ndarray of shape (batch, width, *trailing), or (ndarray, bool ndarray of (batch, width))
+        ``trailing`` is the shape of one position: empty for tokens, ``(80,)`` for rows of
+        shape ``(T, 80)``. Without rows the shape is ``(0, width or 0)``.
+
+    Raises
+    ------
+    TypeError
+        When a row is not a sequence of numbers, when rows have different element types and no
+        dtype is given, or when a float is to become an integer.
+    OverflowError
+        When an integer is outside the range of the element type.
+    ValueError
+        When a row is longer than ``width`` and ``max_length`` does not cut it, when positions
+        differ in shape, or when the element type cannot hold a value exactly.
+    RuntimeError
+        When a list changes its size while it is read.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> tb.pad([[1, 2, 3], [4]], padding_value=-1)
+    array([[ 1,  2,  3],
+           [ 4, -1, -1]])
+    >>> tb.pad([[1, 2, 3], [4]], max_length=2, padding_side="left", return_mask=True)
+    (array([[1, 2],
+           [0, 4]]), array([[ True,  True],
+           [False,  True]]))
+    """
+    return _core.pad(
+        sequences,
+        width,
+        max_length,
+        padding_value,
+        padding_side,
+        truncation_side,
+        pad_to_multiple_of,
+        dtype,
+        out,
+        return_mask,
+    )
+
+
+def lengths(sequences: Iterable[Any]) -> NDArray[np.int64]:
+    """Count the positions of each row.
+
+    Parameters
+    ----------
+    sequences : iterable of rows
+        As for :func:`pad`.
+
+    Returns
+    -------
+    int64 ndarray of shape (batch,)
+
+    Raises
+    ------
+    TypeError
+        When a row is not a sequence of numbers.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> tb.lengths([[1, 2, 3], [], [4]])
+    array([3, 0, 1])
+    """
+    return _core.lengths(sequences)
+
+
+def attention_mask(
+    lengths: Any,
+    width: int | None = None,
+    *,
+    padding_side: str = "right",
+    pad_to_multiple_of: int | None = None,
+    dtype: Any = None,
+    additive: bool = False,
+) -> NDArray[Any]:
+    """Build the mask that makes a model ignore padding.
+
+    Parameters
+    ----------
+    lengths : sequence of int, integer array or tensor of shape (batch,)
+        Tokens in each row.
+    width : int, optional
+        Positions in a row of the mask; the largest length, if not given.
+    padding_side : {"right", "left"}
+        Where the padding is.
+    pad_to_multiple_of : int, optional
+        The width is rounded up to a multiple of it.
+    dtype : dtype, optional
+        bool, if not given; float32 for an additive mask.
+    additive : bool
+        Give what is added to attention scores: 0 at tokens, and at padding the lowest finite
+        value of ``dtype``. It is never ``-inf``: a row of nothing but padding would come out of
+        the softmax as NaN.
+
+    Returns
+    -------
+    ndarray of shape (batch, width)
+        True (or 1, or 0.0 when additive) at tokens.
+
+    Raises
+    ------
+    TypeError
+        When a length is not an integer, or for ``additive`` with an integer type.
+    ValueError
+        When a length is negative or above ``width``.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> tb.attention_mask([2, 0, 3], dtype="int64")
+    array([[1, 1, 0],
+           [0, 0, 0],
+           [1, 1, 1]])
+    """
+    return _core.attention_mask(lengths, width, padding_side, pad_to_multiple_of, dtype, additive)
+
+
+def position_ids(
+    lengths: Any,
+    width: int | None = None,
+    *,
+    padding_side: str = "right",
+    pad_to_multiple_of: int | None = None,
+    flat: bool = False,
+) -> NDArray[np.int64]:
+    """Number the tokens of each row from 0.
+
+    Parameters
+    ----------
+    lengths, width, padding_side, pad_to_multiple_of
+        As for :func:`attention_mask`.
+    flat : bool
+        Number the tokens without padding, one row after another.
+
+    Returns
+    -------
+    int64 ndarray of shape (batch, width), or (sum of lengths,) when flat
+        Padding has position 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`attention_mask`.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> tb.position_ids([3, 1], padding_side="left")
+    array([[0, 1, 2],
+           [0, 0, 0]])
+    >>> tb.position_ids([3, 1], flat=True)
+    array([0, 1, 2, 0])
+    """
+    return _core.position_ids(lengths, width, padding_side, pad_to_multiple_of, flat)
+
+
+def fixed_pad_sequences(
+    sequences: Iterable[Any], max_length: int, padding_value: float = 0
+) -> NDArray[Any]:
+    """Pad or cut every row to ``max_length``, on the right.
+
+    Parameters
+    ----------
+    sequences : iterable of rows
+        As for :func:`pad`.
+    max_length : int
+        Positions in a row of the result.
+    padding_value : number
+        What fills the rest.
+
+    Returns
+    -------
+    ndarray of shape (batch, max_length, *trailing)
+
+    Raises
+    ------
+    TypeError, OverflowError, ValueError
+        As :func:`pad`.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> tb.fixed_pad_sequences([[1, 2, 3], [4]], 2)
+    array([[1, 2],
+           [4, 0]])
+    """
+    return pad(sequences, width=max_length, max_length=max_length, padding_value=padding_value)  # type: ignore[no-any-return]
+
+
+def pad_sequences_dynamic(sequences: Iterable[Any], padding_value: float = 0) -> NDArray[Any]:
+    """Pad every row to the longest of them, on the right.
+
+    Parameters
+    ----------
+    sequences : iterable of rows
+        As for :func:`pad`.
+    padding_value : number
+        What fills the rest.
+
+    Returns
+    -------
+    ndarray of shape (batch, longest, *trailing)
+
+    Raises
+    ------
+    TypeError, OverflowError, ValueError
+        As :func:`pad`.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> tb.pad_sequences_dynamic([[1, 2, 3], [4]])
+    array([[1, 2, 3],
+           [4, 0, 0]])
+    """
+    return pad(sequences, padding_value=padding_value)  # type: ignore[no-any-return]
+
+
+def uniform_length_batching(
+    sequences: Iterable[Any],
+    batch_size: int,
+    padding_value: float = 0,
+    *,
+    return_indices: bool = False,
+) -> Any:
+    """Put rows of like length into batches, each padded to its own longest row.
+
+    Rows are ordered by length, rows of one length in the order given, and cut into batches of
+    ``batch_size``; the last batch takes what is left. ``sequences`` is not reordered.
+
+    Parameters
+    ----------
+    sequences : iterable of rows
+        As for :func:`pad`.
+    batch_size : int
+        Rows in a batch, at least 1.
+    padding_value : number
+        What fills the rest.
+    return_indices : bool
+        Return too which row stands where.
+
+    Returns
+    -------
+    list of ndarray of shape (batch_size, width, *trailing), or (that, list of int64 ndarray)
+        The index array of a batch holds the places of its rows in ``sequences``.
+
+    Raises
+    ------
+    TypeError, OverflowError, ValueError
+        As :func:`pad`, and when ``batch_size`` is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> tb.uniform_length_batching([[1, 2, 3], [4], [5, 6]], 2)
+    [array([[4, 0],
+           [5, 6]]), array([[1, 2, 3]])]
+    """
+    if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__"):
+        raise TypeError(
+            f"uniform_length_batching(): batch_size={batch_size!r}; expected an integer"
+        )
+    if batch_size < 1:
+        raise ValueError(
+            f"uniform_length_batching(): batch_size={batch_size!r}; expected at least 1"
+        )
+    rows = sequences if hasattr(sequences, "__getitem__") else list(sequences)
+    order = np.argsort(lengths(rows), kind="stable")
+    indices = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batches = [pad([rows[j] for j in i.tolist()], padding_value=padding_value) for i in indices]
+    return (batches, indices) if return_indices else batches
