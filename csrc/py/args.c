@@ -100,7 +100,7 @@ tb_read_lengths(tb_state *state, const tb_context *context, PyObject *lengths)
     if (one == NULL) {
         return NULL;
     }
-    nameless.is_lengths = 1;
+    nameless.is_flat = 1;
     if (tb_survey_rows(state, &nameless, one, &column) == 0 &&
         tb_settle_dtype(state, &column, &int64) == 0 &&
         tb_lay_out(&column, &options, &layout) == 0) {

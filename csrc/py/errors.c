@@ -9,7 +9,7 @@ tb_raise_at(const tb_context *context, PyObject *exception, Py_ssize_t row,
     PyObject *message = NULL, *where = NULL;
     va_list args;
 
-    if (context->is_lengths) {
+    if (context->is_flat) {
         row = column;
         column = -1;
     }

@@ -8,8 +8,8 @@
  */
 typedef struct {
     const char *function;
-    PyObject *key;  /* borrowed */
-    int is_lengths; /* the one row that is read holds lengths: its columns are rows */
+    PyObject *key; /* borrowed */
+    int is_flat;   /* the one row that is read has a number for each row of the batch */
 } tb_context;
 
 /* Sets `exception`; row and column -1 are left out. Answers -1, for `return`. */

@@ -250,6 +250,28 @@ tb_lay_out(const tb_column *column, const tb_pad_options *options, tb_layout *la
     return 0;
 }
 
+int
+tb_output_shape(const tb_column *column, const tb_layout *layout, npy_intp *dims)
+{
+    int ndim = column->ndim < 0 ? 0 : column->ndim;
+
+    dims[0] = column->count;
+    dims[1] = layout->width;
+    memcpy(dims + 2, column->trailing, (size_t)ndim * sizeof *dims);
+    return 2 + ndim;
+}
+
+int
+tb_needs_fill(const tb_column *column, const tb_layout *layout)
+{
+    for (ptrdiff_t i = 0; i < column->count; i++) {
+        if (column->lengths[i] < layout->width) {
+            return 1;
+        }
+    }
+    return layout->width > layout->max_length;
+}
+
 /* The value that did not fit, read back from the row for the message. */
 static tb_read
 refuse_value(const tb_column *column, tb_status status, const tb_error *error)

@@ -18,7 +18,8 @@ exec_module(PyObject *module)
         state->str_attention_mask == NULL || state->str_input_ids == NULL) {
         return -1;
     }
-    PyMethodDef *families[] = {tb_pad_methods, tb_mask_methods, tb_collate_methods};
+    PyMethodDef *families[] = {tb_pad_methods, tb_mask_methods, tb_batching_methods,
+                               tb_collate_methods};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         if (PyModule_AddFunctions(module, families[i]) < 0) {
             return -1;

@@ -49,6 +49,12 @@ int tb_settle_dtype(tb_state *state, tb_column *column, const tb_dtype *asked);
 int tb_lay_out(const tb_column *column, const tb_pad_options *options,
                tb_layout *layout);
 
+/* The output's dimensions [batch, width, *trailing]; answers how many they are. */
+int tb_output_shape(const tb_column *column, const tb_layout *layout, npy_intp *dims);
+
+/* Whether any row leaves something to fill. */
+int tb_needs_fill(const tb_column *column, const tb_layout *layout);
+
 /* Reads, moves, converts and fills into `out`. */
 tb_read tb_fill_rows(tb_state *state, tb_column *column, const tb_layout *layout,
                      void *out);

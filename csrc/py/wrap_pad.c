@@ -3,25 +3,11 @@
 #include "args.h"
 #include "mask.h"
 
-/* Writes "batch, width, *trailing" and answers how many dimensions that is. */
-static int
-output_shape(const tb_column *column, const tb_layout *layout, npy_intp *dims)
-{
-    int ndim = column->ndim < 0 ? 0 : column->ndim;
-
-    dims[0] = column->count;
-    dims[1] = layout->width;
-    for (int d = 0; d < ndim; d++) {
-        dims[2 + d] = column->trailing[d];
-    }
-    return 2 + ndim;
-}
-
 static PyArrayObject *
 allocate_output(tb_state *state, const tb_column *column, const tb_layout *layout)
 {
     npy_intp dims[NPY_MAXDIMS];
-    int ndim = output_shape(column, layout, dims);
+    int ndim = tb_output_shape(column, layout, dims);
     PyArray_Descr *descr = tb_dtype_descr(state, &column->dtype);
 
     return descr == NULL
@@ -59,7 +45,7 @@ check_out(tb_state *state, const tb_column *column, const tb_layout *layout,
 {
     const tb_context *context = &column->context;
     npy_intp dims[NPY_MAXDIMS];
-    int ndim = output_shape(column, layout, dims);
+    int ndim = tb_output_shape(column, layout, dims);
     tb_dtype dtype;
 
     int refused = tb_dtype_from_descr(state, PyArray_DESCR(out), &dtype);

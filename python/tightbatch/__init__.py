@@ -1,8 +1,7 @@
-"""Variable-length sequences to model-ready batches.
+"""Variable-length sequences to model-ready batches: padding, masks, batching by length."""
 
-See https://numpy.org for the arrays that come out; torch is used where it is installed.
-"""
-
+from .batching import LengthBatchSampler
+from .collate import Batch, PadCollator
 from .padding import (
     attention_mask,
     fixed_pad_sequences,
@@ -16,6 +15,9 @@ from .padding import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Batch",
+    "LengthBatchSampler",
+    "PadCollator",
     "attention_mask",
     "fixed_pad_sequences",
     "lengths",

@@ -1,0 +1,364 @@
+"""Samples to batches: the ``collate_fn`` of a DataLoader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import _core
+from ._shared import Block, travelling
+
+__all__ = ["Batch", "PadCollator"]
+
+# What fills a column whose key says what it is, unless `padding_value` says otherwise. -100 is
+# what torch's cross-entropy ignores.
+FILLS: dict[Any, float] = {
+    "labels": -100,
+    "label": -100,
+    "label_ids": -100,
+    "attention_mask": 0,
+    "token_type_ids": 0,
+    "position_ids": 0,
+    "special_tokens_mask": 1,
+}
+# Columns with a value for each token of input_ids: their lengths must be the same.
+PER_TOKEN = frozenset(("attention_mask", "token_type_ids", "position_ids", "special_tokens_mask"))
+LABELS = frozenset(("labels", "label", "label_ids"))
+
+
+class Batch(dict[Any, Any]):
+    """A batch: a dict of tensors (or arrays, or lists) that can be moved as a whole.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> batch = tb.PadCollator()([{"input_ids": [5, 6]}, {"input_ids": [7]}])
+    >>> batch.to("cpu")["input_ids"]
+    tensor([[5, 6],
+            [7, 0]])
+    """
+
+    def to(self, device: Any, non_blocking: bool = False) -> Batch:
+        """Move the tensors to a device, in place, and return the batch.
+
+        Parameters
+        ----------
+        device : torch.device, str or int
+            Where to; as for ``torch.Tensor.to``.
+        non_blocking : bool
+            Do not wait for the copies, where the memory is pinned.
+
+        Returns
+        -------
+        Batch
+            This batch, so that both ``batch.to(device)`` and ``batch = batch.to(device)`` work,
+            as with transformers' BatchEncoding.
+        """
+        return self._replace(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self, device: Any = None) -> Batch:
+        """Pin the tensors' memory, in place, and return the batch.
+
+        A DataLoader with ``pin_memory=True`` calls it. Raises what ``torch.Tensor.pin_memory``
+        raises, a RuntimeError where there is no accelerator.
+        """
+        pin = (lambda t: t.pin_memory()) if device is None else (lambda t: t.pin_memory(device))
+        return self._replace(pin)
+
+    def _replace(self, function: Callable[[Any], Any]) -> Batch:
+        import torch
+
+        for key, value in self.items():
+            if isinstance(value, torch.Tensor):
+                self[key] = function(value)
+        return self
+
+
+@dataclass(frozen=True)
+class PadCollator:
+    """Pad, stack and list the columns of samples: a ``collate_fn`` for a torch DataLoader.
+
+    Samples are dicts (or other mappings), tuples, namedtuples, or bare rows (a list, an array, a
+    tensor). Columns of sequences are padded, each to its own width; columns of numbers are
+    stacked; columns of strings or None become lists. Keys are never renamed, and nothing is cut
+    without ``max_length``.
+
+    Parameters
+    ----------
+    padding_value : number or {key: number}
+        What fills the padding. A mapping applies to its keys. Otherwise ``labels``, ``label``
+        and ``label_ids`` are filled with -100, ``attention_mask``, ``token_type_ids`` and
+        ``position_ids`` with 0, ``special_tokens_mask`` with 1, and all others with this number
+        (0 when it is a mapping). Keys of tuples are their positions, 0, 1, ...
+    width, max_length, pad_to_multiple_of : int or {key: int}, optional
+        As for :func:`tightbatch.pad`, of all columns of sequences or of those named.
+    padding_side, truncation_side : {"right", "left"}
+        Where the padding goes, and which end of a row is cut off.
+    dtype : {key: dtype}, optional
+        Element types of columns, NumPy's or torch's. Otherwise ints become int64, bools bool,
+        floats float32, and arrays, tensors and NumPy's scalars keep their type.
+    attention_mask : bool, optional
+        None: dicts without one gain an int64 ``attention_mask``, of ``input_ids`` or else of the
+        first column of sequences; other samples keep their structure. True: added always, to
+        tuples and bare rows at the end. False: never.
+    return_lengths : bool
+        Add ``lengths``, the tokens of each row of the column that the mask is of, int64; to
+        tuples and bare rows at the end.
+    return_tensors : {"pt", "np"}
+        torch tensors or NumPy arrays.
+
+    Returns
+    -------
+    Batch, tuple, namedtuple, or one tensor
+        For dicts, tuples, namedtuples and bare rows. In a DataLoader worker it is written
+        straight into shared memory, one block a batch.
+
+    Raises
+    ------
+    ValueError
+        For an empty batch, for keys that differ between samples, for an ``attention_mask`` (or
+        another column with a value a token) of another length than ``input_ids``, and as
+        :func:`tightbatch.pad`.
+    TypeError, OverflowError, RuntimeError
+        As :func:`tightbatch.pad`; the message names key, row and column.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> collate = tb.PadCollator(return_tensors="np")
+    >>> batch = collate([{"input_ids": [5, 6], "label": 1}, {"input_ids": [7], "label": 0}])
+    >>> batch["input_ids"], batch["attention_mask"], batch["label"]
+    (array([[5, 6],
+           [7, 0]]), array([[1, 1],
+           [1, 0]]), array([1, 0]))
+    """
+
+    padding_value: float | Mapping[Any, float] = 0
+    width: int | Mapping[Any, int] | None = field(default=None, kw_only=True)
+    max_length: int | Mapping[Any, int] | None = field(default=None, kw_only=True)
+    padding_side: str = field(default="right", kw_only=True)
+    truncation_side: str = field(default="right", kw_only=True)
+    pad_to_multiple_of: int | Mapping[Any, int] | None = field(default=None, kw_only=True)
+    dtype: Mapping[Any, Any] | None = field(default=None, kw_only=True)
+    attention_mask: bool | None = field(default=None, kw_only=True)
+    return_lengths: bool = field(default=False, kw_only=True)
+    return_tensors: str = field(default="pt", kw_only=True)
+    # Settings by key; those of None are for every other key.
+    _named: dict[Any, tuple[Any, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.return_tensors not in ("pt", "np"):
+            raise ValueError(
+                f"PadCollator(): return_tensors={self.return_tensors!r}; expected 'pt' or 'np'"
+            )
+        if self.attention_mask not in (None, True, False):
+            raise TypeError(
+                f"PadCollator(): attention_mask={self.attention_mask!r}; expected None or a bool"
+            )
+        if self.dtype is not None and not isinstance(self.dtype, Mapping):
+            raise TypeError(
+                f"PadCollator(): dtype={self.dtype!r}; expected a mapping of keys to dtypes"
+            )
+        options = (
+            self.padding_value,
+            self.dtype,
+            self.width,
+            self.max_length,
+            self.pad_to_multiple_of,
+        )
+        keys = {key for option in options if isinstance(option, Mapping) for key in option}
+        named = {key: self._settings(key) for key in (None, *FILLS, *keys)}
+        object.__setattr__(self, "_named", named)
+        # A wrong option is an error here, not at the first batch.
+        specs = [(key, [], False, *settings, -1) for key, settings in named.items()]
+        _core.pad_columns(specs, self.padding_side, self.truncation_side, -1, False, None, True)
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: Any, **options: Any) -> PadCollator:
+        """Take the fills and the padding side from a transformers tokenizer.
+
+        Parameters
+        ----------
+        tokenizer : PreTrainedTokenizerBase
+            Its ``pad_token_id`` fills ``input_ids`` and ``decoder_input_ids``, its
+            ``pad_token_type_id`` ``token_type_ids``.
+        **options
+            Of :class:`PadCollator`; they win over the tokenizer's.
+
+        Returns
+        -------
+        PadCollator
+
+        Raises
+        ------
+        ValueError
+            When the tokenizer has no padding token.
+        """
+        if tokenizer.pad_token_id is None:
+            raise ValueError(
+                "PadCollator.from_tokenizer(): the tokenizer has no padding token; set one, as "
+                "with tokenizer.pad_token = tokenizer.eos_token"
+            )
+        fills: Any = {
+            "input_ids": tokenizer.pad_token_id,
+            "decoder_input_ids": tokenizer.pad_token_id,
+            "token_type_ids": tokenizer.pad_token_type_id,
+        }
+        given = options.pop("padding_value", {})
+        fills = {**fills, **given} if isinstance(given, Mapping) else given
+        return cls(fills, **{"padding_side": tokenizer.padding_side, **options})
+
+    def __call__(self, samples: Iterable[Any]) -> Any:
+        """Collate a batch of samples."""
+        if not isinstance(samples, Sequence):
+            samples = list(samples)
+        if len(samples) == 0:
+            raise ValueError("PadCollator(): an empty batch; expected at least one sample")
+        first = samples[0]
+        if isinstance(first, Mapping):
+            columns = _core.gather_columns(samples)
+            return self._collate(columns, Batch, self.attention_mask is not False)
+        if not isinstance(first, tuple):
+            return self._collate({None: samples}, None, self.attention_mask is True)
+        cls = type(first)
+        names = getattr(cls, "_fields", range(len(first)))
+        self._check_tuples(samples, cls, len(first))
+        columns = dict(zip(names, zip(*samples, strict=True), strict=True))
+        return self._collate(columns, cls, self.attention_mask is True)
+
+    def _check_tuples(self, samples: Sequence[Any], cls: type, size: int) -> None:
+        if cls is not tuple and (self.attention_mask or self.return_lengths):
+            raise ValueError(
+                f"PadCollator(): {cls.__name__} has no field for a mask or lengths; expected "
+                "dict or tuple samples"
+            )
+        for row, sample in enumerate(samples):
+            if not isinstance(sample, tuple) or len(sample) != size:
+                what = f"{len(sample)} items" if isinstance(sample, tuple) else type(sample).__name__
+                raise ValueError(
+                    f"PadCollator(): row {row}: found {what}, expected a tuple of {size} as in row 0"
+                )
+
+    def _settings(self, key: Any) -> tuple[Any, ...]:
+        """Give fill, dtype, width, max_length and multiple of a column."""
+        fill = self.padding_value
+        if isinstance(fill, Mapping):
+            fill = fill.get(key, FILLS.get(key, 0))
+        else:
+            fill = FILLS.get(key, fill)
+        dtype = None if self.dtype is None else self.dtype.get(key)
+        sizes = (self.width, self.max_length, self.pad_to_multiple_of)
+        return (
+            fill,
+            dtype,
+            *(size.get(key) if isinstance(size, Mapping) else size for size in sizes),
+        )
+
+    def _collate(self, columns: Mapping[Any, Sequence[Any]], cls: Any, masked: bool) -> Any:
+        """Pad, stack or list each column, and put the results together as a ``cls``."""
+        masked = masked and not ("attention_mask" in columns and cls is Batch)
+        values: dict[Any, Any] = dict(columns)
+        kinds = {key: _kind(key, column) for key, column in columns.items()}
+        padded = [key for key, kind in kinds.items() if kind != "listed"]
+        main = self._main_column(padded, kinds, masked)
+        tokens = padded.index("input_ids") if kinds.get("input_ids") == "rows" else -1
+        specs, other = [], self._named[None]
+        for key in padded:
+            column = columns[key]
+            fill, dtype, *sizes = self._named.get(key, other)
+            if kinds[key] == "number":
+                dtype = getattr(column[0], "dtype", None) if dtype is None else dtype
+                specs.append((key, column, True, 0, dtype, None, None, None, -1))
+            else:
+                like = tokens if key in PER_TOKEN else -1
+                specs.append((key, column, False, fill, dtype, *sizes, like))
+        as_tensors = self.return_tensors == "pt"
+        block = Block() if as_tensors and _in_worker() else None
+        masked = masked and main >= 0
+        outputs, lengths = _core.pad_columns(
+            specs,
+            self.padding_side,
+            self.truncation_side,
+            main,
+            masked,
+            None if block is None else block.allocate,
+            as_tensors,
+        )
+        names = [*padded, "attention_mask"] if masked else padded
+        for name, (array, offset, is_bfloat16) in zip(names, outputs, strict=True):
+            value = _tensor(name, array, is_bfloat16) if as_tensors else array
+            values[name] = value
+            if block is not None:
+                block.views.append((value, offset))
+        if self.return_lengths:
+            values["lengths"] = _tensor("lengths", lengths, False) if as_tensors else lengths
+        return _build(cls, values, block)
+
+    def _main_column(self, padded: list[Any], kinds: Mapping[Any, str], masked: bool) -> int:
+        """Find the column that the mask and the lengths are of: its place, or -1."""
+        if self.return_lengths and "lengths" in kinds:
+            raise ValueError(
+                "PadCollator(): return_lengths=True, but the samples have a key 'lengths' already"
+            )
+        if kinds.get("input_ids") == "rows":
+            return padded.index("input_ids")
+        rows = [key for key in padded if kinds[key] == "rows"]
+        main = next((key for key in rows if key not in LABELS), rows[0] if rows else None)
+        if rows:
+            return padded.index(main)
+        if self.return_lengths or (masked and self.attention_mask):
+            raise ValueError("PadCollator(): no column of sequences to take the lengths of")
+        return -1
+
+
+def _kind(key: Any, column: Sequence[Any]) -> str:
+    """Tell what becomes of a column: its "rows" padded, a "number" a row stacked, or "listed"."""
+    first = column[0]
+    if first is None or isinstance(first, str):
+        for row, value in enumerate(column):
+            if value is not None and not isinstance(value, str):
+                raise TypeError(
+                    f"PadCollator(): key {key!r}, row {row}: found a {type(value).__name__}, "
+                    f"expected a str or None: row 0 is {first!r}"
+                )
+        return "listed"
+    if isinstance(first, (list, tuple)):
+        return "rows"
+    if isinstance(first, (int, float)) or getattr(first, "ndim", None) == 0:
+        return "number"
+    return "rows"
+
+
+def _in_worker() -> bool:
+    from torch.utils.data import get_worker_info
+
+    return get_worker_info() is not None
+
+
+def _tensor(key: Any, array: Any, is_bfloat16: bool) -> Any:
+    import torch
+
+    try:
+        tensor = torch.from_numpy(array)
+    except TypeError as error:
+        raise TypeError(f"PadCollator(): key {key!r}: torch has no dtype {array.dtype}") from error
+    return tensor.view(torch.bfloat16) if is_bfloat16 else tensor
+
+
+def _build(cls: Any, values: dict[Any, Any], block: Block | None) -> Any:
+    if cls is None:  # bare rows
+        plain = tuple(values.values())
+        if len(plain) == 1:
+            return plain[0]
+        cls = tuple
+    if block is None or block.tensor is None:
+        return cls(values) if cls is Batch else _make(cls, values.values())
+    cls = travelling(cls)
+    batch = cls(values) if issubclass(cls, Batch) else _make(cls, values.values())
+    batch.block = block
+    return batch
+
+
+def _make(cls: Any, values: Iterable[Any]) -> Any:
+    return cls._make(values) if hasattr(cls, "_make") else cls(values)
