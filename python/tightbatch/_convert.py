@@ -77,7 +77,8 @@ def _integers_lost(
 ) -> NDArray[np.bool_]:
     if not to_float:
         signs_differ = (converted.astype(np.int64) < 0) != (array < 0)
-        return (converted.astype(array.dtype) != array) | signs_differ
+        lost: NDArray[np.bool_] = (converted.astype(array.dtype) != array) | signs_differ
+        return lost
     if converted.dtype.char == "g":  # longdouble: 64 significant bits or more
         return np.zeros(array.shape, dtype=np.bool_)
     # Every other type has fewer significant bits than float64, so what float64 cannot hold
@@ -85,7 +86,8 @@ def _integers_lost(
     magnitude = np.where(array < 0, -array.astype(np.uint64), array.astype(np.uint64))
     lowest_bit = magnitude & -magnitude
     too_long = (magnitude >> np.uint64(53)) >= np.maximum(lowest_bit, 1)
-    return too_long | (converted.astype(np.float64) != array.astype(np.float64))
+    lost = too_long | (converted.astype(np.float64) != array.astype(np.float64))
+    return lost
 
 
 def tensor_to_array(tensor: Any) -> tuple[NDArray[Any] | None, bool, str]:

@@ -74,8 +74,9 @@ class Travelling:
 
     def __reduce__(self) -> Any:
         cls = next(c for c in type(self).__mro__ if c.__module__ != __name__)
-        values: Any = list(self.values() if isinstance(self, dict) else self)  # type: ignore[call-overload]
-        keys = list(self) if isinstance(self, dict) else None
+        batch: Any = self
+        keys = list(batch) if isinstance(batch, dict) else None
+        values = list(batch) if keys is None else list(batch.values())
         places = [self.block.place(value) for value in values]
         return rebuild, (cls, keys, self.block.tensor, places)
 

@@ -224,8 +224,8 @@ class PadCollator:
         cls = type(first)
         names = getattr(cls, "_fields", range(len(first)))
         self._check_tuples(samples, cls, len(first))
-        columns = dict(zip(names, zip(*samples, strict=True), strict=True))
-        return self._collate(columns, cls, self.attention_mask is True)
+        by_name: dict[Any, Any] = dict(zip(names, zip(*samples, strict=True), strict=True))
+        return self._collate(by_name, cls, self.attention_mask is True)
 
     def _check_tuples(self, samples: Sequence[Any], cls: type, size: int) -> None:
         if cls is not tuple and (self.attention_mask or self.return_lengths):
@@ -235,9 +235,12 @@ class PadCollator:
             )
         for row, sample in enumerate(samples):
             if not isinstance(sample, tuple) or len(sample) != size:
-                what = f"{len(sample)} items" if isinstance(sample, tuple) else type(sample).__name__
+                found = type(sample).__name__
+                if isinstance(sample, tuple):
+                    found = f"a tuple of {len(sample)}"
                 raise ValueError(
-                    f"PadCollator(): row {row}: found {what}, expected a tuple of {size} as in row 0"
+                    f"PadCollator(): row {row}: found {found}, expected a tuple of {size} as in "
+                    "row 0"
                 )
 
     def _settings(self, key: Any) -> tuple[Any, ...]:

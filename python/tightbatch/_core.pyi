@@ -1,0 +1,49 @@
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+def pad(
+    sequences: Iterable[Any],
+    width: int | None,
+    max_length: int | None,
+    padding_value: float,
+    padding_side: str,
+    truncation_side: str,
+    pad_to_multiple_of: int | None,
+    dtype: Any,
+    out: Any,
+    return_mask: bool,
+    /,
+) -> Any: ...
+def lengths(sequences: Iterable[Any], /) -> NDArray[np.int64]: ...
+def attention_mask(
+    lengths: Any,
+    width: int | None,
+    padding_side: str,
+    pad_to_multiple_of: int | None,
+    dtype: Any,
+    additive: bool,
+    /,
+) -> NDArray[Any]: ...
+def position_ids(
+    lengths: Any,
+    width: int | None,
+    padding_side: str,
+    pad_to_multiple_of: int | None,
+    flat: bool,
+    /,
+) -> NDArray[np.int64]: ...
+def as_lengths(lengths: Any, function: str, /) -> NDArray[np.int64]: ...
+def gather_columns(samples: Sequence[Mapping[Any, Any]], /) -> dict[Any, list[Any]]: ...
+def pad_columns(
+    specs: list[tuple[Any, ...]],
+    padding_side: str,
+    truncation_side: str,
+    main: int,
+    mask: bool,
+    allocate: Callable[[int], NDArray[np.uint8]] | None,
+    as_tensors: bool,
+    /,
+) -> tuple[list[tuple[NDArray[Any], int, bool]], NDArray[np.int64]]: ...
