@@ -72,9 +72,9 @@ tb_read_pad_options(tb_state *state, const tb_context *context, PyObject *width,
                     PyObject *truncation_side, PyObject *multiple,
                     tb_pad_options *options)
 {
-    return tb_read_size(context, "width", width, 0, -1, &options->width) < 0 ||
-                   tb_read_size(context, "max_length", max_length, 0, -1,
-                                &options->max_length) < 0 ||
+    return tb_read_size(context, "max_length", max_length, 0, -1,
+                        &options->max_length) < 0 ||
+                   tb_read_size(context, "width", width, 0, -1, &options->width) < 0 ||
                    tb_read_side(state, context, "padding_side", padding_side,
                                 &options->pad_left) < 0 ||
                    tb_read_side(state, context, "truncation_side", truncation_side,

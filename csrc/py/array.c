@@ -6,9 +6,19 @@
 static int
 is_masked(PyArrayObject *array)
 {
-    return !PyArray_CheckExact(array) &&
-           PyObject_HasAttrString((PyObject *)array, "_mask") &&
-           PyObject_HasAttrString((PyObject *)array, "fill_value");
+    PyObject *mask = NULL, *fill = NULL;
+    int answer;
+
+    if (PyArray_CheckExact(array)) {
+        return 0;
+    }
+    answer = tb_find_attribute((PyObject *)array, "_mask", &mask);
+    if (answer > 0) {
+        answer = tb_find_attribute((PyObject *)array, "fill_value", &fill);
+    }
+    Py_XDECREF(mask);
+    Py_XDECREF(fill);
+    return answer;
 }
 
 int
@@ -16,7 +26,11 @@ tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
               PyArrayObject *array, tb_view *view)
 {
     view->owner = NULL;
-    if (is_masked(array)) {
+    int masked = is_masked(array);
+    if (masked < 0) {
+        return -1;
+    }
+    if (masked) {
         return tb_raise_at(context, PyExc_TypeError, row, -1,
                            "found a masked array; expected one without a mask: "
                            ".filled(value) or .compressed() gives one");
@@ -48,17 +62,19 @@ int
 tb_view_buffer(tb_state *state, const tb_context *context, Py_ssize_t row,
                PyObject *object, tb_view *view)
 {
-    PyObject *source;
+    PyObject *source, *method = NULL;
 
     if (PyObject_CheckBuffer(object)) {
         /* By way of memoryview: NumPy reads bytes themselves as one string. */
         source = PyMemoryView_FromObject(object);
     }
-    else if (PyObject_HasAttrString(object, "__array__") && !PyType_Check(object)) {
-        source = Py_NewRef(object);
-    }
     else {
-        return 0;
+        int found = tb_find_attribute(object, "__array__", &method);
+        Py_XDECREF(method);
+        if (found <= 0) {
+            return found;
+        }
+        source = Py_NewRef(object);
     }
     PyArrayObject *array =
         source == NULL ? NULL : (PyArrayObject *)PyArray_FROM_O(source);

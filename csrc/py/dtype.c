@@ -270,8 +270,9 @@ tb_convert_array(tb_state *state, const tb_context *context, Py_ssize_t row,
         else {
             converted = NULL;
             if (PyArg_ParseTuple(failure, "OnU", &exception, &index, &reason)) {
-                tb_raise_at(context, exception, row, row < 0 ? -1 : index, "%U",
-                            reason);
+                /* Without a row it is the fill: "padding_value 2049 is not exact". */
+                tb_raise_at(context, exception, row, row < 0 ? -1 : index,
+                            row < 0 ? "padding_%U" : "%U", reason);
             }
         }
     }

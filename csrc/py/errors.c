@@ -13,6 +13,9 @@ tb_raise_at(const tb_context *context, PyObject *exception, Py_ssize_t row,
         row = column;
         column = -1;
     }
+    if (context->rows != NULL && row >= 0) {
+        row = context->rows[row];
+    }
     va_start(args, format);
     message = PyUnicode_FromFormatV(format, args);
     va_end(args);
@@ -36,6 +39,33 @@ tb_raise_at(const tb_context *context, PyObject *exception, Py_ssize_t row,
     Py_XDECREF(where);
     Py_DECREF(message);
     return -1;
+}
+
+PyObject *
+tb_describe(PyObject *object)
+{
+    const char *type = Py_TYPE(object)->tp_name;
+    PyObject *text = PyUnicode_FromFormat("%.100R (%s)", object, type);
+
+    if (text == NULL && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        PyErr_Clear();
+        text = PyUnicode_FromFormat("a %s that cannot be printed", type);
+    }
+    return text;
+}
+
+int
+tb_find_attribute(PyObject *object, const char *name, PyObject **value)
+{
+    *value = PyObject_GetAttrString(object, name);
+    if (*value != NULL) {
+        return 1;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
 }
 
 PyObject *

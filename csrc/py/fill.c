@@ -131,6 +131,7 @@ convert_row(tb_state *state, tb_column *column, ptrdiff_t i)
     }
     column->lists -= column->types[i] == TB_LIST;
     column->types[i] = (unsigned char)column->dtype.type;
+    column->held[i] = 0;
     column->data[i] = PyArray_DATA(converted);
     Py_DECREF(converted);
     return 0;
@@ -141,14 +142,14 @@ convert_row(tb_state *state, tb_column *column, ptrdiff_t i)
 static int
 reconcile_row(tb_state *state, tb_column *column, ptrdiff_t i, int asked)
 {
-    int to = column->dtype.type;
-    int from = column->types[i];
+    tb_type to = column->dtype.type;
+    tb_type from = (tb_type)column->types[i]; /* or TB_LIST */
 
     if (from == to && (to != TB_OTHER || column->other == column->dtype.descr ||
                        column->other->type_num == column->dtype.descr->type_num)) {
         return 0;
     }
-    if (from == TB_LIST) {
+    if (column->types[i] == TB_LIST) {
         return to > TB_F64 ? convert_row(state, column, i) : 0;
     }
     if (column->lengths[i] == 0) {
@@ -158,7 +159,7 @@ reconcile_row(tb_state *state, tb_column *column, ptrdiff_t i, int asked)
     if (!asked) {
         return refuse_types(column, i);
     }
-    if (tb_type_is_float((tb_type)from) && to < TB_F32) {
+    if (tb_type_is_float(from) && to < TB_F32) {
         tb_dtype found = row_dtype(column, i);
         return tb_raise_at(&column->context, PyExc_TypeError, i, 0,
                            "found floats (%s), expected integers for dtype=%s",
@@ -322,12 +323,63 @@ fill_array_rows(const tb_column *column, ptrdiff_t first, ptrdiff_t count,
     return refuse_value(column, status, &error);
 }
 
-tb_read
-tb_fill_rows(tb_state *state, tb_column *column, const tb_layout *layout, void *out)
+/* Whether there is a float among the numbers of `list`, at any depth. */
+static int
+has_float(tb_state *state, PyObject *list)
 {
-    if (column->lists == 0) {
-        return fill_array_rows(column, 0, column->count, layout, (char *)out);
+    tb_number number;
+    int found = 0;
+
+    Py_ssize_t count = PyObject_Size(list);
+    for (Py_ssize_t i = 0; i < count && found == 0; i++) {
+        PyObject *item = PySequence_GetItem(list, i);
+        if (item == NULL) {
+            return -1;
+        }
+        if (tb_is_list(item)) {
+            found = has_float(state, item);
+        }
+        else {
+            found = tb_read_number(state, item, &number) < 0
+                        ? -1
+                        : number.kind == TB_NUMBER_FLOAT;
+            Py_XDECREF(number.object);
+        }
+        Py_DECREF(item);
     }
+    return count < 0 ? -1 : found;
+}
+
+/* An int outside int64 is an error, unless a float elsewhere makes all of it float32.
+ */
+static tb_read
+reconsider_range(tb_state *state, tb_column *column)
+{
+    PyObject *type, *value, *traceback;
+    int found = 0;
+
+    if (!column->provisional || column->dtype.type != TB_I64 ||
+        !PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        return TB_READ_ERROR;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    for (ptrdiff_t i = 0; i < column->count && found == 0; i++) {
+        found = has_float(state, list_at(column, i));
+    }
+    if (found == 0) {
+        PyErr_Restore(type, value, traceback);
+        return TB_READ_ERROR;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    column->dtype = (tb_dtype){TB_F32, 4, NULL};
+    return found < 0 ? TB_READ_ERROR : TB_READ_WIDEN;
+}
+
+static tb_read
+fill_list_rows(tb_state *state, tb_column *column, const tb_layout *layout, char *out)
+{
     tb_list_reader reader = {.state = state,
                              .context = &column->context,
                              .dtype = column->dtype,
@@ -335,23 +387,45 @@ tb_fill_rows(tb_state *state, tb_column *column, const tb_layout *layout, void *
                              .ndim = column->ndim < 0 ? 0 : column->ndim,
                              .shape = column->trailing};
     ptrdiff_t position = layout->trailing * layout->item_size;
+
     for (ptrdiff_t i = 0; i < column->count; i++) {
-        char *row = (char *)out + i * layout->width * position;
-        tb_read read;
         if (column->types[i] != TB_LIST) {
-            read = fill_array_rows(column, i, 1, layout, row);
+            continue;
         }
-        else {
-            tb_span span = tb_locate_row(layout, column->lengths[i]);
-            reader.row = i;
-            read = tb_read_list(&reader, list_at(column, i), column->lengths[i],
-                                span.skip, span.count, row + span.at * position);
-            tb_fill_around(layout, span, row);
+        tb_span span = tb_locate_row(layout, column->lengths[i]);
+        char *row = out + i * layout->width * position;
+        reader.row = i;
+        tb_read read = tb_read_list(&reader, list_at(column, i), column->lengths[i],
+                                    span.skip, span.count, row + span.at * position);
+        tb_fill_around(layout, span, row);
+        if (read == TB_READ_WIDEN) {
+            column->dtype = reader.dtype;
         }
         if (read != TB_READ_DONE) {
-            column->dtype = read == TB_READ_WIDEN ? reader.dtype : column->dtype;
-            return read;
+            return read == TB_READ_ERROR ? reconsider_range(state, column) : read;
         }
     }
     return TB_READ_DONE;
+}
+
+tb_read
+tb_fill_rows(tb_state *state, tb_column *column, const tb_layout *layout, void *out)
+{
+    ptrdiff_t pitch = layout->width * layout->trailing * layout->item_size;
+    tb_read read = TB_READ_DONE;
+
+    if (tb_verify_rows(column) < 0) {
+        return TB_READ_ERROR;
+    }
+    if (column->lists == 0) {
+        return fill_array_rows(column, 0, column->count, layout, (char *)out);
+    }
+    /* Arrays first: reading a list can run code, and that can resize an array. */
+    for (ptrdiff_t i = 0; i < column->count && read == TB_READ_DONE; i++) {
+        if (column->types[i] != TB_LIST) {
+            read = fill_array_rows(column, i, 1, layout, (char *)out + i * pitch);
+        }
+    }
+    return read == TB_READ_DONE ? fill_list_rows(state, column, layout, (char *)out)
+                                : read;
 }

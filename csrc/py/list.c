@@ -105,9 +105,13 @@ refuse_item(const tb_list_reader *reader, Py_ssize_t column, PyObject *item)
     else if (PyArray_Check(item)) {
         expected = "a number: stack a list of arrays with numpy.stack()";
     }
-    return (tb_read)tb_raise_at(reader->context, PyExc_TypeError, reader->row, column,
-                                "found %.100R (%s), expected %s", item,
-                                Py_TYPE(item)->tp_name, expected);
+    PyObject *found = tb_describe(item);
+    if (found != NULL) {
+        tb_raise_at(reader->context, PyExc_TypeError, reader->row, column,
+                    "found %U, expected %s", found, expected);
+        Py_DECREF(found);
+    }
+    return TB_READ_ERROR;
 }
 
 /* Nobody asked for a dtype and `kind` does not fit into the one assumed so far. */
@@ -272,6 +276,21 @@ elements_below(const tb_list_reader *reader, int depth)
     return elements;
 }
 
+static tb_read
+refuse_number(const tb_list_reader *reader, Py_ssize_t column, PyObject *item,
+              Py_ssize_t expected)
+{
+    PyObject *found = tb_describe(item);
+    if (found != NULL) {
+        tb_raise_at(
+            reader->context, PyExc_TypeError, reader->row, column,
+            "found %U, expected a list of %zd: rows must be nested equally deep", found,
+            expected);
+        Py_DECREF(found);
+    }
+    return TB_READ_ERROR;
+}
+
 /* `column` is -1 at the top, where each item is a column of its own. */
 static tb_read
 read_level(tb_list_reader *reader, PyObject *list, Py_ssize_t length, Py_ssize_t start,
@@ -286,11 +305,7 @@ read_level(tb_list_reader *reader, PyObject *list, Py_ssize_t length, Py_ssize_t
         Py_ssize_t at = column < 0 ? start + i : column;
         PyObject *item = item_at(list, start + i);
         if (!tb_is_list(item)) {
-            return (tb_read)tb_raise_at(reader->context, PyExc_TypeError, reader->row,
-                                        at,
-                                        "found %.100R (%s), expected a list of %zd: "
-                                        "rows must be nested equally deep",
-                                        item, Py_TYPE(item)->tp_name, expected);
+            return refuse_number(reader, at, item, expected);
         }
         if (size_of(item) != expected) {
             return (tb_read)tb_raise_at(

@@ -226,9 +226,12 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
     }
     int whole = dtype->type < TB_F32;
     if (number.kind == TB_NOT_A_NUMBER) {
-        tb_raise_at(context, PyExc_TypeError, -1, -1,
-                    "padding_value=%R is a %s; expected a number", value,
-                    Py_TYPE(value)->tp_name);
+        PyObject *found = tb_describe(value);
+        if (found != NULL) {
+            tb_raise_at(context, PyExc_TypeError, -1, -1,
+                        "padding_value is %U, expected a number", found);
+            Py_DECREF(found);
+        }
     }
     else if (number.kind == TB_NUMBER_FLOAT && whole) {
         tb_raise_at(context, PyExc_ValueError, -1, -1,

@@ -114,6 +114,7 @@ note_view(tb_column *column, Py_ssize_t i, tb_view *view)
     column->data[i] = view->data;
     column->lengths[i] = view->shape[0];
     column->types[i] = (unsigned char)view->dtype.type;
+    column->held[i] = view->owner == NULL;
     note_array_row(column, i);
     answer = view->ndim == 1 && view->shape[0] == 0
                  ? 0
@@ -148,11 +149,14 @@ note_list(tb_column *column, Py_ssize_t i, PyObject *list)
 static int
 refuse_row(const tb_column *column, Py_ssize_t i, PyObject *row)
 {
-    return tb_raise_at(
-        &column->context, PyExc_TypeError, i, -1,
-        "found %.100R (%s), expected a list, an array or a CPU tensor of "
-        "numbers",
-        row, Py_TYPE(row)->tp_name);
+    PyObject *found = tb_describe(row);
+    if (found != NULL) {
+        tb_raise_at(&column->context, PyExc_TypeError, i, -1,
+                    "found %U, expected a list, an array or a CPU tensor of numbers",
+                    found);
+        Py_DECREF(found);
+    }
+    return -1;
 }
 
 /* range, deque and their like: copied into a tuple, which is then the row. */
@@ -200,11 +204,11 @@ survey_row(tb_state *state, tb_column *column, Py_ssize_t i, PyObject *row)
     return answer < 0 ? -1 : note_view(column, i, &view);
 }
 
-static int
-allocate_rows(tb_column *column, Py_ssize_t count)
+int
+tb_allocate_rows(tb_column *column, Py_ssize_t count)
 {
-    size_t each =
-        sizeof *column->data + sizeof *column->lengths + sizeof *column->types;
+    size_t each = sizeof *column->data + sizeof *column->lengths +
+                  sizeof *column->types + sizeof *column->held;
 
     if ((size_t)count > (size_t)PTRDIFF_MAX / each - 1) {
         PyErr_NoMemory();
@@ -220,6 +224,8 @@ allocate_rows(tb_column *column, Py_ssize_t count)
     column->lengths =
         (ptrdiff_t *)(void *)(block + (size_t)count * sizeof *column->data);
     column->types = (unsigned char *)(column->lengths + count);
+    column->held = column->types + count;
+    memset(column->held, 0, (size_t)count);
     return 0;
 }
 
@@ -238,7 +244,7 @@ survey_rectangle(tb_column *column, tb_view *view)
                            "dimensions or more",
                            view->ndim, view->ndim == 1 ? "" : "s");
     }
-    if (allocate_rows(column, view->shape[0]) < 0) {
+    if (tb_allocate_rows(column, view->shape[0]) < 0) {
         return -1;
     }
     for (int d = 1; d < view->ndim; d++) {
@@ -303,9 +309,7 @@ tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,
     if (!PyList_CheckExact(sequences) && !PyTuple_CheckExact(sequences)) {
         int whole = survey_whole(state, column, sequences);
         if (whole != 0) {
-            if (whole > 0) {
-                column->rows = Py_NewRef(sequences);
-            }
+            column->rows = whole > 0 ? Py_NewRef(sequences) : NULL;
             return whole < 0 ? -1 : 0;
         }
         if (Py_TYPE(sequences)->tp_iter == NULL && !PySequence_Check(sequences)) {
@@ -316,12 +320,45 @@ tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,
      */
     column->rows = PySequence_Tuple(sequences);
     if (column->rows == NULL ||
-        allocate_rows(column, PyTuple_GET_SIZE(column->rows)) < 0) {
+        tb_allocate_rows(column, PyTuple_GET_SIZE(column->rows)) < 0) {
         return -1;
     }
     for (Py_ssize_t i = 0; i < column->count; i++) {
         if (survey_row(state, column, i, PyTuple_GET_ITEM(column->rows, i)) < 0) {
             return -1;
+        }
+    }
+    return 0;
+}
+
+/* Whether `object`, an array or tensor, still has the bytes from `data` on. */
+static int
+is_unmoved(PyObject *object, const void *data, ptrdiff_t length, int dimension)
+{
+    PyArrayObject *array = (PyArrayObject *)object;
+
+    return !PyArray_Check(object) ||
+           (PyArray_DATA(array) == data && PyArray_NDIM(array) > dimension &&
+            PyArray_DIM(array, dimension) == length);
+}
+
+int
+tb_verify_rows(const tb_column *column)
+{
+    if (column->whole.item_size > 0) {
+        if (column->count > 0 && column->owners == NULL &&
+            !(is_unmoved(column->rows, column->data[0], column->count, 0) &&
+              is_unmoved(column->rows, column->data[0], column->lengths[0], 1))) {
+            return tb_raise_at(&column->context, PyExc_RuntimeError, 0, -1,
+                               "changed size during conversion");
+        }
+        return 0;
+    }
+    for (ptrdiff_t i = 0; i < column->count; i++) {
+        if (column->held[i] && !is_unmoved(PyTuple_GET_ITEM(column->rows, i),
+                                           column->data[i], column->lengths[i], 0)) {
+            return tb_raise_at(&column->context, PyExc_RuntimeError, i, -1,
+                               "changed size during conversion");
         }
     }
     return 0;

@@ -17,6 +17,7 @@ typedef struct {
     const void **data;    /* of an array row its elements, of a list row the list */
     ptrdiff_t *lengths;   /* positions */
     unsigned char *types; /* a tb_type or TB_LIST, each row */
+    unsigned char *held;  /* 1: `data` is the memory of the row object itself */
     ptrdiff_t lists;      /* how many rows are lists */
     int ndim;             /* of one position; -1 until a row has told */
     npy_intp trailing[TB_MAX_TRAILING];
@@ -58,6 +59,13 @@ int tb_needs_fill(const tb_column *column, const tb_layout *layout);
 /* Reads, moves, converts and fills into `out`. */
 tb_read tb_fill_rows(tb_state *state, tb_column *column, const tb_layout *layout,
                      void *out);
+
+/* RuntimeError where an array's memory is no longer what the survey saw: code that ran
+ * meanwhile, an __index__ say, can resize it. */
+int tb_verify_rows(const tb_column *column);
+
+/* Room for `count` rows. */
+int tb_allocate_rows(tb_column *column, Py_ssize_t count);
 
 /* Keeps `owner` alive as long as the column. */
 int tb_note_owner(tb_column *column, PyObject *owner);

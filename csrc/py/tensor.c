@@ -21,7 +21,21 @@ find_exchange(tb_state *state)
         state->dlpack = NULL;
     }
     Py_XDECREF(capsule);
-    PyErr_Clear();
+    PyErr_Clear(); /* an older torch: it is asked in Python then */
+}
+
+/* torch.Tensor, torch.nn.Parameter and Tensor.is_neg; while torch is still being
+ * imported some may not be there: 0. */
+static int
+find_types(PyObject *torch, PyObject **tensor, PyObject **nn, PyObject **parameter,
+           PyObject **is_neg)
+{
+    int found = tb_find_attribute(torch, "Tensor", tensor);
+
+    found = found > 0 ? tb_find_attribute(torch, "nn", nn) : found;
+    found = found > 0 ? tb_find_attribute(*nn, "Parameter", parameter) : found;
+    found = found > 0 ? tb_find_attribute(*tensor, "is_neg", is_neg) : found;
+    return found > 0 ? PyType_Check(*tensor) && PyType_Check(*parameter) : found;
 }
 
 /* Remembers torch's types once somebody has imported torch. */
@@ -36,29 +50,22 @@ find_torch(tb_state *state)
     }
     torch = PyImport_GetModule(name);
     Py_DECREF(name);
-    /* While torch is still being imported its attributes may not be there. */
-    if (torch != NULL) {
-        tensor = PyObject_GetAttrString(torch, "Tensor");
-        nn = PyObject_GetAttrString(torch, "nn");
+    if (torch == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
     }
-    if (nn != NULL && tensor != NULL) {
-        parameter = PyObject_GetAttrString(nn, "Parameter");
-        is_neg = PyObject_GetAttrString(tensor, "is_neg");
-    }
-    if (is_neg != NULL && parameter != NULL && PyType_Check(tensor) &&
-        PyType_Check(parameter)) {
+    int found = find_types(torch, &tensor, &nn, &parameter, &is_neg);
+    if (found > 0) {
         state->tensor = (PyTypeObject *)Py_NewRef(tensor);
         state->parameter = (PyTypeObject *)Py_NewRef(parameter);
         state->tensor_is_neg = Py_NewRef(is_neg);
         find_exchange(state);
     }
-    PyErr_Clear();
-    Py_XDECREF(torch);
+    Py_DECREF(torch);
     Py_XDECREF(tensor);
     Py_XDECREF(nn);
     Py_XDECREF(parameter);
     Py_XDECREF(is_neg);
-    return 0;
+    return found < 0 ? -1 : 0;
 }
 
 int
@@ -177,7 +184,8 @@ tb_tensor_array(const tb_context *context, Py_ssize_t row, PyObject *tensor,
     if (answer != NULL &&
         PyArg_ParseTuple(answer, "OpO", &array, is_bfloat16, &reason)) {
         if (array == Py_None) {
-            tb_raise_at(context, PyExc_TypeError, row, -1, "%S", reason);
+            tb_raise_at(context, PyExc_TypeError, row, -1,
+                        row < 0 ? "out= is %S" : "found %S", reason);
             array = NULL;
         }
         Py_XINCREF(array);
@@ -205,7 +213,11 @@ tb_view_tensor(tb_state *state, const tb_context *context, Py_ssize_t row,
         return -1;
     }
     answer = tb_view_array(state, context, row, array, view) < 0 ? -1 : 1;
-    Py_DECREF(array);
+    if (answer > 0 && view->owner == NULL) {
+        view->owner = (PyObject *)array;
+        array = NULL;
+    }
+    Py_XDECREF((PyObject *)array);
     if (is_bfloat16) {
         view->dtype = (tb_dtype){TB_BF16, 2, NULL};
     }

@@ -4,7 +4,7 @@
 #include "state.h"
 #include "batching.h"
 
-static const tb_context sampler_context = {"LengthBatchSampler", NULL, 0};
+static const tb_context sampler_context = {"LengthBatchSampler", NULL, NULL, 0};
 
 /* Settings as they were given: INT64_MAX stands for a cap that was not. */
 static int

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-static const tb_context collator = {"PadCollator", NULL, 0};
+static const tb_context collator = {"PadCollator", NULL, NULL, 0};
 
 /* A cache line: where a column begins in a block that all share. */
 enum { ALIGNMENT = 64 };

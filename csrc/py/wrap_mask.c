@@ -70,7 +70,7 @@ static PyObject *
 wrap_attention_mask(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
-    tb_context context = {"attention_mask", NULL, 0};
+    tb_context context = {"attention_mask", NULL, NULL, 0};
     tb_layout layout;
     tb_dtype dtype;
     unsigned char real[TB_MAX_ITEM_SIZE];
@@ -111,7 +111,7 @@ static PyObject *
 wrap_position_ids(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
-    tb_context context = {"position_ids", NULL, 0};
+    tb_context context = {"position_ids", NULL, NULL, 0};
     tb_layout layout = {.type = TB_I64, .item_size = 8};
     PyArrayObject *lengths = NULL, *positions = NULL;
     ptrdiff_t total;
@@ -143,7 +143,7 @@ wrap_position_ids(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 static PyObject *
 wrap_as_lengths(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    tb_context context = {NULL, NULL, 0};
+    tb_context context = {NULL, NULL, NULL, 0};
     tb_error error;
     ptrdiff_t longest, total;
 

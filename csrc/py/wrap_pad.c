@@ -21,21 +21,33 @@ refuse_out(const tb_context *context, const char *reason)
     return tb_raise_at(context, PyExc_ValueError, -1, -1, "out= %s", reason);
 }
 
+/* By the memory of the rows as they were given: of some a copy is what is read. */
 static int
-overlaps(const tb_column *column, ptrdiff_t i, const char *begin, const char *end)
+check_overlap(const tb_column *column, PyArrayObject *out)
 {
-    ptrdiff_t bytes = column->lengths[i];
+    PyObject *module, *answer;
+    Py_ssize_t row;
 
-    if (column->types[i] == TB_LIST) {
+    if (column->lists == column->count) {
         return 0;
     }
-    for (int d = 0; d < column->ndim; d++) {
-        bytes *= column->trailing[d];
+    module = PyImport_ImportModule("tightbatch._convert");
+    if (module == NULL) {
+        return -1;
     }
-    bytes *= column->types[i] == TB_OTHER ? (ptrdiff_t)PyDataType_ELSIZE(column->other)
-                                          : tb_type_size((tb_type)column->types[i]);
-    const char *data = (const char *)column->data[i];
-    return bytes > 0 && data < end && data + bytes > begin;
+    answer = PyObject_CallMethod(module, "first_sharing", "OO", column->rows,
+                                 (PyObject *)out);
+    Py_DECREF(module);
+    if (answer == NULL) {
+        return -1;
+    }
+    row = PyLong_AsSsize_t(answer);
+    Py_DECREF(answer);
+    if (row < 0) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    return tb_raise_at(&column->context, PyExc_ValueError, row, -1,
+                       "shares memory with out=");
 }
 
 /* Everything about out= that can be wrong, before anything is written to it. */
@@ -81,14 +93,7 @@ check_out(tb_state *state, const tb_column *column, const tb_layout *layout,
     if (!PyArray_ISCARRAY(out)) {
         return refuse_out(context, "is not C-contiguous, aligned and native");
     }
-    const char *begin = PyArray_BYTES(out), *end = begin + PyArray_NBYTES(out);
-    for (ptrdiff_t i = 0; i < column->count; i++) {
-        if (overlaps(column, i, begin, end)) {
-            return tb_raise_at(context, PyExc_ValueError, i, -1,
-                               "shares memory with out=");
-        }
-    }
-    return 0;
+    return check_overlap(column, out);
 }
 
 /* The array that out= is, a new reference: itself, or a view of a CPU tensor's memory.
@@ -167,13 +172,13 @@ new_mask(const tb_column *column, const tb_layout *padded)
     return (PyObject *)mask;
 }
 
-/* pad(sequences, width, max_length, padding_value, padding_side, truncation_side,
- *     pad_to_multiple_of, dtype, out, return_mask) */
+/* pad(function, sequences, width, max_length, padding_value, padding_side,
+ *     truncation_side, pad_to_multiple_of, dtype, out, return_mask) */
 static PyObject *
 wrap_pad(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
-    tb_context context = {"pad", NULL, 0};
+    tb_context context = {NULL, NULL, NULL, 0};
     tb_pad_options options;
     tb_column column;
     tb_layout layout;
@@ -183,22 +188,26 @@ wrap_pad(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     int return_mask, has_dtype;
 
     memset(&column, 0, sizeof column);
-    if (tb_check_count("pad", nargs, 10) < 0 ||
-        tb_read_pad_options(state, &context, args[1], args[2], args[4], args[5],
-                            args[6], &options) < 0 ||
-        tb_read_flag(args[9], &return_mask) < 0) {
+    if (tb_check_count("pad", nargs, 11) < 0) {
         return NULL;
     }
-    has_dtype = tb_dtype_from_object(state, &context, args[7], &asked);
-    if (has_dtype < 0 || tb_survey_rows(state, &context, args[0], &column) < 0 ||
+    context.function = PyUnicode_AsUTF8(args[0]);
+    if (context.function == NULL ||
+        tb_read_pad_options(state, &context, args[2], args[3], args[5], args[6],
+                            args[7], &options) < 0 ||
+        tb_read_flag(args[10], &return_mask) < 0) {
+        return NULL;
+    }
+    has_dtype = tb_dtype_from_object(state, &context, args[8], &asked);
+    if (has_dtype < 0 || tb_survey_rows(state, &context, args[1], &column) < 0 ||
         tb_settle_dtype(state, &column, has_dtype ? &asked : NULL) < 0) {
         goto done;
     }
-    out = fill_output(state, &column, &options, args[3], args[8], &layout);
+    out = fill_output(state, &column, &options, args[4], args[9], &layout);
     if (out == NULL) {
         goto done;
     }
-    answer = args[8] == Py_None ? Py_NewRef((PyObject *)out) : Py_NewRef(args[8]);
+    answer = Py_NewRef(args[9] == Py_None ? (PyObject *)out : args[9]);
     if (return_mask) {
         PyObject *mask = new_mask(&column, &layout);
         Py_SETREF(answer, mask == NULL ? NULL : PyTuple_Pack(2, answer, mask));
@@ -211,11 +220,137 @@ done:
     return answer;
 }
 
+/* --- uniform-length batching ------------------------------------------------------ */
+
+/* Places of the rows by length, rows of one length in the order given: int64 [rows]. */
+static PyArrayObject *
+order_by_length(const tb_column *column)
+{
+    npy_intp count = column->count;
+    PyArrayObject *lengths = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_INT64),
+                  *order = NULL;
+
+    if (lengths != NULL) {
+        if (count > 0) {
+            memcpy(PyArray_DATA(lengths), column->lengths,
+                   (size_t)count * sizeof *column->lengths);
+        }
+        order = (PyArrayObject *)PyArray_ArgSort(lengths, 0, NPY_STABLESORT);
+        Py_DECREF(lengths);
+    }
+    return order;
+}
+
+/* The rows `order` of a column as a column that borrows everything from it. The block
+ * that holds their pointers is the caller's to free. */
+static void *
+select_rows(const tb_column *all, const ptrdiff_t *order, ptrdiff_t count,
+            tb_column *some)
+{
+    *some = *all;
+    some->context.rows = order;
+    if (tb_allocate_rows(some, count) < 0) {
+        return NULL;
+    }
+    for (ptrdiff_t i = 0; i < count; i++) {
+        some->data[i] = all->data[order[i]];
+        some->lengths[i] = all->lengths[order[i]];
+        some->types[i] = all->types[order[i]];
+    }
+    some->lists = 0;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        some->lists += some->types[i] == TB_LIST;
+    }
+    return (void *)(uintptr_t)some->data;
+}
+
+/* One list of arrays. WIDEN: the type of all has been widened in `column`. */
+static tb_read
+fill_batches(tb_state *state, tb_column *column, PyArrayObject *order,
+             Py_ssize_t batch_size, PyObject *padding_value, PyObject *batches)
+{
+    static const tb_pad_options options = {-1, -1, 1, 0, 0};
+    const ptrdiff_t *places = (const ptrdiff_t *)PyArray_DATA(order);
+    tb_column some;
+    tb_layout layout;
+
+    for (ptrdiff_t begin = 0; begin < column->count; begin += batch_size) {
+        ptrdiff_t left = column->count - begin;
+        tb_read read = TB_READ_ERROR;
+        PyArrayObject *out = NULL;
+        void *block = select_rows(column, places + begin,
+                                  left < batch_size ? left : batch_size, &some);
+        if (tb_verify_rows(column) == 0 && block != NULL &&
+            tb_lay_out(&some, &options, &layout) == 0 &&
+            tb_read_fill(state, &column->context, padding_value, &some.dtype,
+                         layout.fill) == 0) {
+            out = allocate_output(state, &some, &layout);
+        }
+        if (out != NULL) {
+            read = tb_fill_rows(state, &some, &layout, PyArray_DATA(out));
+            column->dtype = some.dtype;
+        }
+        if (read == TB_READ_DONE && PyList_Append(batches, (PyObject *)out) < 0) {
+            read = TB_READ_ERROR;
+        }
+        Py_XDECREF((PyObject *)out);
+        PyMem_Free(block);
+        if (read != TB_READ_DONE) {
+            return read;
+        }
+        if (left <= batch_size) {
+            break; /* begin + batch_size could overflow */
+        }
+    }
+    return TB_READ_DONE;
+}
+
+/* uniform_length_batching(sequences, batch_size, padding_value) -> (batches, order) */
+static PyObject *
+wrap_uniform_length_batching(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    static const tb_context context = {"uniform_length_batching", NULL, NULL, 0};
+    tb_state *state = tb_state_of(module);
+    tb_column column;
+    PyArrayObject *order = NULL;
+    PyObject *batches = NULL, *answer = NULL;
+    Py_ssize_t batch_size;
+    tb_read read = TB_READ_ERROR;
+
+    if (tb_check_count(context.function, nargs, 3) < 0 ||
+        tb_read_size(&context, "batch_size", args[1], 1, 0, &batch_size) < 0) {
+        return NULL;
+    }
+    if (batch_size == 0) {
+        tb_raise_at(&context, PyExc_TypeError, -1, -1,
+                    "batch_size=None; expected an integer");
+        return NULL;
+    }
+    if (tb_survey_rows(state, &context, args[0], &column) == 0 &&
+        tb_settle_dtype(state, &column, NULL) == 0) {
+        order = order_by_length(&column);
+    }
+    do {
+        Py_XSETREF(batches, order == NULL ? NULL : PyList_New(0));
+        if (batches == NULL) {
+            break;
+        }
+        read = fill_batches(state, &column, order, batch_size, args[2], batches);
+    } while (read == TB_READ_WIDEN);
+    if (read == TB_READ_DONE) {
+        answer = PyTuple_Pack(2, batches, (PyObject *)order);
+    }
+    Py_XDECREF(batches);
+    Py_XDECREF((PyObject *)order);
+    tb_clear_column(&column);
+    return answer;
+}
+
 /* lengths(sequences) */
 static PyObject *
 wrap_lengths(PyObject *module, PyObject *sequences)
 {
-    tb_context context = {"lengths", NULL, 0};
+    tb_context context = {"lengths", NULL, NULL, 0};
     tb_column column;
     PyArrayObject *lengths = NULL;
 
@@ -234,5 +369,7 @@ wrap_lengths(PyObject *module, PyObject *sequences)
 PyMethodDef tb_pad_methods[] = {
     {"pad", (PyCFunction)(void (*)(void))wrap_pad, METH_FASTCALL, NULL},
     {"lengths", wrap_lengths, METH_O, NULL},
+    {"uniform_length_batching",
+     (PyCFunction)(void (*)(void))wrap_uniform_length_batching, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -56,7 +56,10 @@ def convert(
         reason = f"dtype {array.dtype} holds floats; expected integers for {dtype}"
         return None, (TypeError, 0, reason)
     with np.errstate(all="ignore"):
-        converted = array.astype(dtype)
+        narrow = array
+        if array.dtype == np.float64 and dtype.name == "bfloat16":
+            narrow = _round_to_odd(array)
+        converted = narrow.astype(dtype)
         if from_float:
             wide = np.longdouble
             lost = np.isfinite(array.astype(wide)) & ~np.isfinite(converted.astype(wide))
@@ -70,6 +73,22 @@ def convert(
         return converted, None
     where = tuple(int(axis[0]) for axis in np.nonzero(lost))
     return None, (error, where[0], f"value {array[where]} {verb} {dtype}")
+
+
+def _round_to_odd(array: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Round to float32 so that rounding once more to fewer bits is as good as rounding once.
+
+    ml_dtypes goes from float64 by way of float32. An inexact float32 whose last bit is 1 can be
+    no tie of the second rounding (Boldo and Melquiond, "Emulation of FMA and correctly rounded
+    sums: proved algorithms using rounding to odd", 2008).
+    """
+    nearest = array.astype(np.float32)
+    back = nearest.astype(np.float64)
+    bits = nearest.view(np.int32).copy()
+    even = (bits & 1 == 0) & np.isfinite(back)
+    bits[even & (np.abs(array) > np.abs(back))] += 1
+    bits[even & (np.abs(array) < np.abs(back))] -= 1
+    return bits.view(np.float32)
 
 
 def _integers_lost(
@@ -111,3 +130,17 @@ def tensor_to_array(tensor: Any) -> tuple[NDArray[Any] | None, bool, str]:
         return plain.numpy(), False, ""
     except (TypeError, RuntimeError) as error:
         return None, False, f"a tensor of dtype {tensor.dtype}: {error}"
+
+
+def first_sharing(rows: Any, out: NDArray[Any]) -> int:
+    """Find the first row whose memory overlaps that of ``out``: its place, or -1."""
+    for i, row in enumerate(rows if isinstance(rows, tuple) else (rows,)):
+        if isinstance(row, (list, tuple)):
+            continue
+        if hasattr(row, "untyped_storage"):
+            row = tensor_to_array(row)[0]
+        elif isinstance(row, (bytearray, memoryview)) or hasattr(row, "__array_interface__"):
+            row = np.asarray(row)
+        if isinstance(row, np.ndarray) and np.may_share_memory(row, out):
+            return i
+    return -1

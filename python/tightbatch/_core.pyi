@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 def pad(
+    function: str,
     sequences: Iterable[Any],
     width: int | None,
     max_length: int | None,
@@ -18,6 +19,9 @@ def pad(
     /,
 ) -> Any: ...
 def lengths(sequences: Iterable[Any], /) -> NDArray[np.int64]: ...
+def uniform_length_batching(
+    sequences: Iterable[Any], batch_size: int, padding_value: float, /
+) -> tuple[list[NDArray[Any]], NDArray[np.int64]]: ...
 def attention_mask(
     lengths: Any,
     width: int | None,
@@ -47,3 +51,19 @@ def pad_columns(
     as_tensors: bool,
     /,
 ) -> tuple[list[tuple[NDArray[Any], int, bool]], NDArray[np.int64]]: ...
+def survey_batches(
+    lengths: NDArray[np.int64], max_tokens: int, max_length: int, multiple: int, /
+) -> int: ...
+def plan_batches(
+    lengths: NDArray[np.int64],
+    batch_size: int,
+    max_tokens: int,
+    max_length: int,
+    multiple: int,
+    window: int,
+    shuffle: bool,
+    drop_last: bool,
+    seed: int,
+    epoch: int,
+    /,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...

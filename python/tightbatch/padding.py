@@ -94,6 +94,7 @@ def pad(
            [False,  True]]))
     """
     return _core.pad(
+        "pad",
         sequences,
         width,
         max_length,
@@ -253,7 +254,9 @@ def fixed_pad_sequences(
     array([[1, 2],
            [4, 0]])
     """
-    return pad(sequences, width=max_length, max_length=max_length, padding_value=padding_value)  # type: ignore[no-any-return]
+    if max_length is None:
+        raise TypeError("fixed_pad_sequences(): max_length=None; expected an integer")
+    return _pad_right("fixed_pad_sequences", sequences, max_length, padding_value)
 
 
 def pad_sequences_dynamic(sequences: Iterable[Any], padding_value: float = 0) -> NDArray[Any]:
@@ -282,7 +285,7 @@ def pad_sequences_dynamic(sequences: Iterable[Any], padding_value: float = 0) ->
     array([[1, 2, 3],
            [4, 0, 0]])
     """
-    return pad(sequences, padding_value=padding_value)  # type: ignore[no-any-return]
+    return _pad_right("pad_sequences_dynamic", sequences, None, padding_value)
 
 
 def uniform_length_batching(
@@ -325,16 +328,25 @@ def uniform_length_batching(
     [array([[4, 0],
            [5, 6]]), array([[1, 2, 3]])]
     """
-    if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__"):
-        raise TypeError(
-            f"uniform_length_batching(): batch_size={batch_size!r}; expected an integer"
-        )
-    if batch_size < 1:
-        raise ValueError(
-            f"uniform_length_batching(): batch_size={batch_size!r}; expected at least 1"
-        )
-    rows = sequences if hasattr(sequences, "__getitem__") else list(sequences)
-    order = np.argsort(lengths(rows), kind="stable")
-    indices = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    batches = [pad([rows[j] for j in i.tolist()], padding_value=padding_value) for i in indices]
-    return (batches, indices) if return_indices else batches
+    batches, order = _core.uniform_length_batching(sequences, batch_size, padding_value)
+    if not return_indices:
+        return batches
+    return batches, [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def _pad_right(
+    function: str, sequences: Iterable[Any], length: int | None, padding_value: float
+) -> NDArray[Any]:
+    return _core.pad(  # type: ignore[no-any-return]
+        function,
+        sequences,
+        length,
+        length,
+        padding_value,
+        "right",
+        "right",
+        None,
+        None,
+        None,
+        False,
+    )

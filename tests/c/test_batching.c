@@ -1,0 +1,266 @@
+/* Random numbers against published values, and plans against what they promise. */
+#include "batching.h"
+#include "random.h"
+#include "check.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The first numbers of the authors' programs: splitmix64.c with x = 1234567, and
+ * xoshiro256starstar.c with s = {1, 2, 3, 4}. */
+static void
+check_published_values(void)
+{
+    const uint64_t golden = UINT64_C(0x9E3779B97F4A7C15);
+    const uint64_t split[] = {UINT64_C(6457827717110365317),
+                              UINT64_C(3203168211198807973),
+                              UINT64_C(9817491932198370423)};
+    const uint64_t xoshiro[] = {11520,
+                                0,
+                                1509978240,
+                                UINT64_C(1215971899390074240),
+                                UINT64_C(1216172134540287360),
+                                UINT64_C(607988272756665600),
+                                UINT64_C(16172922978634559625),
+                                UINT64_C(8476171486693032832)};
+    tb_random random = {{1, 2, 3, 4}};
+
+    for (uint64_t i = 0; i < 3; i++) {
+        CHECK(tb_mix_bits(1234567 + (i + 1) * golden) == split[i]);
+    }
+    for (int i = 0; i < 8; i++) {
+        CHECK(tb_next_random(&random) == xoshiro[i]);
+    }
+}
+
+static void
+check_seeds(void)
+{
+    uint64_t first[64];
+
+    for (uint64_t i = 0; i < 64; i++) {
+        tb_random random;
+        tb_seed_random(&random, i / 8, i % 8);
+        first[i] = tb_next_random(&random);
+        for (uint64_t j = 0; j < i; j++) {
+            CHECK(first[j] != first[i]);
+        }
+    }
+}
+
+static void
+check_wide_product(void)
+{
+    uint64_t low, a = UINT64_MAX, b = UINT64_C(0xFEDCBA9876543210);
+
+    CHECK(tb_multiply_wide(a, a, &low) == UINT64_MAX - 1 && low == 1);
+    CHECK(tb_multiply_wide(a, 2, &low) == 1 && low == UINT64_MAX - 1);
+    CHECK(tb_multiply_wide(b, (uint64_t)1 << 60, &low) == b >> 4 && low == b << 60);
+    CHECK(tb_multiply_wide(UINT32_MAX, UINT32_MAX, &low) == 0 &&
+          low == (uint64_t)UINT32_MAX * UINT32_MAX);
+    /* (2**64 - 1) * b = b * 2**64 - b */
+    CHECK(tb_multiply_wide(a, b, &low) == b - 1 && low == 0 - b);
+}
+
+/* Bounds near the top, where nearly half of the draws have to be made again: without
+ * that, some thirds would come up more often than others by a quarter. */
+static void
+check_bounds(void)
+{
+    tb_random random;
+    int thirds[2][3] = {{0}};
+
+    tb_seed_random(&random, 3, 4);
+    for (int i = 0; i < 30000; i++) {
+        uint32_t bits = (uint32_t)(tb_next_random(&random) >> 32);
+        uint32_t narrow = tb_bound_bits(&random, bits, (uint32_t)3 << 30);
+        uint64_t wide = tb_random_below(&random, (uint64_t)3 << 62);
+        thirds[0][narrow >> 30]++;
+        thirds[1][wide >> 62]++;
+        CHECK(tb_bound_bits(&random, bits, 1) == 0);
+        CHECK(tb_bound_bits(&random, bits, 7) < 7);
+        CHECK(tb_random_below(&random, 1) == 0);
+        CHECK(tb_random_below(&random, 7) < 7);
+    }
+    for (int i = 0; i < 6; i++) {
+        /* 10,000 and 5 standard deviations */
+        CHECK(abs(thirds[i / 3][i % 3] - 10000) < 410);
+    }
+}
+
+static void
+check_shuffle(void)
+{
+    uint64_t words[200];
+    unsigned char seen[200];
+
+    for (size_t n = 0; n <= 200; n++) {
+        tb_random random;
+        tb_seed_random(&random, n, 0);
+        memset(seen, 0, sizeof seen);
+        for (size_t i = 0; i < n; i++) {
+            words[i] = i;
+        }
+        tb_shuffle_words(&random, words, n);
+        for (size_t i = 0; i < n; i++) {
+            CHECK(words[i] < n && !seen[words[i]]);
+            seen[words[i]] = 1;
+        }
+    }
+}
+
+enum { MOST_ROWS = 400 };
+
+static int64_t
+find_batch_width(const int64_t *lengths, const tb_batch_settings *settings,
+                 const int64_t *batch, int64_t rows)
+{
+    int64_t longest = 1;
+
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t length = lengths[batch[i]];
+        length = length > settings->max_length ? settings->max_length : length;
+        longest = length > longest ? length : longest;
+    }
+    return (longest + settings->multiple - 1) / settings->multiple * settings->multiple;
+}
+
+static void
+check_plan(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *settings)
+{
+    static int64_t indices[MOST_ROWS], offsets[MOST_ROWS + 1];
+    unsigned char seen[MOST_ROWS] = {0};
+    tb_batch_plan plan;
+    tb_error error;
+
+    CHECK(tb_plan_batches(lengths, n, settings, &plan, &error) == TB_OK);
+    CHECK(plan.row_count <= n && (settings->drop_last || plan.row_count == n));
+    tb_write_batches(&plan, indices, offsets);
+    CHECK(offsets[0] == 0 && offsets[plan.batch_count] == plan.row_count);
+    for (ptrdiff_t i = 0; i < plan.row_count; i++) {
+        CHECK(indices[i] >= 0 && indices[i] < n && !seen[indices[i]]);
+        seen[indices[i]] = 1;
+    }
+    for (ptrdiff_t k = 0; k < plan.batch_count; k++) {
+        int64_t rows = offsets[k + 1] - offsets[k];
+        int64_t width = find_batch_width(lengths, settings, indices + offsets[k], rows);
+        int fits_more =
+            rows < settings->batch_size && rows + 1 <= settings->max_tokens / width;
+        CHECK(rows >= 1 && rows <= settings->batch_size);
+        CHECK(rows <= settings->max_tokens / width);
+        CHECK(!fits_more || (k == plan.batch_count - 1 && !settings->drop_last));
+    }
+    tb_free_batches(&plan);
+    CHECK(plan.items == NULL && plan.batch_count == 0);
+}
+
+static void
+check_plans(void)
+{
+    tb_random random;
+    int64_t lengths[MOST_ROWS];
+
+    tb_seed_random(&random, 5, 0);
+    for (int round = 0; round < 3000; round++) {
+        tb_batch_settings settings = {.max_length = INT64_MAX};
+        ptrdiff_t n = (ptrdiff_t)tb_random_below(&random, MOST_ROWS);
+        int64_t longest =
+            1 + (int64_t)tb_random_below(&random, (uint64_t)1 << round % 40);
+        for (ptrdiff_t i = 0; i < n; i++) {
+            lengths[i] = (int64_t)tb_random_below(&random, (uint64_t)longest + 1);
+        }
+        settings.multiple = 1 + (int64_t)tb_random_below(&random, 9);
+        settings.window = 1 + (int64_t)tb_random_below(&random, MOST_ROWS);
+        settings.shuffle = round % 4 != 0;
+        settings.drop_last = round % 5 == 0;
+        settings.seed = (uint64_t)round;
+        settings.batch_size =
+            round % 3 == 0 ? INT64_MAX : 1 + (int64_t)tb_random_below(&random, 50);
+        settings.max_tokens =
+            round % 3 == 1
+                ? INT64_MAX
+                : (longest + 9) * (1 + (int64_t)tb_random_below(&random, 50));
+        if (round % 7 == 0) {
+            settings.max_length = 1 + longest / 2;
+        }
+        check_plan(lengths, n, &settings);
+    }
+}
+
+static void
+check_refused(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *settings,
+              tb_status status, ptrdiff_t row)
+{
+    tb_length_summary summary;
+    tb_batch_plan plan;
+    tb_error error = {-1, -1, -1};
+
+    CHECK(tb_summarize_lengths(lengths, n, settings, &summary, &error) == status);
+    CHECK(error.row == row && error.column == -1 && error.value == lengths[row]);
+    error.row = -1;
+    CHECK(tb_plan_batches(lengths, n, settings, &plan, &error) == status);
+    CHECK(error.row == row && error.value == lengths[row]);
+    tb_free_batches(&plan);
+}
+
+static void
+check_errors(void)
+{
+    tb_batch_settings settings = {.batch_size = 2,
+                                  .max_tokens = 10,
+                                  .max_length = INT64_MAX,
+                                  .multiple = 4,
+                                  .window = 3};
+    const int64_t negative[] = {3, INT64_MIN, -1}, wide[] = {3, 9, 12};
+    const int64_t longest[] = {1, INT64_MAX, 2};
+
+    check_refused(negative, 3, &settings, TB_ERR_NEGATIVE, 1);
+    check_refused(wide, 3, &settings, TB_ERR_TOO_LONG, 1);
+    check_refused(longest, 3, &settings, TB_ERR_SIZE, 1);
+    settings.multiple = 1;
+    settings.max_tokens = INT64_MAX;
+    check_refused(longest, 3, &settings, TB_ERR_SIZE,
+                  1); /* 63 bits and 2 of the index */
+    settings.max_length = INT64_MAX >> 1;
+    check_plan(longest, 3, &settings);
+    settings.max_length = 8;
+    settings.multiple = 4;
+    settings.max_tokens = 8;
+    check_plan(wide, 3, &settings);
+}
+
+static void
+check_summary(void)
+{
+    const int64_t lengths[] = {7, 0, 100, 5},
+                  large[] = {INT64_MAX >> 2, INT64_MAX >> 3};
+    tb_batch_settings settings = {.batch_size = 2,
+                                  .max_tokens = INT64_MAX,
+                                  .max_length = 50,
+                                  .multiple = 1,
+                                  .window = 1};
+    tb_length_summary summary;
+    tb_error error;
+
+    CHECK(tb_summarize_lengths(lengths, 4, &settings, &summary, &error) == TB_OK);
+    CHECK(summary.shortest == 0 && summary.longest == 50 && summary.total == 62);
+    CHECK(tb_summarize_lengths(lengths, 0, &settings, &summary, &error) == TB_OK);
+    CHECK(summary.shortest == 0 && summary.longest == 0 && summary.total == 0);
+    settings.max_length = INT64_MAX;
+    CHECK(tb_summarize_lengths(large, 2, &settings, &summary, &error) == TB_OK);
+    CHECK(summary.total == (INT64_MAX >> 2) + (INT64_MAX >> 3));
+}
+
+int
+main(void)
+{
+    check_published_values();
+    check_seeds();
+    check_wide_product();
+    check_bounds();
+    check_shuffle();
+    check_plans();
+    check_errors();
+    check_summary();
+    return check_report();
+}
