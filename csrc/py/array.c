@@ -1,7 +1,5 @@
 #include "array.h"
 
-#include <string.h>
-
 /* A masked array's data has values where it is masked: padding them would use them. */
 static int
 is_masked(PyArrayObject *array)
@@ -54,7 +52,9 @@ tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
     }
     view->data = PyArray_DATA(array);
     view->ndim = PyArray_NDIM(array);
-    memcpy(view->shape, PyArray_DIMS(array), (size_t)view->ndim * sizeof(npy_intp));
+    for (int d = 0; d < view->ndim; d++) {
+        view->shape[d] = PyArray_DIM(array, d);
+    }
     return 0;
 }
 
