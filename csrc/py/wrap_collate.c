@@ -120,14 +120,19 @@ done:
 
 /* --- columns padded together ------------------------------------------------------ */
 
-/* One column on its way, or, with source >= 0, the attention mask of another one. */
+/* What a job makes: a padded or stacked column, or from the lengths of its source the
+ * attention mask [batch, width] or those lengths themselves, as cut, [batch]; int64. */
+typedef enum { COLUMN, MASK, LENGTHS } job_kind;
+
+/* One array on its way. */
 typedef struct {
     tb_column column;
     tb_pad_options options;
     tb_layout layout;
     PyObject *padding_value; /* borrowed */
     int is_flat;             /* a number a row: the output is [batch] */
-    Py_ssize_t source;
+    job_kind kind;
+    Py_ssize_t source;          /* of a mask or lengths: the column they are of */
     Py_ssize_t same_lengths_as; /* another column, or -1 */
     ptrdiff_t offset;           /* in the shared block */
     PyArrayObject *out;
@@ -150,7 +155,6 @@ read_job(tb_state *state, PyObject *spec, PyObject *padding_side,
                           &job->same_lengths_as)) {
         return -1;
     }
-    job->source = -1;
     context.key = key == Py_None ? NULL : key;
     context.is_flat = job->is_flat;
     if (tb_read_pad_options(state, &context, width, max_length, padding_side,
@@ -189,7 +193,7 @@ check_same_lengths(const tb_job *jobs, const tb_job *job)
     return 0;
 }
 
-/* The mask goes where the rows of its source go: 1 there, 0 elsewhere, int64. */
+/* The mask goes where the rows of its source go: 1 there, 0 elsewhere. */
 static void
 lay_out_mask(const tb_job *source, tb_job *mask)
 {
@@ -203,7 +207,7 @@ lay_out_mask(const tb_job *source, tb_job *mask)
 static int
 lay_out_job(tb_state *state, tb_job *jobs, tb_job *job)
 {
-    if (job->source >= 0) {
+    if (job->kind != COLUMN) {
         lay_out_mask(&jobs[job->source], job);
         return 0;
     }
@@ -220,8 +224,11 @@ lay_out_job(tb_state *state, tb_job *jobs, tb_job *job)
 static PyArray_Descr *
 carrier_descr(tb_state *state, const tb_job *job, int as_tensors)
 {
-    if (job->source >= 0 || (as_tensors && job->column.dtype.type == TB_BF16)) {
-        return PyArray_DescrFromType(job->source >= 0 ? NPY_INT64 : NPY_INT16);
+    if (job->kind != COLUMN) {
+        return PyArray_DescrFromType(NPY_INT64);
+    }
+    if (as_tensors && job->column.dtype.type == TB_BF16) {
+        return PyArray_DescrFromType(NPY_INT16);
     }
     return tb_dtype_descr(state, &job->column.dtype);
 }
@@ -229,10 +236,10 @@ carrier_descr(tb_state *state, const tb_job *job, int as_tensors)
 static int
 job_shape(const tb_job *jobs, const tb_job *job, npy_intp *dims)
 {
-    if (job->source >= 0) {
+    if (job->kind != COLUMN) {
         dims[0] = jobs[job->source].column.count;
         dims[1] = job->layout.width;
-        return 2;
+        return job->kind == MASK ? 2 : 1;
     }
     int ndim = tb_output_shape(&job->column, &job->layout, dims);
     if (job->is_flat) {
@@ -316,15 +323,23 @@ static tb_read
 fill_job(tb_state *state, const tb_job *jobs, tb_job *job)
 {
     static const int64_t one = 1;
+    const tb_column *source = &jobs[job->source].column;
+    int64_t *out = (int64_t *)PyArray_DATA(job->out);
     unsigned char real[sizeof one];
 
-    if (job->source < 0) {
-        return tb_fill_rows(state, &job->column, &job->layout, PyArray_DATA(job->out));
+    switch (job->kind) {
+        case COLUMN:
+            return tb_fill_rows(state, &job->column, &job->layout, out);
+        case MASK:
+            memcpy(real, &one, sizeof one);
+            tb_mask_rows(source->lengths, source->count, &job->layout, real, out);
+            break;
+        case LENGTHS:
+            for (ptrdiff_t i = 0; i < source->count; i++) {
+                out[i] = tb_locate_row(&job->layout, source->lengths[i]).count;
+            }
+            break;
     }
-    const tb_column *source = &jobs[job->source].column;
-    memcpy(real, &one, sizeof one);
-    tb_mask_rows(source->lengths, source->count, &job->layout, real,
-                 PyArray_DATA(job->out));
     return TB_READ_DONE;
 }
 
@@ -360,7 +375,8 @@ answer_jobs(const tb_job *jobs, Py_ssize_t count)
     PyObject *answer = PyList_New(count);
 
     for (Py_ssize_t i = 0; answer != NULL && i < count; i++) {
-        int is_bfloat16 = jobs[i].source < 0 && jobs[i].column.dtype.type == TB_BF16;
+        int is_bfloat16 =
+            jobs[i].kind == COLUMN && jobs[i].column.dtype.type == TB_BF16;
         PyObject *entry =
             Py_BuildValue("(OnO)", jobs[i].out, (Py_ssize_t)jobs[i].offset,
                           is_bfloat16 ? Py_True : Py_False);
@@ -373,36 +389,23 @@ answer_jobs(const tb_job *jobs, Py_ssize_t count)
     return answer;
 }
 
-/* The lengths of a column's rows as they are in the output, int64. */
-static PyObject *
-kept_lengths(const tb_job *job)
-{
-    npy_intp count = job->column.count;
-    PyArrayObject *lengths = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_INT64);
-
-    for (npy_intp i = 0; lengths != NULL && i < count; i++) {
-        ((int64_t *)PyArray_DATA(lengths))[i] =
-            tb_locate_row(&job->layout, job->column.lengths[i]).count;
-    }
-    return (PyObject *)lengths;
-}
-
-/* pad_columns(specs, padding_side, truncation_side, main, mask, allocate, as_tensors)
- *     -> ([(array, offset, is_bfloat16), ...], lengths of `main`)
+/* pad_columns(specs, padding_side, truncation_side, main, mask, lengths, allocate,
+ *             as_tensors) -> [(array, offset, is_bfloat16), ...]
  *
- * `main` is the index of the column that the mask and the lengths are of, or -1; with
- * `mask` its attention mask is the last array. allocate(bytes) -> uint8 array, or None:
+ * `main` is the index of the column that the mask and the lengths are of; with `mask`
+ * and `lengths` they come behind the columns. allocate(bytes) -> uint8 array, or None:
  * an array each. */
 static PyObject *
 wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
-    PyObject *answer = NULL, *outputs = NULL, *lengths = NULL;
+    PyObject *answer = NULL;
     Py_ssize_t main, count, total;
-    int mask, as_tensors;
+    int mask, lengths, as_tensors;
 
-    if (tb_check_count("pad_columns", nargs, 7) < 0 ||
-        tb_read_flag(args[4], &mask) < 0 || tb_read_flag(args[6], &as_tensors) < 0) {
+    if (tb_check_count("pad_columns", nargs, 8) < 0 ||
+        tb_read_flag(args[4], &mask) < 0 || tb_read_flag(args[5], &lengths) < 0 ||
+        tb_read_flag(args[7], &as_tensors) < 0) {
         return NULL;
     }
     main = PyLong_AsSsize_t(args[3]);
@@ -410,7 +413,7 @@ wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (PyErr_Occurred()) {
         return NULL;
     }
-    total = count + (mask ? 1 : 0);
+    total = count + mask + lengths;
     tb_job *jobs = PyMem_Calloc((size_t)total + 1, sizeof *jobs);
     if (jobs == NULL) {
         return PyErr_NoMemory();
@@ -426,16 +429,12 @@ wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
             goto done;
         }
     }
-    if (mask) {
-        jobs[count].source = main;
+    for (Py_ssize_t i = count; i < total; i++) {
+        jobs[i].kind = mask && i == count ? MASK : LENGTHS;
+        jobs[i].source = main;
     }
-    if (run_jobs(state, jobs, total, args[5], as_tensors) < 0) {
-        goto done;
-    }
-    outputs = answer_jobs(jobs, total);
-    lengths = main < 0 ? Py_NewRef(Py_None) : kept_lengths(&jobs[main]);
-    if (outputs != NULL && lengths != NULL) {
-        answer = PyTuple_Pack(2, outputs, lengths);
+    if (run_jobs(state, jobs, total, args[6], as_tensors) == 0) {
+        answer = answer_jobs(jobs, total);
     }
 done:
     for (Py_ssize_t i = 0; i < total; i++) {
@@ -443,8 +442,6 @@ done:
         Py_XDECREF((PyObject *)jobs[i].out);
     }
     PyMem_Free(jobs);
-    Py_XDECREF(outputs);
-    Py_XDECREF(lengths);
     return answer;
 }
 

@@ -47,10 +47,11 @@ def pad_columns(
     truncation_side: str,
     main: int,
     mask: bool,
+    lengths: bool,
     allocate: Callable[[int], NDArray[np.uint8]] | None,
     as_tensors: bool,
     /,
-) -> tuple[list[tuple[NDArray[Any], int, bool]], NDArray[np.int64]]: ...
+) -> list[tuple[NDArray[Any], int, bool]]: ...
 def survey_batches(
     lengths: NDArray[np.int64], max_tokens: int, max_length: int, multiple: int, /
 ) -> int: ...

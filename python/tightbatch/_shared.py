@@ -31,7 +31,7 @@ class Block:
 
         nbytes = max(nbytes, 1)
         try:
-            storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]
+            storage = torch.UntypedStorage._new_shared(nbytes)
             self.tensor = torch.empty(0, dtype=torch.uint8).set_(storage)
         except (AttributeError, RuntimeError, OSError):
             self.tensor = None

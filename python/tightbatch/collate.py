@@ -172,7 +172,8 @@ class PadCollator:
         object.__setattr__(self, "_named", named)
         # A wrong option is an error here, not at the first batch.
         specs = [(key, [], False, *settings, -1) for key, settings in named.items()]
-        _core.pad_columns(specs, self.padding_side, self.truncation_side, -1, False, None, True)
+        sides = (self.padding_side, self.truncation_side)
+        _core.pad_columns(specs, *sides, -1, False, False, None, True)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, **options: Any) -> PadCollator:
@@ -279,23 +280,22 @@ class PadCollator:
         as_tensors = self.return_tensors == "pt"
         block = Block() if as_tensors and _in_worker() else None
         masked = masked and main >= 0
-        outputs, lengths = _core.pad_columns(
+        outputs = _core.pad_columns(
             specs,
             self.padding_side,
             self.truncation_side,
             main,
             masked,
+            self.return_lengths,
             None if block is None else block.allocate,
             as_tensors,
         )
-        names = [*padded, "attention_mask"] if masked else padded
+        names = padded + ["attention_mask"] * masked + ["lengths"] * self.return_lengths
         for name, (array, offset, is_bfloat16) in zip(names, outputs, strict=True):
             value = _tensor(name, array, is_bfloat16) if as_tensors else array
             values[name] = value
             if block is not None:
                 block.views.append((value, offset))
-        if self.return_lengths:
-            values["lengths"] = _tensor("lengths", lengths, False) if as_tensors else lengths
         return _build(cls, values, block)
 
     def _main_column(self, padded: list[Any], kinds: Mapping[Any, str], masked: bool) -> int:
