@@ -1,5 +1,6 @@
 """What every test checks beside the values: inputs untouched, references returned, messages."""
 
+import gc
 import re
 import subprocess
 import sys
@@ -56,21 +57,30 @@ def checked(function, *arguments, **options):
     given = [*arguments, *(value for key, value in options.items() if key != "out")]
     before = [snapshot(value) for value in given]
     objects = [item for value in given for item in counted(value)]
-    counts = [sys.getrefcount(item) for item in objects]
     error = result = None
+    collecting = gc.isenabled()
+    gc.disable()  # garbage of earlier errors may hold the same objects
     try:
-        result = function(*arguments, **options)
-    except Exception as caught:
-        forget_frames(caught)
-        error = caught
-    after = [sys.getrefcount(item) for item in objects]
+        counts = [sys.getrefcount(item) for item in objects]
+        try:
+            result = function(*arguments, **options)
+        except Exception as caught:
+            forget_frames(caught)
+            error = caught
+        after = [sys.getrefcount(item) for item in objects]
+    finally:
+        if collecting:
+            gc.enable()
     changed = [(type(o), b, a) for o, b, a in zip(objects, counts, after, strict=True) if a != b]
     if changed:
         raise AssertionError(f"reference counts changed: {changed}") from error
     if [snapshot(value) for value in given] != before:
         raise AssertionError("an input was modified") from error
-    if error is not None:
-        raise error
+    try:
+        if error is not None:
+            raise error
+    finally:
+        error = None
     return result
 
 

@@ -470,3 +470,21 @@ def test_bfloat16_rows_beside_lists_and_padding(bfloat16):
     assert_same(result, [[0.5, 2], [3, -100], [0.25, -100]], bfloat16)
     with fails(TypeError, "pad()", "row 1", "bfloat16", "float32"):
         checked(tb.pad, [rows[0], np.ones(1, np.float32)])
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_what_max_length_cuts_decides_nothing(side):
+    """Neither its type nor its values: it is not looked at."""
+    kept, cut = [1, 2], ["cut", 0.5, 2**70]
+    row = kept + cut if side == "right" else cut + kept
+    options = {"max_length": 2, "truncation_side": side}
+    assert_same(tb.pad([row], **options), [[1, 2]], np.int64)
+    assert_same(tb.pad([row], dtype="float16", **options), [[1, 2]], np.float16)
+    assert_same(tb.pad([[0.5, 1]], max_length=0), np.zeros((1, 0)), np.int64)
+
+
+def test_what_max_length_keeps_is_named_by_its_column_in_the_row():
+    with fails(ValueError, "row 0", "column 2"):
+        tb.pad([[2049, 1, 2049]], dtype="float16", max_length=2, truncation_side="left")
+    with fails(ValueError, "row 0", "column 2"):
+        tb.pad([np.array([1e9, 1, 1e9])], dtype="float16", max_length=2, truncation_side="left")

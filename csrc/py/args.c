@@ -102,7 +102,7 @@ tb_read_lengths(tb_state *state, const tb_context *context, PyObject *lengths)
     }
     nameless.is_flat = 1;
     if (tb_survey_rows(state, &nameless, one, &column) == 0 &&
-        tb_settle_dtype(state, &column, &int64) == 0 &&
+        tb_settle_dtype(state, &column, &options, &int64) == 0 &&
         tb_lay_out(&column, &options, &layout) == 0) {
         npy_intp count = layout.width;
         if (column.ndim > 0) {

@@ -1,8 +1,8 @@
 #include "array.h"
 
 /* A masked array's data has values where it is masked: padding them would use them. */
-static int
-is_masked(PyArrayObject *array)
+int
+tb_is_masked(PyArrayObject *array)
 {
     PyObject *mask = NULL, *fill = NULL;
     int answer;
@@ -24,7 +24,7 @@ tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
               PyArrayObject *array, tb_view *view)
 {
     view->owner = NULL;
-    int masked = is_masked(array);
+    int masked = tb_is_masked(array);
     if (masked < 0) {
         return -1;
     }

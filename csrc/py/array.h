@@ -19,6 +19,9 @@ typedef struct {
 int tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
                   PyArrayObject *array, tb_view *view);
 
+/* 1 for numpy.ma's arrays, 0 for others, -1 with an exception. */
+int tb_is_masked(PyArrayObject *array);
+
 /* 1 and the view of anything with the buffer protocol or __array__, 0 for something
  * else, -1 with an exception. */
 int tb_view_buffer(tb_state *state, const tb_context *context, Py_ssize_t row,

@@ -251,7 +251,7 @@ tb_lowest_value(tb_state *state, const tb_dtype *dtype)
  * index and the reason for the first element that the type cannot hold. */
 PyArrayObject *
 tb_convert_array(tb_state *state, const tb_context *context, Py_ssize_t row,
-                 PyArrayObject *array, const tb_dtype *dtype)
+                 Py_ssize_t column, PyArrayObject *array, const tb_dtype *dtype)
 {
     PyArray_Descr *descr = tb_dtype_descr(state, dtype);
     PyObject *function = find_convert(&state->convert, "convert");
@@ -271,7 +271,7 @@ tb_convert_array(tb_state *state, const tb_context *context, Py_ssize_t row,
             converted = NULL;
             if (PyArg_ParseTuple(failure, "OnU", &exception, &index, &reason)) {
                 /* Without a row it is the fill: "padding_value 2049 is not exact". */
-                tb_raise_at(context, exception, row, row < 0 ? -1 : index,
+                tb_raise_at(context, exception, row, row < 0 ? -1 : column + index,
                             row < 0 ? "padding_%U" : "%U", reason);
             }
         }

@@ -38,9 +38,10 @@ int tb_significand_bits(tb_state *state, const tb_dtype *dtype, int *bits);
 PyObject *tb_lowest_value(tb_state *state, const tb_dtype *dtype);
 
 /* `array` (C-contiguous, native) as a new array of a type that the core does not
- * convert to, or from: by NumPy, with the same checks. `row` is for the message. */
+ * convert to, or from: by NumPy, with the same checks. `row` and the `column` of its
+ * first position are for the message; row -1 is padding_value. */
 PyArrayObject *tb_convert_array(tb_state *state, const tb_context *context,
-                                Py_ssize_t row, PyArrayObject *array,
+                                Py_ssize_t row, Py_ssize_t column, PyArrayObject *array,
                                 const tb_dtype *dtype);
 
 #endif

@@ -12,19 +12,29 @@ list_at(const tb_column *column, ptrdiff_t i)
     return (PyObject *)(uintptr_t)column->data[i];
 }
 
+/* What max_length leaves of a row: nothing else of it is looked at. */
+static tb_span
+keep_row(const tb_pad_options *options, ptrdiff_t length)
+{
+    tb_layout layout = {
+        .max_length = options->max_length < 0 ? PTRDIFF_MAX : options->max_length,
+        .cut_left = options->cut_left};
+
+    return tb_locate_row(&layout, length);
+}
+
 /* The type of rows that are all lists: what their first number asks for, widened later
  * where another asks for more. No number at all: int64. */
 static int
-guess_from_lists(tb_state *state, tb_column *column)
+guess_from_lists(tb_state *state, tb_column *column, const tb_pad_options *options)
 {
     column->provisional = 1;
     column->dtype = (tb_dtype){TB_I64, 8, NULL};
     for (ptrdiff_t i = 0; i < column->count; i++) {
         int found = 0;
-        if (column->lengths[i] == 0) {
-            continue;
-        }
-        if (tb_guess_dtype(state, list_at(column, i), &column->dtype, &found) < 0) {
+        tb_span kept = keep_row(options, column->lengths[i]);
+        if (kept.count > 0 && tb_guess_dtype(state, list_at(column, i), kept.skip,
+                                             &column->dtype, &found) < 0) {
             return -1;
         }
         if (found) {
@@ -57,11 +67,12 @@ refuse_types(const tb_column *column, ptrdiff_t i)
         tb_dtype_name(&found), tb_dtype_name(&expected), (Py_ssize_t)column->array_row);
 }
 
-/* A list as an array that NumPy can convert: int64, or float64 where it has a float.
+/* What is kept of a list as an array that NumPy can convert: int64, or float64 where it
+ * has a float.
  * `bits` is the significand of the type to come, for the integers among the floats. */
 static PyArrayObject *
-array_from_list(tb_state *state, const tb_column *column, ptrdiff_t i, int ndim,
-                npy_intp *dims, int bits)
+array_from_list(tb_state *state, const tb_column *column, ptrdiff_t i, ptrdiff_t skip,
+                int ndim, npy_intp *dims, int bits)
 {
     tb_list_reader reader = {.state = state,
                              .context = &column->context,
@@ -76,8 +87,8 @@ array_from_list(tb_state *state, const tb_column *column, ptrdiff_t i, int ndim,
         if (array == NULL) {
             return NULL;
         }
-        tb_read read = tb_read_list(&reader, list_at(column, i), dims[0], 0, dims[0],
-                                    PyArray_DATA(array));
+        tb_read read = tb_read_list(&reader, list_at(column, i), column->lengths[i],
+                                    skip, dims[0], PyArray_DATA(array));
         if (read == TB_READ_DONE) {
             return array;
         }
@@ -92,37 +103,46 @@ array_from_list(tb_state *state, const tb_column *column, ptrdiff_t i, int ndim,
 }
 
 static PyArrayObject *
-array_from_row(tb_state *state, const tb_column *column, ptrdiff_t i, int ndim,
-               npy_intp *dims)
+array_from_row(tb_state *state, const tb_column *column, ptrdiff_t i, ptrdiff_t skip,
+               int ndim, npy_intp *dims)
 {
     tb_dtype from = row_dtype(column, i);
+    ptrdiff_t offset = skip * from.item_size;
+    for (int d = 0; d < ndim; d++) {
+        offset *= dims[1 + d];
+    }
     PyArray_Descr *descr = tb_dtype_descr(state, &from);
 
-    return descr == NULL
-               ? NULL
-               : (PyArrayObject *)PyArray_NewFromDescr(
-                     &PyArray_Type, descr, ndim + 1, dims, NULL,
-                     (void *)(uintptr_t)column->data[i], NPY_ARRAY_CARRAY_RO, NULL);
+    return descr == NULL ? NULL
+                         : (PyArrayObject *)PyArray_NewFromDescr(
+                               &PyArray_Type, descr, ndim + 1, dims, NULL,
+                               (char *)(uintptr_t)column->data[i] + offset,
+                               NPY_ARRAY_CARRAY_RO, NULL);
 }
 
-/* A row that the core does not convert is made an array of the output's type here. */
+/* What is kept of a row that the core does not convert is made an array of the output's
+ * type here, which then is the row. */
 static int
-convert_row(tb_state *state, tb_column *column, ptrdiff_t i)
+convert_row(tb_state *state, tb_column *column, tb_span kept, ptrdiff_t i)
 {
-    npy_intp dims[NPY_MAXDIMS] = {column->lengths[i]};
+    npy_intp dims[NPY_MAXDIMS] = {kept.count};
     int ndim = column->ndim < 0 ? 0 : column->ndim;
     int bits = 0;
     PyArrayObject *given = NULL, *converted = NULL;
 
     memcpy(dims + 1, column->trailing, (size_t)ndim * sizeof *dims);
+    if (tb_verify_rows(column) < 0) {
+        return -1;
+    }
     if (column->types[i] != TB_LIST) {
-        given = array_from_row(state, column, i, ndim, dims);
+        given = array_from_row(state, column, i, kept.skip, ndim, dims);
     }
     else if (tb_significand_bits(state, &column->dtype, &bits) == 0) {
-        given = array_from_list(state, column, i, ndim, dims, bits);
+        given = array_from_list(state, column, i, kept.skip, ndim, dims, bits);
     }
     if (given != NULL) {
-        converted = tb_convert_array(state, &column->context, i, given, &column->dtype);
+        converted = tb_convert_array(state, &column->context, i, kept.skip, given,
+                                     &column->dtype);
         Py_DECREF(given);
     }
     if (converted == NULL || tb_note_owner(column, (PyObject *)converted) < 0) {
@@ -133,6 +153,7 @@ convert_row(tb_state *state, tb_column *column, ptrdiff_t i)
     column->types[i] = (unsigned char)column->dtype.type;
     column->held[i] = 0;
     column->data[i] = PyArray_DATA(converted);
+    column->lengths[i] = kept.count;
     Py_DECREF(converted);
     return 0;
 }
@@ -140,8 +161,10 @@ convert_row(tb_state *state, tb_column *column, ptrdiff_t i)
 /* What stands between row i and the output's type: nothing, the core's conversion while
  * it is moved, a conversion now, or an error. */
 static int
-reconcile_row(tb_state *state, tb_column *column, ptrdiff_t i, int asked)
+reconcile_row(tb_state *state, tb_column *column, const tb_pad_options *options,
+              ptrdiff_t i, int asked)
 {
+    tb_span kept = keep_row(options, column->lengths[i]);
     tb_type to = column->dtype.type;
     tb_type from = (tb_type)column->types[i]; /* or TB_LIST */
 
@@ -150,7 +173,7 @@ reconcile_row(tb_state *state, tb_column *column, ptrdiff_t i, int asked)
         return 0;
     }
     if (column->types[i] == TB_LIST) {
-        return to > TB_F64 ? convert_row(state, column, i) : 0;
+        return to > TB_F64 ? convert_row(state, column, kept, i) : 0;
     }
     if (column->lengths[i] == 0) {
         column->types[i] = (unsigned char)to;
@@ -165,11 +188,12 @@ reconcile_row(tb_state *state, tb_column *column, ptrdiff_t i, int asked)
                            "found floats (%s), expected integers for dtype=%s",
                            tb_dtype_name(&found), tb_dtype_name(&column->dtype));
     }
-    return from > TB_F64 || to > TB_F64 ? convert_row(state, column, i) : 0;
+    return from > TB_F64 || to > TB_F64 ? convert_row(state, column, kept, i) : 0;
 }
 
 int
-tb_settle_dtype(tb_state *state, tb_column *column, const tb_dtype *asked)
+tb_settle_dtype(tb_state *state, tb_column *column, const tb_pad_options *options,
+                const tb_dtype *asked)
 {
     column->provisional = 0;
     if (asked != NULL) {
@@ -184,12 +208,12 @@ tb_settle_dtype(tb_state *state, tb_column *column, const tb_dtype *asked)
         column->dtype = column->whole;
         Py_XINCREF(column->dtype.descr);
     }
-    else if (guess_from_lists(state, column) < 0) {
+    else if (guess_from_lists(state, column, options) < 0) {
         return -1;
     }
     for (ptrdiff_t i = 0; i < column->count; i++) {
         if (column->types[i] != (unsigned char)column->dtype.type || column->other) {
-            if (reconcile_row(state, column, i, asked != NULL) < 0) {
+            if (reconcile_row(state, column, options, i, asked != NULL) < 0) {
                 return -1;
             }
         }

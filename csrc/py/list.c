@@ -342,16 +342,18 @@ tb_read_list(tb_list_reader *reader, PyObject *list, Py_ssize_t length,
 }
 
 int
-tb_guess_dtype(tb_state *state, PyObject *list, tb_dtype *dtype, int *found)
+tb_guess_dtype(tb_state *state, PyObject *list, Py_ssize_t start, tb_dtype *dtype,
+               int *found)
 {
     tb_number number;
 
     *found = 0;
     while (tb_is_list(list)) {
-        if (size_of(list) == 0) {
+        if (size_of(list) <= start) {
             return 0;
         }
-        list = item_at(list, 0);
+        list = item_at(list, start);
+        start = 0;
     }
     *found = 1;
     *dtype = (tb_dtype){TB_I64, 8, NULL};

@@ -27,9 +27,10 @@ typedef enum {
 tb_read tb_read_list(tb_list_reader *reader, PyObject *list, Py_ssize_t length,
                      Py_ssize_t start, Py_ssize_t count, void *dst);
 
-/* The narrowest of bool, int64 and float32 that the number found first in `list` asks
- * for (TB_READ_DONE), when there is one: *found. Goes down into nested lists. */
-int tb_guess_dtype(tb_state *state, PyObject *list, tb_dtype *dtype, int *found);
+/* The narrowest of bool, int64 and float32 that the first number of `list` from item
+ * `start` on asks for, when there is one: *found. Goes down into nested lists. */
+int tb_guess_dtype(tb_state *state, PyObject *list, Py_ssize_t start, tb_dtype *dtype,
+                   int *found);
 
 /* The shape below the first dimension of a nested list, from its first item at each
  * depth. Raises where it is nested deeper than arrays can be. */

@@ -202,7 +202,7 @@ convert_fill(tb_state *state, const tb_context *context, const tb_number *number
                         "padding_value is outside %s", tb_dtype_name(dtype));
         }
         else {
-            converted = tb_convert_array(state, context, -1, given, dtype);
+            converted = tb_convert_array(state, context, -1, 0, given, dtype);
         }
     }
     if (converted != NULL) {

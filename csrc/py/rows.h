@@ -43,7 +43,8 @@ int tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequenc
                    tb_column *column);
 
 /* Settles the output's element type: `asked` (may be NULL), or the rows' own. */
-int tb_settle_dtype(tb_state *state, tb_column *column, const tb_dtype *asked);
+int tb_settle_dtype(tb_state *state, tb_column *column, const tb_pad_options *options,
+                    const tb_dtype *asked);
 
 /* The output's layout but for the fill: width from the lengths, the options, overflow.
  */

@@ -166,7 +166,8 @@ read_job(tb_state *state, PyObject *spec, PyObject *padding_side,
         sequences == NULL ? -1 : tb_dtype_from_object(state, &context, dtype, &asked);
     if (has_dtype >= 0 &&
         tb_survey_rows(state, &context, sequences, &job->column) == 0) {
-        answer = tb_settle_dtype(state, &job->column, has_dtype ? &asked : NULL);
+        answer = tb_settle_dtype(state, &job->column, &job->options,
+                                 has_dtype ? &asked : NULL);
     }
     Py_XDECREF((PyObject *)asked.descr);
     Py_XDECREF(sequences);

@@ -103,7 +103,12 @@ read_out(tb_state *state, const tb_context *context, PyObject *out, int *is_bflo
 {
     *is_bfloat16 = 0;
     if (PyArray_Check(out)) {
-        return (PyArrayObject *)Py_NewRef(out);
+        int masked = tb_is_masked((PyArrayObject *)out);
+        if (masked > 0) {
+            tb_raise_at(context, PyExc_TypeError, -1, -1,
+                        "out= is a masked array, expected one without a mask");
+        }
+        return masked == 0 ? (PyArrayObject *)Py_NewRef(out) : NULL;
     }
     int is_tensor = tb_is_tensor(state, out);
     if (is_tensor > 0) {
@@ -200,7 +205,7 @@ wrap_pad(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     has_dtype = tb_dtype_from_object(state, &context, args[8], &asked);
     if (has_dtype < 0 || tb_survey_rows(state, &context, args[1], &column) < 0 ||
-        tb_settle_dtype(state, &column, has_dtype ? &asked : NULL) < 0) {
+        tb_settle_dtype(state, &column, &options, has_dtype ? &asked : NULL) < 0) {
         goto done;
     }
     out = fill_output(state, &column, &options, args[4], args[9], &layout);
@@ -221,6 +226,9 @@ done:
 }
 
 /* --- uniform-length batching ------------------------------------------------------ */
+
+/* Each batch as wide as its longest row, which is not cut. */
+static const tb_pad_options keep_all = {-1, -1, 1, 0, 0};
 
 /* Places of the rows by length, rows of one length in the order given: int64 [rows]. */
 static PyArrayObject *
@@ -269,7 +277,6 @@ static tb_read
 fill_batches(tb_state *state, tb_column *column, PyArrayObject *order,
              Py_ssize_t batch_size, PyObject *padding_value, PyObject *batches)
 {
-    static const tb_pad_options options = {-1, -1, 1, 0, 0};
     const ptrdiff_t *places = (const ptrdiff_t *)PyArray_DATA(order);
     tb_column some;
     tb_layout layout;
@@ -281,7 +288,7 @@ fill_batches(tb_state *state, tb_column *column, PyArrayObject *order,
         void *block = select_rows(column, places + begin,
                                   left < batch_size ? left : batch_size, &some);
         if (tb_verify_rows(column) == 0 && block != NULL &&
-            tb_lay_out(&some, &options, &layout) == 0 &&
+            tb_lay_out(&some, &keep_all, &layout) == 0 &&
             tb_read_fill(state, &column->context, padding_value, &some.dtype,
                          layout.fill) == 0) {
             out = allocate_output(state, &some, &layout);
@@ -327,7 +334,7 @@ wrap_uniform_length_batching(PyObject *module, PyObject *const *args, Py_ssize_t
         return NULL;
     }
     if (tb_survey_rows(state, &context, args[0], &column) == 0 &&
-        tb_settle_dtype(state, &column, NULL) == 0) {
+        tb_settle_dtype(state, &column, &keep_all, NULL) == 0) {
         order = order_by_length(&column);
     }
     do {

@@ -105,8 +105,8 @@ def _integers_lost(
     magnitude = np.where(array < 0, -array.astype(np.uint64), array.astype(np.uint64))
     lowest_bit = magnitude & -magnitude
     too_long = (magnitude >> np.uint64(53)) >= np.maximum(lowest_bit, 1)
-    lost = too_long | (converted.astype(np.float64) != array.astype(np.float64))
-    return lost
+    inexact: NDArray[np.bool_] = converted.astype(np.float64) != array.astype(np.float64)
+    return inexact | too_long
 
 
 def tensor_to_array(tensor: Any) -> tuple[NDArray[Any] | None, bool, str]:

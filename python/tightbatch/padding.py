@@ -46,7 +46,8 @@ def pad(
     width : int, optional
         Positions in a row of the result; the longest row, if not given.
     max_length : int, optional
-        Longer rows are cut to this many positions. Without it nothing is ever cut.
+        Longer rows are cut to this many positions, and what is cut is not looked at. Without it
+        nothing is ever cut.
     padding_value : number
         What fills the rest. The element type must be able to hold it exactly (a float for a
         floating type is rounded).
@@ -109,7 +110,7 @@ def pad(
 
 
 def lengths(sequences: Iterable[Any]) -> NDArray[np.int64]:
-    """Count the positions of each row.
+    """Count the positions of each row, without looking at what is there.
 
     Parameters
     ----------
