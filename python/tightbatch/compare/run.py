@@ -1,0 +1,137 @@
+"""All of ``compare``, in order."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from tightbatch.compare import check, corpus, dataset, model, precision, record, strategies, table
+from tightbatch.compare.settings import (
+    CompareError,
+    Settings,
+    check_outputs,
+    check_packages,
+)
+from tightbatch.compare.train import Result, Training, train, warm_up
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def pick_device(wanted: str) -> str:
+    """The torch device type to train on; raise CompareError for one that is not there."""
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+        torch.zeros(1, device=device).sum().item()
+    except Exception as error:  # torch raises several kinds, AssertionError among them
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else "not there"
+        raise CompareError(f"--device {wanted}: {reason}") from None
+    return device.type
+
+
+def progress_bar() -> Progress:
+    """A bar on standard error; nothing at all where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description:<26}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def train_all(
+    training: Training, plan: list[tuple[strategies.Strategy, precision.Precision]]
+) -> list[Result]:
+    """Train under every strategy, with a bar."""
+    steps = -(-len(training.rows.training) // training.loading.batch_size) * training.epochs
+    results = []
+    with progress_bar() as progress:
+        bar = progress.add_task("warming up", total=steps * len(plan))
+        warm_up(training, list(dict.fromkeys(precision for _, precision in plan)))
+        for strategy, chosen in plan:
+            progress.update(bar, description=strategy.name)
+            results.append(train(training, strategy, chosen, lambda: progress.advance(bar)))
+    return results
+
+
+def check_finite(results: list[Result]) -> None:
+    """Raise CompareError when training diverged: its times and accuracies would mean nothing."""
+    import math
+
+    for result in results:
+        if not all(map(math.isfinite, [*result.epoch_losses, result.held_out_loss])):
+            raise CompareError(
+                f"{result.strategy.name}: the loss is not finite; try a smaller --learning-rate"
+            )
+
+
+def run(settings: Settings) -> int:
+    """Compare the strategies as `settings` say and print what each costs.
+
+    Returns
+    -------
+    int
+        0, or 1 when padding affects the model's logits by more than the tolerance.
+
+    Raises
+    ------
+    CompareError
+        If a file, column, package, model or device is not there or of no use.
+    """
+    begin = time.perf_counter()
+    check_packages(settings)
+    check_outputs(settings)
+    text = corpus.read_corpus(settings)
+    model.offline()
+
+    device = pick_device(settings.device)
+    start = model.start(settings, [text.texts[i] for i in text.training], len(text.label_names))
+    rows = dataset.tokenize(text, start.tokenizer, start.limit)
+    width = min(start.limit, rows.longest)
+    out = table.console()
+    table.print_lines(out, table.opening(settings, text, rows, start, width, device))
+
+    single, half = precision.Precision(device, None), precision.mixed_precision(device)
+    plan = [(s, half if s.half else single) for s in strategies.strategies(half.name)]
+    net: Any = start.model
+    net.to(device)
+    training = Training(
+        model=net,
+        initial={name: weight.clone() for name, weight in net.state_dict().items()},
+        rows=rows,
+        loading=strategies.Loading(
+            start.tokenizer, settings.batch_size, width, settings.seed, settings.shuffle_window
+        ),
+        device=device,
+        epochs=settings.epochs,
+        learning_rate=start.learning_rate,
+    )
+    results = train_all(training, plan)
+    check_finite(results)
+    checked = check.check_padding(training, plan, most=48 if settings.quick else check.ROWS)
+
+    out.print(table.result_table(results, text.majority))
+    table.print_lines(out, table.legend(results))
+    table.print_lines(out, table.gains(results))
+    table.print_lines(out, table.precision_notes(results, half))
+    table.print_lines(out, table.check_lines(checked))
+    table.print_lines(out, table.unsteady(results))
+    seconds = time.perf_counter() - begin
+    if settings.json is not None:
+        figures = record.record(settings, text, rows, start, width, half, results, checked, seconds)
+        record.write_json(figures, settings.json)
+    if settings.plot is not None:
+        title = f"{text.source}: {len(rows.training):,} training rows, batches of "
+        record.write_plot(results, f"{title}{settings.batch_size}, {device}", settings.plot)
+    return 0 if checked.holds else 1
