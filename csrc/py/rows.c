@@ -254,6 +254,7 @@ survey_rectangle(tb_column *column, tb_view *view)
         column->data[i] = (const char *)view->data + i * pitch;
         column->lengths[i] = view->shape[1];
         column->types[i] = (unsigned char)view->dtype.type;
+        column->held[i] = view->owner == NULL;
     }
     column->array_row = column->count > 0 ? 0 : -1;
     return note_trailing(column, 0, view->ndim - 2, view->shape + 2);

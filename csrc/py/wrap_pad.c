@@ -21,33 +21,61 @@ refuse_out(const tb_context *context, const char *reason)
     return tb_raise_at(context, PyExc_ValueError, -1, -1, "out= %s", reason);
 }
 
-/* By the memory of the rows as they were given: of some a copy is what is read. */
+/* Whether row i, whose elements are read where they are, lies between two addresses. */
 static int
-check_overlap(const tb_column *column, PyArrayObject *out)
+overlaps(const tb_column *column, ptrdiff_t i, const char *begin, const char *end)
 {
+    const char *data = (const char *)column->data[i];
+    ptrdiff_t bytes =
+        column->lengths[i] * (column->types[i] == TB_OTHER
+                                  ? column->dtype.item_size
+                                  : tb_type_size((tb_type)column->types[i]));
+    for (int d = 0; d < column->ndim; d++) {
+        bytes *= column->trailing[d];
+    }
+    return bytes > 0 && data < end && data + bytes > begin;
+}
+
+/* The first row whose memory as it was given overlaps `out`: its place or -1; -2 with
+ * an exception. NumPy knows the memory of the rows of which a copy is read. */
+static Py_ssize_t
+find_overlap(const tb_column *column, PyArrayObject *out)
+{
+    const char *begin = PyArray_BYTES(out), *end = begin + PyArray_NBYTES(out);
     PyObject *module, *answer;
     Py_ssize_t row;
 
-    if (column->lists == column->count) {
-        return 0;
+    for (ptrdiff_t i = 0; i < column->count; i++) {
+        if (column->held[i] && overlaps(column, i, begin, end)) {
+            return i;
+        }
+    }
+    if (column->owners == NULL) {
+        return -1;
     }
     module = PyImport_ImportModule("tightbatch._convert");
     if (module == NULL) {
-        return -1;
+        return -2;
     }
     answer = PyObject_CallMethod(module, "first_sharing", "OO", column->rows,
                                  (PyObject *)out);
     Py_DECREF(module);
     if (answer == NULL) {
-        return -1;
+        return -2;
     }
     row = PyLong_AsSsize_t(answer);
     Py_DECREF(answer);
-    if (row < 0) {
-        return PyErr_Occurred() ? -1 : 0;
-    }
-    return tb_raise_at(&column->context, PyExc_ValueError, row, -1,
-                       "shares memory with out=");
+    return PyErr_Occurred() ? -2 : row;
+}
+
+static int
+check_overlap(const tb_column *column, PyArrayObject *out)
+{
+    Py_ssize_t row = find_overlap(column, out);
+
+    return row < 0 ? (row == -1 ? 0 : -1)
+                   : tb_raise_at(&column->context, PyExc_ValueError, row, -1,
+                                 "shares memory with out=");
 }
 
 /* Everything about out= that can be wrong, before anything is written to it. */
