@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from . import _core
 from ._shared import Block, travelling
@@ -148,18 +151,8 @@ class PadCollator:
     _named: dict[Any, tuple[Any, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.return_tensors not in ("pt", "np"):
-            raise ValueError(
-                f"PadCollator(): return_tensors={self.return_tensors!r}; expected 'pt' or 'np'"
-            )
-        if self.attention_mask not in (None, True, False):
-            raise TypeError(
-                f"PadCollator(): attention_mask={self.attention_mask!r}; expected None or a bool"
-            )
-        if self.dtype is not None and not isinstance(self.dtype, Mapping):
-            raise TypeError(
-                f"PadCollator(): dtype={self.dtype!r}; expected a mapping of keys to dtypes"
-            )
+        """Settle what each key gets; a wrong option is an error here, not at the first batch."""
+        self._check_choices()
         options = (
             self.padding_value,
             self.dtype,
@@ -169,11 +162,32 @@ class PadCollator:
         )
         keys = {key for option in options if isinstance(option, Mapping) for key in option}
         named = {key: self._settings(key) for key in (None, *FILLS, *keys)}
-        object.__setattr__(self, "_named", named)
-        # A wrong option is an error here, not at the first batch.
+        for key, (fill, *_) in named.items():
+            if not isinstance(fill, (Real, np.bool_)):
+                where = "" if key is None else f"key {key!r}: "
+                raise TypeError(
+                    f"PadCollator(): {where}padding_value is {fill!r} ({type(fill).__name__}), "
+                    "expected a number"
+                )
         specs = [(key, [], False, *settings, -1) for key, settings in named.items()]
         sides = (self.padding_side, self.truncation_side)
         _core.pad_columns(specs, *sides, -1, False, False, None, True)
+        object.__setattr__(self, "_named", named)
+
+    def _check_choices(self) -> None:
+        found, expected = "", ""
+        if self.return_tensors not in ("pt", "np"):
+            raise ValueError(
+                f"PadCollator(): return_tensors={self.return_tensors!r}; expected 'pt' or 'np'"
+            )
+        if self.attention_mask not in (None, True, False):
+            found, expected = f"attention_mask={self.attention_mask!r}", "None or a bool"
+        elif not isinstance(self.return_lengths, bool):
+            found, expected = f"return_lengths={self.return_lengths!r}", "a bool"
+        elif self.dtype is not None and not isinstance(self.dtype, Mapping):
+            found, expected = f"dtype={self.dtype!r}", "a mapping of keys to dtypes"
+        if found:
+            raise TypeError(f"PadCollator(): {found}; expected {expected}")
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, **options: Any) -> PadCollator:
