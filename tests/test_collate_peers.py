@@ -119,3 +119,46 @@ def test_a_model_gives_each_row_what_it_gives_it_alone(tokenizer):
         for row, hidden, mask in zip(rows, together, batch["attention_mask"], strict=True):
             alone = model(input_ids=torch.tensor([row])).last_hidden_state[0]
             torch.testing.assert_close(hidden[mask.bool()], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_transformers_trainer_takes_it(tmp_path):
+    """The Trainer moves, counts and feeds a Batch like any mapping."""
+    pytest.importorskip("accelerate")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        num_labels=2,
+    )
+    rng = np.random.default_rng(0)
+    samples = [
+        {
+            "input_ids": rng.integers(2 + 20 * (i % 2), 20 + 20 * (i % 2), n).tolist(),
+            "labels": i % 2,
+        }
+        for i, n in enumerate(rng.integers(1, 20, 64).tolist())
+    ]
+    trainer = transformers.Trainer(
+        model=transformers.BertForSequenceClassification(config),
+        args=transformers.TrainingArguments(
+            output_dir=str(tmp_path),
+            num_train_epochs=4,
+            per_device_train_batch_size=16,
+            learning_rate=1e-2,
+            use_cpu=True,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            logging_strategy="no",
+            remove_unused_columns=False,
+        ),
+        train_dataset=samples,
+        eval_dataset=samples,
+        data_collator=tb.PadCollator(),
+    )
+    before = trainer.evaluate()["eval_loss"]
+    assert trainer.train().global_step == 16
+    assert trainer.evaluate()["eval_loss"] < before
