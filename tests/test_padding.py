@@ -552,3 +552,11 @@ def test_uniform_length_batching_of_floats_has_one_type():
     batches = checked(tb.uniform_length_batching, [[1], [1.5, 2.5]], 1)
     assert_same(batches[0], [[1.0]], np.float32)
     assert_same(batches[1], [[1.5, 2.5]], np.float32)
+
+
+def test_uniform_length_batching_of_one_rectangle():
+    whole = np.array([[1, 2], [3, 4], [5, 6]])
+    batches, indices = tb.uniform_length_batching(whole, 2, return_indices=True)
+    assert_same(batches[0], [[1, 2], [3, 4]], np.int64)
+    assert_same(batches[1], [[5, 6]], np.int64)
+    assert [i.tolist() for i in indices] == [[0, 1], [2]]

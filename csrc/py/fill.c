@@ -270,7 +270,7 @@ tb_lay_out(const tb_column *column, const tb_pad_options *options, tb_layout *la
     if (too_large) {
         return tb_raise_at(&column->context, PyExc_ValueError, -1, -1,
                            "%zd rows of width %zd are more bytes than can be addressed",
-                           (Py_ssize_t)column->count, (Py_ssize_t)longest);
+                           (Py_ssize_t)column->count, (Py_ssize_t)layout->width);
     }
     return 0;
 }

@@ -289,7 +289,7 @@ refuse_sequences(const tb_column *column, PyObject *sequences)
 {
     return tb_raise_at(
         &column->context, PyExc_TypeError, -1, -1,
-        "found a %s, expected a list of rows, or an array or tensor of two "
+        "found %s, expected a list of rows, or an array or tensor of two "
         "dimensions or more",
         Py_TYPE(sequences)->tp_name);
 }

@@ -171,8 +171,8 @@ view_by_exchange(tb_state *state, PyObject *object, tb_view *view)
 }
 
 PyArrayObject *
-tb_tensor_array(const tb_context *context, Py_ssize_t row, PyObject *tensor,
-                int *is_bfloat16)
+tb_tensor_array(const tb_context *context, Py_ssize_t row, const char *verb,
+                PyObject *tensor, int *is_bfloat16)
 {
     PyObject *module = PyImport_ImportModule("tightbatch._convert"), *answer = NULL;
     PyObject *array = NULL, *reason = NULL;
@@ -184,8 +184,7 @@ tb_tensor_array(const tb_context *context, Py_ssize_t row, PyObject *tensor,
     if (answer != NULL &&
         PyArg_ParseTuple(answer, "OpO", &array, is_bfloat16, &reason)) {
         if (array == Py_None) {
-            tb_raise_at(context, PyExc_TypeError, row, -1,
-                        row < 0 ? "out= is %S" : "found %S", reason);
+            tb_raise_at(context, PyExc_TypeError, row, -1, "%s %S", verb, reason);
             array = NULL;
         }
         Py_XINCREF(array);
@@ -208,7 +207,7 @@ tb_view_tensor(tb_state *state, const tb_context *context, Py_ssize_t row,
         return 1;
     }
     int is_bfloat16 = 0;
-    PyArrayObject *array = tb_tensor_array(context, row, object, &is_bfloat16);
+    PyArrayObject *array = tb_tensor_array(context, row, "found", object, &is_bfloat16);
     if (array == NULL) {
         return -1;
     }

@@ -10,9 +10,11 @@
 int tb_view_tensor(tb_state *state, const tb_context *context, Py_ssize_t row,
                    PyObject *object, tb_view *view);
 
-/* A writeable array over a CPU tensor's own memory (bfloat16 as int16), for out=. */
+/* A writeable array over a CPU tensor's own memory (bfloat16 as int16). A TypeError
+ * says
+ * "`verb` a sparse tensor" and so on. */
 PyArrayObject *tb_tensor_array(const tb_context *context, Py_ssize_t row,
-                               PyObject *tensor, int *is_bfloat16);
+                               const char *verb, PyObject *tensor, int *is_bfloat16);
 
 /* 1 where `object` is a torch.Tensor; torch is never imported for it. -1 on an error.
  */

@@ -140,7 +140,7 @@ read_out(tb_state *state, const tb_context *context, PyObject *out, int *is_bflo
     }
     int is_tensor = tb_is_tensor(state, out);
     if (is_tensor > 0) {
-        return tb_tensor_array(context, -1, out, is_bfloat16);
+        return tb_tensor_array(context, -1, "out= is", out, is_bfloat16);
     }
     if (is_tensor == 0) {
         tb_raise_at(context, PyExc_TypeError, -1, -1,
@@ -285,6 +285,7 @@ select_rows(const tb_column *all, const ptrdiff_t *order, ptrdiff_t count,
 {
     *some = *all;
     some->context.rows = order;
+    some->whole.item_size = 0; /* its memory is verified in `all` */
     if (tb_allocate_rows(some, count) < 0) {
         return NULL;
     }
