@@ -86,7 +86,7 @@ def assert_equal(a, b):
         assert a == b
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", [pytest.param("fork", marks=pytest.mark.forks), "spawn"])
 @pytest.mark.parametrize("kind", ["dict", "tuple", "namedtuple", "bare"])
 def test_workers_send_what_the_main_process_makes(method, kind):
     if sys.platform == "win32" and method == "fork":
@@ -155,6 +155,7 @@ def test_large_columns_share_one_block_and_small_ones_are_copied_out():
 
 
 @LINUX
+@pytest.mark.forks
 @pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
 def test_keeping_labels_does_not_keep_blocks(strategy):
     run_python(
@@ -201,9 +202,11 @@ def test_nothing_grows_over_many_batches():
     assert len([0 for _ in loader]) == len(list_of) == 1200
     gc.collect()
     assert descriptors() <= before[0] + 2
-    assert resident() <= before[1] + (32 << 20)
+    if os.environ.get("TIGHTBATCH_SANITIZED") != "1":  # which keeps freed memory for a while
+        assert resident() <= before[1] + (32 << 20)
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize("missing", [AttributeError, RuntimeError, OSError])
 def test_without_shared_memory_ordinary_memory_serves(monkeypatch, missing):
     def refuse(*_):
@@ -242,6 +245,8 @@ def test_columns_without_elements():
         assert batch["features"].dtype == torch.float32
 
 
+@pytest.mark.forks
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork on Windows")
 def test_fork_while_another_thread_pads():
     """No lock of ours is held over fork: the child goes on."""
     run_python(
