@@ -22,6 +22,12 @@ def test_an_empty_batch():
             tb.PadCollator()(empty)
 
 
+@pytest.mark.parametrize("sample", [{"x": [1]}, "text", b"bytes"])
+def test_one_sample_instead_of_a_list(sample):
+    with fails(TypeError, NAME, type(sample).__name__, "a list of samples"):
+        tb.PadCollator()(sample)
+
+
 def test_incumbents_a_key_only_in_a_later_row():
     with fails(ValueError, NAME, "row 1", "'extra'"):
         collate([{"input_ids": [1]}, {"input_ids": [2], "extra": 1}])

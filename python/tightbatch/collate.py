@@ -226,6 +226,10 @@ class PadCollator:
 
     def __call__(self, samples: Iterable[Any]) -> Any:
         """Collate a batch of samples."""
+        if isinstance(samples, (Mapping, str, bytes)):
+            raise TypeError(
+                f"PadCollator(): found a {type(samples).__name__}, expected a list of samples"
+            )
         if not isinstance(samples, Sequence):
             samples = list(samples)
         if len(samples) == 0:
