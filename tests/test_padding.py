@@ -560,3 +560,24 @@ def test_uniform_length_batching_of_one_rectangle():
     assert_same(batches[0], [[1, 2], [3, 4]], np.int64)
     assert_same(batches[1], [[5, 6]], np.int64)
     assert [i.tolist() for i in indices] == [[0, 1], [2]]
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float16, np.int32, np.float64, np.longdouble])
+@pytest.mark.parametrize("side", SIDES)
+def test_outputs_larger_than_the_caches(dtype, side):
+    """They are written past the caches: the same bytes, at every alignment."""
+    width, itemsize = 20_011, np.dtype(dtype).itemsize
+    count = (40 << 20) // (width * itemsize)
+    source = (np.arange(3 * width) % 101).astype(dtype)
+    generator = np.random.default_rng(0)
+    places = generator.integers(0, width, count).tolist()
+    sizes = [width, 0, 1, *generator.integers(0, width, count - 3).tolist()]
+    rows = [source[at : at + n] for at, n in zip(places, sizes, strict=True)]
+    expected = np.full((count, width), 5, dtype)
+    for target, row in zip(expected, rows, strict=True):
+        target[slice(len(row)) if side == "right" else slice(width - len(row), None)] = row
+    result = tb.pad(rows, padding_value=5, padding_side=side)
+    assert result.nbytes >= 32 << 20
+    assert np.array_equal(result, expected)
+    result[:] = 9
+    assert np.array_equal(tb.pad(rows, padding_value=5, padding_side=side, out=result), expected)

@@ -1,6 +1,11 @@
 #include "pad.h"
 
+#include "stream.h"
+
 #include <string.h>
+
+/* Bytes of output: as much as the last-level cache of a server, or more. */
+enum { STREAM_FROM = 32 << 20 };
 
 #define FILL_AS(type)                       \
     do {                                    \
@@ -54,51 +59,83 @@ tb_fill_elements(void *dst, ptrdiff_t n, int item_size, const unsigned char *val
     }
 }
 
+static void
+fill_positions(const tb_layout *layout, char *dst, ptrdiff_t positions)
+{
+    ptrdiff_t n = positions * layout->trailing;
+
+    if (n > 0 && layout->stream) {
+        tb_stream_fill(dst, n, layout->item_size, layout->fill);
+    }
+    else {
+        tb_fill_elements(dst, n, layout->item_size, layout->fill);
+    }
+}
+
 void
 tb_fill_around(const tb_layout *layout, tb_span span, void *row)
 {
-    char *bytes = (char *)row;
     ptrdiff_t position = layout->trailing * layout->item_size;
     ptrdiff_t end = span.at + span.count;
 
-    tb_fill_elements(bytes, span.at * layout->trailing, layout->item_size,
-                     layout->fill);
-    tb_fill_elements(bytes + end * position, (layout->width - end) * layout->trailing,
-                     layout->item_size, layout->fill);
+    fill_positions(layout, (char *)row, span.at);
+    fill_positions(layout, (char *)row + end * position, layout->width - end);
+}
+
+/* Moves what is kept of row i to `place`, converting it where its type is another. */
+static tb_status
+place_row(const tb_rows *rows, ptrdiff_t i, const tb_layout *layout, tb_span span,
+          char *place, tb_error *error)
+{
+    tb_type type = rows->types == NULL ? layout->type : (tb_type)rows->types[i];
+    ptrdiff_t first = span.skip * layout->trailing;
+    ptrdiff_t n = span.count * layout->trailing;
+    ptrdiff_t bad = 0;
+
+    if (type == layout->type) {
+        const char *from = (const char *)rows->data[i] + first * layout->item_size;
+        size_t bytes = (size_t)(n * layout->item_size);
+        if (layout->stream) {
+            tb_stream_copy(place, from, bytes);
+        }
+        else {
+            memcpy(place, from, bytes);
+        }
+        return TB_OK;
+    }
+    tb_status status = tb_cast_elements(
+        type, layout->type, (const char *)rows->data[i] + first * tb_type_size(type), n,
+        place, &bad);
+    if (status != TB_OK) {
+        error->row = i;
+        error->column = span.skip + bad / layout->trailing;
+        error->value = first + bad;
+    }
+    return status;
 }
 
 tb_status
 tb_pad_rows(const tb_rows *rows, const tb_layout *layout, void *out, tb_error *error)
 {
-    ptrdiff_t position = layout->trailing * layout->item_size;
-    ptrdiff_t pitch = layout->width * position;
+    tb_layout own = *layout;
+    ptrdiff_t position = own.trailing * own.item_size;
+    ptrdiff_t pitch = own.width * position;
 
+    own.stream = pitch * rows->count >= STREAM_FROM;
     for (ptrdiff_t i = 0; i < rows->count; i++) {
-        tb_span span = tb_locate_row(layout, rows->lengths[i]);
+        tb_span span = tb_locate_row(&own, rows->lengths[i]);
         char *to = (char *)out + i * pitch;
-        if (span.count > 0 && layout->trailing > 0) {
-            char *place = to + span.at * position;
-            const char *from = (const char *)rows->data[i];
-            if (rows->types == NULL || rows->types[i] == layout->type) {
-                memcpy(place, from + span.skip * position,
-                       (size_t)(span.count * position));
-            }
-            else {
-                ptrdiff_t bad = 0;
-                ptrdiff_t first = span.skip * layout->trailing;
-                tb_type type = (tb_type)rows->types[i];
-                tb_status status = tb_cast_elements(
-                    type, layout->type, from + first * tb_type_size(type),
-                    span.count * layout->trailing, place, &bad);
-                if (status != TB_OK) {
-                    error->row = i;
-                    error->column = span.skip + bad / layout->trailing;
-                    error->value = first + bad;
-                    return status;
-                }
+        if (span.count > 0 && own.trailing > 0) {
+            tb_status status =
+                place_row(rows, i, &own, span, to + span.at * position, error);
+            if (status != TB_OK) {
+                return status;
             }
         }
-        tb_fill_around(layout, span, to);
+        tb_fill_around(&own, span, to);
+    }
+    if (own.stream) {
+        tb_stream_fence();
     }
     return TB_OK;
 }

@@ -18,6 +18,7 @@ typedef struct {
     int item_size;
     int pad_left;
     int cut_left; /* a cut row keeps its end */
+    int stream;   /* past the caches; tb_pad_rows decides it */
     unsigned char fill[TB_MAX_ITEM_SIZE];
 } tb_layout;
 

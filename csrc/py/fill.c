@@ -244,6 +244,7 @@ tb_lay_out(const tb_column *column, const tb_pad_options *options, tb_layout *la
     layout->item_size = column->dtype.item_size;
     layout->pad_left = options->pad_left;
     layout->cut_left = options->cut_left;
+    layout->stream = 0;
     layout->max_length = options->max_length < 0 ? PTRDIFF_MAX : options->max_length;
     layout->trailing = 1;
     for (ptrdiff_t i = 0; i < column->count; i++) {

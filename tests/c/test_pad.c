@@ -1,6 +1,7 @@
 /* Spans, fills of every width, cut and side, masks and positions. */
 #include "mask.h"
 #include "pad.h"
+#include "stream.h"
 #include "check.h"
 
 #include <string.h>
@@ -39,6 +40,42 @@ check_fill(int size)
             unsigned char *element = out + i * size;
             CHECK(i < n ? memcmp(element, value, (size_t)size) == 0
                         : element[0] == 0xEE && element[size - 1] == 0xEE);
+        }
+    }
+}
+
+/* Every alignment and every length around the loops' steps: the bytes of plain code,
+ * and none beyond them. */
+static void
+check_stream(int size)
+{
+    unsigned char source[400], value[TB_MAX_ITEM_SIZE];
+    _Alignas(64) unsigned char expected[480], found[480];
+
+    for (size_t i = 0; i < sizeof source; i++) {
+        source[i] = (unsigned char)(i * 7 + 1);
+    }
+    memcpy(value, source, sizeof value);
+    for (int shift = 0; shift < 32; shift += size < 8 ? size : 8) {
+        for (int n = 0; n * size <= 200; n++) {
+            memset(expected, 0xEE, sizeof expected);
+            memset(found, 0xEE, sizeof found);
+            for (int i = 0; i < n; i++) {
+                memcpy(expected + shift + i * size, value, (size_t)size);
+            }
+            if (n > 0) {
+                tb_stream_fill(found + shift, n, size, value);
+                tb_stream_fence();
+            }
+            CHECK(memcmp(expected, found, sizeof found) == 0);
+        }
+        for (int n = 0; n < 300 && size == 1; n++) {
+            memset(expected, 0xEE, sizeof expected);
+            memset(found, 0xEE, sizeof found);
+            memcpy(expected + shift, source + n % 17, (size_t)n);
+            tb_stream_copy(found + shift, source + n % 17, (size_t)n);
+            tb_stream_fence();
+            CHECK(memcmp(expected, found, sizeof found) == 0);
         }
     }
 }
@@ -131,6 +168,7 @@ main(void)
     check_spans();
     for (int size = 1; size <= TB_MAX_ITEM_SIZE; size *= 2) {
         check_fill(size);
+        check_stream(size);
     }
     check_rows();
     check_masks();

@@ -1,0 +1,22 @@
+/*
+ * Copying and filling past the caches, for outputs that are larger than they are: a
+ * cached store reads its line before it overwrites it, and drives out what is still of
+ * use. It pays above about half of the last-level cache and costs below. Streaming
+ * stores are SSE2, which every x86-64 has; elsewhere memcpy and plain fills do the
+ * same.
+ */
+#ifndef TB_STREAM_H
+#define TB_STREAM_H
+
+#include <stddef.h>
+
+/* As memcpy. */
+void tb_stream_copy(void *dst, const void *src, size_t n);
+
+/* n copies of the item_size (1, 2, 4, 8 or 16) bytes at `value`. */
+void tb_stream_fill(void *dst, ptrdiff_t n, int item_size, const unsigned char *value);
+
+/* Streamed bytes are ordered before what follows. */
+void tb_stream_fence(void);
+
+#endif
