@@ -219,6 +219,7 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
 {
     tb_number number;
     tb_status status = TB_OK;
+    uint64_t element = 0; /* aligned for any type up to TB_F64, as `dst` need not be */
     int answer = -1;
 
     if (tb_read_number(state, value, &number) < 0) {
@@ -248,7 +249,8 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
             answer = convert_fill(state, context, &number, dtype, dst);
         }
     }
-    else if (tb_store_number(&number, dtype->type, dst, &status) == 0) {
+    else if (tb_store_number(&number, dtype->type, &element, &status) == 0) {
+        memcpy(dst, &element, (size_t)dtype->item_size);
         answer = status == TB_OK
                      ? 0
                      : tb_raise_at(context, tb_status_exception(status), -1, -1,
