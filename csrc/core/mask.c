@@ -4,14 +4,14 @@ void
 tb_mask_rows(const ptrdiff_t *lengths, ptrdiff_t count, const tb_layout *layout,
              const unsigned char *real, void *out)
 {
-    ptrdiff_t pitch = layout->width * layout->item_size;
+    char *row = (char *)out;
 
     for (ptrdiff_t i = 0; i < count; i++) {
         tb_span span = tb_locate_row(layout, lengths[i]);
-        char *row = (char *)out + i * pitch;
         tb_fill_elements(row + span.at * layout->item_size, span.count,
                          layout->item_size, real);
         tb_fill_around(layout, span, row);
+        row += tb_row_pitch(layout, span) * layout->item_size;
     }
 }
 
@@ -29,18 +29,9 @@ tb_position_rows(const ptrdiff_t *lengths, ptrdiff_t count, const tb_layout *lay
 {
     for (ptrdiff_t i = 0; i < count; i++) {
         tb_span span = tb_locate_row(layout, lengths[i]);
-        int64_t *row = out + i * layout->width;
-        count_up(row + span.at, span.count);
-        tb_fill_around(layout, span, row);
-    }
-}
-
-void
-tb_position_flat(const ptrdiff_t *lengths, ptrdiff_t count, int64_t *out)
-{
-    for (ptrdiff_t i = 0; i < count; i++) {
-        count_up(out, lengths[i]);
-        out += lengths[i];
+        count_up(out + span.at, span.count);
+        tb_fill_around(layout, span, out);
+        out += tb_row_pitch(layout, span);
     }
 }
 

@@ -12,9 +12,6 @@ void tb_mask_rows(const ptrdiff_t *lengths, ptrdiff_t count, const tb_layout *la
 void tb_position_rows(const ptrdiff_t *lengths, ptrdiff_t count,
                       const tb_layout *layout, int64_t *out);
 
-/* The same without padding, rows one after another: sum(lengths) elements. */
-void tb_position_flat(const ptrdiff_t *lengths, ptrdiff_t count, int64_t *out);
-
 /* A negative length is TB_ERR_NEGATIVE, one above `limit` TB_ERR_TOO_LONG; else the
  * longest length, or 0 when there are none, and their sum (TB_ERR_SIZE past the end).
  */

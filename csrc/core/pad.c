@@ -78,8 +78,17 @@ tb_fill_around(const tb_layout *layout, tb_span span, void *row)
     ptrdiff_t position = layout->trailing * layout->item_size;
     ptrdiff_t end = span.at + span.count;
 
-    fill_positions(layout, (char *)row, span.at);
-    fill_positions(layout, (char *)row + end * position, layout->width - end);
+    if (!layout->flat) {
+        fill_positions(layout, (char *)row, span.at);
+        fill_positions(layout, (char *)row + end * position, layout->width - end);
+    }
+}
+
+void
+tb_fill_tail(const tb_layout *layout, ptrdiff_t used, void *out)
+{
+    fill_positions(layout, (char *)out + used * layout->trailing * layout->item_size,
+                   layout->width - used);
 }
 
 /* Moves what is kept of row i to `place`, converting it where its type is another. */
@@ -119,12 +128,11 @@ tb_pad_rows(const tb_rows *rows, const tb_layout *layout, void *out, tb_error *e
 {
     tb_layout own = *layout;
     ptrdiff_t position = own.trailing * own.item_size;
-    ptrdiff_t pitch = own.width * position;
+    char *to = (char *)out;
 
-    own.stream = pitch * rows->count >= STREAM_FROM;
+    own.stream = own.width * position * (own.flat ? 1 : rows->count) >= STREAM_FROM;
     for (ptrdiff_t i = 0; i < rows->count; i++) {
         tb_span span = tb_locate_row(&own, rows->lengths[i]);
-        char *to = (char *)out + i * pitch;
         if (span.count > 0 && own.trailing > 0) {
             tb_status status =
                 place_row(rows, i, &own, span, to + span.at * position, error);
@@ -133,6 +141,7 @@ tb_pad_rows(const tb_rows *rows, const tb_layout *layout, void *out, tb_error *e
             }
         }
         tb_fill_around(&own, span, to);
+        to += tb_row_pitch(&own, span) * position;
     }
     if (own.stream) {
         tb_stream_fence();

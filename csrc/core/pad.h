@@ -18,6 +18,7 @@ typedef struct {
     int item_size;
     int pad_left;
     int cut_left; /* a cut row keeps its end */
+    int flat;     /* all rows one after another in one row of the output */
     int stream;   /* past the caches; tb_pad_rows decides it */
     unsigned char fill[TB_MAX_ITEM_SIZE];
 } tb_layout;
@@ -46,20 +47,30 @@ tb_locate_row(const tb_layout *layout, ptrdiff_t length)
         span.count = layout->max_length;
         span.skip = layout->cut_left ? length - layout->max_length : 0;
     }
-    span.at = layout->pad_left ? layout->width - span.count : 0;
+    span.at = layout->pad_left && !layout->flat ? layout->width - span.count : 0;
     return span;
+}
+
+/* How far on in the output the next row begins, in positions. */
+static inline ptrdiff_t
+tb_row_pitch(const tb_layout *layout, tb_span span)
+{
+    return layout->flat ? span.count : layout->width;
 }
 
 /* Writes n copies of the item_size bytes at `value`. */
 void tb_fill_elements(void *dst, ptrdiff_t n, int item_size,
                       const unsigned char *value);
 
-/* Fills what `span` leaves of one row of the output. */
+/* Fills what `span` leaves of one row of the output; nothing where rows lie flat. */
 void tb_fill_around(const tb_layout *layout, tb_span span, void *row);
 
-/* Moves and fills rows->count rows into `out`. Every row, once cut, is at most `width`
- * long (the caller has looked). error: the row, the column in that row, and as value
- * the element's index in the row. */
+/* Of a flat layout: fills what the rows, `used` positions, leave of the width. */
+void tb_fill_tail(const tb_layout *layout, ptrdiff_t used, void *out);
+
+/* Moves and fills rows->count rows into `out`, but for the tail of a flat layout. Every
+ * row, once cut, is at most `width` long (the caller has looked). error: the row, the
+ * column in that row, and as value the element's index in the row. */
 TB_MUST_CHECK tb_status tb_pad_rows(const tb_rows *rows, const tb_layout *layout,
                                     void *out, tb_error *error);
 

@@ -238,20 +238,34 @@ refuse_length(const tb_column *column, Py_ssize_t width, ptrdiff_t max_length)
 int
 tb_lay_out(const tb_column *column, const tb_pad_options *options, tb_layout *layout)
 {
-    ptrdiff_t longest = 0, size;
+    ptrdiff_t longest = 0, total = 0, size;
 
     layout->type = column->dtype.type;
     layout->item_size = column->dtype.item_size;
     layout->pad_left = options->pad_left;
     layout->cut_left = options->cut_left;
     layout->stream = 0;
+    layout->flat = options->flat;
     layout->max_length = options->max_length < 0 ? PTRDIFF_MAX : options->max_length;
     layout->trailing = 1;
+    int too_large = 0;
     for (ptrdiff_t i = 0; i < column->count; i++) {
         longest = column->lengths[i] > longest ? column->lengths[i] : longest;
     }
     longest = longest > layout->max_length ? layout->max_length : longest;
+    for (ptrdiff_t i = 0; options->flat && i < column->count; i++) {
+        ptrdiff_t kept = keep_row(options, column->lengths[i]).count;
+        too_large |= kept > PTRDIFF_MAX - total;
+        total = too_large ? total : total + kept;
+    }
+    longest = options->flat ? total : longest;
     if (options->width >= 0) {
+        if (longest > options->width && options->flat) {
+            return tb_raise_at(&column->context, PyExc_ValueError, -1, -1,
+                               "the rows have %zd positions together, more than "
+                               "width=%zd",
+                               (Py_ssize_t)longest, options->width);
+        }
         if (longest > options->width) {
             return refuse_length(column, options->width, layout->max_length);
         }
@@ -259,15 +273,16 @@ tb_lay_out(const tb_column *column, const tb_pad_options *options, tb_layout *la
     }
     ptrdiff_t rest = longest % options->multiple;
     ptrdiff_t more = rest == 0 ? 0 : options->multiple - rest;
-    int too_large = more > PTRDIFF_MAX - longest;
+    too_large |= more > PTRDIFF_MAX - longest;
     layout->width = too_large ? longest : longest + more;
     for (int d = 0; d < column->ndim; d++) {
         too_large |= tb_multiply_sizes(layout->trailing, column->trailing[d],
                                        &layout->trailing) != TB_OK;
     }
-    too_large |= tb_multiply_sizes(layout->width, layout->item_size, &size) != TB_OK ||
-                 tb_multiply_sizes(size, layout->trailing, &size) != TB_OK ||
-                 tb_multiply_sizes(size, column->count, &size) != TB_OK;
+    too_large |=
+        tb_multiply_sizes(layout->width, layout->item_size, &size) != TB_OK ||
+        tb_multiply_sizes(size, layout->trailing, &size) != TB_OK ||
+        tb_multiply_sizes(size, options->flat ? 1 : column->count, &size) != TB_OK;
     if (too_large) {
         return tb_raise_at(&column->context, PyExc_ValueError, -1, -1,
                            "%zd rows of width %zd are more bytes than can be addressed",
@@ -281,15 +296,30 @@ tb_output_shape(const tb_column *column, const tb_layout *layout, npy_intp *dims
 {
     int ndim = column->ndim < 0 ? 0 : column->ndim;
 
-    dims[0] = column->count;
+    dims[0] = layout->flat ? 1 : column->count;
     dims[1] = layout->width;
     memcpy(dims + 2, column->trailing, (size_t)ndim * sizeof *dims);
     return 2 + ndim;
 }
 
+/* Positions of a flat output that rows go to. */
+static ptrdiff_t
+used_positions(const tb_column *column, const tb_layout *layout)
+{
+    ptrdiff_t used = 0;
+
+    for (ptrdiff_t i = 0; i < column->count; i++) {
+        used += tb_locate_row(layout, column->lengths[i]).count;
+    }
+    return used;
+}
+
 int
 tb_needs_fill(const tb_column *column, const tb_layout *layout)
 {
+    if (layout->flat) {
+        return used_positions(column, layout) < layout->width;
+    }
     for (ptrdiff_t i = 0; i < column->count; i++) {
         if (column->lengths[i] < layout->width) {
             return 1;
@@ -332,7 +362,8 @@ fill_array_rows(const tb_column *column, ptrdiff_t first, ptrdiff_t count,
                     column->types + first};
     tb_error error = {0, -1, 0};
     tb_status status;
-    ptrdiff_t bytes = count * layout->width * layout->trailing * layout->item_size;
+    ptrdiff_t bytes = (layout->flat ? 1 : count) * layout->width * layout->trailing *
+                      layout->item_size;
 
     if (bytes < WORTH_RELEASING) {
         status = tb_pad_rows(&rows, layout, out, &error);
@@ -411,14 +442,15 @@ fill_list_rows(tb_state *state, tb_column *column, const tb_layout *layout, char
                              .provisional = column->provisional,
                              .ndim = column->ndim < 0 ? 0 : column->ndim,
                              .shape = column->trailing};
-    ptrdiff_t position = layout->trailing * layout->item_size;
+    ptrdiff_t position = layout->trailing * layout->item_size, at = 0;
 
     for (ptrdiff_t i = 0; i < column->count; i++) {
+        tb_span span = tb_locate_row(layout, column->lengths[i]);
+        char *row = out + at * position;
+        at += tb_row_pitch(layout, span);
         if (column->types[i] != TB_LIST) {
             continue;
         }
-        tb_span span = tb_locate_row(layout, column->lengths[i]);
-        char *row = out + i * layout->width * position;
         reader.row = i;
         tb_read read = tb_read_list(&reader, list_at(column, i), column->lengths[i],
                                     span.skip, span.count, row + span.at * position);
@@ -436,11 +468,14 @@ fill_list_rows(tb_state *state, tb_column *column, const tb_layout *layout, char
 tb_read
 tb_fill_rows(tb_state *state, tb_column *column, const tb_layout *layout, void *out)
 {
-    ptrdiff_t pitch = layout->width * layout->trailing * layout->item_size;
+    ptrdiff_t position = layout->trailing * layout->item_size, at = 0;
     tb_read read = TB_READ_DONE;
 
     if (tb_verify_rows(column) < 0) {
         return TB_READ_ERROR;
+    }
+    if (layout->flat) {
+        tb_fill_tail(layout, used_positions(column, layout), out);
     }
     if (column->lists == 0) {
         return fill_array_rows(column, 0, column->count, layout, (char *)out);
@@ -448,8 +483,9 @@ tb_fill_rows(tb_state *state, tb_column *column, const tb_layout *layout, void *
     /* Arrays first: reading a list can run code, and that can resize an array. */
     for (ptrdiff_t i = 0; i < column->count && read == TB_READ_DONE; i++) {
         if (column->types[i] != TB_LIST) {
-            read = fill_array_rows(column, i, 1, layout, (char *)out + i * pitch);
+            read = fill_array_rows(column, i, 1, layout, (char *)out + at * position);
         }
+        at += tb_row_pitch(layout, tb_locate_row(layout, column->lengths[i]));
     }
     return read == TB_READ_DONE ? fill_list_rows(state, column, layout, (char *)out)
                                 : read;

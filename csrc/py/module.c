@@ -10,16 +10,21 @@ exec_module(PyObject *module)
     if (PyArray_ImportNumPyAPI() < 0) {
         return -1;
     }
-    state->str_right = PyUnicode_InternFromString("right");
-    state->str_left = PyUnicode_InternFromString("left");
-    state->str_attention_mask = PyUnicode_InternFromString("attention_mask");
-    state->str_input_ids = PyUnicode_InternFromString("input_ids");
-    if (state->str_right == NULL || state->str_left == NULL ||
-        state->str_attention_mask == NULL || state->str_input_ids == NULL) {
-        return -1;
+    const struct {
+        PyObject **string;
+        const char *text;
+    } strings[] = {{&state->str_right, "right"},    {&state->str_left, "left"},
+                   {&state->str_chunks, "_chunks"}, {&state->str_bounds, "_bounds"},
+                   {&state->str_starts, "_starts"}, {&state->str_lengths, "_lengths"}};
+    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
+        *strings[i].string = PyUnicode_InternFromString(strings[i].text);
+        if (*strings[i].string == NULL) {
+            return -1;
+        }
     }
-    PyMethodDef *families[] = {tb_pad_methods, tb_mask_methods, tb_batching_methods,
-                               tb_collate_methods};
+    PyMethodDef *families[] = {tb_pad_methods,      tb_mask_methods,
+                               tb_batching_methods, tb_collate_methods,
+                               tb_ragged_methods,   tb_arrow_methods};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         if (PyModule_AddFunctions(module, families[i]) < 0) {
             return -1;
@@ -40,6 +45,7 @@ traverse_module(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->tensor);
     Py_VISIT(state->parameter);
     Py_VISIT(state->tensor_is_neg);
+    Py_VISIT(state->ragged);
     return 0;
 }
 
@@ -57,8 +63,11 @@ clear_module(PyObject *module)
     Py_CLEAR(state->tensor_is_neg);
     Py_CLEAR(state->str_right);
     Py_CLEAR(state->str_left);
-    Py_CLEAR(state->str_attention_mask);
-    Py_CLEAR(state->str_input_ids);
+    Py_CLEAR(state->ragged);
+    Py_CLEAR(state->str_chunks);
+    Py_CLEAR(state->str_bounds);
+    Py_CLEAR(state->str_starts);
+    Py_CLEAR(state->str_lengths);
     return 0;
 }
 

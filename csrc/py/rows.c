@@ -1,5 +1,8 @@
 #include "rows.h"
 
+#include "capsule.h"
+#include "ragged.h"
+
 #include <string.h>
 
 static int
@@ -294,6 +297,22 @@ refuse_sequences(const tb_column *column, PyObject *sequences)
         Py_TYPE(sequences)->tp_name);
 }
 
+/* An Arrow array is read as a Ragged. */
+static int
+survey_arrow(tb_state *state, tb_column *column, PyObject *source)
+{
+    int answer = state->ragged == NULL ? 0 : tb_is_arrow(source);
+
+    if (answer <= 0) {
+        return answer;
+    }
+    PyObject *ragged = PyObject_CallMethod((PyObject *)state->ragged, "_read_arrow",
+                                           "sO", column->context.function, source);
+    answer = ragged == NULL ? -1 : tb_survey_ragged(state, ragged, column);
+    Py_XDECREF(ragged);
+    return answer;
+}
+
 int
 tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,
                tb_column *column)
@@ -308,7 +327,13 @@ tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,
         return refuse_sequences(column, sequences);
     }
     if (!PyList_CheckExact(sequences) && !PyTuple_CheckExact(sequences)) {
-        int whole = survey_whole(state, column, sequences);
+        int whole = tb_survey_ragged(state, sequences, column);
+        if (whole == 0) {
+            whole = survey_whole(state, column, sequences);
+        }
+        if (whole == 0) {
+            whole = survey_arrow(state, column, sequences);
+        }
         if (whole != 0) {
             column->rows = whole > 0 ? Py_NewRef(sequences) : NULL;
             return whole < 0 ? -1 : 0;
@@ -363,6 +388,19 @@ tb_verify_rows(const tb_column *column)
         }
     }
     return 0;
+}
+
+PyArrayObject *
+tb_new_lengths(const tb_column *column)
+{
+    npy_intp count = column->count;
+    PyArrayObject *lengths = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_INT64);
+
+    if (lengths != NULL && count > 0) {
+        memcpy(PyArray_DATA(lengths), column->lengths,
+               (size_t)count * sizeof *column->lengths);
+    }
+    return lengths;
 }
 
 void

@@ -36,6 +36,7 @@ typedef struct {
     Py_ssize_t multiple;
     int pad_left;
     int cut_left;
+    int flat; /* rows one after another in one row of the output */
 } tb_pad_options;
 
 /* Looks at every row: its length, shape and type. Nothing is converted yet. */
@@ -51,7 +52,8 @@ int tb_settle_dtype(tb_state *state, tb_column *column, const tb_pad_options *op
 int tb_lay_out(const tb_column *column, const tb_pad_options *options,
                tb_layout *layout);
 
-/* The output's dimensions [batch, width, *trailing]; answers how many they are. */
+/* The output's dimensions [batch, width, *trailing], batch 1 where the layout is flat;
+ * answers how many they are. */
 int tb_output_shape(const tb_column *column, const tb_layout *layout, npy_intp *dims);
 
 /* Whether any row leaves something to fill. */
@@ -60,6 +62,9 @@ int tb_needs_fill(const tb_column *column, const tb_layout *layout);
 /* Reads, moves, converts and fills into `out`. */
 tb_read tb_fill_rows(tb_state *state, tb_column *column, const tb_layout *layout,
                      void *out);
+
+/* The rows' lengths as a new int64 array [batch]. */
+PyArrayObject *tb_new_lengths(const tb_column *column);
 
 /* RuntimeError where an array's memory is no longer what the survey saw: code that ran
  * meanwhile, an __index__ say, can resize it. */

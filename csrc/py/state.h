@@ -17,8 +17,11 @@ typedef struct {
     /* Strings that are compared by address first. */
     PyObject *str_right;
     PyObject *str_left;
-    PyObject *str_attention_mask;
-    PyObject *str_input_ids;
+    PyTypeObject *ragged; /* tightbatch.Ragged, once its module has registered it */
+    PyObject *str_chunks; /* and its attributes */
+    PyObject *str_bounds;
+    PyObject *str_starts;
+    PyObject *str_lengths;
 } tb_state;
 
 extern struct PyModuleDef tb_module;
@@ -34,5 +37,7 @@ extern PyMethodDef tb_pad_methods[];
 extern PyMethodDef tb_mask_methods[];
 extern PyMethodDef tb_batching_methods[];
 extern PyMethodDef tb_collate_methods[];
+extern PyMethodDef tb_ragged_methods[];
+extern PyMethodDef tb_arrow_methods[];
 
 #endif

@@ -1,14 +1,10 @@
 /* What a collator needs: samples turned into columns, and columns padded together. */
 #include "tb_numpy.h"
-#include "args.h"
-#include "mask.h"
+#include "job.h"
 
 #include <string.h>
 
 static const tb_context collator = {"PadCollator", NULL, NULL, 0};
-
-/* A cache line: where a column begins in a block that all share. */
-enum { ALIGNMENT = 64 };
 
 /* --- samples to columns ---------------------------------------------------------- */
 
@@ -120,24 +116,6 @@ done:
 
 /* --- columns padded together ------------------------------------------------------ */
 
-/* What a job makes: a padded or stacked column, or from the lengths of its source the
- * attention mask [batch, width] or those lengths themselves, as cut, [batch]; int64. */
-typedef enum { COLUMN, MASK, LENGTHS } job_kind;
-
-/* One array on its way. */
-typedef struct {
-    tb_column column;
-    tb_pad_options options;
-    tb_layout layout;
-    PyObject *padding_value; /* borrowed */
-    int is_flat;             /* a number a row: the output is [batch] */
-    job_kind kind;
-    Py_ssize_t source;          /* of a mask or lengths: the column they are of */
-    Py_ssize_t same_lengths_as; /* another column, or -1 */
-    ptrdiff_t offset;           /* in the shared block */
-    PyArrayObject *out;
-} tb_job;
-
 /* (key, rows, is_flat, padding_value, dtype, width, max_length, multiple,
  *  same_lengths_as) */
 static int
@@ -194,181 +172,6 @@ check_same_lengths(const tb_job *jobs, const tb_job *job)
     return 0;
 }
 
-/* The mask goes where the rows of its source go: 1 there, 0 elsewhere. */
-static void
-lay_out_mask(const tb_job *source, tb_job *mask)
-{
-    mask->layout = source->layout;
-    mask->layout.type = TB_I64;
-    mask->layout.item_size = 8;
-    mask->layout.trailing = 1;
-    memset(mask->layout.fill, 0, sizeof mask->layout.fill);
-}
-
-static int
-lay_out_job(tb_state *state, tb_job *jobs, tb_job *job)
-{
-    if (job->kind != COLUMN) {
-        lay_out_mask(&jobs[job->source], job);
-        return 0;
-    }
-    if (tb_lay_out(&job->column, &job->options, &job->layout) < 0) {
-        return -1;
-    }
-    return tb_needs_fill(&job->column, &job->layout)
-               ? tb_read_fill(state, &job->column.context, job->padding_value,
-                              &job->column.dtype, job->layout.fill)
-               : 0;
-}
-
-/* NumPy has no bfloat16 to hand to torch, so its bits travel as int16. */
-static PyArray_Descr *
-carrier_descr(tb_state *state, const tb_job *job, int as_tensors)
-{
-    if (job->kind != COLUMN) {
-        return PyArray_DescrFromType(NPY_INT64);
-    }
-    if (as_tensors && job->column.dtype.type == TB_BF16) {
-        return PyArray_DescrFromType(NPY_INT16);
-    }
-    return tb_dtype_descr(state, &job->column.dtype);
-}
-
-static int
-job_shape(const tb_job *jobs, const tb_job *job, npy_intp *dims)
-{
-    if (job->kind != COLUMN) {
-        dims[0] = jobs[job->source].column.count;
-        dims[1] = job->layout.width;
-        return job->kind == MASK ? 2 : 1;
-    }
-    int ndim = tb_output_shape(&job->column, &job->layout, dims);
-    if (job->is_flat) {
-        dims[0] = dims[1];
-        ndim = 1;
-    }
-    return ndim;
-}
-
-/* Offsets in one block, each column on a cache line of its own; the block's size. */
-static ptrdiff_t
-assign_offsets(tb_job *jobs, Py_ssize_t count)
-{
-    npy_intp dims[NPY_MAXDIMS];
-    ptrdiff_t end = 0;
-
-    for (Py_ssize_t i = 0; i < count; i++) {
-        int ndim = job_shape(jobs, &jobs[i], dims);
-        ptrdiff_t bytes = jobs[i].layout.item_size;
-        for (int d = 0; d < ndim; d++) {
-            bytes *= dims[d];
-        }
-        jobs[i].offset = end;
-        end += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    }
-    return end;
-}
-
-/* New arrays, or with `allocate` views of the one block that allocate(bytes) answers.
- */
-static int
-allocate_jobs(tb_state *state, tb_job *jobs, Py_ssize_t count, PyObject *allocate,
-              int as_tensors)
-{
-    PyObject *block = NULL;
-    npy_intp dims[NPY_MAXDIMS];
-    int answer = -1;
-
-    if (allocate != Py_None) {
-        ptrdiff_t bytes = assign_offsets(jobs, count);
-        block = PyObject_CallFunction(allocate, "n", bytes);
-        if (block == NULL) {
-            return -1;
-        }
-        if (!PyArray_Check(block) || !PyArray_ISCARRAY((PyArrayObject *)block) ||
-            PyArray_NBYTES((PyArrayObject *)block) < bytes) {
-            PyErr_SetString(PyExc_TypeError,
-                            "allocate() must answer a large enough array");
-            goto done;
-        }
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyArray_Descr *descr = carrier_descr(state, &jobs[i], as_tensors);
-        int ndim = job_shape(jobs, &jobs[i], dims);
-        if (descr == NULL) {
-            goto done;
-        }
-        if (block == NULL) {
-            jobs[i].out =
-                (PyArrayObject *)PyArray_SimpleNewFromDescr(ndim, dims, descr);
-        }
-        else {
-            jobs[i].out = (PyArrayObject *)PyArray_NewFromDescr(
-                &PyArray_Type, descr, ndim, dims, NULL,
-                PyArray_BYTES((PyArrayObject *)block) + jobs[i].offset,
-                NPY_ARRAY_CARRAY, NULL);
-        }
-        if (jobs[i].out == NULL ||
-            (block != NULL &&
-             PyArray_SetBaseObject(jobs[i].out, Py_NewRef(block)) < 0)) {
-            goto done;
-        }
-    }
-    answer = 0;
-done:
-    Py_XDECREF(block);
-    return answer;
-}
-
-static tb_read
-fill_job(tb_state *state, const tb_job *jobs, tb_job *job)
-{
-    static const int64_t one = 1;
-    const tb_column *source = &jobs[job->source].column;
-    int64_t *out = (int64_t *)PyArray_DATA(job->out);
-    unsigned char real[sizeof one];
-
-    switch (job->kind) {
-        case COLUMN:
-            return tb_fill_rows(state, &job->column, &job->layout, out);
-        case MASK:
-            memcpy(real, &one, sizeof one);
-            tb_mask_rows(source->lengths, source->count, &job->layout, real, out);
-            break;
-        case LENGTHS:
-            for (ptrdiff_t i = 0; i < source->count; i++) {
-                out[i] = tb_locate_row(&job->layout, source->lengths[i]).count;
-            }
-            break;
-    }
-    return TB_READ_DONE;
-}
-
-/* Lays out, allocates and fills all; again, where a list turned out to hold floats. */
-static int
-run_jobs(tb_state *state, tb_job *jobs, Py_ssize_t count, PyObject *allocate,
-         int as_tensors)
-{
-    tb_read read;
-
-    do {
-        read = TB_READ_DONE;
-        for (Py_ssize_t i = 0; i < count; i++) {
-            Py_CLEAR(jobs[i].out);
-            if (lay_out_job(state, jobs, &jobs[i]) < 0) {
-                return -1;
-            }
-        }
-        if (allocate_jobs(state, jobs, count, allocate, as_tensors) < 0) {
-            return -1;
-        }
-        for (Py_ssize_t i = 0; i < count && read == TB_READ_DONE; i++) {
-            read = fill_job(state, jobs, &jobs[i]);
-        }
-    } while (read == TB_READ_WIDEN);
-    return read == TB_READ_DONE ? 0 : -1;
-}
-
 /* [(array, offset, is_bfloat16), ...] */
 static PyObject *
 answer_jobs(const tb_job *jobs, Py_ssize_t count)
@@ -390,36 +193,36 @@ answer_jobs(const tb_job *jobs, Py_ssize_t count)
     return answer;
 }
 
-/* pad_columns(specs, padding_side, truncation_side, main, mask, lengths, allocate,
- *             as_tensors) -> [(array, offset, is_bfloat16), ...]
+/* pad_columns(specs, padding_side, truncation_side, main, extras, allocate, as_tensors,
+ *             flat) -> [(array, offset, is_bfloat16), ...]
  *
- * `main` is the index of the column that the mask and the lengths are of; with `mask`
- * and `lengths` they come behind the columns. allocate(bytes) -> uint8 array, or None:
- * an array each. */
+ * `main` is the index of the column that the extras are of: a tuple of "mask" and what
+ * else job.h names. They come behind the columns. allocate(bytes) -> uint8 array, or
+ * None: an array each. `flat`: rows one after another, without padding, [1, total]. */
 static PyObject *
 wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
     PyObject *answer = NULL;
     Py_ssize_t main, count, total;
-    int mask, lengths, as_tensors;
+    int as_tensors, flat;
 
     if (tb_check_count("pad_columns", nargs, 8) < 0 ||
-        tb_read_flag(args[4], &mask) < 0 || tb_read_flag(args[5], &lengths) < 0 ||
-        tb_read_flag(args[7], &as_tensors) < 0) {
+        tb_read_flag(args[6], &as_tensors) < 0 || tb_read_flag(args[7], &flat) < 0) {
         return NULL;
     }
     main = PyLong_AsSsize_t(args[3]);
     count = PyList_Size(args[0]);
+    total = count + PyTuple_Size(args[4]);
     if (PyErr_Occurred()) {
         return NULL;
     }
-    total = count + mask + lengths;
     tb_job *jobs = PyMem_Calloc((size_t)total + 1, sizeof *jobs);
     if (jobs == NULL) {
         return PyErr_NoMemory();
     }
     for (Py_ssize_t i = 0; i < count; i++) {
+        jobs[i].options.flat = flat;
         if (read_job(state, PyList_GET_ITEM(args[0], i), args[1], args[2], &jobs[i]) <
             0) {
             goto done;
@@ -431,16 +234,18 @@ wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         }
     }
     for (Py_ssize_t i = count; i < total; i++) {
-        jobs[i].kind = mask && i == count ? MASK : LENGTHS;
         jobs[i].source = main;
+        if (tb_job_kind_named(PyTuple_GET_ITEM(args[4], i - count), &jobs[i].kind) <
+            0) {
+            goto done;
+        }
     }
-    if (run_jobs(state, jobs, total, args[6], as_tensors) == 0) {
+    if (tb_run_jobs(state, jobs, total, args[5], as_tensors) == 0) {
         answer = answer_jobs(jobs, total);
     }
 done:
     for (Py_ssize_t i = 0; i < total; i++) {
-        tb_clear_column(&jobs[i].column);
-        Py_XDECREF((PyObject *)jobs[i].out);
+        tb_clear_job(&jobs[i]);
     }
     PyMem_Free(jobs);
     return answer;

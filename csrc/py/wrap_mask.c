@@ -10,7 +10,7 @@ static PyArrayObject *
 read_layout(tb_state *state, const tb_context *context, PyObject *const *args,
             tb_layout *layout, ptrdiff_t *total)
 {
-    tb_pad_options options;
+    tb_pad_options options = {0};
     tb_error error;
     ptrdiff_t longest;
 
@@ -129,10 +129,8 @@ wrap_position_ids(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     const ptrdiff_t *each = (const ptrdiff_t *)PyArray_DATA(lengths);
     npy_intp dims[2] = {flat ? total : count, layout.width};
     positions = (PyArrayObject *)PyArray_SimpleNew(flat ? 1 : 2, dims, NPY_INT64);
-    if (positions != NULL && flat) {
-        tb_position_flat(each, count, (int64_t *)PyArray_DATA(positions));
-    }
-    else if (positions != NULL) {
+    layout.flat = flat;
+    if (positions != NULL) {
         tb_position_rows(each, count, &layout, (int64_t *)PyArray_DATA(positions));
     }
     Py_DECREF(lengths);

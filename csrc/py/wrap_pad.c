@@ -212,7 +212,7 @@ wrap_pad(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
     tb_context context = {NULL, NULL, NULL, 0};
-    tb_pad_options options;
+    tb_pad_options options = {0};
     tb_column column;
     tb_layout layout;
     tb_dtype asked = {TB_I64, 8, NULL};
@@ -256,7 +256,7 @@ done:
 /* --- uniform-length batching ------------------------------------------------------ */
 
 /* Each batch as wide as its longest row, which is not cut. */
-static const tb_pad_options keep_all = {-1, -1, 1, 0, 0};
+static const tb_pad_options keep_all = {-1, -1, 1, 0, 0, 0};
 
 /* Places of the rows by length, rows of one length in the order given: int64 [rows]. */
 static PyArrayObject *
@@ -382,21 +382,23 @@ wrap_uniform_length_batching(PyObject *module, PyObject *const *args, Py_ssize_t
     return answer;
 }
 
-/* lengths(sequences) */
+/* lengths(function, sequences) */
 static PyObject *
-wrap_lengths(PyObject *module, PyObject *sequences)
+wrap_lengths(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    tb_context context = {"lengths", NULL, NULL, 0};
+    tb_context context = {NULL, NULL, NULL, 0};
     tb_column column;
     PyArrayObject *lengths = NULL;
 
-    if (tb_survey_rows(tb_state_of(module), &context, sequences, &column) == 0) {
-        npy_intp count = column.count;
-        lengths = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_INT64);
+    if (tb_check_count("lengths", nargs, 2) < 0) {
+        return NULL;
     }
-    if (lengths != NULL && column.count > 0) {
-        memcpy(PyArray_DATA(lengths), column.lengths,
-               (size_t)column.count * sizeof *column.lengths);
+    context.function = PyUnicode_AsUTF8(args[0]);
+    if (context.function == NULL) {
+        return NULL;
+    }
+    if (tb_survey_rows(tb_state_of(module), &context, args[1], &column) == 0) {
+        lengths = tb_new_lengths(&column);
     }
     tb_clear_column(&column);
     return (PyObject *)lengths;
@@ -404,7 +406,7 @@ wrap_lengths(PyObject *module, PyObject *sequences)
 
 PyMethodDef tb_pad_methods[] = {
     {"pad", (PyCFunction)(void (*)(void))wrap_pad, METH_FASTCALL, NULL},
-    {"lengths", wrap_lengths, METH_O, NULL},
+    {"lengths", (PyCFunction)(void (*)(void))wrap_lengths, METH_FASTCALL, NULL},
     {"uniform_length_batching",
      (PyCFunction)(void (*)(void))wrap_uniform_length_batching, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},

@@ -2,6 +2,7 @@
 
 from .batching import LengthBatchSampler
 from .collate import Batch, PadCollator
+from .dataset import RaggedDataset
 from .padding import (
     attention_mask,
     fixed_pad_sequences,
@@ -10,7 +11,9 @@ from .padding import (
     pad_sequences_dynamic,
     position_ids,
     uniform_length_batching,
+    unpad,
 )
+from .ragged import Ragged
 
 __version__ = "0.1.0"
 
@@ -18,6 +21,8 @@ __all__ = [
     "Batch",
     "LengthBatchSampler",
     "PadCollator",
+    "Ragged",
+    "RaggedDataset",
     "attention_mask",
     "fixed_pad_sequences",
     "lengths",
@@ -25,4 +30,5 @@ __all__ = [
     "pad_sequences_dynamic",
     "position_ids",
     "uniform_length_batching",
+    "unpad",
 ]

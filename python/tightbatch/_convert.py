@@ -132,8 +132,27 @@ def tensor_to_array(tensor: Any) -> tuple[NDArray[Any] | None, bool, str]:
         return None, False, f"a tensor of dtype {tensor.dtype}: {error}"
 
 
+def as_array(function: str, source: Any) -> NDArray[Any]:
+    """View an array, a dense CPU tensor or a buffer as an array; lists become one."""
+    if hasattr(source, "untyped_storage"):
+        array, is_bfloat16, reason = tensor_to_array(source)
+        if array is None:
+            raise TypeError(f"{function}(): found {reason}")
+        if is_bfloat16:
+            import ml_dtypes
+
+            return array.view(ml_dtypes.bfloat16)
+        return array
+    if isinstance(source, (bytes, bytearray)):
+        return np.frombuffer(source, np.uint8)
+    return np.asanyarray(source)
+
+
 def first_sharing(rows: Any, out: NDArray[Any]) -> int:
     """Find the first row whose memory overlaps that of ``out``: its place, or -1."""
+    chunks = getattr(rows, "_chunks", None)  # of a Ragged; which of its rows is not looked for
+    if chunks is not None:
+        return 0 if any(np.may_share_memory(chunk, out) for chunk in chunks) else -1
     for i, row in enumerate(rows if isinstance(rows, tuple) else (rows,)):
         if isinstance(row, (list, tuple)):
             continue

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ def pad(
     return_mask: bool,
     /,
 ) -> Any: ...
-def lengths(sequences: Iterable[Any], /) -> NDArray[np.int64]: ...
+def lengths(function: str, sequences: Iterable[Any], /) -> NDArray[np.int64]: ...
 def uniform_length_batching(
     sequences: Iterable[Any], batch_size: int, padding_value: float, /
 ) -> tuple[list[NDArray[Any]], NDArray[np.int64]]: ...
@@ -46,10 +46,10 @@ def pad_columns(
     padding_side: str,
     truncation_side: str,
     main: int,
-    mask: bool,
-    lengths: bool,
+    extras: tuple[str, ...],
     allocate: Callable[[int], NDArray[np.uint8]] | None,
     as_tensors: bool,
+    flat: bool,
     /,
 ) -> list[tuple[NDArray[Any], int, bool]]: ...
 def survey_batches(
@@ -68,3 +68,19 @@ def plan_batches(
     epoch: int,
     /,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+def register_ragged(ragged: type, /) -> None: ...
+def flatten(
+    function: str, sequences: Any, dtype: Any, /
+) -> tuple[NDArray[Any], NDArray[np.int64]]: ...
+def as_indices(function: str, indices: Any, count: int, /) -> NDArray[np.int64]: ...
+def read_arrow(
+    function: str, source: Any, wanted: Container[str] | None, /
+) -> list[tuple[Any, Any]]: ...
+def export_arrow(
+    format: str,
+    values: NDArray[Any],
+    offsets: NDArray[np.int64],
+    shape: tuple[int, ...],
+    /,
+) -> tuple[Any, Any]: ...
+def is_arrow(object: Any, /) -> bool: ...

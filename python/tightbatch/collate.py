@@ -11,6 +11,7 @@ import numpy as np
 
 from . import _core
 from ._shared import Block, travelling
+from .dataset import Samples, batch_columns
 
 __all__ = ["Batch", "PadCollator"]
 
@@ -27,6 +28,7 @@ FILLS: dict[Any, float] = {
 }
 # Columns with a value for each token of input_ids: their lengths must be the same.
 PER_TOKEN = frozenset(("attention_mask", "token_type_ids", "position_ids", "special_tokens_mask"))
+EMPTY = "PadCollator(): an empty batch; expected at least one sample"
 LABELS = frozenset(("labels", "label", "label_ids"))
 
 
@@ -171,7 +173,7 @@ class PadCollator:
                 )
         specs = [(key, [], False, *settings, -1) for key, settings in named.items()]
         sides = (self.padding_side, self.truncation_side)
-        _core.pad_columns(specs, *sides, -1, False, False, None, True)
+        _core.pad_columns(specs, *sides, -1, (), None, True, False)
         object.__setattr__(self, "_named", named)
 
     def _check_choices(self) -> None:
@@ -230,10 +232,15 @@ class PadCollator:
             raise TypeError(
                 f"PadCollator(): found a {type(samples).__name__}, expected a list of samples"
             )
+        if isinstance(samples, Samples):
+            return self._collate_columns(samples.columns, len(samples))
         if not isinstance(samples, Sequence):
+            if _core.is_arrow(samples):
+                columns = batch_columns("PadCollator", samples)
+                return self._collate_columns(columns, len(next(iter(columns.values()), ())))
             samples = list(samples)
         if len(samples) == 0:
-            raise ValueError("PadCollator(): an empty batch; expected at least one sample")
+            raise ValueError(EMPTY)
         first = samples[0]
         if isinstance(first, Mapping):
             columns = _core.gather_columns(samples)
@@ -245,6 +252,11 @@ class PadCollator:
         self._check_tuples(samples, cls, len(first))
         by_name: dict[Any, Any] = dict(zip(names, zip(*samples, strict=True), strict=True))
         return self._collate(by_name, cls, self.attention_mask is True)
+
+    def _collate_columns(self, columns: Mapping[Any, Any], count: int) -> Any:
+        if count == 0:
+            raise ValueError(EMPTY)
+        return self._collate(columns, Batch, self.attention_mask is not False)
 
     def _check_tuples(self, samples: Sequence[Any], cls: type, size: int) -> None:
         if cls is not tuple and (self.attention_mask or self.return_lengths):
@@ -303,10 +315,10 @@ class PadCollator:
             self.padding_side,
             self.truncation_side,
             main,
-            masked,
-            self.return_lengths,
+            ("mask",) * masked + ("lengths",) * self.return_lengths,
             None if block is None else block.allocate,
             as_tensors,
+            False,
         )
         names = padded + ["attention_mask"] * masked + ["lengths"] * self.return_lengths
         for name, (array, offset, is_bfloat16) in zip(names, outputs, strict=True):

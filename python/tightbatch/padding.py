@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._convert import as_array
+from .ragged import Ragged
 
 __all__ = [
     "attention_mask",
@@ -18,6 +20,7 @@ __all__ = [
     "pad_sequences_dynamic",
     "position_ids",
     "uniform_length_batching",
+    "unpad",
 ]
 
 
@@ -109,13 +112,90 @@ def pad(
     )
 
 
-def lengths(sequences: Iterable[Any]) -> NDArray[np.int64]:
+def unpad(array: Any, lengths_or_mask: Any, *, padding_side: str = "right") -> Ragged:
+    """Take the padding away: the inverse of :func:`pad`.
+
+    Parameters
+    ----------
+    array : array or CPU tensor of shape (batch, width, *trailing)
+        A padded batch.
+    lengths_or_mask : integers of shape (batch,), or mask of shape (batch, width)
+        Tokens in each row; or True (or not 0) at the tokens, which must be together at the side
+        where the padding is not.
+    padding_side : {"right", "left"}
+        Where the padding is.
+
+    Returns
+    -------
+    Ragged
+        It shares the array's memory where that is C-contiguous.
+
+    Raises
+    ------
+    TypeError
+        When ``lengths_or_mask`` is neither.
+    ValueError
+        When a length is negative or above the width, or a mask has tokens elsewhere; the message
+        names the row.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> batch, mask = tb.pad([[1, 2, 3], [4]], return_mask=True)
+    >>> tb.unpad(batch, mask).tolist()
+    [[1, 2, 3], [4]]
+    """
+    array = as_array("unpad", array)
+    if array.ndim < 2:
+        raise TypeError(f"unpad(): array has {array.ndim} dimensions, expected [batch, width, ...]")
+    if padding_side not in ("right", "left"):
+        raise ValueError(f"unpad(): padding_side={padding_side!r}; expected 'right' or 'left'")
+    batch, width = array.shape[:2]
+    given = lengths_or_mask
+    if hasattr(given, "ndim") and given.ndim == 2:
+        counts = _mask_lengths(as_array("unpad", given), (batch, width), padding_side)
+    else:
+        counts = _core.as_lengths(given, "unpad")
+    if len(counts) != batch:
+        raise ValueError(f"unpad(): {len(counts)} lengths for {batch} rows")
+    if (counts > width).any():
+        row = int(np.argmax(counts > width))
+        raise ValueError(f"unpad(): row {row}: length {counts[row]} is more than width={width}")
+    starts = np.arange(batch, dtype=np.int64) * width
+    if padding_side == "left":
+        starts += width - counts
+    values = np.ascontiguousarray(array).reshape(batch * width, *array.shape[2:])
+    return Ragged(values, starts, lengths=counts)
+
+
+def _mask_lengths(
+    mask: NDArray[Any], shape: tuple[int, int], padding_side: str
+) -> NDArray[np.int64]:
+    """Count the tokens of each row of a mask that has them on one side."""
+    if mask.shape != shape:
+        raise ValueError(f"unpad(): the mask has shape {mask.shape}, expected {shape}")
+    real = mask != 0
+    counts: NDArray[np.int64] = real.sum(axis=1, dtype=np.int64)
+    wrong = (real != attention_mask(counts, shape[1], padding_side=padding_side)).any(axis=1)
+    if wrong.any():
+        raise ValueError(
+            f"unpad(): row {int(np.argmax(wrong))}: the mask's tokens are not all at one end; "
+            f"expected the padding on the {padding_side}"
+        )
+    return counts
+
+
+def lengths(sequences: Any, column: str | None = None) -> NDArray[np.int64]:
     """Count the positions of each row, without looking at what is there.
 
     Parameters
     ----------
-    sequences : iterable of rows
-        As for :func:`pad`.
+    sequences : iterable of rows, table or dataset
+        Rows as for :func:`pad`; or, with ``column``, an Arrow table (anything with
+        ``__arrow_c_stream__``), a Hugging Face ``datasets.Dataset`` or a
+        :class:`tightbatch.RaggedDataset`: of these the offsets are read and nothing else.
+    column : str, optional
+        Of a table or dataset, the column of lists.
 
     Returns
     -------
@@ -124,7 +204,11 @@ def lengths(sequences: Iterable[Any]) -> NDArray[np.int64]:
     Raises
     ------
     TypeError
-        When a row is not a sequence of numbers.
+        When a row, or the column, is not a sequence of numbers.
+    ValueError
+        When a row of the column is null.
+    KeyError
+        When there is no such column.
 
     Examples
     --------
@@ -132,7 +216,11 @@ def lengths(sequences: Iterable[Any]) -> NDArray[np.int64]:
     >>> tb.lengths([[1, 2, 3], [], [4]])
     array([3, 0, 1])
     """
-    return _core.lengths(sequences)
+    if column is None:
+        return _core.lengths("lengths", sequences)
+    from .dataset import column_lengths
+
+    return column_lengths(sequences, column)  # type: ignore[no-any-return]
 
 
 def attention_mask(

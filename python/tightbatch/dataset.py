@@ -1,0 +1,380 @@
+"""Columns as a map-style dataset that hands whole batches to a collator."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from . import _arrow, _core
+from ._arrow import Text
+from .ragged import Ragged, row_indices
+
+__all__ = ["RaggedDataset"]
+
+
+class Samples(Sequence[Any]):
+    """The samples of a batch, as columns: a collator takes these, others see dicts."""
+
+    def __init__(self, columns: dict[str, Any], count: int) -> None:
+        self.columns, self.count = columns, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.count))]
+        if not -self.count <= index < self.count:
+            raise IndexError(f"index {index} is outside {self.count} samples")
+        return {name: column[index] for name, column in self.columns.items()}
+
+
+class RaggedDataset:
+    """A map-style dataset over columns, for a torch DataLoader or a transformers Trainer.
+
+    A DataLoader asks it for a whole batch at a time, which is chosen as columns: with
+    :class:`tightbatch.PadCollator` or a collator of :mod:`tightbatch.huggingface` no Python
+    object is made for a row or a token on the way from the file to the batch.
+
+    Parameters
+    ----------
+    columns : {name: column}
+        Each a :class:`tightbatch.Ragged`, an Arrow list array, an array (numbers in one
+        dimension, rows of one length in more), a list of rows (copied into a Ragged), of numbers
+        or of strings. All of one length.
+
+    Raises
+    ------
+    TypeError
+        For a column of anything else, or of mixed types; the message names column and row.
+    ValueError
+        When the columns differ in length.
+
+    Notes
+    -----
+    Pickling, as for spawned workers, copies the columns, but for memory-mapped ones and for what
+    :meth:`from_hf` made: those are opened again in the worker and share the pages of the files.
+    Forked workers copy nothing.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> data = tb.RaggedDataset({"input_ids": [[5, 6, 7], [8], [9, 9]], "label": [0, 1, 0]})
+    >>> data[1]
+    {'input_ids': array([8]), 'label': 1}
+    >>> batch = tb.PadCollator(return_tensors="np")(data.__getitems__([2, 0]))
+    >>> batch["input_ids"]
+    array([[9, 9, 0],
+           [5, 6, 7]])
+    """
+
+    def __init__(self, columns: Mapping[str, Any]) -> None:
+        self._set({name: _as_column(name, column) for name, column in columns.items()})
+
+    def _set(self, columns: dict[str, Any], source: Any = None) -> None:
+        counts = {name: len(column) for name, column in columns.items()}
+        for name, count in counts.items():
+            first = next(iter(counts))
+            if count != counts[first]:
+                raise ValueError(
+                    f"RaggedDataset(): column {name!r} has {count} rows, expected "
+                    f"{counts[first]} as in {first!r}"
+                )
+        self._columns = columns
+        self._count = next(iter(counts.values()), 0)
+        self._source = source  # what from_hf opens again
+
+    @classmethod
+    def _of(cls, columns: dict[str, Any], source: Any = None) -> RaggedDataset:
+        dataset = cls.__new__(cls)
+        dataset._set(columns, source)
+        return dataset
+
+    @classmethod
+    def from_arrow(
+        cls, table: Any, *, columns: Iterable[str] | None = None, fill_null: Any = None
+    ) -> RaggedDataset:
+        """Read the columns of an Arrow table where they lie.
+
+        Parameters
+        ----------
+        table : object with ``__arrow_c_stream__`` or ``__arrow_c_array__``
+            A table, record batch or data frame of pyarrow, polars, DuckDB and others. Columns of
+            lists become Ragged (see :meth:`tightbatch.Ragged.from_arrow`), columns of numbers
+            arrays, columns of strings stay text.
+        columns : iterable of str, optional
+            Which to read; all, if not given.
+        fill_null : number, optional
+            What stands for null numbers and tokens; null rows are then empty. Without it they
+            are an error. Null strings are None.
+
+        Returns
+        -------
+        RaggedDataset
+            Pickling it copies its columns out of the table: spawned workers hold a copy each.
+
+        Raises
+        ------
+        TypeError
+            For a column of another type; the message names it. ``columns=`` leaves it out.
+        ValueError
+            For nulls and malformed data.
+        KeyError
+            When one of ``columns`` is not there.
+
+        Examples
+        --------
+        >>> import pyarrow as pa
+        >>> import tightbatch as tb
+        >>> table = pa.table({"input_ids": [[1, 2], [3]], "text": ["one two", "three"]})
+        >>> tb.RaggedDataset.from_arrow(table)[1]
+        {'input_ids': array([3]), 'text': 'three'}
+        """
+        return cls._of(_read("RaggedDataset.from_arrow", table, columns, fill_null))
+
+    @classmethod
+    def from_hf(
+        cls, dataset: Any, *, columns: Iterable[str] | None = None, fill_null: Any = None
+    ) -> RaggedDataset:
+        """Read a Hugging Face ``datasets.Dataset`` where it lies.
+
+        Parameters
+        ----------
+        dataset : datasets.Dataset
+            Its rows in its order: what ``select``, ``shuffle``, ``sort`` and ``filter`` chose is
+            followed, without a loop over rows.
+        columns : iterable of str, optional
+            Which to read; if not given, those of its format (``set_format(columns=...)``), or
+            all.
+        fill_null : number, optional
+            As for :meth:`from_arrow`.
+
+        Returns
+        -------
+        RaggedDataset
+            Pickling it pickles the dataset, which is opened again where it arrives: workers
+            share the pages of its files.
+
+        Raises
+        ------
+        TypeError
+            When it is no ``datasets.Dataset``, and as :meth:`from_arrow`.
+        ValueError
+            When it has a transform (``set_transform``), whose results are in no file; and as
+            :meth:`from_arrow`.
+        KeyError
+            When one of ``columns`` is not there.
+
+        Examples
+        --------
+        >>> import datasets
+        >>> import tightbatch as tb
+        >>> data = datasets.Dataset.from_dict({"input_ids": [[1, 2], [3], [4, 5]]})
+        >>> tb.RaggedDataset.from_hf(data.select([2, 0]))["input_ids"].tolist()
+        [[4, 5], [1, 2]]
+        """
+        columns = None if columns is None else tuple(columns)
+        function = "RaggedDataset.from_hf"
+        return cls._of(_read_hf(function, dataset, columns, fill_null), (dataset, columns, fill_null))
+
+    @property
+    def column_names(self) -> list[str]:
+        """The columns' names, in order."""
+        return list(self._columns)
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return self._count
+
+    def __repr__(self) -> str:
+        """Tell rows and columns."""
+        kinds = ", ".join(f"{name}: {_describe(column)}" for name, column in self._columns.items())
+        return f"RaggedDataset({self._count} rows, {kinds})"
+
+    def __getitem__(self, index: Any) -> Any:
+        """Take a sample, a column, or a part.
+
+        An int gives a dict (rows are views, not copies), a name its column, a slice, a list or
+        an array of indices (or a mask) a RaggedDataset of these rows that copies none of them.
+        IndexError and KeyError where there is none.
+        """
+        if isinstance(index, str):
+            if index not in self._columns:
+                raise KeyError(f"RaggedDataset: no column {index!r} among {self.column_names}")
+            return self._columns[index]
+        if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
+            if not -self._count <= index < self._count:
+                raise IndexError(f"RaggedDataset: index {index} is outside {self._count} rows")
+            return {name: _item(column, int(index)) for name, column in self._columns.items()}
+        chosen = row_indices("RaggedDataset", index, self._count)
+        return self._of({name: column[chosen] for name, column in self._columns.items()})
+
+    def __getitems__(self, indices: Any) -> Samples:
+        """Choose a batch of samples, as a DataLoader does: a sequence of dicts, not made yet."""
+        chosen = _core.as_indices("RaggedDataset", indices, self._count)
+        return Samples(
+            {name: _batch_of(column, chosen) for name, column in self._columns.items()},
+            len(chosen),
+        )
+
+    def __reduce__(self) -> Any:
+        """Pickle the columns, or what they are read from."""
+        if self._source is None:
+            return _of_columns, (type(self), self._columns)
+        return _of_hf, (type(self), *self._source)
+
+
+def column_lengths(source: Any, column: str) -> Any:
+    """Give the lengths of one list column of a table or dataset; int64, new."""
+    function = "lengths"
+    if isinstance(source, RaggedDataset):
+        rows = source[column]
+        if not isinstance(rows, Ragged):
+            raise TypeError(f"{function}(): column {column!r} is {_describe(rows)}; expected rows")
+        return rows.lengths.copy()
+    chosen = None
+    if not _core.is_arrow(source):
+        _check_hf(function, source)
+        source, chosen = source.data, _hf_indices(function, source)
+        source = getattr(source, "table", source)
+    name, read = _arrow.one_column(function, source, column)
+    form, _, _, lengths, missing, _ = read
+    if form != "rows":
+        raise TypeError(f"{function}(): column {name!r} holds no lists")
+    lengths = lengths if chosen is None else lengths[chosen]
+    if missing is not None:
+        missing = missing if chosen is None else missing[chosen]
+        if missing.any():
+            row = int(np.argmax(missing))
+            raise ValueError(f"{function}(): key {name!r}, row {row}: is null")
+    return lengths
+
+
+def batch_columns(function: str, table: Any) -> dict[str, Any]:
+    """Give the columns of an Arrow table that is a batch."""
+    return {
+        name: column.tolist() if isinstance(column, Text) else column
+        for name, column in _arrow.columns(function, table, None, None).items()
+    }
+
+
+def _of_columns(cls: type[RaggedDataset], columns: dict[str, Any]) -> RaggedDataset:
+    return cls._of(columns)
+
+
+def _of_hf(cls: type[RaggedDataset], dataset: Any, columns: Any, fill_null: Any) -> RaggedDataset:
+    return cls.from_hf(dataset, columns=columns, fill_null=fill_null)
+
+
+def _read(
+    function: str, table: Any, columns: Iterable[str] | None, fill_null: Any
+) -> dict[str, Any]:
+    if columns is None:
+        return _arrow.columns(function, table, None, fill_null)
+    names = list(columns)
+    found = _arrow.columns(function, table, names, fill_null)
+    for name in names:
+        if name not in found:
+            raise KeyError(f"{function}(): there is no column {name!r}")
+    return {name: found[name] for name in names}
+
+
+def _check_hf(function: str, dataset: Any) -> None:
+    if not (hasattr(dataset, "data") and hasattr(dataset, "features")):
+        raise TypeError(
+            f"{function}(): found a {type(dataset).__name__}, expected a datasets.Dataset, a "
+            "RaggedDataset or an Arrow table; of a DatasetDict take one split"
+        )
+
+
+def _hf_indices(function: str, dataset: Any) -> Any:
+    """Give the rows of its table that a dataset has, in its order; None for all of them."""
+    mapping = dataset._indices
+    if mapping is None:
+        return None
+    table = getattr(mapping, "table", mapping)
+    return _arrow.columns(function, table, None, None)["indices"].astype(np.int64)
+
+
+def _read_hf(
+    function: str, dataset: Any, columns: Container[str] | None, fill_null: Any
+) -> dict[str, Any]:
+    _check_hf(function, dataset)
+    form = getattr(dataset, "format", {})
+    if form.get("type") == "custom":
+        raise ValueError(
+            f"{function}(): the dataset has a transform, whose results are in no file; apply it "
+            "with map(), or reset_format()"
+        )
+    names = list(columns if columns is not None else form.get("columns") or dataset.column_names)  # type: ignore[call-overload]
+    table = getattr(dataset.data, "table", dataset.data)
+    found = _read(function, table, names, fill_null)
+    chosen = _hf_indices(function, dataset)
+    if chosen is None:
+        return found
+    return {name: column[chosen] for name, column in found.items()}
+
+
+def _as_column(name: str, column: Any) -> Any:
+    """Settle what a column is kept as: a Ragged, an array or a list of strings."""
+    if isinstance(column, (Ragged, Text)):
+        return column
+    if isinstance(column, np.ndarray) and column.dtype != object:
+        return column
+    if _core.is_arrow(column):
+        return Ragged.from_arrow(column)
+    if hasattr(column, "untyped_storage"):
+        return column.detach().cpu().numpy()
+    values = list(column)
+    first = next((value for value in values if value is not None), None)
+    if first is None or isinstance(first, str):
+        for row, value in enumerate(values):
+            if value is not None and not isinstance(value, str):
+                raise TypeError(
+                    f"RaggedDataset(): column {name!r}, row {row}: found a "
+                    f"{type(value).__name__}, expected a str or None as above it"
+                )
+        return _Strings(values)
+    function = f"RaggedDataset(): column {name!r}: "
+    if isinstance(first, (bool, int, float)) or getattr(first, "ndim", None) == 0:
+        return _core.flatten(function, [values], None)[0]
+    return Ragged._of(*_from_rows(function, values))
+
+
+def _from_rows(function: str, rows: list[Any]) -> Any:
+    ragged = Ragged.from_sequences(rows)
+    return ragged._chunks, ragged._starts, ragged._lengths
+
+
+class _Strings(list[Any]):
+    """A list of strings that can be indexed by an array."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, np.ndarray):
+            return _Strings([super(_Strings, self).__getitem__(i) for i in index.tolist()])
+        if isinstance(index, slice):
+            return _Strings(super().__getitem__(index))
+        return super().__getitem__(index)
+
+
+def _item(column: Any, i: int) -> Any:
+    """Take one row; of numbers a Python number, as transformers' own data sets give."""
+    value = column[i]
+    return value.item() if isinstance(value, np.generic) and value.dtype.kind in "biuf" else value
+
+
+def _batch_of(column: Any, chosen: Any) -> Any:
+    part = column[chosen]
+    return part.tolist() if isinstance(part, Text) else part
+
+
+def _describe(column: Any) -> str:
+    if isinstance(column, Ragged):
+        return f"rows of {column.dtype}{column.trailing or ''}"
+    return str(column.dtype) if isinstance(column, np.ndarray) else "text"

@@ -1,0 +1,478 @@
+"""Rows of different lengths in one buffer."""
+
+from __future__ import annotations
+
+import html
+import mmap
+from collections.abc import Iterable, Iterator
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _arrow, _core
+from ._convert import as_array
+
+__all__ = ["Ragged"]
+
+SHOWN = 5  # rows that a notebook shows
+
+
+class Ragged:
+    """Rows of different lengths in one buffer: an array of lists without the lists.
+
+    A row is a start and a length in ``values``, so choosing and reordering rows copies none of
+    them, and neither does reading Arrow data, a memory-mapped file or a padded array. All of
+    tightbatch takes a Ragged where it takes rows.
+
+    Parameters
+    ----------
+    values : array or CPU tensor of shape (positions, *trailing)
+        The rows' elements. Used where it lies when it is C-contiguous (a memory map stays one),
+        copied otherwise.
+    offsets : integer array of shape (rows + 1,)
+        Row i is ``values[offsets[i] : offsets[i + 1]]``. With ``lengths``: where each row
+        starts, of shape (rows,); rows may then lie anywhere, overlap and leave gaps.
+    lengths : integer array of shape (rows,), optional
+        Positions of each row.
+
+    Raises
+    ------
+    TypeError
+        When ``values`` is not an array of numbers, or offsets are not integers.
+    ValueError
+        When offsets go backwards or past the values; the message names the row.
+
+    See Also
+    --------
+    Ragged.from_sequences : from lists, arrays or tensors.
+    Ragged.from_arrow : over Arrow data, without a copy.
+
+    Notes
+    -----
+    Equal to Arrow's list-view layout. Pickling copies the rows that there are, and no others;
+    over read-only memory maps it stores the file's name, and the file is mapped again.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tightbatch as tb
+    >>> rows = tb.Ragged(np.array([1, 2, 3, 4, 5, 6]), [0, 3, 3, 6])
+    >>> rows.tolist()
+    [[1, 2, 3], [], [4, 5, 6]]
+    >>> rows[[2, 0]].pad(padding_value=-1)
+    array([[4, 5, 6],
+           [1, 2, 3]])
+    """
+
+    # Chunk k holds positions _bounds[k] to _bounds[k + 1] of one line that all chunks make, in
+    # which _starts count. No row lies in two chunks. The C code reads these four.
+    __slots__ = ("__weakref__", "_bounds", "_chunks", "_lengths", "_starts")
+
+    _chunks: tuple[NDArray[Any], ...]
+    _bounds: NDArray[np.int64]
+    _starts: NDArray[np.int64]
+    _lengths: NDArray[np.int64]
+
+    def __init__(self, values: Any, offsets: Any, *, lengths: Any = None) -> None:
+        array = _as_values(values)
+        places = _as_places("offsets", offsets)
+        if lengths is None:
+            if len(places) == 0:
+                raise ValueError("Ragged(): offsets is empty, expected one more than rows: [0]")
+            starts, counts = places[:-1].copy(), np.diff(places)
+        else:
+            starts, counts = places, _as_places("lengths", lengths)
+            if len(starts) != len(counts):
+                raise ValueError(
+                    f"Ragged(): {len(starts)} offsets but {len(counts)} lengths; expected one of "
+                    "each a row"
+                )
+        _check_places(starts, counts, len(array))
+        self._set((array,), starts, counts)
+
+    def _set(
+        self,
+        chunks: tuple[NDArray[Any], ...],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        bounds: NDArray[np.int64] | None = None,
+    ) -> None:
+        if bounds is None:
+            bounds = np.zeros(len(chunks) + 1, np.int64)
+            np.cumsum([len(chunk) for chunk in chunks], out=bounds[1:])
+        starts, lengths = np.ascontiguousarray(starts), np.ascontiguousarray(lengths)
+        # What is checked once must not change: the C code goes by it.
+        starts.flags.writeable = lengths.flags.writeable = bounds.flags.writeable = False
+        self._chunks, self._bounds, self._starts, self._lengths = chunks, bounds, starts, lengths
+
+    @classmethod
+    def _of(cls, *parts: Any) -> Ragged:
+        """Make one of parts that are known to be right."""
+        ragged = cls.__new__(cls)
+        ragged._set(*parts)
+        return ragged
+
+    # --- made from ---------------------------------------------------------------------------
+
+    @classmethod
+    def from_sequences(cls, sequences: Iterable[Any], *, dtype: Any = None) -> Ragged:
+        """Copy rows into one buffer, in one pass.
+
+        Parameters
+        ----------
+        sequences : iterable of rows
+            As for :func:`tightbatch.pad`.
+        dtype : dtype, optional
+            The element type; by default what :func:`tightbatch.pad` would give.
+
+        Returns
+        -------
+        Ragged
+
+        Raises
+        ------
+        TypeError, OverflowError, ValueError, RuntimeError
+            As :func:`tightbatch.pad`.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> tb.Ragged.from_sequences([[1, 2], [3]], dtype="int32")
+        Ragged(2 rows, 3 positions, int32)
+        """
+        values, lengths = _core.flatten("Ragged.from_sequences", sequences, dtype)
+        return cls._of((values,), _starts_of(lengths), lengths)
+
+    @classmethod
+    def from_arrow(cls, source: Any, *, column: str | None = None, fill_null: Any = None) -> Ragged:
+        """Read an Arrow list column where it lies, in time that does not depend on its tokens.
+
+        Parameters
+        ----------
+        source : object with ``__arrow_c_array__`` or ``__arrow_c_stream__``
+            An array, a chunked array, a table or a stream of pyarrow, polars, nanoarrow, DuckDB
+            and others; pyarrow itself is not needed. Lists (also large, fixed-size and views) of
+            integers, floats, halves or bools, or of fixed-size lists of these.
+        column : str, optional
+            Of a table, which column; needed where it has several.
+        fill_null : number, optional
+            What stands for a null token; a null row is then empty. Without it a null is an error.
+
+        Returns
+        -------
+        Ragged
+            It keeps the Arrow memory alive. bools, which Arrow packs, and chunks with nulls that
+            were filled are copies.
+
+        Raises
+        ------
+        TypeError
+            For a type that is no list of numbers; the message names it.
+        ValueError
+            For nulls, and for offsets that go backwards or past the values.
+        KeyError
+            When the table has no such column.
+
+        Examples
+        --------
+        >>> import pyarrow as pa
+        >>> import tightbatch as tb
+        >>> tb.Ragged.from_arrow(pa.array([[1, 2], [3]]))[0]
+        array([1, 2])
+        """
+        function = "Ragged.from_arrow"
+        read = _arrow.one_column(function, source, column)
+        return cls._of(*_arrow.ragged_parts(function, *read, fill_null))
+
+    @classmethod
+    def _read_arrow(cls, function: str, source: Any) -> Ragged:
+        """Be the rows of an Arrow argument; `function` is whose argument it is."""
+        return cls._of(*_arrow.ragged_parts(function, *_arrow.one_column(function, source), None))
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Ragged]) -> Ragged:
+        """Put the rows of several after one another, without copying them.
+
+        Parameters
+        ----------
+        parts : iterable of Ragged
+            At least one; all of one element type and trailing shape.
+
+        Returns
+        -------
+        Ragged
+
+        Raises
+        ------
+        ValueError
+            When there is none, or when they differ.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> a = tb.Ragged.from_sequences([[1, 2], [3]])
+        >>> tb.Ragged.concatenate([a, a[:1]]).tolist()
+        [[1, 2], [3], [1, 2]]
+        """
+        parts = list(parts)
+        if not parts:
+            raise ValueError("Ragged.concatenate(): nothing to put together")
+        shapes = [(part.dtype, part.trailing) for part in parts]
+        for i, shape in enumerate(shapes):
+            if shape != shapes[0]:
+                raise ValueError(
+                    f"Ragged.concatenate(): part {i} has positions of {shape[0]} {shape[1]}, "
+                    f"expected {shapes[0][0]} {shapes[0][1]} as in part 0"
+                )
+        chunks = tuple(chunk for part in parts for chunk in part._chunks)
+        bases = np.cumsum([0] + [int(part._bounds[-1]) for part in parts])
+        starts = [part._starts + base for part, base in zip(parts, bases, strict=False)]
+        return cls._of(
+            chunks, np.concatenate(starts), np.concatenate([part._lengths for part in parts])
+        )
+
+    # --- what it is --------------------------------------------------------------------------
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type."""
+        return self._chunks[0].dtype
+
+    @property
+    def trailing(self) -> tuple[int, ...]:
+        """The shape of one position: ``()`` for tokens, ``(80,)`` for rows of shape (T, 80)."""
+        return self._chunks[0].shape[1:]
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The buffer, of shape (positions, *trailing), which may hold more than the rows.
+
+        Where the rows lie in several (Arrow chunks, what was concatenated) it is a copy of all
+        of them after one another; :meth:`compact` copies the rows alone.
+        """
+        return self._chunks[0] if len(self._chunks) == 1 else np.concatenate(self._chunks)
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Where each row starts in :attr:`values`, int64 of shape (rows,), read-only."""
+        return self._starts
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Positions of each row, int64 of shape (rows,), read-only."""
+        return self._lengths
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self._starts)
+
+    def __repr__(self) -> str:
+        """Tell sizes and type."""
+        trailing = f" {self.trailing}" if self.trailing else ""
+        return f"Ragged({len(self)} rows, {self._lengths.sum()} positions, {self.dtype}{trailing})"
+
+    def _repr_html_(self) -> str:
+        """Show the first rows in a notebook."""
+        rows = "".join(
+            f"<tr><td>{i}</td><td>{len(row)}</td><td>"
+            f"{html.escape(np.array2string(row, threshold=12, edgeitems=4))}</td></tr>"
+            for i, row in enumerate(self[:SHOWN])
+        )
+        more = "<tr><td>&#8230;</td><td></td><td></td></tr>" if len(self) > SHOWN else ""
+        head = "<tr><th>row</th><th>length</th><th>values</th></tr>"
+        return f"<table>{head}{rows}{more}</table><p>{html.escape(repr(self))}</p>"
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether rows, one by one, have equal lengths and equal values (NaN is unequal)."""
+        if not isinstance(other, Ragged):
+            return NotImplemented
+        if self.trailing != other.trailing or not np.array_equal(self._lengths, other._lengths):
+            return False
+        return np.array_equal(self.compact()._chunks[0], other.compact()._chunks[0])
+
+    __hash__ = None  # type: ignore[assignment]
+
+    # --- rows --------------------------------------------------------------------------------
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[Any]: ...
+    @overload
+    def __getitem__(self, index: slice | list[int] | NDArray[Any]) -> Ragged: ...
+    def __getitem__(self, index: Any) -> Any:
+        """Take a row (a view of its values), or those of a slice, a list or an array: a Ragged.
+
+        An array of bools of one for each row chooses the rows where it is True. Negative numbers
+        count from the end. IndexError, with the index, where there is no such row.
+        """
+        if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
+            return self._row(int(index))
+        chosen = row_indices("Ragged", index, len(self))
+        return self._of(self._chunks, self._starts[chosen], self._lengths[chosen], self._bounds)
+
+    def _row(self, i: int) -> NDArray[Any]:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"Ragged: index {i} is outside {len(self)} rows")
+        start, length, k = int(self._starts[i]), int(self._lengths[i]), 0
+        if len(self._chunks) > 1:
+            k = int(np.searchsorted(self._bounds, start, side="right")) - 1
+            k = min(k, len(self._chunks) - 1)  # an empty row may start at the very end
+            start -= int(self._bounds[k])
+        return self._chunks[k][start : start + length]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Give the rows, each a view of its values."""
+        return (self._row(i) for i in range(len(self)))
+
+    def tolist(self) -> list[list[Any]]:
+        """Give the rows as lists of Python numbers."""
+        return [row.tolist() for row in self]
+
+    def compact(self) -> Ragged:
+        """Bring the rows one after another into a buffer that holds nothing else.
+
+        Returns
+        -------
+        Ragged
+            Without a copy where they lie so already. ``compact().values`` with
+            ``lengths`` is what torch's ``nested_tensor_from_jagged`` takes.
+        """
+        if len(self._chunks) == 1:
+            ends = self._starts + self._lengths
+            if np.array_equal(ends[:-1], self._starts[1:]):
+                begin, end = (int(self._starts[0]), int(ends[-1])) if len(self) else (0, 0)
+                values = self._chunks[0]
+                if (begin, end) == (0, len(values)):
+                    return self
+                return self._of((values[begin:end],), self._starts - begin, self._lengths)
+        values, lengths = _core.flatten("Ragged.compact", self, None)
+        return self._of((values,), _starts_of(lengths), lengths)
+
+    def pad(self, **options: Any) -> Any:
+        """Pad the rows into a rectangle: :func:`tightbatch.pad` of them, with its options."""
+        from .padding import pad
+
+        return pad(self, **options)
+
+    # --- out ---------------------------------------------------------------------------------
+
+    def to_arrow(self) -> Any:
+        """Give the rows as a pyarrow large_list array, over the same memory.
+
+        A selection is compacted first; bools are packed. Raises ImportError without pyarrow, and
+        TypeError for an element type that Arrow lacks (bfloat16).
+        """
+        import pyarrow as pa
+
+        return pa.array(self)
+
+    def __arrow_c_schema__(self) -> Any:
+        """Give the Arrow type, as the PyCapsule protocol has it."""
+        return self[:0].__arrow_c_array__()[0]
+
+    def __arrow_c_array__(self, requested_schema: Any = None) -> tuple[Any, Any]:
+        """Give the rows to any Arrow library, as the PyCapsule protocol has it."""
+        rows = self.compact()
+        values = rows._chunks[0]
+        offsets = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(rows._lengths, out=offsets[1:])
+        form = _arrow.FORMATS.get(self.dtype.name if self.dtype.isbuiltin == 1 else "")
+        if form is None:
+            raise TypeError(f"Ragged: Arrow has no type for {self.dtype}")
+        buffer = values
+        if values.dtype == np.bool_:
+            buffer = np.packbits(values.reshape(-1), bitorder="little")
+        return _core.export_arrow(form, buffer, offsets, values.shape)
+
+    def __reduce__(self) -> Any:
+        """Pickle the rows; or, over memory maps, where the files are."""
+        files = [_MappedFile.of(chunk) for chunk in self._chunks]
+        if all(file is not None for file in files):
+            return _open_again, (type(self), files, self._starts, self._lengths)
+        rows = self.compact()
+        return _open_again, (type(self), list(rows._chunks), rows._starts, rows._lengths)
+
+
+def row_indices(function: str, index: Any, count: int) -> Any:
+    """Settle which rows are meant: a slice, or int64 indices from 0 on."""
+    if isinstance(index, slice):
+        return index
+    if getattr(index, "dtype", None) == np.bool_:
+        if np.shape(index) != (count,):
+            raise IndexError(
+                f"{function}: a mask of shape {np.shape(index)} for {count} rows; expected "
+                f"({count},)"
+            )
+        return np.nonzero(index)[0]
+    return _core.as_indices(function, index, count)
+
+
+class _MappedFile(tuple[Any, ...]):
+    """Where a memory map's data is: path, dtype, offset in bytes, shape."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> _MappedFile | None:
+        """Describe a whole map of a named file; None for anything else."""
+        if (
+            isinstance(array, np.memmap)
+            and isinstance(array.base, mmap.mmap)
+            and array.filename is not None
+            and array.mode in ("r", "r+")
+        ):
+            return cls((array.filename, array.dtype, array.offset, array.shape))
+        return None
+
+    def open(self) -> NDArray[Any]:
+        path, dtype, offset, shape = self
+        return np.memmap(path, dtype, "r", offset, shape)
+
+
+def _open_again(cls: type[Ragged], chunks: list[Any], starts: Any, lengths: Any) -> Ragged:
+    opened = [chunk.open() if isinstance(chunk, _MappedFile) else chunk for chunk in chunks]
+    return cls._of(tuple(opened), starts, lengths)
+
+
+def _starts_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where rows start that lie one after another."""
+    starts = np.zeros(len(lengths), np.int64)
+    np.cumsum(lengths[:-1], out=starts[1:])
+    return starts
+
+
+def _as_values(values: Any) -> NDArray[Any]:
+    array = as_array("Ragged", values)
+    _core.lengths("Ragged", (array,))  # refuses what no row may be
+    if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
+        return np.array(array, array.dtype.newbyteorder("="), order="C", copy=True)
+    return array if isinstance(array, np.memmap) else array.view(np.ndarray)
+
+
+def _as_places(name: str, places: Any) -> NDArray[np.int64]:
+    array = as_array("Ragged", places)
+    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size > 0):
+        raise TypeError(
+            f"Ragged(): {name} is an array of {array.dtype} with {array.ndim} dimensions; "
+            "expected integers in one dimension"
+        )
+    if array.dtype == np.uint64 and array.size > 0 and array.max() > np.iinfo(np.int64).max:
+        raise OverflowError(f"Ragged(): {name} has a value outside int64")
+    return array.astype(np.int64)  # a copy: what is checked must not change
+
+
+def _check_places(starts: NDArray[Any], lengths: NDArray[Any], count: int) -> None:
+    wrong = (lengths < 0) | (starts < 0) | (starts > count) | (lengths > count - starts)
+    if not wrong.any():
+        return
+    row = int(np.argmax(wrong))
+    start, length = int(starts[row]), int(lengths[row])
+    if length < 0 and start >= 0:
+        raise ValueError(f"Ragged(): row {row}: has length {length}: offsets go backwards")
+    raise ValueError(
+        f"Ragged(): row {row}: positions {start} to {start + length} are not all within the "
+        f"{count} of values"
+    )
+
+
+_core.register_ragged(Ragged)
