@@ -39,5 +39,6 @@ extern PyMethodDef tb_batching_methods[];
 extern PyMethodDef tb_collate_methods[];
 extern PyMethodDef tb_ragged_methods[];
 extern PyMethodDef tb_arrow_methods[];
+extern PyMethodDef tb_mlm_methods[];
 
 #endif

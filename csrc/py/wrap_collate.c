@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-static const tb_context collator = {"PadCollator", NULL, NULL, 0};
-
 /* --- samples to columns ---------------------------------------------------------- */
 
 /* The first key of `a` that `b` lacks, borrowed; NULL where there is none. */
@@ -25,7 +23,8 @@ missing_key(PyObject *a, PyObject *b)
 }
 
 static int
-refuse_keys(PyObject *first, PyObject *sample, Py_ssize_t row)
+refuse_keys(const tb_context *context, PyObject *first, PyObject *sample,
+            Py_ssize_t row)
 {
     PyObject *missing = missing_key(first, sample), *extra = NULL;
 
@@ -35,21 +34,21 @@ refuse_keys(PyObject *first, PyObject *sample, Py_ssize_t row)
     if (PyErr_Occurred()) {
         return -1;
     }
-    return missing != NULL ? tb_raise_at(&collator, PyExc_ValueError, row, -1,
+    return missing != NULL ? tb_raise_at(context, PyExc_ValueError, row, -1,
                                          "has no key %R, which row 0 has", missing)
-                           : tb_raise_at(&collator, PyExc_ValueError, row, -1,
+                           : tb_raise_at(context, PyExc_ValueError, row, -1,
                                          "has the key %R, which row 0 lacks", extra);
 }
 
 /* A sample as a dict, a new reference: itself, or a copy of another kind of mapping. */
 static PyObject *
-sample_as_dict(PyObject *sample, Py_ssize_t row)
+sample_as_dict(const tb_context *context, PyObject *sample, Py_ssize_t row)
 {
     if (PyDict_Check(sample)) {
         return Py_NewRef(sample);
     }
     if (!PyObject_HasAttrString(sample, "keys")) {
-        tb_raise_at(&collator, PyExc_TypeError, row, -1,
+        tb_raise_at(context, PyExc_TypeError, row, -1,
                     "is a %s, expected a dict as in row 0", Py_TYPE(sample)->tp_name);
         return NULL;
     }
@@ -62,37 +61,45 @@ sample_as_dict(PyObject *sample, Py_ssize_t row)
 
 /* One sample's values, each to its column's place `row`. */
 static int
-scatter_sample(PyObject *columns, PyObject *first, PyObject *sample, Py_ssize_t row)
+scatter_sample(const tb_context *context, PyObject *columns, PyObject *first,
+               PyObject *sample, Py_ssize_t row)
 {
     PyObject *key, *column;
     Py_ssize_t position = 0;
 
     if (PyDict_GET_SIZE(sample) != PyDict_GET_SIZE(columns)) {
-        return refuse_keys(first, sample, row);
+        return refuse_keys(context, first, sample, row);
     }
     while (PyDict_Next(columns, &position, &key, &column)) {
         PyObject *value = PyDict_GetItemWithError(sample, key);
         if (value == NULL) {
-            return PyErr_Occurred() ? -1 : refuse_keys(first, sample, row);
+            return PyErr_Occurred() ? -1 : refuse_keys(context, first, sample, row);
         }
         PyList_SET_ITEM(column, row, Py_NewRef(value));
     }
     return 0;
 }
 
-/* gather_columns(samples: list of mappings) -> {key: list of values}, keys in the order
- * of the first sample. Every sample has the same keys, or it is an error. */
+/* gather_columns(function, samples: list of mappings) -> {key: list of values}, keys in
+ * the order of the first sample. Every sample has the same keys, or it is an error. */
 static PyObject *
-wrap_gather_columns(PyObject *Py_UNUSED(module), PyObject *samples)
+wrap_gather_columns(PyObject *Py_UNUSED(module), PyObject *const *args,
+                    Py_ssize_t nargs)
 {
-    PyObject *fast = PySequence_Tuple(samples), *columns = NULL, *first = NULL;
-    PyObject *key, *value;
-    Py_ssize_t position = 0, count = fast == NULL ? 0 : PyTuple_GET_SIZE(fast);
+    tb_context context = {NULL, NULL, NULL, 0};
+    PyObject *fast = NULL, *columns = NULL, *first = NULL, *key, *value;
+    Py_ssize_t position = 0, count;
 
-    if (fast == NULL || count == 0) {
+    if (tb_check_count("gather_columns", nargs, 2) < 0) {
+        return NULL;
+    }
+    context.function = PyUnicode_AsUTF8(args[0]);
+    fast = context.function == NULL ? NULL : PySequence_Tuple(args[1]);
+    count = fast == NULL ? 0 : PyTuple_GET_SIZE(fast);
+    if (count == 0) {
         goto done;
     }
-    first = sample_as_dict(PyTuple_GET_ITEM(fast, 0), 0);
+    first = sample_as_dict(&context, PyTuple_GET_ITEM(fast, 0), 0);
     columns = first == NULL ? NULL : PyDict_New();
     while (columns != NULL && PyDict_Next(first, &position, &key, &value)) {
         PyObject *column = PyList_New(count);
@@ -102,8 +109,8 @@ wrap_gather_columns(PyObject *Py_UNUSED(module), PyObject *samples)
         Py_XDECREF(column);
     }
     for (Py_ssize_t i = 0; columns != NULL && i < count; i++) {
-        PyObject *sample = sample_as_dict(PyTuple_GET_ITEM(fast, i), i);
-        if (sample == NULL || scatter_sample(columns, first, sample, i) < 0) {
+        PyObject *sample = sample_as_dict(&context, PyTuple_GET_ITEM(fast, i), i);
+        if (sample == NULL || scatter_sample(&context, columns, first, sample, i) < 0) {
             Py_CLEAR(columns);
         }
         Py_XDECREF(sample);
@@ -119,11 +126,11 @@ done:
 /* (key, rows, is_flat, padding_value, dtype, width, max_length, multiple,
  *  same_lengths_as) */
 static int
-read_job(tb_state *state, PyObject *spec, PyObject *padding_side,
+read_job(tb_state *state, const char *function, PyObject *spec, PyObject *padding_side,
          PyObject *truncation_side, tb_job *job)
 {
     PyObject *key, *rows, *dtype, *width, *max_length, *multiple;
-    tb_context context = collator;
+    tb_context context = {function, NULL, NULL, 0};
     tb_dtype asked = {TB_I64, 8, NULL};
     PyObject *sequences = NULL;
     int answer = -1;
@@ -193,8 +200,8 @@ answer_jobs(const tb_job *jobs, Py_ssize_t count)
     return answer;
 }
 
-/* pad_columns(specs, padding_side, truncation_side, main, extras, allocate, as_tensors,
- *             flat) -> [(array, offset, is_bfloat16), ...]
+/* pad_columns(function, specs, padding_side, truncation_side, main, extras, allocate,
+ * as_tensors, flat) -> [(array, offset, is_bfloat16), ...]
  *
  * `main` is the index of the column that the extras are of: a tuple of "mask" and what
  * else job.h names. They come behind the columns. allocate(bytes) -> uint8 array, or
@@ -206,14 +213,16 @@ wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     PyObject *answer = NULL;
     Py_ssize_t main, count, total;
     int as_tensors, flat;
+    const char *function;
 
-    if (tb_check_count("pad_columns", nargs, 8) < 0 ||
-        tb_read_flag(args[6], &as_tensors) < 0 || tb_read_flag(args[7], &flat) < 0) {
+    if (tb_check_count("pad_columns", nargs, 9) < 0 ||
+        tb_read_flag(args[7], &as_tensors) < 0 || tb_read_flag(args[8], &flat) < 0) {
         return NULL;
     }
-    main = PyLong_AsSsize_t(args[3]);
-    count = PyList_Size(args[0]);
-    total = count + PyTuple_Size(args[4]);
+    function = PyUnicode_AsUTF8(args[0]);
+    main = PyLong_AsSsize_t(args[4]);
+    count = PyList_Size(args[1]);
+    total = count + PyTuple_Size(args[5]);
     if (PyErr_Occurred()) {
         return NULL;
     }
@@ -223,8 +232,8 @@ wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     for (Py_ssize_t i = 0; i < count; i++) {
         jobs[i].options.flat = flat;
-        if (read_job(state, PyList_GET_ITEM(args[0], i), args[1], args[2], &jobs[i]) <
-            0) {
+        if (read_job(state, function, PyList_GET_ITEM(args[1], i), args[2], args[3],
+                     &jobs[i]) < 0) {
             goto done;
         }
     }
@@ -235,12 +244,12 @@ wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     for (Py_ssize_t i = count; i < total; i++) {
         jobs[i].source = main;
-        if (tb_job_kind_named(PyTuple_GET_ITEM(args[4], i - count), &jobs[i].kind) <
+        if (tb_job_kind_named(PyTuple_GET_ITEM(args[5], i - count), &jobs[i].kind) <
             0) {
             goto done;
         }
     }
-    if (tb_run_jobs(state, jobs, total, args[5], as_tensors) == 0) {
+    if (tb_run_jobs(state, jobs, total, args[6], as_tensors) == 0) {
         answer = answer_jobs(jobs, total);
     }
 done:
@@ -252,7 +261,8 @@ done:
 }
 
 PyMethodDef tb_collate_methods[] = {
-    {"gather_columns", wrap_gather_columns, METH_O, NULL},
+    {"gather_columns", (PyCFunction)(void (*)(void))wrap_gather_columns, METH_FASTCALL,
+     NULL},
     {"pad_columns", (PyCFunction)(void (*)(void))wrap_pad_columns, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -154,7 +154,7 @@ def _refuse_touched(
     chunk: NDArray[Any],
 ) -> None:
     """Refuse a null element of a chunk, if a row holds it. ``starts`` count in the chunk."""
-    null = null.reshape(len(chunk), -1).any(axis=1)
+    null = np.any(null.reshape(len(chunk), -1), axis=1)
     before = np.concatenate([[0], np.cumsum(null)])
     here = (starts >= 0) & (starts < len(chunk)) & (lengths > 0)
     first, last = np.where(here, starts, 0), np.where(here, starts + lengths, 0)
@@ -176,7 +176,9 @@ def _filled(
         )
     except (TypeError, ValueError, OverflowError) as error:
         where = "" if name is None else f"column {name!r}: "
-        raise type(error)(f"{function}(): {where}fill_null={value!r} is not {array.dtype}") from error
+        raise type(error)(
+            f"{function}(): {where}fill_null={value!r} is not {array.dtype}"
+        ) from error
     filled = array.copy()
     filled.reshape(-1)[null] = fill[0, 0]
     return filled

@@ -40,8 +40,11 @@ def position_ids(
     /,
 ) -> NDArray[np.int64]: ...
 def as_lengths(lengths: Any, function: str, /) -> NDArray[np.int64]: ...
-def gather_columns(samples: Sequence[Mapping[Any, Any]], /) -> dict[Any, list[Any]]: ...
+def gather_columns(
+    function: str, samples: Sequence[Mapping[Any, Any]], /
+) -> dict[Any, list[Any]]: ...
 def pad_columns(
+    function: str,
     specs: list[tuple[Any, ...]],
     padding_side: str,
     truncation_side: str,
@@ -84,3 +87,16 @@ def export_arrow(
     /,
 ) -> tuple[Any, Any]: ...
 def is_arrow(object: Any, /) -> bool: ...
+def mask_tokens(
+    ids: NDArray[np.int64],
+    kinds: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    probability: float,
+    replace: float,
+    random: float,
+    mask_id: int,
+    vocabulary: int,
+    seed: int,
+    call: int,
+    /,
+) -> None: ...

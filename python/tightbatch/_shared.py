@@ -8,6 +8,7 @@ one tensor; the receiving process makes views of it again.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ class Travelling:
     def __reduce__(self) -> Any:
         cls = next(c for c in type(self).__mro__ if c.__module__ != __name__)
         batch: Any = self
-        keys = list(batch) if isinstance(batch, dict) else None
+        keys = list(batch) if isinstance(batch, Mapping) else None
         values = list(batch) if keys is None else list(batch.values())
         places = [self.block.place(value) for value in values]
         return rebuild, (cls, keys, self.block.tensor, places)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._shared import Block, travelling
+from ._columns import assemble, build, kind_of, stack_spec
 from .dataset import Samples, batch_columns
 
 __all__ = ["Batch", "PadCollator"]
@@ -173,7 +173,7 @@ class PadCollator:
                 )
         specs = [(key, [], False, *settings, -1) for key, settings in named.items()]
         sides = (self.padding_side, self.truncation_side)
-        _core.pad_columns(specs, *sides, -1, (), None, True, False)
+        _core.pad_columns("PadCollator", specs, *sides, -1, (), None, True, False)
         object.__setattr__(self, "_named", named)
 
     def _check_choices(self) -> None:
@@ -243,7 +243,7 @@ class PadCollator:
             raise ValueError(EMPTY)
         first = samples[0]
         if isinstance(first, Mapping):
-            columns = _core.gather_columns(samples)
+            columns = _core.gather_columns("PadCollator", samples)
             return self._collate(columns, Batch, self.attention_mask is not False)
         if not isinstance(first, tuple):
             return self._collate({None: samples}, None, self.attention_mask is True)
@@ -292,8 +292,7 @@ class PadCollator:
     def _collate(self, columns: Mapping[Any, Sequence[Any]], cls: Any, masked: bool) -> Any:
         """Pad, stack or list each column, and put the results together as a ``cls``."""
         masked = masked and not ("attention_mask" in columns and cls is Batch)
-        values: dict[Any, Any] = dict(columns)
-        kinds = {key: _kind(key, column) for key, column in columns.items()}
+        kinds = {key: kind_of("PadCollator", key, column) for key, column in columns.items()}
         padded = [key for key, kind in kinds.items() if kind != "listed"]
         main = self._main_column(padded, kinds, masked)
         tokens = padded.index("input_ids") if kinds.get("input_ids") == "rows" else -1
@@ -303,30 +302,18 @@ class PadCollator:
             fill, dtype, *sizes = self._named.get(key, other)
             if kinds[key] == "number":
                 dtype = getattr(column[0], "dtype", None) if dtype is None else dtype
-                specs.append((key, column, True, 0, dtype, None, None, None, -1))
+                specs.append(stack_spec(key, column, dtype))
             else:
                 like = tokens if key in PER_TOKEN else -1
                 specs.append((key, column, False, fill, dtype, *sizes, like))
-        as_tensors = self.return_tensors == "pt"
-        block = Block() if as_tensors and _in_worker() else None
         masked = masked and main >= 0
-        outputs = _core.pad_columns(
-            specs,
-            self.padding_side,
-            self.truncation_side,
-            main,
-            ("mask",) * masked + ("lengths",) * self.return_lengths,
-            None if block is None else block.allocate,
-            as_tensors,
-            False,
-        )
+        extras = ("mask",) * masked + ("lengths",) * self.return_lengths
         names = padded + ["attention_mask"] * masked + ["lengths"] * self.return_lengths
-        for name, (array, offset, is_bfloat16) in zip(names, outputs, strict=True):
-            value = _tensor(name, array, is_bfloat16) if as_tensors else array
-            values[name] = value
-            if block is not None:
-                block.views.append((value, offset))
-        return _build(cls, values, block)
+        sides = (self.padding_side, self.truncation_side)
+        made, block = assemble(
+            "PadCollator", specs, names, sides, main, extras, self.return_tensors
+        )
+        return build(cls, {**columns, **made}, block)
 
     def _main_column(self, padded: list[Any], kinds: Mapping[Any, str], masked: bool) -> int:
         """Find the column that the mask and the lengths are of: its place, or -1."""
@@ -343,55 +330,3 @@ class PadCollator:
         if self.return_lengths or (masked and self.attention_mask):
             raise ValueError("PadCollator(): no column of sequences to take the lengths of")
         return -1
-
-
-def _kind(key: Any, column: Sequence[Any]) -> str:
-    """Tell what becomes of a column: its "rows" padded, a "number" a row stacked, or "listed"."""
-    first = column[0]
-    if first is None or isinstance(first, str):
-        for row, value in enumerate(column):
-            if value is not None and not isinstance(value, str):
-                raise TypeError(
-                    f"PadCollator(): key {key!r}, row {row}: found a {type(value).__name__}, "
-                    f"expected a str or None: row 0 is {first!r}"
-                )
-        return "listed"
-    if isinstance(first, (list, tuple)):
-        return "rows"
-    if isinstance(first, (int, float)) or getattr(first, "ndim", None) == 0:
-        return "number"
-    return "rows"
-
-
-def _in_worker() -> bool:
-    from torch.utils.data import get_worker_info
-
-    return get_worker_info() is not None
-
-
-def _tensor(key: Any, array: Any, is_bfloat16: bool) -> Any:
-    import torch
-
-    try:
-        tensor = torch.from_numpy(array)
-    except TypeError as error:
-        raise TypeError(f"PadCollator(): key {key!r}: torch has no dtype {array.dtype}") from error
-    return tensor.view(torch.bfloat16) if is_bfloat16 else tensor
-
-
-def _build(cls: Any, values: dict[Any, Any], block: Block | None) -> Any:
-    if cls is None:  # bare rows
-        plain = tuple(values.values())
-        if len(plain) == 1:
-            return plain[0]
-        cls = tuple
-    if block is None or block.tensor is None:
-        return cls(values) if cls is Batch else _make(cls, values.values())
-    cls = travelling(cls)
-    batch = cls(values) if issubclass(cls, Batch) else _make(cls, values.values())
-    batch.block = block
-    return batch
-
-
-def _make(cls: Any, values: Iterable[Any]) -> Any:
-    return cls._make(values) if hasattr(cls, "_make") else cls(values)

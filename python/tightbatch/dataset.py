@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -17,11 +17,11 @@ __all__ = ["RaggedDataset"]
 class Samples(Sequence[Any]):
     """The samples of a batch, as columns: a collator takes these, others see dicts."""
 
-    def __init__(self, columns: dict[str, Any], count: int) -> None:
-        self.columns, self.count = columns, count
+    def __init__(self, columns: dict[str, Any], size: int) -> None:
+        self.columns, self.size = columns, size
 
     def __len__(self) -> int:
-        return self.count
+        return self.size
 
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...
@@ -29,10 +29,10 @@ class Samples(Sequence[Any]):
     def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.count))]
-        if not -self.count <= index < self.count:
-            raise IndexError(f"index {index} is outside {self.count} samples")
-        return {name: column[index] for name, column in self.columns.items()}
+            return [self[i] for i in range(*index.indices(self.size))]
+        if not -self.size <= index < self.size:
+            raise IndexError(f"index {index} is outside {self.size} samples")
+        return {name: _item(column, index) for name, column in self.columns.items()}
 
 
 class RaggedDataset:
@@ -181,7 +181,9 @@ class RaggedDataset:
         """
         columns = None if columns is None else tuple(columns)
         function = "RaggedDataset.from_hf"
-        return cls._of(_read_hf(function, dataset, columns, fill_null), (dataset, columns, fill_null))
+        return cls._of(
+            _read_hf(function, dataset, columns, fill_null), (dataset, columns, fill_null)
+        )
 
     @property
     def column_names(self) -> list[str]:
@@ -303,7 +305,7 @@ def _hf_indices(function: str, dataset: Any) -> Any:
 
 
 def _read_hf(
-    function: str, dataset: Any, columns: Container[str] | None, fill_null: Any
+    function: str, dataset: Any, columns: tuple[str, ...] | None, fill_null: Any
 ) -> dict[str, Any]:
     _check_hf(function, dataset)
     form = getattr(dataset, "format", {})
@@ -312,7 +314,7 @@ def _read_hf(
             f"{function}(): the dataset has a transform, whose results are in no file; apply it "
             "with map(), or reset_format()"
         )
-    names = list(columns if columns is not None else form.get("columns") or dataset.column_names)  # type: ignore[call-overload]
+    names = columns if columns is not None else form.get("columns") or dataset.column_names
     table = getattr(dataset.data, "table", dataset.data)
     found = _read(function, table, names, fill_null)
     chosen = _hf_indices(function, dataset)

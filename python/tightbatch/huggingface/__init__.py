@@ -1,0 +1,37 @@
+"""transformers' data collators, by the same names: change the import and keep the rest.
+
+Names, parameters, keys, their order, dtypes and shapes are those of transformers 5.23. Each takes
+a tokenizer, as there, or just ``pad_token_id`` (and ``padding_side``). Features are lists, arrays
+or tensors in dicts, or what a :class:`tightbatch.RaggedDataset` hands over. The result is a
+``BatchEncoding`` where transformers is installed, else a :class:`tightbatch.Batch`.
+
+Where transformers loses or spoils data, these do not:
+
+- A key that is in some features only is a ValueError that names it; there the first feature
+  decides, and others are dropped without a word.
+- Labels of different lengths (``labels``, ``label_ids``) are padded with -100 by
+  DataCollatorWithPadding too, to the width of the input; there it is an error about nesting.
+- ``mlm=False`` takes the padding out of the labels by position and by attention mask. A padding
+  token that is also the end-of-sequence token keeps its label; there a model trained so never
+  learns to stop.
+- An empty row adds nothing to a flattened batch; there labels and inputs go apart.
+- A label longer than its input is an error that names the row.
+- Lengths, types and values are checked, and messages say where; columns of text are listed.
+- ``max_length`` never cuts, as there: a longer row is an error.
+"""
+
+from .flattening import DataCollatorWithFlattening
+from .language_modeling import DataCollatorForLanguageModeling
+from .padding import (
+    DataCollatorForSeq2Seq,
+    DataCollatorForTokenClassification,
+    DataCollatorWithPadding,
+)
+
+__all__ = [
+    "DataCollatorForLanguageModeling",
+    "DataCollatorForSeq2Seq",
+    "DataCollatorForTokenClassification",
+    "DataCollatorWithFlattening",
+    "DataCollatorWithPadding",
+]

@@ -1,0 +1,249 @@
+"""DataCollatorForLanguageModeling: masked and causal."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from .._columns import build
+from ..dataset import Samples
+from ._features import Padding, columns_of, encoding, row_lengths
+
+__all__ = ["DataCollatorForLanguageModeling"]
+
+
+@dataclass
+class DataCollatorForLanguageModeling:
+    """Pad the inputs and make the labels of masked (``mlm=True``) or causal language modelling.
+
+    Parameters
+    ----------
+    tokenizer, pad_to_multiple_of, return_tensors, pad_token_id, padding_side
+        As for :class:`DataCollatorWithPadding`.
+    mlm : bool
+        Mask tokens, which become the labels; otherwise the labels are the inputs, with -100 at
+        padding: by position, where ``attention_mask`` is 0, and, as in transformers, at every
+        padding token unless it ends sequences too.
+    whole_word_mask : bool
+        Mask whole words, by ``offset_mapping``.
+    mlm_probability, mask_replace_prob, random_replace_prob : float
+        Which share of tokens is masked; which share of these is shown as the mask token, which
+        as a random token; the rest is shown as it is.
+    seed : int, optional
+        Makes the masks the same in every run; a DataLoader worker adds its number. Without it
+        torch's (or NumPy's) global generator seeds each call.
+    mask_token_id, vocab_size, special_token_ids : optional
+        Instead of the tokenizer's: needed for ``mlm`` without one (``special_token_ids`` unless
+        features have ``special_tokens_mask``).
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        As :class:`DataCollatorWithPadding`; for probabilities outside [0, 1] or above 1 together;
+        and for ``mlm`` without a mask token.
+
+    Notes
+    -----
+    Masks follow the same distribution as transformers', out of a generator of our own: equal
+    seeds give equal masks on every platform, and other masks than there. Features may be bare
+    rows instead of dicts; then no attention mask is made, as there.
+
+    Examples
+    --------
+    >>> from tightbatch.huggingface import DataCollatorForLanguageModeling
+    >>> collate = DataCollatorForLanguageModeling(mlm=False, pad_token_id=0, return_tensors="np")
+    >>> collate([{"input_ids": [5, 6]}, {"input_ids": [7]}])["labels"].tolist()
+    [[5, 6], [7, -100]]
+    """
+
+    tokenizer: Any = None
+    mlm: bool = True
+    whole_word_mask: bool = False
+    mlm_probability: float | None = 0.15
+    mask_replace_prob: float = 0.8
+    random_replace_prob: float = 0.1
+    pad_to_multiple_of: int | None = None
+    return_tensors: str = "pt"
+    seed: int | None = None
+    _: KW_ONLY
+    pad_token_id: int | None = None
+    padding_side: str | None = None
+    mask_token_id: int | None = None
+    vocab_size: int | None = None
+    special_token_ids: Any = None
+    _calls: int = field(default=0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the probabilities, and take from the tokenizer what is not given."""
+        if self.mlm:
+            self._prepare_masking()
+        elif self.whole_word_mask:
+            raise ValueError(
+                "DataCollatorForLanguageModeling(): whole_word_mask=True needs mlm=True"
+            )
+        for name in ("mask_replace_prob", "random_replace_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"DataCollatorForLanguageModeling(): {name}={getattr(self, name)!r}; expected "
+                    "a number from 0 to 1"
+                )
+        if self.mask_replace_prob + self.random_replace_prob > 1:
+            raise ValueError(
+                "DataCollatorForLanguageModeling(): mask_replace_prob and random_replace_prob add "
+                "up to more than 1"
+            )
+        if self.whole_word_mask and self.mask_replace_prob < 1:
+            warnings.warn(
+                "Words that are masked whole are replaced by the mask token alone: "
+                "mask_replace_prob is set to 1.",
+                stacklevel=3,
+            )
+            self.mask_replace_prob, self.random_replace_prob = 1, 0
+
+    def _prepare_masking(self) -> None:
+        function, tokenizer = type(self).__name__, self.tokenizer
+        if tokenizer is not None:
+            if self.mask_token_id is None:
+                self.mask_token_id = tokenizer.mask_token_id
+            if self.vocab_size is None:
+                self.vocab_size = len(tokenizer)
+            if self.special_token_ids is None:
+                self.special_token_ids = tokenizer.all_special_ids
+        if self.mask_token_id is None:
+            raise ValueError(
+                f"{function}(): there is no mask token, which mlm=True needs; mlm=False is for "
+                "causal language modelling"
+            )
+        if self.mlm_probability is None or not 0 <= self.mlm_probability <= 1:
+            raise ValueError(
+                f"{function}(): mlm_probability={self.mlm_probability!r}; expected a number from "
+                "0 to 1"
+            )
+        if self.vocab_size is None and self.random_replace_prob > 0:
+            raise ValueError(f"{function}(): random tokens need vocab_size= or a tokenizer")
+
+    def __call__(self, features: Any, return_tensors: str | None = None) -> Any:
+        """Collate features into a batch."""
+        function, tensors = type(self).__name__, return_tensors or self.return_tensors
+        bare = not isinstance(features, Samples) and _is_bare(features)
+        columns = {"input_ids": features} if bare else columns_of(function, features)
+        padding = Padding(self, columns, tensors)
+        if bare:
+            padding.settings.makes_mask = False
+            lengths = row_lengths(function, features)
+            multiple = self.pad_to_multiple_of
+            padding.pads = bool((lengths != lengths[0]).any()) or (
+                multiple is not None and bool(lengths[0] % multiple)
+            )
+        offsets = columns.get("offset_mapping") if self.mlm and self.whole_word_mask else None
+        padding.add_inputs(skipped=("offset_mapping",))
+        if offsets is not None:
+            spec = ("offset_mapping", offsets, False, 0, "int64", None, None)
+            padding.add("offset_mapping", (*spec, self.pad_to_multiple_of, -1))
+        values, block = (
+            self._with_masks(padding) if self.mlm else self._with_copies(padding, columns)
+        )
+        return build(dict if bare else encoding(), values, block)
+
+    def _with_copies(self, padding: Padding, columns: dict[Any, Any]) -> Any:
+        """Label each token with itself."""
+        ids = columns[padding.main]
+        padding.add_rows("labels", ids, -100, padding.asked, "int64")
+        values, block = padding.finish()
+        values.pop("special_tokens_mask", None)
+        labels = values["labels"] = values.pop("labels")
+        if "attention_mask" in columns and values["attention_mask"].ndim == 2:
+            labels[values["attention_mask"] == 0] = -100
+        pad, end = padding.settings.pad_token_id, getattr(self.tokenizer, "eos_token_id", None)
+        if pad is not None and self.tokenizer is not None and pad != end:
+            labels[labels == pad] = -100
+        return values, block
+
+    def _with_masks(self, padding: Padding) -> Any:
+        """Hide tokens, and label those that are hidden."""
+        values, block = padding.finish(("like",), ("labels",))
+        labels = values["labels"] = values.pop("labels")  # behind the mask, as there
+        special = values.pop("special_tokens_mask", None)
+        offsets = values.pop("offset_mapping", None)
+        as_array = np.asarray  # of a tensor too: its own memory
+        ids, labels = as_array(values[padding.main]), as_array(labels)
+        special = self._special(ids) if special is None else as_array(special) != 0
+        kinds = (~special).view(np.uint8)
+        if self.whole_word_mask:
+            if offsets is None:
+                raise ValueError(
+                    f"{padding.function}(): whole_word_mask=True needs the features' "
+                    "offset_mapping: return_offsets_mapping=True gives it"
+                )
+            kinds = _word_kinds(special, as_array(offsets))
+        seed, call = self._next_seed()
+        _core.mask_tokens(
+            ids,
+            kinds,
+            labels,
+            float(self.mlm_probability or 0),
+            self.mask_replace_prob,
+            self.random_replace_prob,
+            0 if self.mask_token_id is None else self.mask_token_id,
+            self.vocab_size or 0,
+            seed,
+            call,
+        )
+        return values, block
+
+    def _special(self, ids: Any) -> Any:
+        """Tell which tokens are special, padding among them."""
+        if self.special_token_ids is None:
+            raise ValueError(
+                f"{type(self).__name__}(): which tokens are special? Give the tokenizer, "
+                "special_token_ids= or features with special_tokens_mask"
+            )
+        special = np.asarray([*self.special_token_ids, -1])
+        table = np.zeros(int(special.max()) + 2, np.bool_)
+        table[special[special >= 0]] = True
+        return table[np.minimum(ids, len(table) - 1)]
+
+    def _next_seed(self) -> tuple[int, int]:
+        """Give the seed and the number of this call."""
+        self._calls += 1
+        if self.seed is None:
+            if self.return_tensors == "np":
+                return int(np.random.randint(0, 2**63 - 1, dtype=np.int64)), 0  # noqa: NPY002 as there
+            import torch
+
+            return int(torch.randint(2**63 - 1, ()).item()), 0
+        worker = 0
+        if self.return_tensors == "pt":
+            from torch.utils.data import get_worker_info
+
+            info = get_worker_info()
+            worker = 0 if info is None else info.id
+        return (self.seed + worker) % 2**64, self._calls
+
+
+def _is_bare(features: Any) -> bool:
+    """Tell whether features are rows of tokens instead of dicts."""
+    return (
+        isinstance(features, (list, tuple))
+        and len(features) > 0
+        and not isinstance(features[0], Mapping)
+    )
+
+
+def _word_kinds(special: Any, offsets: Any) -> Any:
+    """Tell tokens that begin a word (1), continue one (2) and are special (0).
+
+    A word begins where its characters do not follow those of the token before, or where that
+    token is special.
+    """
+    ends = np.roll(offsets[:, :, 1], 1, axis=1)
+    ends[:, 0] = -1
+    after_special = np.roll(special, 1, axis=1)
+    after_special[:, 0] = False
+    begins = (offsets[:, :, 0] != ends) | after_special
+    return np.where(special, 0, np.where(begins, 1, 2)).astype(np.uint8)

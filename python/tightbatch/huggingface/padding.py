@@ -1,0 +1,185 @@
+"""DataCollatorWithPadding, for token classification, and for sequence to sequence."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from .._columns import build
+from ..ragged import Ragged
+from ._features import Padding, columns_of, encoding
+
+__all__ = [
+    "DataCollatorForSeq2Seq",
+    "DataCollatorForTokenClassification",
+    "DataCollatorWithPadding",
+]
+
+
+@dataclass
+class DataCollatorWithPadding:
+    """Pad the inputs; ``label`` and ``label_ids`` become ``labels``.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase, optional
+        Its padding token, side and input names. Without one, ``pad_token_id``.
+    padding : bool, str or PaddingStrategy
+        True or "longest"; "max_length"; False or "do_not_pad".
+    max_length : int, optional
+        The width under "max_length"; else the tokenizer's ``model_max_length``. Never cuts.
+    pad_to_multiple_of : int, optional
+        The width is rounded up to a multiple of it.
+    return_tensors : {"pt", "np"}
+        torch tensors or NumPy arrays.
+    pad_token_id : int, optional
+        Instead of the tokenizer's.
+    padding_side : {"right", "left"}, optional
+        Instead of the tokenizer's.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        For no features, differing keys, a missing padding token, a row longer than "max_length",
+        and as :class:`tightbatch.PadCollator`; messages name key, row and column.
+
+    Examples
+    --------
+    >>> from tightbatch.huggingface import DataCollatorWithPadding
+    >>> collate = DataCollatorWithPadding(pad_token_id=0, return_tensors="np")
+    >>> batch = collate([{"input_ids": [5, 6], "label": 1}, {"input_ids": [7], "label": 0}])
+    >>> list(batch), batch["input_ids"].tolist(), batch["labels"].tolist()
+    (['input_ids', 'attention_mask', 'labels'], [[5, 6], [7, 0]], [1, 0])
+    """
+
+    tokenizer: Any = None
+    padding: Any = True
+    max_length: int | None = None
+    pad_to_multiple_of: int | None = None
+    return_tensors: str = "pt"
+    _: KW_ONLY
+    pad_token_id: int | None = None
+    padding_side: str | None = None
+
+    def __call__(self, features: Any) -> Any:
+        """Collate features into a batch."""
+        padding = Padding(self, columns_of(type(self).__name__, features), self.return_tensors)
+        padding.add_inputs()
+        values, block = padding.finish()
+        return build(encoding(), _renamed(values), block)
+
+
+@dataclass
+class DataCollatorForTokenClassification:
+    """Pad the inputs, and the labels to the same width; they keep their name.
+
+    Parameters
+    ----------
+    tokenizer, padding, max_length, pad_to_multiple_of, return_tensors, pad_token_id, padding_side
+        As for :class:`DataCollatorWithPadding`.
+    label_pad_token_id : int
+        What fills the labels.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        As :class:`DataCollatorWithPadding`; and for labels longer than the padded input.
+
+    Examples
+    --------
+    >>> from tightbatch.huggingface import DataCollatorForTokenClassification
+    >>> collate = DataCollatorForTokenClassification(pad_token_id=0, return_tensors="np")
+    >>> collate([{"input_ids": [5, 6], "labels": [1, 2]}, {"input_ids": [7], "labels": [3]}])[
+    ...     "labels"
+    ... ].tolist()
+    [[1, 2], [3, -100]]
+    """
+
+    tokenizer: Any = None
+    padding: Any = True
+    max_length: int | None = None
+    pad_to_multiple_of: int | None = None
+    label_pad_token_id: int = -100
+    return_tensors: str = "pt"
+    _: KW_ONLY
+    pad_token_id: int | None = None
+    padding_side: str | None = None
+
+    def __call__(self, features: Any, return_tensors: str | None = None) -> Any:
+        """Collate features into a batch."""
+        columns = columns_of(type(self).__name__, features)
+        name = "label" if "label" in columns else "labels"
+        padding = Padding(self, columns, return_tensors or self.return_tensors)
+        padding.add_inputs(skipped=(name,))
+        if name in columns:
+            spec = (name, columns[name], False, self.label_pad_token_id, "int64")
+            padding.add(name, (*spec, padding.width, None, None, -1))
+        values, block = padding.finish()
+        if name in columns:  # behind the mask, as there
+            values[name] = values.pop(name)
+        return build(encoding(), values, block)
+
+
+@dataclass
+class DataCollatorForSeq2Seq:
+    """Pad the inputs, and the labels to a width of their own, always as ``labels``.
+
+    Parameters
+    ----------
+    tokenizer, padding, max_length, pad_to_multiple_of, return_tensors, pad_token_id, padding_side
+        As for :class:`DataCollatorWithPadding`; "max_length" and the multiple are for labels too.
+    model : PreTrainedModel, optional
+        Where it has ``prepare_decoder_input_ids_from_labels``, ``decoder_input_ids`` are added.
+    label_pad_token_id : int
+        What fills the labels.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        As :class:`DataCollatorWithPadding`, for labels too.
+
+    Examples
+    --------
+    >>> from tightbatch.huggingface import DataCollatorForSeq2Seq
+    >>> collate = DataCollatorForSeq2Seq(pad_token_id=0, return_tensors="np")
+    >>> batch = collate([{"input_ids": [5], "labels": [1, 2]}, {"input_ids": [7], "labels": [3]}])
+    >>> batch["input_ids"].tolist(), batch["labels"].tolist()
+    ([[5], [7]], [[1, 2], [3, -100]])
+    """
+
+    tokenizer: Any = None
+    model: Any = None
+    padding: Any = True
+    max_length: int | None = None
+    pad_to_multiple_of: int | None = None
+    label_pad_token_id: int = -100
+    return_tensors: str = "pt"
+    _: KW_ONLY
+    pad_token_id: int | None = None
+    padding_side: str | None = None
+
+    def __call__(self, features: Any, return_tensors: str | None = None) -> Any:
+        """Collate features into a batch."""
+        columns = columns_of(type(self).__name__, features)
+        name = "label" if "label" in columns else "labels"
+        labels = columns.get(name)
+        if labels is not None and not isinstance(labels, Ragged) and not hasattr(labels, "dtype"):
+            labels = None if all(label is None for label in labels) else labels
+        padding = Padding(self, columns, return_tensors or self.return_tensors)
+        padding.add_inputs(skipped=(name,))
+        if labels is not None:
+            fixed = padding.asked if self.max_length is not None else None
+            padding.add_rows("labels", labels, self.label_pad_token_id, fixed, "int64")
+        values, block = padding.finish()
+        values["labels"] = values.pop("labels", None)
+        if labels is not None and hasattr(self.model, "prepare_decoder_input_ids_from_labels"):
+            make = self.model.prepare_decoder_input_ids_from_labels
+            values["decoder_input_ids"] = make(labels=values["labels"])
+        return build(encoding(), values, block)
+
+
+def _renamed(values: dict[Any, Any]) -> dict[Any, Any]:
+    for name in ("label", "label_ids"):
+        if name in values:
+            values["labels"] = values.pop(name)
+    return values
