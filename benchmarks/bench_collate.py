@@ -11,11 +11,10 @@ one_thread()
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast
+from transformers import DataCollatorWithPadding
 
 import tightbatch as tb
-from workload import text_lengths, token_rows
+from workload import make_tokenizer, text_lengths, token_rows
 
 KEYS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -64,10 +63,7 @@ def by_rows(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 
 def dicts_of_lists() -> list[Row]:
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel({"[PAD]": 0}, unk_token="[PAD]")),
-        pad_token="[PAD]",
-    )
+    tokenizer = make_tokenizer()
     samples = features()
     ours, theirs = tb.PadCollator.from_tokenizer(tokenizer), DataCollatorWithPadding(tokenizer)
     batch = ours(samples)

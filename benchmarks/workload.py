@@ -23,3 +23,17 @@ def token_rows(count: int, seed: int = 0) -> list[NDArray[np.int64]]:
 def fresh_lists(arrays: list[NDArray[Any]]) -> list[list[Any]]:
     """Give the rows as lists, with int objects that nothing else has touched."""
     return [array.tolist() for array in arrays]
+
+
+def make_tokenizer() -> Any:
+    """Make a transformers tokenizer of 30,000 words: only its settings matter to a collator."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    special = ("[PAD]", "[MASK]", "[CLS]", "[SEP]", "[UNK]")
+    words = {word: i for i, word in enumerate((*special, *map(str, range(29_995))))}
+    names = ("pad_token", "mask_token", "cls_token", "sep_token", "unk_token")
+    model = models.WordLevel(words, unk_token="[UNK]")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(model), **dict(zip(names, special, strict=True))
+    )

@@ -38,9 +38,6 @@ name_refused(const char *format)
     if (format[0] == 't') {
         return "holds dates or times; expected numbers, text or lists of numbers";
     }
-    if (format[0] == 'v') {
-        return "holds string views; cast it to large_string (utf8)";
-    }
     if (format[0] == 'd') {
         return "holds decimals; expected numbers, text or lists of numbers";
     }
@@ -127,6 +124,12 @@ read_bytes_format(const char *format, tb_arrow_kind *kind)
 {
     int large = format[0] == 'U' || format[0] == 'Z';
 
+    if (strcmp(format, "vu") == 0 || strcmp(format, "vz") == 0) {
+        kind->form = TB_ARROW_STRINGS;
+        kind->type = TB_U8;
+        kind->is_text = format[1] == 'u';
+        return 1;
+    }
     if (format[0] == '\0' || strchr("uUzZ", format[0]) == NULL || format[1] != '\0') {
         return 0;
     }
@@ -294,7 +297,7 @@ read_offset(const void *offsets, ptrdiff_t i, int wide)
 }
 
 /* Text and bytes have their values in a third buffer, whose length nothing but the last
- * offset tells. */
+ * offset of the whole array tells. */
 static tb_status
 read_byte_values(const tb_arrow_kind *kind, const tb_arrow_array *array,
                  tb_arrow_chunk *chunk, tb_arrow_fault *fault)
@@ -302,13 +305,33 @@ read_byte_values(const tb_arrow_kind *kind, const tb_arrow_array *array,
     int wide = kind->form == TB_ARROW_LIST64;
 
     chunk->values = array->buffers[2];
-    chunk->size = chunk->count == 0 || chunk->offsets == NULL
-                      ? 0
-                      : read_offset(chunk->offsets, chunk->count, wide);
+    chunk->size =
+        chunk->count == 0 || chunk->offsets == NULL
+            ? 0
+            : read_offset(array->buffers[1], array->offset + array->length, wide);
     if (chunk->size < 0 || (chunk->size > 0 && chunk->values == NULL)) {
         return refuse(fault, -1, "has values but no buffer of them");
     }
     return TB_OK;
+}
+
+/* Views, their buffers, and last how large these are. */
+static tb_status
+read_views(const tb_arrow_array *array, ptrdiff_t first, ptrdiff_t count,
+           tb_arrow_chunk *chunk, tb_arrow_fault *fault)
+{
+    chunk->count = count;
+    chunk->rows = validity_of(array, array->offset + first, count, 1);
+    if (count > 0 && array->buffers[1] == NULL) {
+        return refuse(fault, -1, "has rows but no views");
+    }
+    if (count > 0) {
+        chunk->offsets = (const char *)array->buffers[1] + (array->offset + first) * 16;
+    }
+    chunk->heap = (const void *const *)array->buffers + 2;
+    chunk->heaps = array->n_buffers - 3;
+    chunk->heap_sizes = array->buffers[array->n_buffers - 1];
+    return tb_arrow_measure_views(chunk, fault);
 }
 
 tb_status
@@ -316,11 +339,15 @@ tb_arrow_read_chunk(const tb_arrow_kind *kind, const tb_arrow_array *array,
                     ptrdiff_t first, ptrdiff_t count, tb_arrow_chunk *chunk,
                     tb_arrow_fault *fault)
 {
-    static const unsigned char buffers[] = {2, 2, 2, 3, 3, 1};
+    static const unsigned char buffers[] = {2, 2, 2, 3, 3, 1, 2};
     int wide = kind->form == TB_ARROW_LIST64 || kind->form == TB_ARROW_VIEW64;
     int is_bytes = kind->form != TB_ARROW_FLAT && !kind->has_child;
-    tb_status status =
-        check_array(array, buffers[kind->form] + is_bytes, kind->has_child, fault);
+    int64_t expected = buffers[kind->form] + is_bytes;
+    if (kind->form == TB_ARROW_STRINGS && array != NULL &&
+        array->n_buffers > expected) {
+        expected = array->n_buffers; /* as many as it likes */
+    }
+    tb_status status = check_array(array, expected, kind->has_child, fault);
 
     memset(chunk, 0, sizeof *chunk);
     if (status != TB_OK) {
@@ -330,6 +357,9 @@ tb_arrow_read_chunk(const tb_arrow_kind *kind, const tb_arrow_array *array,
         return refuse(fault, -1, "has fewer rows than its table");
     }
     chunk->count = count;
+    if (kind->form == TB_ARROW_STRINGS) {
+        return read_views(array, first, count, chunk, fault);
+    }
     if (kind->form == TB_ARROW_FLAT) {
         status = read_values(kind, array, first, count, chunk, fault);
         chunk->rows = chunk->elements[0];
@@ -368,13 +398,6 @@ tb_arrow_read_chunk(const tb_arrow_kind *kind, const tb_arrow_array *array,
 }
 
 /* --- rows ------------------------------------------------------------------------- */
-
-static int
-is_valid(const tb_arrow_valid *valid, ptrdiff_t i)
-{
-    ptrdiff_t bit = valid->first + i;
-    return valid->bits == NULL || (valid->bits[bit >> 3] >> (bit & 7) & 1);
-}
 
 /* Row i is positions start to end of the values, or the offsets are wrong. */
 static tb_status
@@ -420,7 +443,7 @@ tb_arrow_locate_rows(const tb_arrow_kind *kind, const tb_arrow_chunk *chunk,
     }
     for (ptrdiff_t i = 0; i < chunk->count; i++) {
         int64_t start = 0, length = 0;
-        if (is_valid(&chunk->rows, i)) {
+        if (tb_arrow_is_valid(&chunk->rows, i)) {
             tb_status status = find_row(kind, chunk, i, &start, &length, fault);
             if (status != TB_OK) {
                 return status;
@@ -451,7 +474,7 @@ tb_arrow_has_null(const tb_arrow_valid *valid)
             i += 8;
         }
         else {
-            if (!is_valid(valid, i)) {
+            if (!tb_arrow_is_valid(valid, i)) {
                 return 1;
             }
             i++;
@@ -464,7 +487,7 @@ void
 tb_arrow_mark_nulls(const tb_arrow_valid *valid, unsigned char *out)
 {
     for (ptrdiff_t i = 0; valid->bits != NULL && i < valid->count; i++) {
-        if (!is_valid(valid, i)) {
+        if (!tb_arrow_is_valid(valid, i)) {
             memset(out + i * valid->elements, 1, (size_t)valid->elements);
         }
     }

@@ -53,7 +53,8 @@ typedef enum {
     TB_ARROW_LIST64,
     TB_ARROW_VIEW32, /* int32 offsets and sizes, one a row */
     TB_ARROW_VIEW64,
-    TB_ARROW_FIXED, /* rows of one length */
+    TB_ARROW_FIXED,  /* rows of one length */
+    TB_ARROW_STRINGS /* views of bytes that lie anywhere: brought together in a copy */
 } tb_arrow_form;
 
 enum { TB_ARROW_MAX_TRAILING = 16 };
@@ -87,6 +88,10 @@ typedef struct {
     ptrdiff_t first_bit; /* TB_BOOL: of the first element in `values` */
     const void *offsets; /* of the first row */
     const void *sizes;   /* views: of the first row */
+    /* TB_ARROW_STRINGS: `offsets` are the views, and these what they point into. */
+    const void *const *heap;
+    int64_t heaps;
+    const void *heap_sizes;
     tb_arrow_valid rows; /* whether a row is there; FLAT: whether a number is */
     /* Whether an element is there, at each depth from positions to elements. */
     tb_arrow_valid elements[TB_ARROW_MAX_TRAILING + 1];
@@ -119,6 +124,22 @@ TB_MUST_CHECK tb_status tb_arrow_locate_rows(const tb_arrow_kind *kind,
                                              const tb_arrow_chunk *chunk,
                                              ptrdiff_t base, int64_t *starts,
                                              int64_t *lengths, tb_arrow_fault *fault);
+
+/* TB_ARROW_STRINGS: how many bytes the rows have together, into chunk->size. Each view
+ * is checked. */
+TB_MUST_CHECK tb_status tb_arrow_measure_views(tb_arrow_chunk *chunk,
+                                               tb_arrow_fault *fault);
+
+/* And these bytes, chunk->size of them, into `out`; starts count from `base` on. */
+void tb_arrow_copy_views(const tb_arrow_chunk *chunk, ptrdiff_t base, int64_t *starts,
+                         int64_t *lengths, char *out);
+
+static inline int
+tb_arrow_is_valid(const tb_arrow_valid *valid, ptrdiff_t i)
+{
+    ptrdiff_t bit = valid->first + i;
+    return valid->bits == NULL || (valid->bits[bit >> 3] >> (bit & 7) & 1);
+}
 
 /* Whether any of the bits is 0. */
 int tb_arrow_has_null(const tb_arrow_valid *valid);

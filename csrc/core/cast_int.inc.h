@@ -6,6 +6,11 @@
 #define TB_JOIN(a, b) cast_##a##_##b
 #define TB_NAME(from, to) TB_JOIN(from, to)
 
+/* Whether every value of SRC is one of DST: a constant. A signed type has -1 below 1.
+ */
+#define TB_HOLDS_ALL(DST) \
+    (sizeof(DST) > sizeof(SRC) && ((SRC) - 1 > (SRC)1 || (DST) - 1 < (DST)1))
+
 /* A value survives when it comes back equal and on the same side of 1. The loop only
  * gathers whether one did not, so that it vectorises; which one is found afterwards. */
 #define TB_TO_INT(DST, to, SURVIVES)                                             \
@@ -14,6 +19,12 @@
         const SRC *TB_RESTRICT src = (const SRC *)from;                          \
         DST *TB_RESTRICT dst = (DST *)out;                                       \
         int all_survive = 1;                                                     \
+        for (ptrdiff_t i = 0; TB_HOLDS_ALL(DST) && i < n; i++) {                 \
+            dst[i] = (DST)src[i];                                                \
+        }                                                                        \
+        if (TB_HOLDS_ALL(DST)) {                                                 \
+            return n;                                                            \
+        }                                                                        \
         for (ptrdiff_t i = 0; i < n; i++) {                                      \
             dst[i] = (DST)src[i];                                                \
             all_survive &= SURVIVES(src[i], dst[i]);                             \
@@ -63,6 +74,7 @@ TB_TO_FLOAT(double, f64, 53)
 #undef TB_TO_INT
 #undef TB_SAME_INT
 #undef TB_SAME_BOOL
+#undef TB_HOLDS_ALL
 #undef TB_TO_FLOAT
 #undef SRC
 #undef FROM

@@ -1,15 +1,26 @@
 #include "mask.h"
 
+#include <string.h>
+
 void
 tb_mask_rows(const ptrdiff_t *lengths, ptrdiff_t count, const tb_layout *layout,
              const unsigned char *real, void *out)
 {
     char *row = (char *)out;
+    const char *longest = NULL; /* run of `real` so far: the next is copied from it */
+    ptrdiff_t most = 0;
 
     for (ptrdiff_t i = 0; i < count; i++) {
         tb_span span = tb_locate_row(layout, lengths[i]);
-        tb_fill_elements(row + span.at * layout->item_size, span.count,
-                         layout->item_size, real);
+        char *run = row + span.at * layout->item_size;
+        if (span.count <= most) {
+            memcpy(run, longest, (size_t)(span.count * layout->item_size));
+        }
+        else {
+            tb_fill_elements(run, span.count, layout->item_size, real);
+            longest = run;
+            most = span.count;
+        }
         tb_fill_around(layout, span, row);
         row += tb_row_pitch(layout, span) * layout->item_size;
     }

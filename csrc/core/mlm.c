@@ -39,3 +39,19 @@ tb_mask_tokens(const tb_mlm *mlm, const unsigned char *kinds, ptrdiff_t n, int64
         }
     }
 }
+
+void
+tb_label_tokens(const int64_t *ids, const int64_t *mask, ptrdiff_t n,
+                const int64_t *ignored, int64_t *labels)
+{
+    if (ignored == NULL) {
+        for (ptrdiff_t i = 0; i < n; i++) {
+            labels[i] = mask[i] == 0 ? -100 : ids[i];
+        }
+        return;
+    }
+    int64_t pad = *ignored;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        labels[i] = (mask[i] == 0) | (ids[i] == pad) ? -100 : ids[i];
+    }
+}

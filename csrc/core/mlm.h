@@ -26,4 +26,9 @@ enum { TB_MLM_NEVER, TB_MLM_BEGINS, TB_MLM_CONTINUES };
 void tb_mask_tokens(const tb_mlm *mlm, const unsigned char *kinds, ptrdiff_t n,
                     int64_t *ids, int64_t *labels);
 
+/* Causal language modelling: every token is its own label, but -100 where `mask` is 0,
+ * and where it is `ignored` if there is such a token. */
+void tb_label_tokens(const int64_t *ids, const int64_t *mask, ptrdiff_t n,
+                     const int64_t *ignored, int64_t *labels);
+
 #endif

@@ -7,6 +7,9 @@
 /* Bytes of output: as much as the last-level cache of a server, or more. */
 enum { STREAM_FROM = 32 << 20 };
 
+/* How many rows ahead one is fetched. */
+enum { AHEAD = 3 };
+
 #define FILL_AS(type)                       \
     do {                                    \
         type one;                           \
@@ -123,6 +126,16 @@ place_row(const tb_rows *rows, ptrdiff_t i, const tb_layout *layout, tb_span spa
     return status;
 }
 
+/* Rows chosen at random lie anywhere in a large buffer: the first lines of a row are
+ * fetched while rows before it are moved; the processor sees to the lines after them. */
+static void
+prefetch_row(const void *data)
+{
+    for (int line = 0; data != NULL && line < 4; line++) {
+        TB_PREFETCH((const char *)data + 64 * line);
+    }
+}
+
 tb_status
 tb_pad_rows(const tb_rows *rows, const tb_layout *layout, void *out, tb_error *error)
 {
@@ -133,6 +146,9 @@ tb_pad_rows(const tb_rows *rows, const tb_layout *layout, void *out, tb_error *e
     own.stream = own.width * position * (own.flat ? 1 : rows->count) >= STREAM_FROM;
     for (ptrdiff_t i = 0; i < rows->count; i++) {
         tb_span span = tb_locate_row(&own, rows->lengths[i]);
+        if (i + AHEAD < rows->count) {
+            prefetch_row(rows->data[i + AHEAD]);
+        }
         if (span.count > 0 && own.trailing > 0) {
             tb_status status =
                 place_row(rows, i, &own, span, to + span.at * position, error);

@@ -100,6 +100,22 @@ chunk_values(tb_state *state, const tb_import *import, const tb_arrow_chunk *chu
     return (PyObject *)array;
 }
 
+/* Strings that lie anywhere, brought together: the values, and where the rows are. */
+static PyObject *
+gather_strings(const tb_import *import, const tb_arrow_chunk *chunk)
+{
+    npy_intp size = chunk->size;
+    PyArrayObject *array = (PyArrayObject *)PyArray_SimpleNew(1, &size, NPY_UINT8);
+
+    if (array != NULL) {
+        tb_arrow_copy_views(chunk, import->positions,
+                            (int64_t *)PyArray_DATA(import->starts) + import->rows,
+                            (int64_t *)PyArray_DATA(import->lengths) + import->rows,
+                            PyArray_BYTES(array));
+    }
+    return (PyObject *)array;
+}
+
 static PyArrayObject *
 new_marks(ptrdiff_t count)
 {
@@ -163,7 +179,8 @@ read_chunk(tb_state *state, tb_import *import, Py_ssize_t i, ptrdiff_t rows)
     if (open_chunk(import, i, &chunk, &fault) != TB_OK) {
         return raise_fault(import, &fault);
     }
-    if (import->kind.form != TB_ARROW_FLAT &&
+    int strings = import->kind.form == TB_ARROW_STRINGS;
+    if (import->kind.form != TB_ARROW_FLAT && !strings &&
         tb_arrow_locate_rows(&import->kind, &chunk, import->positions,
                              (int64_t *)PyArray_DATA(import->starts) + import->rows,
                              (int64_t *)PyArray_DATA(import->lengths) + import->rows,
@@ -172,7 +189,9 @@ read_chunk(tb_state *state, tb_import *import, Py_ssize_t i, ptrdiff_t rows)
     }
     PyObject *owner = PyList_GET_ITEM(import->source->chunks, i);
     if (note_missing(import, &chunk, rows) < 0 ||
-        append_new(import->chunks, chunk_values(state, import, &chunk, owner)) < 0 ||
+        append_new(import->chunks,
+                   strings ? gather_strings(import, &chunk)
+                           : chunk_values(state, import, &chunk, owner)) < 0 ||
         append_new(import->nulls, chunk_nulls(import, &chunk)) < 0) {
         return -1;
     }

@@ -1,4 +1,4 @@
-/* mask_tokens(): masked language modelling over a batch that is ready. */
+/* Labels of language modelling, over a batch that is ready. */
 #include "tb_numpy.h"
 #include "mlm.h"
 #include "state.h"
@@ -41,7 +41,38 @@ wrap_mask_tokens(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* label_tokens(ids, mask, ignored, labels): all int64, `ignored` a token or None. */
+static PyObject *
+wrap_label_tokens(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyArrayObject *ids, *mask, *labels;
+    PyObject *ignored;
+    int64_t token = 0;
+
+    if (!PyArg_ParseTuple(args, "O!O!OO!", &PyArray_Type, &ids, &PyArray_Type, &mask,
+                          &ignored, &PyArray_Type, &labels)) {
+        return NULL;
+    }
+    if (ignored != Py_None) {
+        token = PyLong_AsLongLong(ignored);
+        if (PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    if (!is_plain(ids, NPY_INT64, ids) || !is_plain(mask, NPY_INT64, ids) ||
+        !is_plain(labels, NPY_INT64, ids)) {
+        PyErr_SetString(PyExc_TypeError, "label_tokens(): malformed arguments");
+        return NULL;
+    }
+    tb_label_tokens((const int64_t *)PyArray_DATA(ids),
+                    (const int64_t *)PyArray_DATA(mask), PyArray_SIZE(ids),
+                    ignored == Py_None ? NULL : &token,
+                    (int64_t *)PyArray_DATA(labels));
+    Py_RETURN_NONE;
+}
+
 PyMethodDef tb_mlm_methods[] = {
     {"mask_tokens", wrap_mask_tokens, METH_VARARGS, NULL},
+    {"label_tokens", wrap_label_tokens, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -6,8 +6,6 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from . import _core
 from ._shared import Block, travelling
 from .ragged import Ragged
@@ -70,10 +68,7 @@ def assemble(
     )
     if not as_tensors:
         return {name: out[0] for name, out in zip(names, outputs, strict=True)}, None
-    values = {
-        name: _tensor(function, name, array, is_bfloat16)
-        for name, (array, _, is_bfloat16) in zip(names, outputs, strict=True)
-    }
+    values = _tensors(function, names, outputs)
     if block is not None:
         block.views = [(v, out[1]) for v, out in zip(values.values(), outputs, strict=True)]
     return values, block
@@ -113,13 +108,18 @@ def _from_numpy() -> Any:
     return torch.from_numpy
 
 
-def _tensor(function: str, key: Any, array: np.ndarray[Any, Any], is_bfloat16: bool) -> Any:
-    try:
-        tensor = _from_numpy()(array)
-    except TypeError as error:
-        raise TypeError(f"{function}(): key {key!r}: torch has no dtype {array.dtype}") from error
-    if is_bfloat16:
-        import torch
+def _tensors(function: str, names: Iterable[Any], outputs: list[Any]) -> dict[Any, Any]:
+    from_numpy, values = _from_numpy(), {}
+    for name, (array, _, is_bfloat16) in zip(names, outputs, strict=True):
+        try:
+            tensor = from_numpy(array)
+        except TypeError as error:
+            raise TypeError(
+                f"{function}(): key {name!r}: torch has no dtype {array.dtype}"
+            ) from error
+        if is_bfloat16:
+            import torch
 
-        return tensor.view(torch.bfloat16)
-    return tensor
+            tensor = tensor.view(torch.bfloat16)
+        values[name] = tensor
+    return values

@@ -100,3 +100,10 @@ def mask_tokens(
     call: int,
     /,
 ) -> None: ...
+def label_tokens(
+    ids: NDArray[np.int64],
+    mask: NDArray[np.int64],
+    ignored: int | None,
+    labels: NDArray[np.int64],
+    /,
+) -> None: ...

@@ -372,6 +372,8 @@ def _item(column: Any, i: int) -> Any:
 
 
 def _batch_of(column: Any, chosen: Any) -> Any:
+    if isinstance(column, Ragged):
+        return column._take(chosen)
     part = column[chosen]
     return part.tolist() if isinstance(part, Text) else part
 

@@ -101,9 +101,6 @@ class Ragged:
         if bounds is None:
             bounds = np.zeros(len(chunks) + 1, np.int64)
             np.cumsum([len(chunk) for chunk in chunks], out=bounds[1:])
-        starts, lengths = np.ascontiguousarray(starts), np.ascontiguousarray(lengths)
-        # What is checked once must not change: the C code goes by it.
-        starts.flags.writeable = lengths.flags.writeable = bounds.flags.writeable = False
         self._chunks, self._bounds, self._starts, self._lengths = chunks, bounds, starts, lengths
 
     @classmethod
@@ -256,12 +253,12 @@ class Ragged:
     @property
     def starts(self) -> NDArray[np.int64]:
         """Where each row starts in :attr:`values`, int64 of shape (rows,), read-only."""
-        return self._starts
+        return _read_only(self._starts)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Positions of each row, int64 of shape (rows,), read-only."""
-        return self._lengths
+        return _read_only(self._lengths)
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -308,7 +305,17 @@ class Ragged:
         if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
             return self._row(int(index))
         chosen = row_indices("Ragged", index, len(self))
-        return self._of(self._chunks, self._starts[chosen], self._lengths[chosen], self._bounds)
+        if isinstance(chosen, slice):
+            starts, lengths = self._starts[chosen].copy(), self._lengths[chosen].copy()
+            return self._of(self._chunks, starts, lengths, self._bounds)
+        return self._take(chosen)
+
+    def _take(self, chosen: NDArray[np.int64]) -> Ragged:
+        """Choose rows by indices that are known to be right."""
+        ragged = Ragged.__new__(type(self))
+        ragged._chunks, ragged._bounds = self._chunks, self._bounds
+        ragged._starts, ragged._lengths = self._starts[chosen], self._lengths[chosen]
+        return ragged
 
     def _row(self, i: int) -> NDArray[Any]:
         if not -len(self) <= i < len(self):
@@ -432,6 +439,13 @@ class _MappedFile(tuple[Any, ...]):
 def _open_again(cls: type[Ragged], chunks: list[Any], starts: Any, lengths: Any) -> Ragged:
     opened = [chunk.open() if isinstance(chunk, _MappedFile) else chunk for chunk in chunks]
     return cls._of(tuple(opened), starts, lengths)
+
+
+def _read_only(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """View what was checked once and must not change: the C code goes by it."""
+    view = places.view()
+    view.flags.writeable = False
+    return view
 
 
 def _starts_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -140,7 +140,8 @@ check_masks(void)
                       .pad_left = 1};
     tb_position_rows(lengths, 3, &left, out);
     CHECK(memcmp(out, positions, sizeof out) == 0);
-    tb_position_flat(lengths, 3, out);
+    left.flat = 1;
+    tb_position_rows(lengths, 3, &left, out);
     CHECK(out[0] == 0 && out[1] == 1 && out[2] == 0 && out[3] == 1 && out[4] == 2);
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,10 @@ from ..collate import Batch
 from ..dataset import Samples, batch_columns
 from ..ragged import Ragged
 
+INT64, BOOL, FLOAT32, FLOAT64 = map(np.dtype, ("int64", "bool", "float32", "float64"))
 LARGE = 10**20  # transformers' sign for "no model_max_length"
+# What is padded beside the input, to its width, and with what.
+PER_TOKEN = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
 LABELS = ("label", "labels", "label_ids")
 
 
@@ -31,7 +33,7 @@ def encoding() -> type:
 def columns_of(function: str, features: Any) -> dict[Any, Any]:
     """Turn features into columns; every feature has the same keys."""
     if isinstance(features, Samples):
-        columns = dict(features.columns)
+        columns = features.columns
         count = len(features)
     elif not isinstance(features, (list, tuple)) and _core.is_arrow(features):
         columns = batch_columns(function, features)
@@ -49,20 +51,19 @@ def columns_of(function: str, features: Any) -> dict[Any, Any]:
     return columns
 
 
-def _is_floating(dtype: Any) -> bool:
-    floating = getattr(dtype, "is_floating_point", None)  # torch's; NumPy's have a kind
-    return bool(floating) if floating is not None else dtype.kind not in "biu"
-
-
-def _as_list_dtype(column: Any, return_tensors: str) -> str | None:
+def _as_list_dtype(column: Any, return_tensors: str) -> np.dtype[Any] | None:
     """Give the type that the column would get as lists of Python numbers; None: C sees to it."""
-    source = column if hasattr(column, "dtype") else column[0]
-    if not hasattr(source, "dtype"):
+    dtype = getattr(column, "dtype", None) or getattr(column[0], "dtype", None)
+    if dtype is None:
         return None
-    dtype = source.dtype
-    if _is_floating(dtype):
-        return "float32" if return_tensors == "pt" else "float64"
-    return "bool" if str(dtype) in ("bool", "torch.bool") else "int64"
+    kind = getattr(dtype, "kind", None)  # NumPy's
+    if kind is None:
+        kind = "f" if dtype.is_floating_point else "b" if str(dtype) == "torch.bool" else "i"
+    if kind in "iu":
+        return INT64
+    if kind == "b":
+        return BOOL
+    return FLOAT32 if return_tensors == "pt" else FLOAT64
 
 
 def row_lengths(function: str, column: Any) -> Any:
@@ -78,88 +79,78 @@ def _require_equal(function: str, key: Any, lengths: Any, why: str) -> None:
         )
 
 
+def _is_matrix(column: Any) -> bool:
+    """Tell whether rows have positions of more than a number, as 4-D masks do."""
+    if isinstance(column, Ragged):
+        return bool(column.trailing)
+    return getattr(column[0], "ndim", 1) > 1
+
+
 def _round_up(width: int, multiple: int | None) -> int:
     return width if multiple is None else -(-width // multiple) * multiple
 
 
-@dataclass
-class Settings:
-    """Width and fill, from a tokenizer or from what was given in its place."""
+class Padding:
+    """The columns of one batch, as they are to be padded: what a tokenizer's pad() would do."""
 
-    function: str
-    main: str
-    pad_token_id: int | None
-    pad_token_type_id: int
-    padding_side: str
-    model_max_length: int | float
-    makes_mask: bool
+    def __init__(self, collator: Any, columns: dict[Any, Any], return_tensors: str) -> None:
+        self.function = type(collator).__name__
+        self.columns, self.return_tensors = columns, return_tensors
+        self.specs: list[Spec] = []
+        self.names: list[Any] = []
+        self.listed: dict[Any, Any] = {}
+        if return_tensors not in ("pt", "np"):
+            raise ValueError(
+                f"{self.function}(): return_tensors={return_tensors!r}; expected 'pt' or 'np'"
+            )
+        self.tokenizer, self.multiple = collator.tokenizer, collator.pad_to_multiple_of
+        self.pad_token_id, self.side = collator.pad_token_id, collator.padding_side
+        self.main, self.makes_mask = "input_ids", True
+        if self.tokenizer is not None:
+            self._ask_tokenizer(self.tokenizer)
+        self.pads, self.asked = True, None
+        padding = getattr(collator, "padding", True)
+        if padding is not True:
+            self.pads, self.asked = self._strategy(padding, collator.max_length)
+        if self.main not in columns:
+            raise ValueError(
+                f"{self.function}(): the features have no {self.main!r}, but {list(columns)}"
+            )
 
-    @classmethod
-    def of(cls, collator: Any) -> Settings:
-        function, tokenizer = type(collator).__name__, collator.tokenizer
-        if tokenizer is None:
-            side = "right" if collator.padding_side is None else collator.padding_side
-            return cls(function, "input_ids", collator.pad_token_id, 0, side, LARGE, True)
+    def _ask_tokenizer(self, tokenizer: Any) -> None:
+        """Take from the tokenizer what the collator was not given; it may change between calls."""
         names = tokenizer.model_input_names
-        side = collator.padding_side
-        return cls(
-            function,
-            names[0],
-            tokenizer.pad_token_id if collator.pad_token_id is None else collator.pad_token_id,
-            getattr(tokenizer, "pad_token_type_id", 0),
-            tokenizer.padding_side if side is None else side,
-            tokenizer.model_max_length,
-            "attention_mask" in names,
-        )
+        self.main, self.makes_mask = names[0], "attention_mask" in names
+        if self.pad_token_id is None:
+            self.pad_token_id = tokenizer.pad_token_id
+        if self.side is None:
+            self.side = tokenizer.padding_side
 
-    def width(self, padding: Any, max_length: int | None) -> tuple[bool, int | None]:
+    def _strategy(self, padding: Any, max_length: int | None) -> tuple[bool, int | None]:
         """Tell whether to pad, and to which width (None: the longest row)."""
-        strategy = "do_not_pad" if padding is False or padding is None else padding
-        strategy = "longest" if strategy is True else getattr(strategy, "value", strategy)
+        strategy = "do_not_pad" if padding is False else getattr(padding, "value", padding)
         if strategy not in ("longest", "max_length", "do_not_pad"):
             raise ValueError(
                 f"{self.function}(): padding={padding!r}; expected True, False, 'longest', "
                 "'max_length' or 'do_not_pad'"
             )
-        if strategy != "max_length":
-            return strategy == "longest", None
-        if max_length is None:
-            if self.model_max_length > LARGE:
+        if strategy == "max_length" and max_length is None:
+            longest = getattr(self.tokenizer, "model_max_length", LARGE)
+            if longest >= LARGE:
                 return False, None
-            max_length = int(self.model_max_length)
-        return True, max_length
+            max_length = int(longest)
+        return strategy != "do_not_pad", max_length if strategy == "max_length" else None
 
-    def require_pad_token(self) -> int:
-        if self.pad_token_id is None:
+    def _fill(self) -> int:
+        if not self.pads:
+            return 0
+        fill: int | None = self.pad_token_id
+        if fill is None:
             raise ValueError(
                 f"{self.function}(): asked to pad, but there is no padding token; set one, as "
                 "with tokenizer.pad_token = tokenizer.eos_token, or give pad_token_id="
             )
-        return self.pad_token_id
-
-
-class Padding:
-    """The specs of one batch, as the columns are gone through."""
-
-    def __init__(self, collator: Any, columns: dict[Any, Any], return_tensors: str) -> None:
-        if return_tensors not in ("pt", "np"):
-            raise ValueError(
-                f"{type(collator).__name__}(): return_tensors={return_tensors!r}; expected 'pt' "
-                "or 'np'"
-            )
-        self.settings = Settings.of(collator)
-        self.function, self.main = self.settings.function, self.settings.main
-        self.columns, self.return_tensors = columns, return_tensors
-        self.multiple = collator.pad_to_multiple_of
-        padding = getattr(collator, "padding", True)
-        self.pads, self.asked = self.settings.width(padding, getattr(collator, "max_length", None))
-        if self.main not in columns:
-            raise ValueError(
-                f"{self.function}(): the features have no {self.main!r}, but {list(columns)}"
-            )
-        self.specs: list[Spec] = []
-        self.names: list[Any] = []
-        self.listed: dict[Any, Any] = {}
+        return fill
 
     @functools.cached_property
     def width(self) -> int:
@@ -168,33 +159,29 @@ class Padding:
         return _round_up(int(lengths.max()) if self.asked is None else self.asked, self.multiple)
 
     def add_inputs(self, skipped: tuple[Any, ...] = ()) -> None:
-        """Add every column but those skipped, as tokenizer.pad treats it."""
-        fills = {
-            self.main: self.settings.require_pad_token() if self.pads else 0,
-            "attention_mask": 0,
-            "token_type_ids": self.settings.pad_token_type_id,
-            "special_tokens_mask": 1,
+        """Add every column but those skipped."""
+        kinds = {
+            key: kind_of(self.function, key, column)
+            for key, column in self.columns.items()
+            if key not in skipped
         }
-        order = [key for key in self.columns if key not in skipped]
-        place = order.index(self.main)
-        position = 0
+        self.listed = {key: self.columns[key] for key, kind in kinds.items() if kind == "listed"}
+        order = [key for key in kinds if key not in self.listed] if self.listed else list(kinds)
+        self.place = order.index(self.main)
         for key in order:
             column = self.columns[key]
-            kind = kind_of(self.function, key, column)
-            if kind == "listed":
-                self.listed[key] = column
-                place -= position < place
-                continue
-            position += 1
             dtype = _as_list_dtype(column, self.return_tensors)
-            if kind == "number":
+            if kinds[key] == "number":
                 self.add(key, stack_spec(key, column, dtype))
-            elif key in fills and not self._is_matrix(column):
-                like = -1 if key == self.main else place
-                self.add_rows(key, column, fills[key], self.asked, dtype, like)
+            elif key == self.main:
+                self.add_rows(key, column, self._fill(), self.asked, dtype)
+            elif key in PER_TOKEN and not _is_matrix(column):
+                fill = PER_TOKEN[key]
+                if key == "token_type_ids":
+                    fill = getattr(self.tokenizer, "pad_token_type_id", 0)
+                self.add_rows(key, column, fill, self.asked, dtype, self.place)
             else:
                 self._add_other(key, column, dtype)
-        self.place = place
 
     def add_rows(
         self, key: Any, column: Any, fill: float, width: int | None, dtype: Any, like: int = -1
@@ -206,12 +193,6 @@ class Padding:
         why = "padding is off; padding=True pads to the longest"
         _require_equal(self.function, key, row_lengths(self.function, column), why)
         self.add(key, (key, column, False, fill, dtype, None, None, None, like))
-
-    def _is_matrix(self, column: Any) -> bool:
-        """Tell whether the rows have positions of more than a number, as 4-D masks do."""
-        if isinstance(column, Ragged):
-            return bool(column.trailing)
-        return getattr(column[0], "ndim", 1) > 1
 
     def _add_other(self, key: Any, column: Any, dtype: Any) -> None:
         lengths = row_lengths(self.function, column)
@@ -229,13 +210,13 @@ class Padding:
         self.names.append(key)
 
     def finish(
-        self, extras: tuple[str, ...] = (), names: tuple[str, ...] = (), flat: bool = False
+        self, extras: tuple[str, ...] = (), names: tuple[str, ...] = ()
     ) -> tuple[dict[Any, Any], Any]:
         """Make the values, with text among them, in the order of the columns."""
-        sides = (self.settings.padding_side, "right")
-        if not flat and self.settings.makes_mask and "attention_mask" not in self.columns:
+        sides = ("right" if self.side is None else self.side, "right")
+        if self.makes_mask and "attention_mask" not in self.columns:
             extras, names = ("mask", *extras), ("attention_mask", *names)
-        arguments = (sides, self.place, extras, self.return_tensors, flat)
+        arguments = (sides, self.place, extras, self.return_tensors)
         values, block = assemble(self.function, self.specs, (*self.names, *names), *arguments)
         if self.return_tensors == "np" and self._has_listed_floats(values):
             values, block = assemble(self.function, self.specs, (*self.names, *names), *arguments)

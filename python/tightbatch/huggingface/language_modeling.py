@@ -134,7 +134,7 @@ class DataCollatorForLanguageModeling:
         columns = {"input_ids": features} if bare else columns_of(function, features)
         padding = Padding(self, columns, tensors)
         if bare:
-            padding.settings.makes_mask = False
+            padding.makes_mask = False
             lengths = row_lengths(function, features)
             multiple = self.pad_to_multiple_of
             padding.pads = bool((lengths != lengths[0]).any()) or (
@@ -151,17 +151,18 @@ class DataCollatorForLanguageModeling:
         return build(dict if bare else encoding(), values, block)
 
     def _with_copies(self, padding: Padding, columns: dict[Any, Any]) -> Any:
-        """Label each token with itself."""
-        ids = columns[padding.main]
-        padding.add_rows("labels", ids, -100, padding.asked, "int64")
-        values, block = padding.finish()
+        """Label each token with itself, and padding with -100."""
+        real = padding.makes_mask or "attention_mask" in columns
+        extras = (("like",), ("labels",)) if real else (("like", "mask"), ("labels", "real"))
+        values, block = padding.finish(*extras)
         values.pop("special_tokens_mask", None)
-        labels = values["labels"] = values.pop("labels")
-        if "attention_mask" in columns and values["attention_mask"].ndim == 2:
-            labels[values["attention_mask"] == 0] = -100
-        pad, end = padding.settings.pad_token_id, getattr(self.tokenizer, "eos_token_id", None)
-        if pad is not None and self.tokenizer is not None and pad != end:
-            labels[labels == pad] = -100
+        labels = values["labels"] = values.pop("labels")  # behind the mask, as there
+        mask = values["attention_mask"] if real else values.pop("real")
+        pad = padding.pad_token_id
+        if self.tokenizer is None or pad == self.tokenizer.eos_token_id:
+            pad = None  # it may be the end of a sequence, which is to be learned
+        ids = values[padding.main]
+        _core.label_tokens(np.asarray(ids), np.asarray(mask), pad, np.asarray(labels))
         return values, block
 
     def _with_masks(self, padding: Padding) -> Any:
