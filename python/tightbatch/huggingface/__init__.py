@@ -16,6 +16,8 @@ Where transformers loses or spoils data, these do not:
   learns to stop.
 - An empty row adds nothing to a flattened batch; there labels and inputs go apart.
 - A label longer than its input is an error that names the row.
+- ``padding=False`` with rows of different lengths is an error that names the row; there it is one
+  about nesting, or with NumPy an array of objects.
 - Lengths, types and values are checked, and messages say where; columns of text are listed.
 - ``max_length`` never cuts, as there: a longer row is an error.
 """

@@ -165,6 +165,11 @@ class Padding:
             for key, column in self.columns.items()
             if key not in skipped
         }
+        if kinds[self.main] != "rows":
+            found = type(self.columns[self.main][0]).__name__
+            raise TypeError(
+                f"{self.function}(): key {self.main!r}, row 0: found {found}, expected tokens"
+            )
         self.listed = {key: self.columns[key] for key, kind in kinds.items() if kind == "listed"}
         order = [key for key in kinds if key not in self.listed] if self.listed else list(kinds)
         self.place = order.index(self.main)

@@ -148,7 +148,9 @@ class DataCollatorForLanguageModeling:
         values, block = (
             self._with_masks(padding) if self.mlm else self._with_copies(padding, columns)
         )
-        return build(dict if bare else encoding(), values, block)
+        if not bare:
+            return build(encoding(), values, block)
+        return build(dict, _as_given(values, features[0], tensors), block)
 
     def _with_copies(self, padding: Padding, columns: dict[Any, Any]) -> Any:
         """Label each token with itself, and padding with -100."""
@@ -234,6 +236,19 @@ def _is_bare(features: Any) -> bool:
         and len(features) > 0
         and not isinstance(features[0], Mapping)
     )
+
+
+def _as_given(values: dict[Any, Any], first: Any, tensors: str) -> dict[Any, Any]:
+    """Give bare tensors (and with NumPy bare arrays) their own integer type back, as there."""
+    keeps = not isinstance(first, (list, tuple)) and (
+        tensors == "np" or not isinstance(first, np.ndarray)
+    )
+    if not keeps or not hasattr(first, "dtype") or str(first.dtype).endswith("int64"):
+        return values
+    if tensors == "np":
+        dtype = np.asarray(first).dtype
+        return {key: value.astype(dtype) for key, value in values.items()}
+    return {key: value.to(first.dtype) for key, value in values.items()}
 
 
 def _word_kinds(special: Any, offsets: Any) -> Any:
