@@ -15,7 +15,16 @@ import tightbatch as tb
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "csrc" / "core"
 BINDING = ROOT / "csrc" / "py"
-MODULES = ["padding", "collate", "batching"]
+MODULES = [
+    "padding",
+    "ragged",
+    "dataset",
+    "collate",
+    "batching",
+    "huggingface.padding",
+    "huggingface.language_modeling",
+    "huggingface.flattening",
+]
 
 
 def includes(path):
@@ -72,6 +81,15 @@ def test_examples_in_docstrings_run(name):
     for test in tests:
         runner.run(test)
     assert runner.summarize().failed == 0
+
+
+def test_the_data_collators_are_documented():
+    import tightbatch.huggingface
+
+    for name in tightbatch.huggingface.__all__:
+        doc = getattr(tightbatch.huggingface, name).__doc__
+        assert ">>> " in doc
+        assert "Raises" in doc
 
 
 def test_examples_in_the_readme_run():

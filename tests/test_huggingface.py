@@ -88,7 +88,7 @@ def compare(name, features, **options):
     mine, expected = both(name, features, **options)
     if isinstance(expected, Exception):
         assert isinstance(mine, Exception), (expected, mine)
-    elif any(getattr(value, "dtype", None) == object for value in expected.values()):
+    elif any(getattr(value, "dtype", None) == np.dtype(object) for value in expected.values()):
         # Rows of several lengths and no padding: an array of objects there, an error here.
         assert "padding is off" in str(mine)
     else:

@@ -82,9 +82,9 @@ def test_tokens_are_masked_in_the_shares_asked_for(probability, replace, random,
 
 def test_keys_shapes_and_types_are_transformers():
     features = [
-        {"input_ids": [CLS, 5, 6, SEP], "token_type_ids": [0] * 4, "special_tokens_mask": [1, 0, 0, 1]},
-        {"input_ids": [CLS, SEP], "token_type_ids": [0] * 2, "special_tokens_mask": [1, 1]},
-    ]  # fmt: skip
+        {"input_ids": ids, "token_type_ids": [0] * len(ids), "special_tokens_mask": special}
+        for ids, special in (([CLS, 5, 6, SEP], [1, 0, 0, 1]), ([CLS, SEP], [1, 1]))
+    ]
     for tensors in ("pt", "np"):
         options = {"tokenizer": TOKENIZER, "seed": 1, "return_tensors": tensors}
         mine, expected = both("DataCollatorForLanguageModeling", features, **options)
