@@ -60,13 +60,13 @@ ALL_SOURCES = pytest.mark.parametrize("source", SOURCES)
 def plain(sample):
     """A sample with its rows as lists, to compare with ==; and with its types."""
     return {
-        name: value.tolist() if isinstance(value, np.ndarray) else value
+        name: value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
         for name, value in sample.items()
     }
 
 
 def assert_rows(dataset, data, order=None):
-    """Each sample is that row of the plain columns, with Python's own numbers in it."""
+    """Each sample is that row of the plain columns, with numbers of the column's type in it."""
     count = len(next(iter(data.values()), []))
     order = range(count) if order is None else order
     assert len(dataset) == len(order)
@@ -329,12 +329,12 @@ def test_unequal_counts_name_the_column():
         ([[1], [2, "b"], [3]], 1),
         ([[1], [[2]], [3]], 1),
         ([{}, {}, {}], 0),
-        ([object()] * 3, 0),
+        ([len, len, len], 0),
     ],
-    ids=repr,
+    ids=str,
 )
 def test_mixed_types_name_column_and_row(column, row):
-    with fails(TypeError, "RaggedDataset()", "column 'x'", f"row {row}"):
+    with fails(TypeError, "RaggedDataset()", "key 'x'", f"row {row}"):
         tb.RaggedDataset({"ok": [1, 2, 3], "x": column})
 
 
@@ -349,12 +349,11 @@ def test_mixed_types_name_column_and_row(column, row):
         np.array(3),
         np.array(["2020-01-01"], "M8[D]"),
         pa.array([["a"], ["b"]]),
-        pa.array([1, 2]),
         pa.array([{"a": 1}]),
         torch.tensor(3),
-        torch.tensor([1.5]).bfloat16(),
+        torch.tensor([1.5j]),
     ],
-    ids=repr,
+    ids=lambda column: f"{type(column).__name__}-{str(column).split()[0][:9]}",
 )
 def test_what_is_no_column_is_refused_by_name(column):
     with fails(TypeError, "'x'"):

@@ -6,7 +6,7 @@ import pytest
 import tightbatch as tb
 import tightbatch.huggingface as ours
 from checks import fails
-from comparing_huggingface import both, make_tokenizer
+from comparing_huggingface import assert_same_batch, both, make_tokenizer
 
 torch = pytest.importorskip("torch")
 theirs = pytest.importorskip("transformers")
@@ -254,3 +254,138 @@ def test_results_own_their_memory():
     ids = np.array([5, 6, 7])
     batch = ours.DataCollatorWithPadding(TOKENIZER, return_tensors="np")([{"input_ids": ids}])
     assert not np.shares_memory(batch["input_ids"], ids)
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_tuples_are_flattened(labels):
+    features = [{"input_ids": (5, 6)}, {"input_ids": (7,)}]
+    if labels:
+        features = [{**feature, "labels": feature["input_ids"]} for feature in features]
+    with pytest.raises(TypeError, match="can only concatenate list"):
+        theirs.DataCollatorWithFlattening()(features)
+    lists = [{key: list(row) for key, row in feature.items()} for feature in features]
+    assert_same_batch(
+        ours.DataCollatorWithFlattening()(features), theirs.DataCollatorWithFlattening()(lists)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "key"),
+    [
+        ("DataCollatorWithPadding", [{"input_ids": [5, 6, 7]}], "input_ids"),
+        ("DataCollatorForSeq2Seq", [{"input_ids": [5], "labels": [1, 2, 3]}], "labels"),
+    ],
+)
+def test_rows_that_are_all_longer_than_max_length_are_named_too(name, features, key):
+    options = {"tokenizer": TOKENIZER, "padding": "max_length", "max_length": 2}
+    mine, expected = both(name, features, **options)
+    assert expected[key].shape == (1, 3)  # wider than was asked for
+    with fails(ValueError, f"{key!r}", "row 0", "length 3", "width=2"):
+        raise mine
+
+
+@pytest.mark.parametrize("tensors", ["pt", "np"])
+def test_rows_behind_an_empty_one_are_not_lost_where_padding_is_off(tensors):
+    features = [{"input_ids": []}, {"input_ids": [5]}]
+    options = {"tokenizer": TOKENIZER, "padding": False, "return_tensors": tensors}
+    mine, expected = both("DataCollatorWithPadding", features, **options)
+    if tensors == "pt":
+        assert expected["input_ids"].shape == (2, 0)  # the token is gone
+    with fails(ValueError, "'input_ids'", "row 1", "length 1", "padding is off"):
+        raise mine
+
+
+SPOILED = {
+    "a key is missing": lambda f: f.pop("token_type_ids"),
+    "no ids": lambda f: f.update(input_ids=None),
+    "a number for a row": lambda f: f.update(input_ids=5),
+    "text among the ids": lambda f: f.update(input_ids=["a", "b"]),
+    "text for a row": lambda f: f.update(input_ids="ab"),
+    "nested ids": lambda f: f.update(input_ids=[[5], [6]]),
+    "a huge id": lambda f: f.update(input_ids=[5, 2**70]),
+    "a long mask": lambda f: f.update(attention_mask=[1] * 9),
+    "a short mask": lambda f: f.update(attention_mask=[1]),
+    "long types": lambda f: f.update(token_type_ids=[0] * 9),
+    "no mask": lambda f: f.update(attention_mask=None),
+    "a mapping for a row": lambda f: f.update(input_ids={"a": 5}),
+}
+
+
+@pytest.mark.parametrize("spoiled", SPOILED)
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("DataCollatorWithPadding", {}),
+        ("DataCollatorForTokenClassification", {}),
+        ("DataCollatorForSeq2Seq", {}),
+        ("DataCollatorForLanguageModeling", {"mlm": False}),
+        ("DataCollatorForLanguageModeling", {"mlm": True}),
+    ],
+    ids=str,
+)
+def test_a_spoiled_row_is_refused(name, options, place, spoiled):
+    """Whatever place it has; transformers lets a missing key of the first row pass."""
+    features = [
+        {"input_ids": [5, 6], "attention_mask": [1, 1], "token_type_ids": [0, 1]} for _ in range(3)
+    ]
+    SPOILED[spoiled](features[place])
+    mine, expected = both(name, features, tokenizer=TOKENIZER, **options)
+    assert isinstance(mine, (ValueError, TypeError, OverflowError)), mine
+    assert name in str(mine)
+    assert isinstance(expected, Exception) or (place, spoiled) == (0, "a key is missing")
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        lambda n: [True] * n,
+        lambda n: [1.0] * n,
+        lambda n: np.ones(n, np.bool_),
+        lambda n: np.ones((1, 3, 3), np.int64),
+    ],
+    ids=["bools", "floats", "array of bools", "4-D"],
+)
+def test_causal_labels_with_masks_of_any_type(mask):
+    features = [{"input_ids": np.arange(5, 5 + n), "attention_mask": mask(n)} for n in (3, 3)]
+    mine, expected = both(
+        "DataCollatorForLanguageModeling", features, tokenizer=TOKENIZER, mlm=False
+    )
+    assert expected["labels"].tolist() == [[5, 6, 7]] * 2
+    assert not isinstance(mine, Exception), mine
+    assert mine["labels"].tolist() == expected["labels"].tolist()
+
+
+@pytest.mark.parametrize("multiple", [4, 8])
+@pytest.mark.parametrize("tensors", ["pt", "np"])
+def test_a_multiple_does_not_widen_labels_where_padding_is_off(tensors, multiple):
+    options = {"tokenizer": TOKENIZER, "padding": False, "return_tensors": tensors}
+    features = [{"input_ids": [5, 6, 7], "labels": [1, 2, 3]}] * 2
+    assert_same_batch(
+        *both(
+            "DataCollatorForTokenClassification", features, pad_to_multiple_of=multiple, **options
+        )
+    )
+
+
+@pytest.mark.parametrize("tensors", ["pt", "np"])
+@pytest.mark.parametrize("mask", [[True, True], np.ones(2, np.bool_)], ids=["list", "array"])
+def test_bools_that_are_padded_become_integers(mask, tensors):
+    kind = type(mask) if isinstance(mask, list) else np.array
+    features = [
+        {"input_ids": kind([5, 6]), "attention_mask": mask},
+        {"input_ids": kind([7]), "attention_mask": mask[:1]},
+    ]
+    options = {"tokenizer": TOKENIZER, "return_tensors": tensors}
+    assert_same_batch(*both("DataCollatorWithPadding", features, **options))
+
+
+@pytest.mark.parametrize("tensors", ["pt", "np"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int32", "uint8", "bool"])
+@pytest.mark.parametrize("key", ["attention_mask", "spans", "weight"])
+def test_arrays_beside_lists_keep_their_type(key, dtype, tensors):
+    """4-D masks; rows; and numbers, which are NumPy scalars."""
+    shape = {"attention_mask": (1, 2, 2), "spans": (3,), "weight": ()}[key]
+    features = [{"input_ids": [5, 6], key: np.ones(shape, dtype)[()]} for _ in range(2)]
+    options = {"tokenizer": TOKENIZER, "return_tensors": tensors}
+    assert_same_batch(*both("DataCollatorWithPadding", features, **options))

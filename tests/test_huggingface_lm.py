@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import tightbatch as tb
 import tightbatch.huggingface as ours
 from checks import fails
-from comparing_huggingface import both, make_tokenizer
+from comparing_huggingface import assert_same_batch, both, make_tokenizer
 
 torch = pytest.importorskip("torch")
 theirs = pytest.importorskip("transformers")
@@ -291,3 +293,175 @@ def test_one_training_step_of_each_kind():
         loss = model(**collate(features)).loss
         loss.backward()
         assert 2 < loss.item() < 8
+
+
+KINDS = {
+    "list": list,
+    "int64": lambda row: np.array(row, np.int64),
+    "int16": lambda row: np.array(row, np.int16),
+    "tensor": lambda row: torch.tensor(row, dtype=torch.int64),
+    "tensor32": lambda row: torch.tensor(row, dtype=torch.int32),
+}
+# Nothing is left to chance: no token is chosen, or all are, to be shown as the mask or as they are.
+CERTAIN = [
+    {"mlm_probability": 0.0},
+    {"mlm_probability": 1.0, "mask_replace_prob": 1.0, "random_replace_prob": 0.0},
+    {"mlm_probability": 1.0, "mask_replace_prob": 0.0, "random_replace_prob": 0.0},
+]
+LEFT = make_tokenizer(padding_side="left")
+PROPERTY = settings(
+    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+COLUMNS = st.sets(
+    st.sampled_from(["attention_mask", "token_type_ids", "special_tokens_mask", "labels"])
+)
+
+
+@PROPERTY
+@given(
+    st.lists(st.lists(st.integers(0, 99), max_size=9), min_size=1, max_size=9),
+    COLUMNS,
+    st.sampled_from(sorted(KINDS)),
+    st.sampled_from([TOKENIZER, LEFT]),
+    st.sampled_from([None, 1, 8]),
+    st.sampled_from(["pt", "np"]),
+    st.sampled_from(CERTAIN),
+)
+def test_what_is_certain_is_as_transformers(
+    rows, columns, kind, tokenizer, multiple, tensors, sure
+):
+    """Special tokens anywhere among the ids; labels that features bring give way."""
+    features = []
+    for i, ids in enumerate(rows):
+        feature = {"labels": [i, 3]} if "labels" in columns else {}
+        feature["input_ids"] = KINDS[kind](ids)
+        for key in sorted(columns - {"labels"}):
+            feature[key] = KINDS[kind]([(i + j) % 2 for j in range(len(ids))])
+        features.append(feature)
+    options = {"tokenizer": tokenizer, "pad_to_multiple_of": multiple, "return_tensors": tensors}
+    assert_same_batch(*both("DataCollatorForLanguageModeling", features, seed=1, **options, **sure))
+
+
+@PROPERTY
+@given(
+    st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=9), min_size=1, max_size=9),
+    st.sampled_from(sorted(KINDS)),
+    st.sampled_from([TOKENIZER, LEFT]),
+    st.sampled_from([None, 1, 8]),
+    st.sampled_from(["pt", "np"]),
+    st.sampled_from([*CERTAIN, {"mlm": False}]),
+)
+def test_bare_rows_are_as_transformers(rows, kind, tokenizer, multiple, tensors, sure):
+    options = {"tokenizer": tokenizer, "pad_to_multiple_of": multiple, "return_tensors": tensors}
+    if kind.startswith("tensor") and tensors == "np":
+        tensors = options["return_tensors"] = "pt"  # NumPy and tensors do not mix there
+    rows = [KINDS[kind](row) for row in rows]
+    assert_same_batch(*both("DataCollatorForLanguageModeling", rows, **options, **sure))
+
+
+@pytest.mark.parametrize("tensors", ["pt", "np"])
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, LEFT], ids=["right", "left"])
+@pytest.mark.parametrize("multiple", [None, 8])
+def test_words_of_padded_rows_are_those_of_transformers(tokenizer, multiple, tensors):
+    """Units by transformers' rule, over the padded offsets, with special tokens in mid-row."""
+    rng = np.random.default_rng(5)
+    offsets, special = [], []
+    for n in rng.integers(0, 15, 40):
+        gaps = rng.integers(0, 2, n)
+        ends = np.cumsum(gaps + 2)
+        offsets.append(np.stack([ends - 2, ends], 1).reshape(-1, 2))
+        special.append(rng.integers(0, 5, n) == 0)
+    features = [
+        {
+            "input_ids": [7] * len(rows),
+            "offset_mapping": [tuple(pair) for pair in rows.tolist()],
+            "special_tokens_mask": mask.astype(int).tolist(),
+        }
+        for rows, mask in zip(offsets, special, strict=True)
+    ]
+    pads = {"padding_side": tokenizer.padding_side, "pad_to_multiple_of": multiple}
+    columns = [offset.reshape(-1, 2) for offset in offsets]
+    words = words_of(
+        np.stack([tb.pad([c[:, i] for c in columns], dtype="int64", **pads) for i in (0, 1)], -1),
+        tb.pad(special, padding_value=1, dtype="int64", **pads),
+    )
+    options = {"whole_word_mask": True, "mask_replace_prob": 1.0, "random_replace_prob": 0.0}
+    collate = ours.DataCollatorForLanguageModeling(
+        tokenizer, mlm_probability=0.5, seed=2, pad_to_multiple_of=multiple,
+        return_tensors=tensors, **options,
+    )  # fmt: skip
+    parted = 0
+    for _ in range(20):
+        chosen = np.asarray(collate(features)["labels"]) != -100
+        assert chosen.shape == words.shape
+        assert not chosen[words == -1].any()
+        for row, ids in zip(chosen, words, strict=True):
+            for word in set(ids[ids != -1].tolist()):
+                assert row[ids == word].all() == row[ids == word].any()
+            parted += len(set(row[ids != -1].tolist())) == 2
+    assert parted > 200  # units are drawn one by one, not a row at once
+
+
+def test_all_words_masked_is_as_transformers():
+    features = [
+        {
+            "input_ids": [CLS, 5, 6, 7, 8, SEP],
+            "offset_mapping": [(0, 0), (0, 2), (2, 4), (5, 6), (6, 9), (0, 0)],
+            "token_type_ids": [0, 0, 0, 1, 1, 1],
+        },
+    ] * 2
+    for tensors in ("pt", "np"):
+        for probability in (0.0, 1.0):
+            options = {"mlm_probability": probability, "mask_replace_prob": 1.0, "seed": 0}
+            options |= {"random_replace_prob": 0.0, "return_tensors": tensors}
+            options |= {"whole_word_mask": True, "tokenizer": TOKENIZER}
+            answers = both(
+                "DataCollatorForLanguageModeling",
+                [{**f, "special_tokens_mask": [1, 0, 0, 0, 0, 1]} for f in features],
+                **options,
+            )
+            assert_same_batch(*answers)
+
+
+@pytest.mark.forks
+def test_a_worker_adds_its_number_to_the_seed():
+    collate = ours.DataCollatorForLanguageModeling(TOKENIZER, seed=5)
+    loader = torch.utils.data.DataLoader(
+        Sentences(), 2, collate_fn=collate, num_workers=2, multiprocessing_context="fork"
+    )
+    batches = [batch["labels"].tolist() for batch in loader]
+    here = [ours.DataCollatorForLanguageModeling(TOKENIZER, seed=5 + i) for i in (0, 1)]
+    features = [Sentences()[i] for i in (0, 1)]
+    assert batches == [labels_of(here[i % 2], features) for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("DataCollatorForTokenClassification", {"tokenizer": LEFT}),
+        ("DataCollatorForSeq2Seq", {"tokenizer": LEFT, "pad_to_multiple_of": 4}),
+        ("DataCollatorForLanguageModeling", {"tokenizer": LEFT, "mlm": False}),
+        ("DataCollatorForLanguageModeling", {"tokenizer": LEFT, "seed": 1, **CERTAIN[1]}),
+        ("DataCollatorWithFlattening", {"return_flash_attn_kwargs": True, "return_seq_idx": True}),
+    ],
+)
+@pytest.mark.parametrize("tensors", ["pt", "np"])
+def test_columns_and_tables_give_what_lists_give(name, options, tensors):
+    pa = pytest.importorskip("pyarrow")
+    columns = {"input_ids": [[CLS, 5, SEP], [9], [9, 8]], "labels": [[1, 2, 3], [4], [5, 6]]}
+    order = [2, 0, 1]
+    features = [{key: column[i] for key, column in columns.items()} for i in order]
+    if name.endswith("LanguageModeling"):
+        columns.pop("labels")
+        features = [{"input_ids": feature["input_ids"]} for feature in features]
+    expected = both(name, features, return_tensors=tensors, **options)[1]
+    table = pa.table(columns, schema=pa.schema([(key, pa.list_(pa.int32())) for key in columns]))
+    large = pa.schema([(key, pa.large_list(pa.int16())) for key in columns])
+    for source in (
+        tb.RaggedDataset(columns).__getitems__(order),
+        tb.RaggedDataset.from_arrow(table).__getitems__(order),
+        table.take(order),
+        table.take(order).cast(large),
+        pa.concat_tables([table.slice(2), table.slice(0, 2)]),
+    ):
+        assert_same_batch(getattr(ours, name)(return_tensors=tensors, **options)(source), expected)

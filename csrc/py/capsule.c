@@ -13,7 +13,10 @@ release_chunk(PyObject *capsule)
         (tb_arrow_array *)PyCapsule_GetPointer(capsule, "tightbatch_chunk");
 
     if (array->release != NULL) {
+        PyObject *type, *value, *traceback; /* a producer in Python must not see them */
+        PyErr_Fetch(&type, &value, &traceback);
         array->release(array);
+        PyErr_Restore(type, value, traceback);
     }
     PyMem_Free(array);
 }
@@ -228,11 +231,15 @@ tb_take_arrow(const tb_context *context, PyObject *object, tb_arrow_source *sour
 void
 tb_drop_arrow(tb_arrow_source *source)
 {
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
     if (source->own.release != NULL) {
         source->own.release(&source->own);
     }
     Py_CLEAR(source->capsules);
     Py_CLEAR(source->chunks);
+    PyErr_Restore(type, value, traceback);
 }
 
 /* --- out -------------------------------------------------------------------------- */

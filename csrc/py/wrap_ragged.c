@@ -60,14 +60,16 @@ wrap_flatten(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     tb_column column;
 
     memset(&column, 0, sizeof column);
-    if (tb_check_count("flatten", nargs, 3) < 0) {
+    if (tb_check_count("flatten", nargs, 5) < 0 ||
+        tb_read_flag(args[4], &context.is_flat) < 0) {
         return NULL;
     }
     context.function = PyUnicode_AsUTF8(args[0]);
+    context.key = args[1] == Py_None ? NULL : args[1];
     int has_dtype = context.function == NULL
                         ? -1
-                        : tb_dtype_from_object(state, &context, args[2], &asked);
-    if (has_dtype >= 0 && tb_survey_rows(state, &context, args[1], &column) == 0 &&
+                        : tb_dtype_from_object(state, &context, args[3], &asked);
+    if (has_dtype >= 0 && tb_survey_rows(state, &context, args[2], &column) == 0 &&
         tb_settle_dtype(state, &column, &flat, has_dtype ? &asked : NULL) == 0) {
         values = flatten_column(state, &column, &flat);
     }

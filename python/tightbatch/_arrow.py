@@ -87,23 +87,27 @@ def columns(
     function: str, source: Any, wanted: Container[str] | None, fill_null: Any
 ) -> dict[str, Any]:
     """Read the columns of a table: lists as Ragged, numbers as arrays, strings as Text."""
-    from .ragged import Ragged
-
     answer: dict[str, Any] = {}
     for name, read in _core.read_arrow(function, source, wanted):
         if name is None:
             raise TypeError(f"{function}(): found an Arrow array, expected a table")
         if name in answer:
             raise ValueError(f"{function}(): there are two columns {name!r}")
-        read = accepted(function, name, read)
-        form, chunks, starts, lengths, missing, _ = read
-        if form == "flat":
-            answer[name] = _numbers(function, name, chunks, missing, fill_null)
-        elif form == "text":
-            answer[name] = Text(Ragged._of(tuple(chunks), starts, lengths), missing)
-        else:
-            answer[name] = Ragged._of(*ragged_parts(function, name, read, fill_null))
+        answer[name] = as_column(function, name, read, fill_null)
     return answer
+
+
+def as_column(function: str, name: str, read: Read | str, fill_null: Any) -> Any:
+    """Make a Ragged, an array or Text of what was read."""
+    from .ragged import Ragged
+
+    read = accepted(function, name, read)
+    form, chunks, starts, lengths, missing, _ = read
+    if form == "flat":
+        return _numbers(function, name, chunks, missing, fill_null)
+    if form == "text":
+        return Text(Ragged._of(tuple(chunks), starts, lengths), missing)
+    return Ragged._of(*ragged_parts(function, name, read, fill_null))
 
 
 def ragged_parts(

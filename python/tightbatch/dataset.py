@@ -9,7 +9,9 @@ import numpy as np
 
 from . import _arrow, _core
 from ._arrow import Text
-from .ragged import Ragged, row_indices
+from ._columns import kind_of
+from ._convert import as_array
+from .ragged import MappedFile, Ragged, row_indices
 
 __all__ = ["RaggedDataset"]
 
@@ -32,7 +34,7 @@ class Samples(Sequence[Any]):
             return [self[i] for i in range(*index.indices(self.size))]
         if not -self.size <= index < self.size:
             raise IndexError(f"index {index} is outside {self.size} samples")
-        return {name: _item(column, index) for name, column in self.columns.items()}
+        return {name: column[index] for name, column in self.columns.items()}
 
 
 class RaggedDataset:
@@ -67,7 +69,7 @@ class RaggedDataset:
     >>> import tightbatch as tb
     >>> data = tb.RaggedDataset({"input_ids": [[5, 6, 7], [8], [9, 9]], "label": [0, 1, 0]})
     >>> data[1]
-    {'input_ids': array([8]), 'label': 1}
+    {'input_ids': array([8]), 'label': np.int64(1)}
     >>> batch = tb.PadCollator(return_tensors="np")(data.__getitems__([2, 0]))
     >>> batch["input_ids"]
     array([[9, 9, 0],
@@ -213,7 +215,7 @@ class RaggedDataset:
         if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
             if not -self._count <= index < self._count:
                 raise IndexError(f"RaggedDataset: index {index} is outside {self._count} rows")
-            return {name: _item(column, int(index)) for name, column in self._columns.items()}
+            return {name: column[int(index)] for name, column in self._columns.items()}
         chosen = row_indices("RaggedDataset", index, self._count)
         return self._of({name: column[chosen] for name, column in self._columns.items()})
 
@@ -228,7 +230,8 @@ class RaggedDataset:
     def __reduce__(self) -> Any:
         """Pickle the columns, or what they are read from."""
         if self._source is None:
-            return _of_columns, (type(self), self._columns)
+            columns = {name: MappedFile.of(part) or part for name, part in self._columns.items()}
+            return _of_columns, (type(self), columns)
         return _of_hf, (type(self), *self._source)
 
 
@@ -237,6 +240,8 @@ def column_lengths(source: Any, column: str) -> Any:
     function = "lengths"
     if isinstance(source, RaggedDataset):
         rows = source[column]
+        if isinstance(rows, np.ndarray) and rows.ndim > 1:
+            return np.full(len(rows), rows.shape[1], np.int64)
         if not isinstance(rows, Ragged):
             raise TypeError(f"{function}(): column {column!r} is {_describe(rows)}; expected rows")
         return rows.lengths.copy()
@@ -267,7 +272,11 @@ def batch_columns(function: str, table: Any) -> dict[str, Any]:
 
 
 def _of_columns(cls: type[RaggedDataset], columns: dict[str, Any]) -> RaggedDataset:
-    return cls._of(columns)
+    opened = {
+        name: part.open() if isinstance(part, MappedFile) else part
+        for name, part in columns.items()
+    }
+    return cls._of(opened)
 
 
 def _of_hf(cls: type[RaggedDataset], dataset: Any, columns: Any, fill_null: Any) -> RaggedDataset:
@@ -314,7 +323,10 @@ def _read_hf(
             f"{function}(): the dataset has a transform, whose results are in no file; apply it "
             "with map(), or reset_format()"
         )
-    names = columns if columns is not None else form.get("columns") or dataset.column_names
+    names = columns
+    if names is None:  # a format's own list is in no order
+        shown = form.get("columns") or dataset.column_names
+        names = tuple(name for name in dataset.column_names if name in shown)
     table = getattr(dataset.data, "table", dataset.data)
     found = _read(function, table, names, fill_null)
     chosen = _hf_indices(function, dataset)
@@ -324,34 +336,33 @@ def _read_hf(
 
 
 def _as_column(name: str, column: Any) -> Any:
-    """Settle what a column is kept as: a Ragged, an array or a list of strings."""
+    """Settle what a column is kept as: a Ragged, an array or strings."""
+    function = "RaggedDataset"
     if isinstance(column, (Ragged, Text)):
         return column
-    if isinstance(column, np.ndarray) and column.dtype != object:
-        return column
     if _core.is_arrow(column):
-        return Ragged.from_arrow(column)
+        read = _core.read_arrow(function, column, None)
+        if len(read) != 1 or read[0][0] is not None:
+            raise TypeError(f"{function}(): column {name!r} is an Arrow table, expected an array")
+        return _arrow.as_column(function, name, read[0][1], None)
     if hasattr(column, "untyped_storage"):
-        return column.detach().cpu().numpy()
-    values = list(column)
+        column = as_array(f"{function}(): column {name!r}", column)
+    if isinstance(column, np.ndarray) and column.ndim > 0 and column.dtype != object:
+        if column.dtype.kind in "biuf" or column.dtype.isbuiltin == 2:
+            return column
+        column = column.tolist() if column.dtype.kind == "U" else column.dtype
+    if isinstance(column, (str, bytes, Mapping)) or not isinstance(column, Iterable):
+        raise TypeError(
+            f"{function}(): column {name!r} is {column!r:.40}; expected rows, numbers or strings"
+        )
+    values = list(column) if getattr(column, "ndim", 1) else [column]
     first = next((value for value in values if value is not None), None)
     if first is None or isinstance(first, str):
-        for row, value in enumerate(values):
-            if value is not None and not isinstance(value, str):
-                raise TypeError(
-                    f"RaggedDataset(): column {name!r}, row {row}: found a "
-                    f"{type(value).__name__}, expected a str or None as above it"
-                )
+        kind_of(function, name, values)  # refuses what is neither
         return _Strings(values)
-    function = f"RaggedDataset(): column {name!r}: "
     if isinstance(first, (bool, int, float)) or getattr(first, "ndim", None) == 0:
-        return _core.flatten(function, [values], None)[0]
-    return Ragged._of(*_from_rows(function, values))
-
-
-def _from_rows(function: str, rows: list[Any]) -> Any:
-    ragged = Ragged.from_sequences(rows)
-    return ragged._chunks, ragged._starts, ragged._lengths
+        return _core.flatten(function, name, [values], None, True)[0]
+    return Ragged._flatten(function, name, values)
 
 
 class _Strings(list[Any]):
@@ -363,12 +374,6 @@ class _Strings(list[Any]):
         if isinstance(index, slice):
             return _Strings(super().__getitem__(index))
         return super().__getitem__(index)
-
-
-def _item(column: Any, i: int) -> Any:
-    """Take one row; of numbers a Python number, as transformers' own data sets give."""
-    value = column[i]
-    return value.item() if isinstance(value, np.generic) and value.dtype.kind in "biuf" else value
 
 
 def _batch_of(column: Any, chosen: Any) -> Any:

@@ -138,7 +138,11 @@ class Ragged:
         >>> tb.Ragged.from_sequences([[1, 2], [3]], dtype="int32")
         Ragged(2 rows, 3 positions, int32)
         """
-        values, lengths = _core.flatten("Ragged.from_sequences", sequences, dtype)
+        return cls._flatten("Ragged.from_sequences", None, sequences, dtype)
+
+    @classmethod
+    def _flatten(cls, function: str, key: Any, sequences: Any, dtype: Any = None) -> Ragged:
+        values, lengths = _core.flatten(function, key, sequences, dtype, False)
         return cls._of((values,), _starts_of(lengths), lengths)
 
     @classmethod
@@ -352,8 +356,7 @@ class Ragged:
                 if (begin, end) == (0, len(values)):
                     return self
                 return self._of((values[begin:end],), self._starts - begin, self._lengths)
-        values, lengths = _core.flatten("Ragged.compact", self, None)
-        return self._of((values,), _starts_of(lengths), lengths)
+        return self._flatten("Ragged.compact", None, self)
 
     def pad(self, **options: Any) -> Any:
         """Pad the rows into a rectangle: :func:`tightbatch.pad` of them, with its options."""
@@ -393,7 +396,7 @@ class Ragged:
 
     def __reduce__(self) -> Any:
         """Pickle the rows; or, over memory maps, where the files are."""
-        files = [_MappedFile.of(chunk) for chunk in self._chunks]
+        files = [MappedFile.of(chunk) for chunk in self._chunks]
         if all(file is not None for file in files):
             return _open_again, (type(self), files, self._starts, self._lengths)
         rows = self.compact()
@@ -404,6 +407,10 @@ def row_indices(function: str, index: Any, count: int) -> Any:
     """Settle which rows are meant: a slice, or int64 indices from 0 on."""
     if isinstance(index, slice):
         return index
+    if hasattr(index, "untyped_storage"):  # a tensor
+        index = as_array(function, index)
+    if isinstance(index, list) and index and isinstance(index[0], bool):
+        index = np.asarray(index)
     if getattr(index, "dtype", None) == np.bool_:
         if np.shape(index) != (count,):
             raise IndexError(
@@ -414,13 +421,13 @@ def row_indices(function: str, index: Any, count: int) -> Any:
     return _core.as_indices(function, index, count)
 
 
-class _MappedFile(tuple[Any, ...]):
+class MappedFile(tuple[Any, ...]):
     """Where a memory map's data is: path, dtype, offset in bytes, shape."""
 
     __slots__ = ()
 
     @classmethod
-    def of(cls, array: NDArray[Any]) -> _MappedFile | None:
+    def of(cls, array: Any) -> MappedFile | None:
         """Describe a whole map of a named file; None for anything else."""
         if (
             isinstance(array, np.memmap)
@@ -437,7 +444,7 @@ class _MappedFile(tuple[Any, ...]):
 
 
 def _open_again(cls: type[Ragged], chunks: list[Any], starts: Any, lengths: Any) -> Ragged:
-    opened = [chunk.open() if isinstance(chunk, _MappedFile) else chunk for chunk in chunks]
+    opened = [chunk.open() if isinstance(chunk, MappedFile) else chunk for chunk in chunks]
     return cls._of(tuple(opened), starts, lengths)
 
 

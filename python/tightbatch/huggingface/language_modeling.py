@@ -51,7 +51,8 @@ class DataCollatorForLanguageModeling:
     -----
     Masks follow the same distribution as transformers', out of a generator of our own: equal
     seeds give equal masks on every platform, and other masks than there. Features may be bare
-    rows instead of dicts; then no attention mask is made, as there.
+    rows instead of dicts; then no attention mask is made, as there. Labels that features bring
+    are replaced, as there.
 
     Examples
     --------
@@ -141,7 +142,7 @@ class DataCollatorForLanguageModeling:
                 multiple is not None and bool(lengths[0] % multiple)
             )
         offsets = columns.get("offset_mapping") if self.mlm and self.whole_word_mask else None
-        padding.add_inputs(skipped=("offset_mapping",))
+        padding.add_inputs(skipped=("offset_mapping", "labels"))
         if offsets is not None:
             spec = ("offset_mapping", offsets, False, 0, "int64", None, None)
             padding.add("offset_mapping", (*spec, self.pad_to_multiple_of, -1))
@@ -149,6 +150,8 @@ class DataCollatorForLanguageModeling:
             self._with_masks(padding) if self.mlm else self._with_copies(padding, columns)
         )
         if not bare:
+            order = dict.fromkeys((*columns, *values))  # given labels are replaced in their place
+            values = {key: values[key] for key in order if key in values}
             return build(encoding(), values, block)
         return build(dict, _as_given(values, features[0], tensors), block)
 
