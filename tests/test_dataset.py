@@ -319,10 +319,10 @@ def test_unequal_counts_name_the_column():
     ("column", "row"),
     [
         (["a", "b", 3], 2),
-        ([None, None, b"c"], 2),
+        ([None, None, b"c"], 0),
         ([1, 2, "c"], 2),
         ([1, None, 3], 1),
-        ([None, 1, 2], 1),
+        ([None, 1, 2], 0),
         ([1, 2.5, [3]], 2),
         ([[1], 2, [3]], 1),
         ([[1], [2], None], 2),

@@ -31,9 +31,6 @@ MODULES = (
     "typing",
 )
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-WORKERS = pytest.mark.parametrize(
-    "method", [pytest.param("fork", marks=pytest.mark.forks), "spawn"]
-)
 
 
 def read_sentences():
@@ -147,6 +144,7 @@ def train(directory, model, train_set, collator, test_set=None, cls=theirs.Train
         data_collator=collator,
         compute_metrics=accuracy if test_set is not None else None,
     )
+    trainer.remove_callback(theirs.PrinterCallback)
     trainer.train()
     return trainer
 
@@ -225,20 +223,32 @@ def test_a_ragged_dataset_whose_batches_stay_columns(tokenizer, splits, referenc
     assert seen == {"Samples"}
 
 
-@WORKERS
-def test_with_two_workers(tokenizer, splits, reference, tmp_path, method):
-    sets = ragged(splits)
-    trainer = train(
-        tmp_path,
-        classifier(tokenizer),
-        sets["train"],
-        ours.DataCollatorWithPadding(tokenizer),
-        sets["test"],
-        dataloader_num_workers=2,
-        dataloader_multiprocessing_context=method,
-        dataloader_persistent_workers=True,
-    )
-    assert_equal(trainer, sets["test"], reference)
+@pytest.mark.forks
+def test_with_two_workers(tokenizer, splits, tmp_path):
+    """Spawned or forked; and as transformers' own collator in workers, which draw seeds too."""
+    sets, results = ragged(splits), []
+    for source, side, method in (
+        (splits, theirs, "fork"),
+        (sets, ours, "fork"),
+        (sets, ours, "spawn"),
+    ):
+        trainer = train(
+            tmp_path,
+            classifier(tokenizer),
+            source["train"],
+            side.DataCollatorWithPadding(tokenizer),
+            source["test"],
+            num_train_epochs=2,
+            dataloader_num_workers=2,
+            dataloader_multiprocessing_context=method,
+            dataloader_persistent_workers=True,
+        )
+        steps = losses(trainer)
+        assert len(steps) == 40
+        if method == "fork":
+            results.append((steps, trainer.predict(source["test"]), trainer.evaluate()))
+            assert_equal(trainer, source["test"], results[0])
+        assert steps == results[0][0]
 
 
 @pytest.mark.parametrize("strategy", ["group_by_length", "batch_rebalance", "sequential"])
@@ -246,6 +256,7 @@ def test_sampling_strategies(tokenizer, splits, tmp_path, strategy):
     if not hasattr(theirs.TrainingArguments, "train_sampling_strategy"):
         pytest.skip("this transformers has no sampling strategies")
     options = {"train_sampling_strategy": strategy, "num_train_epochs": 1}
+    splits = splits.remove_columns("length")  # it would be read row by row
     sets = ragged(splits)
     answers = []
     for source, side in ((splits, theirs), (splits, ours), (sets, ours)):
@@ -290,7 +301,7 @@ def test_causal_language_modelling(tokenizer, splits, tmp_path):
     assert answers[0] == answers[1] == answers[2]
     steps, after = answers[0]
     assert abs(steps[0] - np.log(len(tokenizer))) < 1
-    assert after < steps[0] - 1
+    assert after < steps[0] - 0.5
 
 
 def test_masked_language_modelling(tokenizer, splits, tmp_path):
@@ -343,4 +354,4 @@ def test_sequence_to_sequence(tokenizer, splits, tmp_path):
         np.testing.assert_array_equal(prediction.predictions, answers[0][1].predictions)
         np.testing.assert_array_equal(prediction.label_ids, answers[0][1].label_ids)
     expected = parts["test"]["labels"]
-    assert [[t for t in row if t >= 0] for row in answers[0][1].label_ids.tolist()] == expected
+    assert [[t for t in row if t > 0] for row in answers[0][1].label_ids.tolist()] == expected

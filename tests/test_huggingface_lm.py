@@ -353,8 +353,8 @@ def test_what_is_certain_is_as_transformers(
 )
 def test_bare_rows_are_as_transformers(rows, kind, tokenizer, multiple, tensors, sure):
     options = {"tokenizer": tokenizer, "pad_to_multiple_of": multiple, "return_tensors": tensors}
-    if kind.startswith("tensor") and tensors == "np":
-        tensors = options["return_tensors"] = "pt"  # NumPy and tensors do not mix there
+    if kind.startswith("tensor"):
+        options["return_tensors"] = "pt"  # bare tensors do not become arrays there
     rows = [KINDS[kind](row) for row in rows]
     assert_same_batch(*both("DataCollatorForLanguageModeling", rows, **options, **sure))
 
@@ -402,25 +402,18 @@ def test_words_of_padded_rows_are_those_of_transformers(tokenizer, multiple, ten
     assert parted > 200  # units are drawn one by one, not a row at once
 
 
-def test_all_words_masked_is_as_transformers():
-    features = [
-        {
-            "input_ids": [CLS, 5, 6, 7, 8, SEP],
-            "offset_mapping": [(0, 0), (0, 2), (2, 4), (5, 6), (6, 9), (0, 0)],
-            "token_type_ids": [0, 0, 0, 1, 1, 1],
-        },
-    ] * 2
-    for tensors in ("pt", "np"):
-        for probability in (0.0, 1.0):
-            options = {"mlm_probability": probability, "mask_replace_prob": 1.0, "seed": 0}
-            options |= {"random_replace_prob": 0.0, "return_tensors": tensors}
-            options |= {"whole_word_mask": True, "tokenizer": TOKENIZER}
-            answers = both(
-                "DataCollatorForLanguageModeling",
-                [{**f, "special_tokens_mask": [1, 0, 0, 0, 0, 1]} for f in features],
-                **options,
-            )
-            assert_same_batch(*answers)
+@pytest.mark.parametrize("tensors", ["pt", "np"])
+@pytest.mark.parametrize("sure", CERTAIN[:2], ids=["none", "all"])
+def test_certain_words_are_as_transformers(sure, tensors):
+    feature = {
+        "input_ids": [CLS, 5, 6, 7, 8, SEP],
+        "offset_mapping": [(0, 0), (0, 2), (2, 4), (5, 6), (6, 9), (0, 0)],
+        "special_tokens_mask": [1, 0, 0, 0, 0, 1],
+    }
+    options = {"mask_replace_prob": 1.0, "random_replace_prob": 0.0, "return_tensors": tensors}
+    options = {**options, "whole_word_mask": True, **sure}
+    answers = both("DataCollatorForLanguageModeling", [feature] * 2, tokenizer=TOKENIZER, **options)
+    assert_same_batch(*answers)
 
 
 @pytest.mark.forks

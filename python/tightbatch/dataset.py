@@ -351,14 +351,16 @@ def _as_column(name: str, column: Any) -> Any:
         if column.dtype.kind in "biuf" or column.dtype.isbuiltin == 2:
             return column
         column = column.tolist() if column.dtype.kind == "U" else column.dtype
-    if isinstance(column, (str, bytes, Mapping)) or not isinstance(column, Iterable):
+    no_rows = isinstance(column, (str, bytes, Mapping)) or not isinstance(column, Iterable)
+    if no_rows or getattr(column, "ndim", 1) == 0:
         raise TypeError(
             f"{function}(): column {name!r} is {column!r:.40}; expected rows, numbers or strings"
         )
-    values = list(column) if getattr(column, "ndim", 1) else [column]
+    values = list(column)
     first = next((value for value in values if value is not None), None)
     if first is None or isinstance(first, str):
-        kind_of(function, name, values)  # refuses what is neither
+        if values:
+            kind_of(function, name, values)  # refuses what is neither
         return _Strings(values)
     if isinstance(first, (bool, int, float)) or getattr(first, "ndim", None) == 0:
         return _core.flatten(function, name, [values], None, True)[0]

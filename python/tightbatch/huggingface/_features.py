@@ -79,7 +79,15 @@ def _require_equal(function: str, key: Any, lengths: Any, why: str) -> None:
         )
 
 
-def _is_matrix(column: Any) -> bool:
+def _is_bool(column: Any) -> bool:
+    """Tell whether rows hold bools, by the first value that there is."""
+    dtype = getattr(column, "dtype", None) or getattr(column[0], "dtype", None)
+    if dtype is not None:
+        return str(dtype) in ("bool", "torch.bool")
+    return isinstance(next((row[0] for row in column if len(row)), None), bool)
+
+
+def is_matrix(column: Any) -> bool:
     """Tell whether rows have positions of more than a number, as 4-D masks do."""
     if isinstance(column, Ragged):
         return bool(column.trailing)
@@ -156,7 +164,8 @@ class Padding:
     def width(self) -> int:
         """Of the padded input."""
         lengths = row_lengths(self.function, self.columns[self.main])
-        return _round_up(int(lengths.max()) if self.asked is None else self.asked, self.multiple)
+        width = int(lengths.max()) if self.asked is None else self.asked
+        return _round_up(width, self.multiple) if self.pads else width
 
     def add_inputs(self, skipped: tuple[Any, ...] = ()) -> None:
         """Add every column but those skipped."""
@@ -173,17 +182,24 @@ class Padding:
         self.listed = {key: self.columns[key] for key, kind in kinds.items() if kind == "listed"}
         order = [key for key in kinds if key not in self.listed] if self.listed else list(kinds)
         self.place = order.index(self.main)
+        # transformers makes lists of all columns where the input is no list, and of none else.
+        main = self.columns[self.main]
+        as_lists = isinstance(main, Ragged) or not isinstance(main[0], (list, tuple))
         for key in order:
             column = self.columns[key]
-            dtype = _as_list_dtype(column, self.return_tensors)
+            dtype = _as_list_dtype(column, self.return_tensors) if as_lists else None
+            if dtype is None and kinds[key] == "number":
+                dtype = getattr(column[0], "dtype", None)
             if kinds[key] == "number":
                 self.add(key, stack_spec(key, column, dtype))
             elif key == self.main:
                 self.add_rows(key, column, self._fill(), self.asked, dtype)
-            elif key in PER_TOKEN and not _is_matrix(column):
+            elif key in PER_TOKEN and not is_matrix(column):
                 fill = PER_TOKEN[key]
                 if key == "token_type_ids":
                     fill = getattr(self.tokenizer, "pad_token_type_id", 0)
+                if _is_bool(column):
+                    dtype = INT64  # there a mask of bools becomes one of ints when it is padded
                 self.add_rows(key, column, fill, self.asked, dtype, self.place)
             else:
                 self._add_other(key, column, dtype)
@@ -235,7 +251,8 @@ class Padding:
         """Ask for float64, NumPy's own, where lists of floats have become float32."""
         found = False
         for i, spec in enumerate(self.specs):
-            if spec[4] is None and values[spec[0]].dtype == np.float32:
+            listed = spec[4] is None and not hasattr(spec[1][0], "dtype")
+            if listed and values[spec[0]].dtype == np.float32:
                 self.specs[i] = (*spec[:4], "float64", *spec[5:])
                 found = True
         return found

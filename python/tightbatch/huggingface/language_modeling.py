@@ -12,7 +12,7 @@ import numpy as np
 from .. import _core
 from .._columns import build
 from ..dataset import Samples
-from ._features import Padding, columns_of, encoding, row_lengths
+from ._features import Padding, columns_of, encoding, is_matrix, row_lengths
 
 __all__ = ["DataCollatorForLanguageModeling"]
 
@@ -157,17 +157,20 @@ class DataCollatorForLanguageModeling:
 
     def _with_copies(self, padding: Padding, columns: dict[Any, Any]) -> Any:
         """Label each token with itself, and padding with -100."""
-        real = padding.makes_mask or "attention_mask" in columns
+        given = columns.get("attention_mask")
+        real = padding.makes_mask if given is None else not is_matrix(given)
         extras = (("like",), ("labels",)) if real else (("like", "mask"), ("labels", "real"))
         values, block = padding.finish(*extras)
         values.pop("special_tokens_mask", None)
         labels = values["labels"] = values.pop("labels")  # behind the mask, as there
-        mask = values["attention_mask"] if real else values.pop("real")
+        mask = np.asarray(values["attention_mask"] if real else values.pop("real"))
+        if mask.dtype != np.int64:
+            mask = (mask != 0).astype(np.int64)
         pad = padding.pad_token_id
         if self.tokenizer is None or pad == self.tokenizer.eos_token_id:
             pad = None  # it may be the end of a sequence, which is to be learned
         ids = values[padding.main]
-        _core.label_tokens(np.asarray(ids), np.asarray(mask), pad, np.asarray(labels))
+        _core.label_tokens(np.asarray(ids), mask, pad, np.asarray(labels))
         return values, block
 
     def _with_masks(self, padding: Padding) -> Any:
