@@ -127,7 +127,8 @@ place_row(const tb_rows *rows, ptrdiff_t i, const tb_layout *layout, tb_span spa
 }
 
 /* Rows chosen at random lie anywhere in a large buffer: the first lines of a row are
- * fetched while rows before it are moved; the processor sees to the lines after them. */
+ * fetched while rows before it are moved; the processor sees to the lines after them.
+ */
 static void
 prefetch_row(const void *data)
 {

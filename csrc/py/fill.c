@@ -2,9 +2,6 @@
 
 #include <string.h>
 
-/* Below this many bytes taking the GIL back costs more than others gain from it. */
-enum { WORTH_RELEASING = 1 << 16 };
-
 /* Row i, which is a TB_LIST. */
 static PyObject *
 list_at(const tb_column *column, ptrdiff_t i)
@@ -365,7 +362,7 @@ fill_array_rows(const tb_column *column, ptrdiff_t first, ptrdiff_t count,
     ptrdiff_t bytes = (layout->flat ? 1 : count) * layout->width * layout->trailing *
                       layout->item_size;
 
-    if (bytes < WORTH_RELEASING) {
+    if (bytes < TB_WORTH_RELEASING) {
         status = tb_pad_rows(&rows, layout, out, &error);
     }
     else {

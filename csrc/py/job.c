@@ -193,16 +193,14 @@ fill_cu_seqlens(const tb_column *source, const tb_layout *layout, int32_t *out)
     out[source->count] = total;
 }
 
-static tb_read
-fill_job(tb_state *state, const tb_job *jobs, tb_job *job)
+/* What is made of lengths alone: nothing of Python is looked at. */
+static void
+fill_extra(const tb_job *jobs, const tb_job *job, void *out)
 {
     static const int64_t one = 1;
     const tb_column *source = &jobs[job->source].column;
-    void *out = PyArray_DATA(job->out);
 
     switch (job->kind) {
-        case COLUMN:
-            return tb_fill_rows(state, &job->column, &job->layout, out);
         case MASK:
             tb_mask_rows(source->lengths, source->count, &job->layout,
                          (const unsigned char *)&one, out);
@@ -224,9 +222,25 @@ fill_job(tb_state *state, const tb_job *jobs, tb_job *job)
             fill_cu_seqlens(source, &job->layout, (int32_t *)out);
             break;
         case LIKE:
+        case COLUMN:
             break;
     }
-    return TB_READ_DONE;
+}
+
+static tb_read
+fill_job(tb_state *state, const tb_job *jobs, tb_job *job)
+{
+    void *out = PyArray_DATA(job->out);
+
+    if (job->kind == COLUMN) {
+        return tb_fill_rows(state, &job->column, &job->layout, out);
+    }
+    if (PyArray_NBYTES(job->out) < TB_WORTH_RELEASING) {
+        fill_extra(jobs, job, out);
+        return TB_READ_DONE;
+    }
+    Py_BEGIN_ALLOW_THREADS fill_extra(jobs, job, out);
+    Py_END_ALLOW_THREADS return TB_READ_DONE;
 }
 
 int

@@ -9,6 +9,9 @@
 /* In tb_column.types: a list or tuple, which is read when the output is there. */
 enum { TB_LIST = TB_OTHER + 1 };
 
+/* Below this many bytes taking the GIL back costs more than others gain from it. */
+enum { TB_WORTH_RELEASING = 1 << 16 };
+
 typedef struct {
     tb_context context;
     PyObject *rows;   /* a tuple: holds what the pointers below point into */
