@@ -23,10 +23,6 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset, random_split  # 
 
 COUNT = 60
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-METHODS = pytest.mark.parametrize(
-    ("workers", "method"),
-    [(0, None), pytest.param(2, "fork", marks=pytest.mark.forks), (2, "spawn")],
-)
 SPAWN_TOO = pytest.mark.parametrize(
     "method", [pytest.param("fork", marks=pytest.mark.forks), "spawn"]
 )
@@ -48,7 +44,10 @@ def on_disk(directory, data):
     return datasets.load_from_disk(str(directory))
 
 
-@pytest.fixture(params=["lists", "arrow", "hf", "hf shuffled"])
+SOURCES = ["lists", "arrow", "hf", "hf shuffled"]
+
+
+@pytest.fixture(params=SOURCES)
 def dataset(request, tmp_path):
     if request.param == "lists":
         return tb.RaggedDataset(make())
@@ -95,7 +94,16 @@ def assert_right(batch):
     return rows
 
 
-@METHODS
+@pytest.mark.parametrize(
+    ("dataset", "workers", "method"),
+    [
+        *((name, 0, None) for name in SOURCES),
+        *(pytest.param(name, 2, "fork", marks=pytest.mark.forks) for name in SOURCES),
+        ("arrow", 2, "spawn"),
+        ("hf shuffled", 2, "spawn"),
+    ],
+    indirect=["dataset"],
+)
 def test_every_row_once_in_every_epoch(dataset, workers, method):
     """Batches by length, over three epochs, with the same workers."""
     lengths = tb.lengths(dataset, "input_ids")
@@ -117,11 +125,12 @@ def test_every_row_once_in_every_epoch(dataset, workers, method):
     assert orders[0] != orders[1] != orders[2]
 
 
-@METHODS
-def test_a_shuffled_loader_of_batches_of_one_size(dataset, workers, method):
+@pytest.mark.forks
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_shuffled_loader_of_batches_of_one_size(dataset, workers):
     generator = torch.Generator().manual_seed(3)
     rows = []
-    loader = load(dataset, workers, method, shuffle=True, generator=generator, batch_size=7)
+    loader = load(dataset, workers, "fork", shuffle=True, generator=generator, batch_size=7)
     for i, batch in enumerate(loader):
         rows += assert_right(batch)
         assert len(batch["row"]) == (7 if i < COUNT // 7 else COUNT % 7)
@@ -186,8 +195,13 @@ def mapping_of(tensor):
 
 
 @LINUX
-@SPAWN_TOO
-@pytest.mark.parametrize("name", COLLATORS)
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("WithPadding", "spawn"),
+        *(pytest.param(name, "fork", marks=pytest.mark.forks) for name in COLLATORS),
+    ],
+)
 def test_a_batch_comes_as_one_block(name, method):
     collate, data = COLLATORS[name], make(16, width=3000)
     if name == "masked":
@@ -240,8 +254,14 @@ def test_workers_read_the_file_itself(tmp_path, method):
 
 @LINUX
 @pytest.mark.forks
-@pytest.mark.parametrize("name", ["PadCollator", "WithPadding", "Flattening"])
-@pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [
+        ("PadCollator", "file_descriptor"),
+        ("WithPadding", "file_system"),
+        ("Flattening", "file_descriptor"),
+    ],
+)
 def test_keeping_a_small_column_keeps_no_blocks(name, strategy):
     run_python(
         f"""
@@ -283,8 +303,10 @@ def test_keeping_a_small_column_keeps_no_blocks(name, strategy):
 
 
 @LINUX
-@SPAWN_TOO
-@pytest.mark.parametrize("source", ["from_hf", "from_arrow"])
+@pytest.mark.parametrize(
+    ("source", "method"),
+    [("from_hf", "spawn"), pytest.param("from_arrow", "fork", marks=pytest.mark.forks)],
+)
 def test_nothing_grows_over_ten_thousand_batches(tmp_path, method, source):
     """Memory, descriptors and maps, here and in both workers, from epoch 4 on."""
     run_python(
@@ -337,12 +359,17 @@ def test_nothing_grows_over_ten_thousand_batches(tmp_path, method, source):
     )
 
 
-@METHODS
-@pytest.mark.parametrize("form", ["arrow", "polars"])
+@pytest.mark.parametrize(
+    ("form", "workers", "method"),
+    [
+        ("arrow", 0, None),
+        pytest.param("arrow", 2, "fork", marks=pytest.mark.forks),
+        ("polars", 0, None),
+        ("polars", 2, "spawn"),  # its threads hold locks, which a forked process would wait for
+    ],
+)
 def test_a_dataset_in_arrow_format_gives_whole_batches(tmp_path, form, workers, method):
     """batch_size=None with a batch sampler: the collator is given a table."""
-    if form == "polars" and method == "fork":
-        pytest.skip("polars has threads of its own, whose locks a forked process inherits")
     hf = on_disk(tmp_path / "set", make()).shuffle(seed=2)
     lengths = tb.lengths(hf, "input_ids")
     assert lengths.tolist() == [len(row) for row in hf["input_ids"]]
@@ -364,16 +391,8 @@ def test_a_dataset_in_arrow_format_gives_whole_batches(tmp_path, form, workers, 
 
 
 @SPAWN_TOO
-def test_an_error_in_a_worker_names_its_place(dataset, method):
-    collate = tb.PadCollator(dtype={"input_ids": "bool"})
+def test_an_error_in_a_worker_names_its_place(method):
+    dataset, collate = tb.RaggedDataset(make()), tb.PadCollator(dtype={"input_ids": "bool"})
+    loader = load(dataset, 2, method, collate_fn=collate, batch_size=COUNT)
     with pytest.raises(OverflowError, match=r"key 'input_ids', row \d+, column \d+"):
-        list(
-            load(
-                dataset[tb.lengths(dataset, "input_ids") < 99],
-                2,
-                method,
-                collate_fn=collate,
-                sampler=range(COUNT),
-                batch_size=COUNT,
-            )
-        )
+        list(loader)

@@ -395,6 +395,7 @@ def test_labels_of_any_mapping(data, name, side, call, options):
     features = data.draw(wide_features(labels=labels))
     if options["padding"] in (False, "do_not_pad"):
         options["pad_to_multiple_of"] = None  # has a test of its own
+    options["label_pad_token_id"] = data.draw(st.sampled_from([-100, 7]))
     answers = both_called(name, features, call, tokenizer=TOKENIZERS[side], **options)
     compare_wide(features, *answers, options["padding"])
 

@@ -389,3 +389,34 @@ def test_arrays_beside_lists_keep_their_type(key, dtype, tensors):
     features = [{"input_ids": [5, 6], key: np.ones(shape, dtype)[()]} for _ in range(2)]
     options = {"tokenizer": TOKENIZER, "return_tensors": tensors}
     assert_same_batch(*both("DataCollatorWithPadding", features, **options))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_rows_without_tokens_add_nothing_wherever_they_are(place):
+    rows = [{"input_ids": [5, 6], "labels": [1, 2]}, {"input_ids": [7], "labels": [3]}]
+    features = list(rows)
+    features.insert(place, {"input_ids": [], "labels": []})
+    assert_same_batch(
+        ours.DataCollatorWithFlattening()(features), theirs.DataCollatorWithFlattening()(rows)
+    )
+
+
+@pytest.mark.parametrize("mlm", [False, True])
+def test_labels_that_give_way_need_not_be_as_long_as_the_input(mlm):
+    features = [{"labels": [1, 2, 3], "input_ids": [5, 6]}, {"labels": [1], "input_ids": [7]}]
+    options = {"tokenizer": TOKENIZER, "mlm": mlm, "mlm_probability": 1.0}
+    mine, expected = both("DataCollatorForLanguageModeling", features, **options)
+    assert "excessive nesting" in str(expected)
+    assert list(mine) == ["labels", "input_ids", "attention_mask"]
+    assert mine["labels"].tolist() == [[5, 6], [7, -100]]
+
+
+def test_bare_rows_of_a_smaller_type_take_random_tokens():
+    rows = [torch.arange(5, 25, dtype=torch.int32)]
+    options = {"mlm_probability": 1.0, "mask_replace_prob": 0.0, "random_replace_prob": 1.0}
+    options |= {"tokenizer": TOKENIZER, "seed": 1}
+    mine, expected = both("DataCollatorForLanguageModeling", rows, **options)
+    assert type(expected) is RuntimeError
+    assert mine["input_ids"].dtype == mine["labels"].dtype == torch.int32
+    assert torch.equal(mine["labels"][0], rows[0])
+    assert not torch.equal(mine["input_ids"][0], rows[0])

@@ -81,7 +81,9 @@ chunk_data(const ragged_parts *parts, const tb_view *first, ptrdiff_t k)
     if (!PyArray_Check(chunk) || !PyArray_ISCARRAY_RO(chunk) ||
         PyArray_NDIM(chunk) != first->ndim ||
         PyArray_ITEMSIZE(chunk) != first->dtype.item_size ||
-        PyArray_DIM(chunk, 0) != bounds[k + 1] - bounds[k]) {
+        PyArray_DIM(chunk, 0) != bounds[k + 1] - bounds[k] ||
+        !PyArray_CompareLists(PyArray_DIMS(chunk) + 1, first->shape + 1,
+                              first->ndim - 1)) {
         return NULL;
     }
     return PyArray_BYTES(chunk);

@@ -214,7 +214,7 @@ class RaggedDataset:
             return self._columns[index]
         if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
             if not -self._count <= index < self._count:
-                raise IndexError(f"RaggedDataset: index {index} is outside {self._count} rows")
+                raise IndexError(f"RaggedDataset(): index {index} is outside {self._count} rows")
             return {name: column[int(index)] for name, column in self._columns.items()}
         chosen = row_indices("RaggedDataset", index, self._count)
         return self._of({name: column[chosen] for name, column in self._columns.items()})

@@ -51,7 +51,7 @@ class Ragged:
     Notes
     -----
     Equal to Arrow's list-view layout. Pickling copies the rows that there are, and no others;
-    over read-only memory maps it stores the file's name, and the file is mapped again.
+    over memory maps it stores the files' names, which are mapped again, to be read.
 
     Examples
     --------
@@ -323,7 +323,7 @@ class Ragged:
 
     def _row(self, i: int) -> NDArray[Any]:
         if not -len(self) <= i < len(self):
-            raise IndexError(f"Ragged: index {i} is outside {len(self)} rows")
+            raise IndexError(f"Ragged(): index {i} is outside {len(self)} rows")
         start, length, k = int(self._starts[i]), int(self._lengths[i]), 0
         if len(self._chunks) > 1:
             k = int(np.searchsorted(self._bounds, start, side="right")) - 1
@@ -353,6 +353,8 @@ class Ragged:
             if np.array_equal(ends[:-1], self._starts[1:]):
                 begin, end = (int(self._starts[0]), int(ends[-1])) if len(self) else (0, 0)
                 values = self._chunks[0]
+                if end > len(values):
+                    raise RuntimeError("Ragged.compact(): the values were resized")
                 if (begin, end) == (0, len(values)):
                     return self
                 return self._of((values[begin:end],), self._starts - begin, self._lengths)
