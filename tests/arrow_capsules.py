@@ -59,10 +59,15 @@ ArrowArrayStream._fields_ = [
     ("private_data", PTR),
 ]
 
-new_capsule = ctypes.pythonapi.PyCapsule_New
-new_capsule.restype = ctypes.py_object
-new_capsule.argtypes = [PTR, ctypes.c_char_p, PTR]
-KEPT = []  # what capsules point to: they have no destructor
+_new_capsule = ctypes.pythonapi.PyCapsule_New
+_new_capsule.restype = ctypes.py_object
+_new_capsule.argtypes = [PTR, ctypes.c_char_p, PTR]
+KEPT = []  # what capsules point to, their names too: they have no destructor
+
+
+def new_capsule(address, name, destructor=None):
+    KEPT.append(name)
+    return _new_capsule(address, name, destructor)
 
 
 class Node:

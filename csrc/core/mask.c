@@ -13,7 +13,7 @@ tb_mask_rows(const ptrdiff_t *lengths, ptrdiff_t count, const tb_layout *layout,
     for (ptrdiff_t i = 0; i < count; i++) {
         tb_span span = tb_locate_row(layout, lengths[i]);
         char *run = row + span.at * layout->item_size;
-        if (span.count <= most) {
+        if (longest != NULL && span.count <= most) {
             memcpy(run, longest, (size_t)(span.count * layout->item_size));
         }
         else {
