@@ -85,7 +85,8 @@ class PadCollator:
     """Pad, stack and list the columns of samples: a ``collate_fn`` for a torch DataLoader.
 
     Samples are dicts (or other mappings), tuples, namedtuples, or bare rows (a list, an array, a
-    tensor). Columns of sequences are padded, each to its own width; columns of numbers are
+    tensor); or all of a batch at once, as a :class:`tightbatch.RaggedDataset` hands it over or as
+    an Arrow table. Columns of sequences are padded, each to its own width; columns of numbers are
     stacked; columns of strings or None become lists. Keys are never renamed, and nothing is cut
     without ``max_length``.
 
