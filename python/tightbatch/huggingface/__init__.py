@@ -19,7 +19,8 @@ Where transformers loses or spoils data, these do not:
 - ``padding=False`` with rows of different lengths is an error that names the row; there it is one
   about nesting, or with NumPy an array of objects.
 - Lengths, types and values are checked, and messages say where; columns of text are listed.
-- ``max_length`` never cuts, as there: a longer row is an error.
+- ``max_length`` never cuts, as there. A row longer than "max_length" is an error; there it is one
+  about nesting, or, where all rows are as long, a batch wider than asked.
 """
 
 from .flattening import DataCollatorWithFlattening
