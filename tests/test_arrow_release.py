@@ -9,7 +9,7 @@ import pytest
 
 import tightbatch as tb
 from arrow_capsules import Node, Offers, Stream, new_capsule
-from checks import fails
+from checks import fails, run_python
 
 
 def int_lists(offsets=(0, 2, 2, 5), values=(1, 2, 3, 4, 5), length=None, **wrong):
@@ -93,7 +93,7 @@ def test_a_stream_that_fails_says_why_and_everything_is_released(fail_at):
     nodes = [int_lists(), int_lists()]
     schema = int_lists()
     stream = Stream(schema, nodes, fail_at=fail_at)
-    with fails(ValueError, "Ragged.from_arrow()", "code 5", "out of ink"):
+    with fails(OSError, "Ragged.from_arrow()", "code 5", "out of ink"):
         tb.Ragged.from_arrow(stream.offer())
     gc.collect()
     assert stream.released == 1
@@ -283,3 +283,34 @@ def test_an_export_nobody_takes_is_freed():
     del capsules
     assert sys.getrefcount(values) == count
     assert before[0] is None
+
+
+@pytest.mark.parametrize(("code", "error"), [(12, MemoryError), (22, ValueError), (2, OSError)])
+def test_a_failure_is_the_exception_that_its_code_means(code, error):
+    with pytest.raises(error, match=f"code {code}"):
+        tb.Ragged.from_arrow(Stream(int_lists(), fail_schema=code).offer())
+
+
+def test_a_producer_whose_threads_need_python_is_not_kept_waiting(tmp_path):
+    """Reading through a filesystem in Python, which the producer's own threads call."""
+    out = run_python(
+        """
+        import sys
+        import fsspec, pyarrow as pa, pyarrow.dataset as ds, pyarrow.fs as fs, pyarrow.parquet as pq
+        import tightbatch as tb
+        table = pa.table({"ids": [[i] * (i % 5) for i in range(1000)]})
+        pq.write_table(table, sys.argv[1], row_group_size=100)
+        python = fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem("file")))
+        reader = ds.dataset(sys.argv[1], filesystem=python).scanner().to_reader()
+        print(tb.Ragged.from_arrow(reader).tolist() == table["ids"].to_pylist())
+        """,
+        str(tmp_path / "rows.parquet"),
+        timeout=60,
+    )
+    assert out.strip() == "True"
+
+
+def test_exported_lists_have_the_type_that_pyarrow_gives_them():
+    import pyarrow as pa
+
+    assert pa.array(tb.Ragged.from_sequences([[1]])).type == pa.large_list(pa.int64())

@@ -373,3 +373,22 @@ def test_pickling_opens_the_files_again(tmp_path):
     again = pickle.loads(pickle.dumps(filtered))
     assert again["input_ids"] == filtered["input_ids"]
     assert again.column_names == ["input_ids"]
+
+
+def test_rows_that_the_dataset_left_out_may_be_null():
+    data = {"input_ids": [[1, 2], None, [3], [4]], "label": [0, 1, None, 2], "text": ["a"] * 4}
+    hf = datasets.Dataset.from_dict(data)
+    kept = hf.select([3, 0])
+    assert tb.RaggedDataset.from_hf(kept)["input_ids"].tolist() == [[4], [1, 2]]
+    assert tb.lengths(kept, "input_ids").tolist() == [1, 2]
+    with fails(ValueError, "'input_ids'", "row 1"):  # of the selection
+        tb.RaggedDataset.from_hf(hf.select([0, 1]))
+    with fails(ValueError, "'label'", "row 0"):
+        tb.RaggedDataset.from_hf(hf.select([2]))
+
+
+def test_a_map_in_fortran_order_stays_what_it_is(tmp_path):
+    np.save(tmp_path / "f.npy", np.asfortranarray(np.arange(12).reshape(3, 4)))
+    dataset = tb.RaggedDataset({"x": np.load(tmp_path / "f.npy", mmap_mode="r")})
+    again = pickle.loads(pickle.dumps(dataset))
+    assert again["x"].tolist() == dataset["x"].tolist() == np.arange(12).reshape(3, 4).tolist()

@@ -52,6 +52,6 @@ tb_label_tokens(const int64_t *ids, const int64_t *mask, ptrdiff_t n,
     }
     int64_t pad = *ignored;
     for (ptrdiff_t i = 0; i < n; i++) {
-        labels[i] = (mask[i] == 0) | (ids[i] == pad) ? -100 : ids[i];
+        labels[i] = ((mask[i] == 0) | (ids[i] == pad)) ? -100 : ids[i];
     }
 }

@@ -1,6 +1,7 @@
 #include "tb_numpy.h"
 #include "capsule.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* --- in --------------------------------------------------------------------------- */
@@ -74,14 +75,28 @@ open_capsule(const tb_context *context, PyObject *object, PyObject *capsule,
     return PyCapsule_GetPointer(capsule, name);
 }
 
-/* The producer's own words; which must be copied before it is asked anything else. */
+/* What an errno of a producer means to Python. */
+static PyObject *
+exception_of(int code)
+{
+    return code == ENOMEM   ? PyExc_MemoryError
+           : code == EINVAL ? PyExc_ValueError
+                            : PyExc_OSError;
+}
+
+/* With the producer's own words. It is called without the GIL, as its own threads may
+ * need it; what it answers is read before it is asked anything else. */
 static int
 refuse_stream(const tb_context *context, tb_arrow_stream *stream, int code)
 {
-    const char *text =
-        stream->get_last_error == NULL ? NULL : stream->get_last_error(stream);
+    const char *text = NULL;
+
+    if (stream->get_last_error != NULL) {
+        Py_BEGIN_ALLOW_THREADS text = stream->get_last_error(stream);
+        Py_END_ALLOW_THREADS
+    }
     PyErr_Clear(); /* a producer in Python may have left one behind */
-    return tb_raise_at(context, PyExc_ValueError, -1, -1,
+    return tb_raise_at(context, exception_of(code), -1, -1,
                        "the Arrow producer failed with code %d: %s", code,
                        text == NULL ? strerror(code) : text);
 }
@@ -90,9 +105,11 @@ static int
 drain_stream(const tb_context *context, tb_arrow_stream *stream,
              tb_arrow_source *source)
 {
-    int code = stream->get_schema(stream, &source->own);
+    int code;
 
-    if (code != 0) {
+    Py_BEGIN_ALLOW_THREADS code = stream->get_schema(stream, &source->own);
+    Py_END_ALLOW_THREADS if (code != 0)
+    {
         memset(&source->own, 0, sizeof source->own);
         return refuse_stream(context, stream, code);
     }
@@ -103,8 +120,9 @@ drain_stream(const tb_context *context, tb_arrow_stream *stream,
         if (capsule == NULL) {
             return -1;
         }
-        code = stream->get_next(stream, array);
-        if (code != 0) {
+        Py_BEGIN_ALLOW_THREADS code = stream->get_next(stream, array);
+        Py_END_ALLOW_THREADS if (code != 0)
+        {
             array->release = NULL; /* nothing was handed over */
             Py_DECREF(capsule);
             return refuse_stream(context, stream, code);
@@ -139,7 +157,8 @@ take_stream(const tb_context *context, PyObject *object, PyObject *method,
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
         if (own.release != NULL) {
-            own.release(&own);
+            Py_BEGIN_ALLOW_THREADS own.release(&own);
+            Py_END_ALLOW_THREADS
         }
         PyErr_Restore(type, value, traceback);
     }
@@ -305,6 +324,7 @@ begin_schema(tb_arrow_schema *schema, const char *format, const char *name,
     owner->children[0] = &owner->child;
     schema->format = owner->format;
     schema->name = name;
+    schema->flags = 2; /* ARROW_FLAG_NULLABLE, as other libraries' lists have it */
     schema->n_children = has_child;
     schema->children = has_child ? owner->children : NULL;
     schema->private_data = owner;

@@ -84,25 +84,41 @@ def accepted(function: str, name: Any, read: Read | str) -> Read:
 
 
 def columns(
-    function: str, source: Any, wanted: Container[str] | None, fill_null: Any
+    function: str,
+    source: Any,
+    wanted: Container[str] | None,
+    fill_null: Any,
+    chosen: Any = None,
 ) -> dict[str, Any]:
-    """Read the columns of a table: lists as Ragged, numbers as arrays, strings as Text."""
+    """Read the columns of a table: lists as Ragged, numbers as arrays, strings as Text.
+
+    ``chosen``: of these rows alone; what the others hold is not looked at.
+    """
     answer: dict[str, Any] = {}
     for name, read in _core.read_arrow(function, source, wanted):
         if name is None:
             raise TypeError(f"{function}(): found an Arrow array, expected a table")
         if name in answer:
             raise ValueError(f"{function}(): there are two columns {name!r}")
-        answer[name] = as_column(function, name, read, fill_null)
+        answer[name] = as_column(function, name, read, fill_null, chosen)
     return answer
 
 
-def as_column(function: str, name: str, read: Read | str, fill_null: Any) -> Any:
+def as_column(
+    function: str, name: str, read: Read | str, fill_null: Any, chosen: Any = None
+) -> Any:
     """Make a Ragged, an array or Text of what was read."""
     from .ragged import Ragged
 
     read = accepted(function, name, read)
-    form, chunks, starts, lengths, missing, _ = read
+    form, chunks, starts, lengths, missing, nulls = read
+    if chosen is not None:
+        missing = None if missing is None or not missing[chosen].any() else missing[chosen]
+        if form == "flat":
+            chunks = [np.concatenate(chunks)[chosen]]
+        else:
+            starts, lengths = starts[chosen], lengths[chosen]
+        read = (form, chunks, starts, lengths, missing, nulls)
     if form == "flat":
         return _numbers(function, name, chunks, missing, fill_null)
     if form == "text":

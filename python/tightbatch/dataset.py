@@ -284,12 +284,16 @@ def _of_hf(cls: type[RaggedDataset], dataset: Any, columns: Any, fill_null: Any)
 
 
 def _read(
-    function: str, table: Any, columns: Iterable[str] | None, fill_null: Any
+    function: str,
+    table: Any,
+    columns: Iterable[str] | None,
+    fill_null: Any,
+    chosen: Any = None,
 ) -> dict[str, Any]:
     if columns is None:
-        return _arrow.columns(function, table, None, fill_null)
+        return _arrow.columns(function, table, None, fill_null, chosen)
     names = list(columns)
-    found = _arrow.columns(function, table, names, fill_null)
+    found = _arrow.columns(function, table, names, fill_null, chosen)
     for name in names:
         if name not in found:
             raise KeyError(f"{function}(): there is no column {name!r}")
@@ -328,11 +332,7 @@ def _read_hf(
         shown = form.get("columns") or dataset.column_names
         names = tuple(name for name in dataset.column_names if name in shown)
     table = getattr(dataset.data, "table", dataset.data)
-    found = _read(function, table, names, fill_null)
-    chosen = _hf_indices(function, dataset)
-    if chosen is None:
-        return found
-    return {name: column[chosen] for name, column in found.items()}
+    return _read(function, table, names, fill_null, _hf_indices(function, dataset))
 
 
 def _as_column(name: str, column: Any) -> Any:

@@ -434,6 +434,7 @@ class MappedFile(tuple[Any, ...]):
         if (
             isinstance(array, np.memmap)
             and isinstance(array.base, mmap.mmap)
+            and array.flags.c_contiguous
             and array.filename is not None
             and array.mode in ("r", "r+")
         ):

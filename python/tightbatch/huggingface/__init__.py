@@ -11,6 +11,9 @@ Where transformers loses or spoils data, these do not:
   decides, and others are dropped without a word.
 - Labels of different lengths (``labels``, ``label_ids``) are padded with -100 by
   DataCollatorWithPadding too, to the width of the input; there it is an error about nesting.
+  Labels of one length stay as they are, as there: for labels of tokens there is
+  DataCollatorForTokenClassification.
+- An ``attention_mask`` that features bring is padded even if the tokenizer does not name it.
 - ``mlm=False`` takes the padding out of the labels by position and by attention mask. A padding
   token that is also the end-of-sequence token keeps its label; there a model trained so never
   learns to stop.

@@ -53,7 +53,11 @@ def columns_of(function: str, features: Any) -> dict[Any, Any]:
 
 def _as_list_dtype(column: Any, return_tensors: str) -> np.dtype[Any] | None:
     """Give the type that the column would get as lists of Python numbers; None: C sees to it."""
-    dtype = getattr(column, "dtype", None) or getattr(column[0], "dtype", None)
+    dtype = getattr(column, "dtype", None)
+    if dtype is None and hasattr(column[0], "dtype"):
+        # An empty row has no say: numpy.array([]) and torch.tensor([]) are floats.
+        telling = next((row for row in column if getattr(row, "ndim", 0) == 0 or len(row)), None)
+        dtype = INT64 if telling is None else getattr(telling, "dtype", None)
     if dtype is None:
         return None
     kind = getattr(dtype, "kind", None)  # NumPy's
@@ -116,10 +120,11 @@ class Padding:
         self.main, self.makes_mask = "input_ids", True
         if self.tokenizer is not None:
             self._ask_tokenizer(self.tokenizer)
-        self.pads, self.asked = True, None
+        self.pads, self.asked, self.pads_labels = True, None, True
         padding = getattr(collator, "padding", True)
         if padding is not True:
             self.pads, self.asked = self._strategy(padding, collator.max_length)
+            self.pads_labels = padding is not False and padding != "do_not_pad"
         if self.main not in columns:
             raise ValueError(
                 f"{self.function}(): the features have no {self.main!r}, but {list(columns)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -107,15 +108,9 @@ class DataCollatorForLanguageModeling:
             self.mask_replace_prob, self.random_replace_prob = 1, 0
 
     def _prepare_masking(self) -> None:
-        function, tokenizer = type(self).__name__, self.tokenizer
-        if tokenizer is not None:
-            if self.mask_token_id is None:
-                self.mask_token_id = tokenizer.mask_token_id
-            if self.vocab_size is None:
-                self.vocab_size = len(tokenizer)
-            if self.special_token_ids is None:
-                self.special_token_ids = tokenizer.all_special_ids
-        if self.mask_token_id is None:
+        function = type(self).__name__
+        mask, vocabulary, _ = self._vocabulary()
+        if mask is None:
             raise ValueError(
                 f"{function}(): there is no mask token, which mlm=True needs; mlm=False is for "
                 "causal language modelling"
@@ -125,8 +120,17 @@ class DataCollatorForLanguageModeling:
                 f"{function}(): mlm_probability={self.mlm_probability!r}; expected a number from "
                 "0 to 1"
             )
-        if self.vocab_size is None and self.random_replace_prob > 0:
+        if vocabulary is None and self.random_replace_prob > 0:
             raise ValueError(f"{function}(): random tokens need vocab_size= or a tokenizer")
+
+    def _vocabulary(self) -> tuple[int | None, int | None, Any]:
+        """Give mask token, size and special tokens: as given, or as the tokenizer has them now."""
+        mask, size, special = self.mask_token_id, self.vocab_size, self.special_token_ids
+        if self.tokenizer is not None:
+            mask = self.tokenizer.mask_token_id if mask is None else mask
+            size = len(self.tokenizer) if size is None else size
+            special = self.tokenizer.all_special_ids if special is None else special
+        return mask, size, special
 
     def __call__(self, features: Any, return_tensors: str | None = None) -> Any:
         """Collate features into a batch."""
@@ -169,19 +173,24 @@ class DataCollatorForLanguageModeling:
         pad = padding.pad_token_id
         if self.tokenizer is None or pad == self.tokenizer.eos_token_id:
             pad = None  # it may be the end of a sequence, which is to be learned
-        ids = values[padding.main]
-        _core.label_tokens(np.asarray(ids), mask, pad, np.asarray(labels))
+        ids = _token_array(padding, values)
+        _core.label_tokens(ids, mask, pad, np.asarray(labels))
         return values, block
 
     def _with_masks(self, padding: Padding) -> Any:
         """Hide tokens, and label those that are hidden."""
-        values, block = padding.finish(("like",), ("labels",))
+        values, block = padding.finish(("like", "mask"), ("labels", "real"))
         labels = values["labels"] = values.pop("labels")  # behind the mask, as there
-        special = values.pop("special_tokens_mask", None)
+        real = np.asarray(values.pop("real")) != 0
+        special_mask = values.pop("special_tokens_mask", None)
         offsets = values.pop("offset_mapping", None)
-        as_array = np.asarray  # of a tensor too: its own memory
-        ids, labels = as_array(values[padding.main]), as_array(labels)
-        special = self._special(ids) if special is None else as_array(special) != 0
+        ids = _token_array(padding, values)
+        mask_token, size, special_ids = self._vocabulary()
+        if special_mask is None:
+            special = self._special(ids, special_ids)
+        else:
+            special = np.asarray(special_mask) != 0
+        special = special | ~real
         kinds = (~special).view(np.uint8)
         if self.whole_word_mask:
             if offsets is None:
@@ -189,50 +198,61 @@ class DataCollatorForLanguageModeling:
                     f"{padding.function}(): whole_word_mask=True needs the features' "
                     "offset_mapping: return_offsets_mapping=True gives it"
                 )
-            kinds = _word_kinds(special, as_array(offsets))
-        seed, call = self._next_seed()
+            kinds = _word_kinds(special, np.asarray(offsets))
+        seed, call = self._next_seed(padding.return_tensors)
         _core.mask_tokens(
             ids,
             kinds,
-            labels,
+            np.asarray(labels),
             float(self.mlm_probability or 0),
             self.mask_replace_prob,
             self.random_replace_prob,
-            0 if self.mask_token_id is None else self.mask_token_id,
-            self.vocab_size or 0,
+            0 if mask_token is None else mask_token,
+            size or 0,
             seed,
             call,
         )
         return values, block
 
-    def _special(self, ids: Any) -> Any:
-        """Tell which tokens are special, padding among them."""
-        if self.special_token_ids is None:
+    def _special(self, ids: Any, special_ids: Any) -> Any:
+        """Tell which tokens are special."""
+        if special_ids is None:
             raise ValueError(
                 f"{type(self).__name__}(): which tokens are special? Give the tokenizer, "
                 "special_token_ids= or features with special_tokens_mask"
             )
-        special = np.asarray([*self.special_token_ids, -1])
+        special = np.asarray([*special_ids, -1])
         table = np.zeros(int(special.max()) + 2, np.bool_)
         table[special[special >= 0]] = True
-        return table[np.minimum(ids, len(table) - 1)]
+        return table[np.clip(ids, -1, len(table) - 1)]  # the last entry is nobody's: False
 
-    def _next_seed(self) -> tuple[int, int]:
+    def _next_seed(self, tensors: str) -> tuple[int, int]:
         """Give the seed and the number of this call."""
         self._calls += 1
         if self.seed is None:
-            if self.return_tensors == "np":
+            if tensors == "np":
                 return int(np.random.randint(0, 2**63 - 1, dtype=np.int64)), 0  # noqa: NPY002 as there
             import torch
 
             return int(torch.randint(2**63 - 1, ()).item()), 0
         worker = 0
-        if self.return_tensors == "pt":
+        if "torch" in sys.modules:
             from torch.utils.data import get_worker_info
 
             info = get_worker_info()
             worker = 0 if info is None else info.id
         return (self.seed + worker) % 2**64, self._calls
+
+
+def _token_array(padding: Padding, values: dict[Any, Any]) -> Any:
+    """View the padded input, which has to be tokens: int64, one at each position."""
+    ids = np.asarray(values[padding.main])
+    if ids.dtype != np.int64 or ids.ndim != 2:
+        raise TypeError(
+            f"{padding.function}(): key {padding.main!r}: {ids.dtype} of {ids.ndim} dimensions; "
+            "expected tokens: integers in one dimension a row"
+        )
+    return ids
 
 
 def _is_bare(features: Any) -> bool:

@@ -169,6 +169,7 @@ class DataCollatorForSeq2Seq:
         padding.add_inputs(skipped=(name,))
         if labels is not None:
             fixed = padding.asked if self.max_length is not None else None
+            padding.pads = padding.pads_labels
             padding.add_rows("labels", labels, self.label_pad_token_id, fixed, "int64")
         values, block = padding.finish()
         values["labels"] = values.pop("labels", None)
