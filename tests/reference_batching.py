@@ -60,14 +60,74 @@ def round_up(length, multiple):
     return -(-max(length, 1) // multiple) * multiple
 
 
+def find_cost(length, multiple=1, quadratic=None, padding_free=False):
+    """What a row costs alone, or each row of a batch whose longest has this length."""
+    width = -(-length // multiple) * multiple if padding_free else round_up(length, multiple)
+    return width + (width * width // quadratic if quadratic else 0)
+
+
+def best_fit(sizes, capacity, max_rows=None):
+    """Packs of places in `sizes`, which go from the largest to the smallest."""
+    packs, open_packs = [], []  # open: room, when it came to have it, pack
+    for clock, size in enumerate(sizes):
+        fitting = [held for held in open_packs if held[0] >= size]
+        if fitting:
+            best = min(fitting, key=lambda held: held[:2])
+            open_packs.remove(best)
+            room, since, pack = best
+        else:
+            room, since, pack = capacity, clock, []
+            packs.append(pack)
+        pack.append(clock)
+        if max_rows is None or len(pack) < max_rows:
+            open_packs.append((room - size, clock if size else since, pack))
+    return packs
+
+
+def order_by_runs(full, costs, balance, longest_first, random):
+    """Runs of batches of like cost; the runs shuffled, the short one last."""
+    if not full:
+        return full
+    if balance == 1 and not longest_first:
+        random.shuffle(full)
+        return full
+    order = sorted(range(len(full)), key=lambda k: -costs[k])
+    size = min(balance, len(full))
+    count = -(-len(full) // size)
+    lacking = count * size - len(full)
+    short = None
+    if lacking:
+        free = count - (longest_first and count > 1)
+        bits = random.word()
+        short = count - free + (bits * free >> 64)
+        assert bits * free % 2**64 >= 2**64 % free  # else it would be drawn again
+    runs = []
+    for number in range(count):
+        taken = size - lacking if number == short else size
+        runs.append(order[:taken])
+        order = order[taken:]
+    last = [runs.pop(short)] if short is not None else []
+    first = runs[0] if runs else None
+    random.shuffle(runs)
+    if longest_first and runs and short != 0:
+        place = runs.index(first)
+        runs[0], runs[place] = runs[place], runs[0]
+    return [full[k] for run in runs + last for k in run]
+
+
 def plan(
     lengths,
     *,
     batch_size=None,
     max_tokens=None,
+    padding_free=False,
+    quadratic_length=None,
     max_length=None,
+    overlong="error",
     shuffle=True,
     shuffle_window=None,
+    balance=16,
+    longest_first=False,
     seed=0,
     epoch=0,
     drop_last=False,
@@ -75,7 +135,13 @@ def plan(
 ):
     """All batches of an epoch, as lists of indices."""
     clipped = [min(length, max_length or NO_CAP) for length in lengths]
+
+    def cost(row):
+        return find_cost(clipped[row], pad_to_multiple_of or 1, quadratic_length, padding_free)
+
     rows = list(range(len(lengths)))
+    if overlong == "drop" and max_tokens is not None:
+        rows = [row for row in rows if cost(row) <= max_tokens]
     random = Random(seed, epoch)
     window = shuffle_window or len(rows)
     if shuffle:
@@ -83,37 +149,45 @@ def plan(
         if drop_last and max_tokens is None:
             del rows[len(rows) - len(rows) % batch_size :]
     else:
-        window = len(rows)
+        window = max(len(rows), 1)
+    is_sorted = not (padding_free and shuffle and max_tokens is None)
 
     def room(row):
-        width = round_up(clipped[row], pad_to_multiple_of or 1)
-        return min(batch_size or NO_CAP, (max_tokens or NO_CAP) // width)
+        most = batch_size or NO_CAP
+        return min(most, (max_tokens or NO_CAP) // cost(row)) if cost(row) else most
 
     full, pool = [], []
     while rows:
         taken = max(window, len(pool))
         pool, rows = pool + rows[:taken], rows[taken:]
-        pool.sort(key=lambda row: -clipped[row])
+        if is_sorted:
+            pool.sort(key=lambda row: -clipped[row])
+        if padding_free and max_tokens is not None:
+            packs = best_fit([cost(row) for row in pool], max_tokens, batch_size)
+            packs = [[pool[place] for place in pack] for pack in packs]
+            rooms = [max_tokens - sum(map(cost, pack)) for pack in packs]
+            emptiest = max(range(len(packs)), key=lambda k: (rooms[k], k))
+            pool = packs.pop(emptiest)
+            full += packs
+            if rooms[emptiest] == 0:
+                full.append(pool)
+                pool = []
+            continue
         while pool and len(pool) >= room(pool[0]):
             count = room(pool[0])
             full.append(pool[:count])
             pool = pool[count:]
     if shuffle:
-        random.shuffle(full)
+        costs = [
+            sum(map(cost, batch)) if padding_free else len(batch) * cost(batch[0]) for batch in full
+        ]
+        full = order_by_runs(full, costs, balance, longest_first, random)
     return full + ([pool] if pool and not drop_last else [])
 
 
 def plan_of(sampler, lengths, epoch=0):
     """The plan that a LengthBatchSampler of these lengths should have."""
-    return plan(
-        lengths,
-        batch_size=sampler._max_rows,
-        max_tokens=sampler.max_tokens,
-        max_length=sampler.max_length,
-        shuffle=sampler.shuffle,
-        shuffle_window=sampler.shuffle_window,
-        seed=sampler.seed,
-        epoch=epoch,
-        drop_last=sampler.drop_last,
-        pad_to_multiple_of=sampler.pad_to_multiple_of,
-    )
+    names = "max_tokens padding_free quadratic_length max_length overlong shuffle shuffle_window"
+    names += " balance longest_first seed drop_last pad_to_multiple_of"
+    settings = {name: getattr(sampler, name) for name in names.split()}
+    return plan(lengths, batch_size=sampler.max_rows, epoch=epoch, **settings)

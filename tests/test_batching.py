@@ -26,6 +26,11 @@ def padded_size(lengths, batches):
     return sum(len(batch) * int(max(lengths[row] for row in batch)) for batch in batches)
 
 
+def cost_of(length, options):
+    multiple, quadratic = options["pad_to_multiple_of"] or 1, options["quadratic_length"]
+    return reference.find_cost(length, multiple, quadratic, options["padding_free"])
+
+
 # The plan
 
 
@@ -40,10 +45,18 @@ def cases(draw):
         "shuffle_window": draw(st.none() | st.integers(1, 200) | st.just("auto")),
         "seed": draw(st.integers(0, 2**64 - 1)),
         "drop_last": draw(st.booleans()),
+        "padding_free": draw(st.booleans()),
+        "quadratic_length": draw(st.none() | st.integers(1, 100)),
+        "balance": draw(st.sampled_from([1, 2, 3, 16])),
+        "longest_first": draw(st.booleans()),
+        "overlong": draw(st.sampled_from(["error", "truncate", "drop"])),
     }
     longest = max([min(length, options["max_length"] or NO_CAP) for length in lengths] or [0])
-    width = reference.round_up(longest, options["pad_to_multiple_of"] or 1)
-    some = st.integers(width, 8 * width)
+    most = max(cost_of(longest, options), 1)
+    least = 1 if options["overlong"] == "drop" else most
+    if options["overlong"] == "truncate":
+        least = max(cost_of(1, options), 1)
+    some = st.integers(least, 8 * max(least, most))
     options["max_tokens"] = draw(some if options["batch_size"] is None else st.none() | some)
     return lengths, options
 
@@ -68,14 +81,18 @@ def test_every_index_once_within_the_caps(case):
     assert set(counts.values()) <= {1}
     assert len(batches) == length
     assert len(lengths) - len(counts) == dropped
-    assert dropped == 0 or options["drop_last"]
+    assert dropped == 0 or options["drop_last"] or options["overlong"] == "drop"
+    rows_cap, tokens_cap = options["batch_size"] or NO_CAP, options["max_tokens"] or NO_CAP
     for number, batch in enumerate(batches):
         assert batch
-        width = width_of(lengths, batch, options["max_length"], options["pad_to_multiple_of"])
-        rows_cap, tokens_cap = options["batch_size"] or NO_CAP, options["max_tokens"] or NO_CAP
         assert len(batch) <= rows_cap
-        assert len(batch) * width <= tokens_cap
-        is_full = len(batch) == rows_cap or (len(batch) + 1) * width > tokens_cap
+        clipped = [min(lengths[row], sampler.max_length or NO_CAP) for row in batch]
+        if options["padding_free"]:
+            assert sum(cost_of(one, options) for one in clipped) <= tokens_cap
+            continue
+        cost = cost_of(max(clipped), options)
+        assert len(batch) * cost <= tokens_cap
+        is_full = len(batch) == rows_cap or (len(batch) + 1) * cost > tokens_cap
         assert is_full or (number == length - 1 and not options["drop_last"])
 
 
@@ -95,9 +112,8 @@ def test_plan_never_changes():
     """The same plan on every platform and in every release: a resumed run depends on it."""
     words = reference.Random(11, 0)
     lengths = np.array([words.word() % 23 * (words.word() % 23) for _ in range(5000)], np.int64)
-    indices, offsets = _core.plan_batches(
-        lengths, NO_CAP, 4096, 500, 8, 700, True, False, 2**64 - 1, 7
-    )
+    settings = (NO_CAP, 4096, 500, 8, 0, 700, 1, False, True, False, False, False, 2**64 - 1)
+    indices, offsets = _core.plan_batches(lengths, settings, 7)
     digest = hashlib.sha256(indices.astype("<i8").tobytes() + offsets.astype("<i8").tobytes())
     assert digest.hexdigest() == (
         "4b719e593f1705f9621e94aaf39ae280f68d8686bc5b8d276cba2e182869d162"

@@ -148,19 +148,27 @@ def test_largest_caps():
 
 def test_private_functions_refuse_what_would_crash():
     good = np.array([1, 2, 3])
+    settings = (1, 9, 9, 1, 0, 1, 1, False, True, False, False, False, 0)
     for bad in ([1, 2], good.astype(np.int32), good.astype(">i8"), np.ones((2, 2), np.int64), None):
         with fails(TypeError, "LengthBatchSampler"):
-            _core.plan_batches(bad, 1, 1, 1, 1, 1, True, False, 0, 0)
+            _core.plan_batches(bad, settings, 0)
         with fails(TypeError, "LengthBatchSampler"):
-            _core.survey_batches(bad, 1, 1, 1)
+            _core.survey_batches(bad, settings)
+        with fails(TypeError, "LengthBatchSampler"):
+            _core.share_rows(bad, 2)
     with fails(TypeError, "int64"):
-        _core.plan_batches(np.arange(6)[::2], 1, 1, 1, 1, 1, True, False, 0, 0)
-    for place in range(5):
-        numbers = [1] * 5
-        numbers[place] = 0
+        _core.plan_batches(np.arange(6)[::2], settings, 0)
+    for place in range(7):
+        numbers = list(settings)
+        numbers[place] = -1 if place == 4 else 0
         with fails(ValueError, "at least 1"):
-            _core.plan_batches(good, *numbers, True, False, 0, 0)
-    with pytest.raises(TypeError):
-        _core.plan_batches(good)
+            _core.plan_batches(good, tuple(numbers), 0)
+    for wrong in ((good,), (good, list(settings), 0), (good, settings[1:], 0)):
+        with pytest.raises(TypeError):
+            _core.plan_batches(*wrong)
     with fails(ValueError, "row 0", "negative"):
-        _core.plan_batches(-good, 1, 9, 9, 1, 1, True, False, 0, 0)
+        _core.plan_batches(-good, settings, 0)
+    with fails(ValueError, "at least 0"):
+        _core.share_rows(-good, 2)
+    with fails(ValueError, "at least one rank"):
+        _core.share_rows(good, 0)

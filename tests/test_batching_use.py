@@ -104,8 +104,7 @@ def test_pickle_keeps_settings_and_leaves_the_plan():
 def test_repr_shows_the_settings():
     sampler = LengthBatchSampler([1, 2], batch_size=2, seed=5)
     assert repr(sampler) == (
-        "<LengthBatchSampler of 2 rows: batch_size=2, max_tokens=None, max_length=None, "
-        "shuffle=True, shuffle_window=2, seed=5, drop_last=False, pad_to_multiple_of=None>"
+        "<LengthBatchSampler of 2 rows: batch_size=2, shuffle_window=2, seed=5>"
     )
 
 
@@ -207,7 +206,8 @@ def test_failing_allocations():
         lengths = np.arange(50)
 
         def plan():
-            return _core.plan_batches(lengths, 4, 99, 99, 1, 20, True, False, 1, 1)
+            settings = (4, 99, 99, 1, 0, 20, 3, True, True, True, False, False, 1)
+            return *_core.plan_batches(lengths, settings, 1), _core.share_rows(lengths, 3)
 
         wanted = plan()
         failures = 0
@@ -247,7 +247,9 @@ def test_no_memory_for_the_plan():
         for room in range(0, 200, 16):
             resource.setrlimit(resource.RLIMIT_AS, (used + room * 2**20, -1))
             try:
-                _core.plan_batches(lengths, 1, 99, 99, 1, 20, True, False, 1, 1)
+                packed = plans % 2 == 1
+                settings = (1, 99, 99, 1, 0, 20, 2, packed, True, False, False, False, 1)
+                _core.plan_batches(lengths, settings, 1)
                 plans += 1
             except MemoryError:
                 failures += 1

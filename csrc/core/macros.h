@@ -15,9 +15,25 @@
 #endif
 
 #if defined(_MSC_VER)
+#    include <intrin.h>
 #    define TB_RESTRICT __restrict
 #else
 #    define TB_RESTRICT restrict
 #endif
+
+#include <stdint.h>
+
+/* The place of the lowest bit that is set; word is not 0. */
+static inline int
+tb_find_lowest_bit(uint64_t word)
+{
+#if defined(_MSC_VER) && !defined(__clang__)
+    unsigned long place = 0;
+    (void)_BitScanForward64(&place, word);
+    return (int)place;
+#else
+    return __builtin_ctzll(word);
+#endif
+}
 
 #endif

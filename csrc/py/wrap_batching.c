@@ -1,19 +1,44 @@
-/* plan_batches() and survey_batches(), for LengthBatchSampler. */
+/* plan_batches(), survey_batches() and share_rows(), for LengthBatchSampler and pack().
+ */
 #include "tb_numpy.h"
 #include "errors.h"
 #include "state.h"
+#include "balance.h"
 #include "batching.h"
+
+#include <string.h>
 
 static const tb_context sampler_context = {"LengthBatchSampler", NULL, NULL, 0};
 
-/* Settings as they were given: INT64_MAX stands for a cap that was not. */
+/* (batch_size, max_tokens, max_length, multiple, quadratic, window, balance,
+ *  padding_free, shuffle, longest_first, drop_last, drop_overlong, seed), where
+ * INT64_MAX stands for a cap that was not given. */
 static int
-check_settings(const tb_batch_settings *settings)
+read_settings(PyObject *object, tb_batch_settings *settings)
 {
-    if (settings->batch_size < 1 || settings->max_tokens < 1 ||
-        settings->max_length < 1 || settings->multiple < 1 || settings->window < 1) {
+    long long batch_size, max_tokens, max_length, multiple, quadratic, window, balance;
+    unsigned long long seed;
+
+    if (!PyArg_ParseTuple(object, "LLLLLLLpppppK:settings", &batch_size, &max_tokens,
+                          &max_length, &multiple, &quadratic, &window, &balance,
+                          &settings->padding_free, &settings->shuffle,
+                          &settings->longest_first, &settings->drop_last,
+                          &settings->drop_overlong, &seed)) {
+        return -1;
+    }
+    settings->batch_size = batch_size;
+    settings->max_tokens = max_tokens;
+    settings->max_length = max_length;
+    settings->multiple = multiple;
+    settings->quadratic = quadratic;
+    settings->window = window;
+    settings->balance = balance;
+    settings->seed = seed;
+    settings->epoch = 0;
+    if (batch_size < 1 || max_tokens < 1 || max_length < 1 || multiple < 1 ||
+        quadratic < 0 || window < 1 || balance < 1) {
         return tb_raise_at(&sampler_context, PyExc_ValueError, -1, -1,
-                           "caps, multiple and window must be at least 1");
+                           "caps, multiple, window and balance must be at least 1");
     }
     return 0;
 }
@@ -33,37 +58,35 @@ read_length_array(PyObject *object, ptrdiff_t *count)
     return (const int64_t *)PyArray_DATA(array);
 }
 
-/* What would help: a max_length whose padded width is within max_tokens, if there is.
- */
+/* What would help: a max_length that is within max_tokens, if there is. */
 static void
 raise_row_too_long(const tb_batch_settings *settings, const tb_error *error)
 {
     PyObject *exception = tb_status_exception(TB_ERR_TOO_LONG);
-    long long length = (long long)error->value;
-    long long cap = (long long)settings->max_tokens;
-    long long allowed = cap - cap % (long long)settings->multiple;
+    long long length = (long long)error->value, cap = (long long)settings->max_tokens;
+    long long allowed = (long long)tb_find_longest_allowed(settings);
+    char counted[80] = "", fix[120] = "a larger max_tokens, or overlong='drop'";
 
     if (settings->max_length < error->value) {
         length = (long long)settings->max_length;
     }
-    if (settings->multiple == 1) {
-        tb_raise_at(&sampler_context, exception, error->row, -1,
-                    "length %lld is more than max_tokens=%lld; "
-                    "pass max_length=%lld or a larger max_tokens",
-                    length, cap, allowed);
+    if (settings->multiple > 1) {
+        PyOS_snprintf(counted, sizeof counted, ", padded to a multiple of %lld,",
+                      (long long)settings->multiple);
     }
-    else if (allowed > 0) {
-        tb_raise_at(&sampler_context, exception, error->row, -1,
-                    "length %lld, padded to a multiple of %lld, is more than "
-                    "max_tokens=%lld; pass max_length=%lld or a larger max_tokens",
-                    length, (long long)settings->multiple, cap, allowed);
+    if (settings->quadratic > 0) {
+        PyOS_snprintf(counted + strlen(counted), sizeof counted - strlen(counted),
+                      " with its quadratic part");
     }
-    else {
-        tb_raise_at(&sampler_context, exception, error->row, -1,
-                    "length %lld, padded to a multiple of %lld, is more than "
-                    "max_tokens=%lld; pass a larger max_tokens",
-                    length, (long long)settings->multiple, cap);
+    if (allowed > 0) {
+        PyOS_snprintf(fix, sizeof fix,
+                      "max_length=%lld, a larger max_tokens, or overlong='truncate' or "
+                      "'drop'",
+                      allowed);
     }
+    tb_raise_at(&sampler_context, exception, error->row, -1,
+                "length %lld%s is more than max_tokens=%lld; pass %s", length, counted,
+                cap, fix);
 }
 
 static void
@@ -91,37 +114,29 @@ raise_lengths(tb_status status, const tb_batch_settings *settings,
     }
 }
 
-/* plan_batches(lengths, batch_size, max_tokens, max_length, multiple, window, shuffle,
- *              drop_last, seed, epoch) -> indices [rows], offsets [batches + 1] */
+/* plan_batches(lengths, settings, epoch) -> indices [rows], offsets [batches + 1] */
 static PyObject *
 wrap_plan_batches(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    long long batch_size, max_tokens, max_length, multiple, window;
-    unsigned long long seed, epoch;
+    unsigned long long epoch;
     tb_batch_settings settings;
     tb_batch_plan plan = {0};
     tb_error error = {-1, -1, 0};
     tb_status status;
     PyThreadState *thread;
     const int64_t *data;
-    PyObject *lengths, *result = NULL;
+    PyObject *lengths, *given, *result = NULL;
     PyArrayObject *indices = NULL, *offsets = NULL;
     ptrdiff_t n = 0;
 
-    if (!PyArg_ParseTuple(args, "OLLLLLppKK:plan_batches", &lengths, &batch_size,
-                          &max_tokens, &max_length, &multiple, &window,
-                          &settings.shuffle, &settings.drop_last, &seed, &epoch)) {
+    if (!PyArg_ParseTuple(args, "OO!K:plan_batches", &lengths, &PyTuple_Type, &given,
+                          &epoch) ||
+        read_settings(given, &settings) < 0) {
         return NULL;
     }
-    settings.batch_size = batch_size;
-    settings.max_tokens = max_tokens;
-    settings.max_length = max_length;
-    settings.multiple = multiple;
-    settings.window = window;
-    settings.seed = seed;
     settings.epoch = epoch;
     data = read_length_array(lengths, &n);
-    if (data == NULL || check_settings(&settings) < 0) {
+    if (data == NULL) {
         return NULL;
     }
     thread = PyEval_SaveThread();
@@ -149,44 +164,84 @@ done:
     return result;
 }
 
-/* survey_batches(lengths, max_tokens, max_length, multiple) -> total of the clipped
- * lengths; raises what plan_batches would. */
+/* survey_batches(lengths, settings) -> rows that are not dropped, the total of their
+ * lengths once clipped, the longest that max_tokens allows, fingerprint of the lengths;
+ * raises what plan_batches would. */
 static PyObject *
 wrap_survey_batches(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    long long max_tokens, max_length, multiple;
-    tb_batch_settings settings = {.batch_size = 1, .window = 1};
+    tb_batch_settings settings;
     tb_length_summary summary;
     tb_error error = {-1, -1, 0};
     tb_status status;
     PyThreadState *thread;
     const int64_t *data;
-    PyObject *lengths;
+    PyObject *lengths, *given;
     ptrdiff_t n = 0;
+    uint64_t fingerprint;
 
-    if (!PyArg_ParseTuple(args, "OLLL:survey_batches", &lengths, &max_tokens,
-                          &max_length, &multiple)) {
+    if (!PyArg_ParseTuple(args, "OO!:survey_batches", &lengths, &PyTuple_Type,
+                          &given) ||
+        read_settings(given, &settings) < 0) {
         return NULL;
     }
-    settings.max_tokens = max_tokens;
-    settings.max_length = max_length;
-    settings.multiple = multiple;
     data = read_length_array(lengths, &n);
-    if (data == NULL || check_settings(&settings) < 0) {
+    if (data == NULL) {
         return NULL;
     }
     thread = PyEval_SaveThread();
     status = tb_summarize_lengths(data, n, &settings, &summary, &error);
+    fingerprint = tb_fingerprint_lengths(data, n);
     PyEval_RestoreThread(thread);
     if (status != TB_OK) {
         raise_lengths(status, &settings, &error);
         return NULL;
     }
-    return PyLong_FromLongLong(summary.total);
+    return Py_BuildValue("nLLK", (Py_ssize_t)summary.rows, (long long)summary.total,
+                         (long long)tb_find_longest_allowed(&settings),
+                         (unsigned long long)fingerprint);
+}
+
+/* share_rows(costs, ranks) -> the rank of each row, int64 */
+static PyObject *
+wrap_share_rows(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *given;
+    PyArrayObject *ranks = NULL;
+    Py_ssize_t count;
+    ptrdiff_t n = 0;
+    tb_status status;
+
+    if (!PyArg_ParseTuple(args, "On:share_rows", &given, &count)) {
+        return NULL;
+    }
+    const int64_t *costs = read_length_array(given, &n);
+    if (costs == NULL) {
+        return NULL;
+    }
+    npy_intp rows = n;
+    ranks = (PyArrayObject *)PyArray_SimpleNew(1, &rows, NPY_INT64);
+    if (ranks == NULL) {
+        return NULL;
+    }
+    status = tb_share_rows(costs, n, count, (int64_t *)PyArray_DATA(ranks));
+    if (status != TB_OK) {
+        Py_CLEAR(ranks);
+        if (status == TB_ERR_MEMORY) {
+            PyErr_NoMemory();
+        }
+        else {
+            PyErr_SetString(tb_status_exception(status),
+                            "share_rows(): expected costs of at least 0 with a sum "
+                            "below 2**63, and at least one rank");
+        }
+    }
+    return (PyObject *)ranks;
 }
 
 PyMethodDef tb_batching_methods[] = {
     {"plan_batches", wrap_plan_batches, METH_VARARGS, NULL},
     {"survey_batches", wrap_survey_batches, METH_VARARGS, NULL},
+    {"share_rows", wrap_share_rows, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

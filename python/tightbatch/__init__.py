@@ -3,6 +3,7 @@
 from .batching import LengthBatchSampler
 from .collate import Batch, PadCollator
 from .dataset import RaggedDataset
+from .packing import Packing, pack, pack_dataset
 from .padding import (
     attention_mask,
     fixed_pad_sequences,
@@ -20,12 +21,15 @@ __version__ = "0.1.0"
 __all__ = [
     "Batch",
     "LengthBatchSampler",
+    "Packing",
     "PadCollator",
     "Ragged",
     "RaggedDataset",
     "attention_mask",
     "fixed_pad_sequences",
     "lengths",
+    "pack",
+    "pack_dataset",
     "pad",
     "pad_sequences_dynamic",
     "position_ids",

@@ -56,21 +56,12 @@ def pad_columns(
     /,
 ) -> list[tuple[NDArray[Any], int, bool]]: ...
 def survey_batches(
-    lengths: NDArray[np.int64], max_tokens: int, max_length: int, multiple: int, /
-) -> int: ...
+    lengths: NDArray[np.int64], settings: tuple[Any, ...], /
+) -> tuple[int, int, int, int]: ...
 def plan_batches(
-    lengths: NDArray[np.int64],
-    batch_size: int,
-    max_tokens: int,
-    max_length: int,
-    multiple: int,
-    window: int,
-    shuffle: bool,
-    drop_last: bool,
-    seed: int,
-    epoch: int,
-    /,
+    lengths: NDArray[np.int64], settings: tuple[Any, ...], epoch: int, /
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+def share_rows(costs: NDArray[np.int64], ranks: int, /) -> NDArray[np.int64]: ...
 def register_ragged(ragged: type, /) -> None: ...
 def flatten(
     function: str, key: Any, sequences: Any, dtype: Any, is_flat: bool, /

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from inspect import signature
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -11,17 +12,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._ranks import Steps, deal
+from ._settings import NO_CAP, Reader, or_no_cap
 
 __all__ = ["LengthBatchSampler"]
 
-_NO_CAP = 2**63 - 1
 # Batches in a window, with shuffle_window="auto": about 1.4 % of a batch of 32 is then padding
 # where lengths are log-normal, while rows still meet others in every epoch.
 _WINDOW_BATCHES = 100
 # Rows that are made Python ints at a time, while an epoch is run through.
 _ROWS_AT_ONCE = 2048
+# What a saved position depends on: with any of these changed, the order is another one.
+_ORDER = (
+    "max_rows",
+    "max_tokens",
+    "padding_free",
+    "quadratic_length",
+    "max_length",
+    "overlong",
+    "pad_to_multiple_of",
+    "shuffle",
+    "shuffle_window",
+    "balance",
+    "longest_first",
+    "seed",
+    "drop_last",
+)
+_read = Reader("LengthBatchSampler")
 
 Plan = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass
+class _Run:
+    """An iteration: which epoch it hands out, and how far it is."""
+
+    epoch: int
+    steps: Steps
+    done: int = 0
 
 
 class LengthBatchSampler:
@@ -34,6 +62,10 @@ class LengthBatchSampler:
     its number of rows times its longest row, which is rounded up to `pad_to_multiple_of`. (A
     batch of empty rows counts as if they were of length 1.) With both caps, both hold.
 
+    With `padding_free` a batch costs the sum of its rows, each rounded up: it is for a collator
+    that puts rows one after another, and with `max_tokens` batches are packs, filled by best
+    fit, each row into the pack in which it leaves the least room.
+
     An epoch is planned in five steps:
 
     1. Rows are shuffled.
@@ -41,21 +73,35 @@ class LengthBatchSampler:
        longest first; rows of equal length stay in their random order.
     3. Each window is cut, from its longest row on, into full batches. A batch is full when it
        could not take one more row as long as its longest. The rows that are left of a window,
-       too few for a batch, join the next window before that is sorted.
+       too few for a batch, join the next window before that is sorted. Packs instead are all
+       taken but for the emptiest one of the window, whose rows join the next.
     4. What is left of the last window is the one batch that is not full: the tail.
-    5. The full batches are shuffled. The tail, where there is one, comes last.
+    5. The full batches are sorted by cost and put together in runs of `balance`; the runs are
+       shuffled. The tail, where there is one, comes last.
 
     Without `shuffle` there are no steps 1 and 5, and one window of all rows: every epoch runs
     from the longest batch to the shortest (so that a batch too big for memory fails at once),
     rows of equal length in the order of their indices.
 
-    Every index comes exactly once an epoch, rows of length 0 too. Only `drop_last` leaves rows
-    out: those of the tail, counted by `dropped`. Where `batch_size` is the only cap and rows
-    are shuffled, it is chance that decides which rows (those beyond the last full batch after
-    step 1); with `max_tokens`, or without shuffling, it is the shortest of the last window.
+    Every index comes exactly once an epoch, rows of length 0 too. Only `drop_last` and
+    `overlong="drop"` leave rows out, counted by `dropped`. Where `batch_size` is the only cap
+    and rows are shuffled, it is chance that decides which rows `drop_last` leaves out (those
+    beyond the last full batch after step 1); with `max_tokens`, or without shuffling, it is the
+    shortest of the last window.
 
     An epoch's plan depends on lengths, settings, seed and epoch alone; it is the same on every
-    machine. It is made when first needed (`len`, `dropped`, `iter`) and kept until the next.
+    machine and for any number of ranks. It is made when first needed (`len`, `dropped`, `iter`)
+    and kept until the next.
+
+    **Ranks.** Of `num_replicas` ranks, `rank` gets batches number rank, rank + num_replicas, ...
+    of the one order, so that each step of all ranks together is a run of it, and batches of like
+    cost where `num_replicas` divides `balance`. With `padding_free` and no `max_tokens`, the
+    rows of each step are dealt anew, by largest differencing, so that all ranks have like cost
+    and as many rows. All ranks make the same number of steps; `tail` says how.
+
+    **Stopping and going on.** `state_dict` holds the epoch and how many of its rows were handed
+    out to all ranks together; a sampler of the same lengths and settings goes on from there, on
+    any number of ranks.
 
     Parameters
     ----------
@@ -66,8 +112,18 @@ class LengthBatchSampler:
         The most rows in a batch.
     max_tokens : int, optional
         The most tokens in a batch, padding included.
+    padding_free : bool
+        Whether rows lie one after another instead of being padded to the longest.
+    quadratic_length : int, optional
+        Attention costs by the square: a row of width w counts as ``w + w * w //
+        quadratic_length`` tokens, so that one of this width counts twice. For `max_tokens` and
+        for the balance of ranks.
     max_length : int, optional
         Longer rows count as this long. Give the collator the same, to cut them.
+    overlong : {"error", "truncate", "drop"}
+        What to do with a row that alone costs more than `max_tokens`. "truncate" lowers
+        `max_length` to what it allows (give the collator the sampler's `max_length`); "drop"
+        leaves the row out of every epoch.
     shuffle : bool
         Whether there is a new order every epoch.
     shuffle_window : int, None or "auto"
@@ -75,31 +131,53 @@ class LengthBatchSampler:
         mixes less: with None, one window of all rows, rows always meet rows of nearly their
         own length. "auto" is 100 batches, but at most a quarter of the rows (and at least one
         batch). Not used without `shuffle`.
+    balance : int
+        Batches that lie together because they cost about the same. Ranks whose number divides it
+        have like work at each step. 1: any order of batches is as likely as any other.
+    longest_first : bool
+        Whether a shuffled epoch begins with the run of the most expensive full batches, so that
+        a lack of memory shows at the first step.
     seed : int
         Chooses the orders, from 0 to 2**64 - 1.
     drop_last : bool
-        Whether the tail is left out.
+        Whether the tail is left out, and the last batches that do not make a step of all ranks.
+    tail : {"split", "repeat"}
+        What happens without `drop_last` where the batches do not make whole steps of all ranks.
+        "split" cuts some of the last batches in two, so that every row still comes exactly once:
+        for evaluation as for training. (Where nearly all batches have one row there may be
+        nothing to cut; then it repeats.) "repeat" hands the first batches out again, counted by
+        `repeated`.
     pad_to_multiple_of : int, optional
         What the collator rounds the width up to; it counts for `max_tokens`.
+    num_replicas, rank : int
+        Of how many ranks this is which one. Under accelerate leave them as they are: it takes
+        each process's share of the batches itself.
 
     Attributes
     ----------
     batch_size : int or None
         None where `max_tokens` makes the number of rows vary, as other libraries expect it.
-    max_tokens, max_length, pad_to_multiple_of : int or None
+    max_tokens, pad_to_multiple_of, quadratic_length : int or None
         As given.
-    shuffle, drop_last : bool
+    max_length : int or None
+        As given, or lower with ``overlong="truncate"``.
+    shuffle, drop_last, padding_free, longest_first : bool
         As given.
     shuffle_window : int
         Rows in a window, where "auto" and None have been resolved.
-    seed : int
+    seed, balance, num_replicas, rank : int
         As given.
+    overlong, tail : str
+        As given.
+    truncated : int
+        How many rows are longer than `max_length`.
 
     Raises
     ------
     ValueError
-        When there is no cap; when a number is out of range; when a length is negative or, with
-        the row and what to change, when a row alone is above `max_tokens`.
+        When there is no cap; when a number is out of range; when there are fewer rows than ranks;
+        when a length is negative or, with the row and what to change, when a row alone is above
+        `max_tokens`.
     TypeError
         When lengths are not integers in one dimension, or a setting is of the wrong kind.
     OverflowError
@@ -115,7 +193,9 @@ class LengthBatchSampler:
 
     Sorting within windows of shuffled rows is described as sequence bucketing by V. Khomenko
     et al., "Accelerating recurrent neural network training using sequence bucketing and
-    multi-GPU data parallelization" (2016), https://arxiv.org/abs/1708.05604.
+    multi-GPU data parallelization" (2016), https://arxiv.org/abs/1708.05604; best-fit packing
+    of documents by H. Ding et al., "Fewer truncations improve language modeling" (2024),
+    https://arxiv.org/abs/2404.10830.
 
     Examples
     --------
@@ -138,11 +218,20 @@ class LengthBatchSampler:
     batch_size: int | None
     max_tokens: int | None
     max_length: int | None
+    quadratic_length: int | None
     pad_to_multiple_of: int | None
+    padding_free: bool
     shuffle: bool
     shuffle_window: int
+    balance: int
+    longest_first: bool
     seed: int
     drop_last: bool
+    overlong: str
+    tail: str
+    num_replicas: int
+    rank: int
+    truncated: int
 
     def __init__(
         self,
@@ -150,52 +239,129 @@ class LengthBatchSampler:
         *,
         batch_size: int | None = None,
         max_tokens: int | None = None,
+        padding_free: bool = False,
+        quadratic_length: int | None = None,
         max_length: int | None = None,
+        overlong: Literal["error", "truncate", "drop"] = "error",
         shuffle: bool = True,
         shuffle_window: int | Literal["auto"] | None = "auto",
+        balance: int = 16,
+        longest_first: bool = False,
         seed: int = 0,
         drop_last: bool = False,
+        tail: Literal["split", "repeat"] = "split",
         pad_to_multiple_of: int | None = None,
+        num_replicas: int = 1,
+        rank: int = 0,
     ) -> None:
         if batch_size is None and max_tokens is None:
-            raise _error(ValueError, "pass batch_size=, max_tokens= or both")
-        self._max_rows = _read_cap("batch_size", batch_size)
-        self.max_tokens = _read_cap("max_tokens", max_tokens)
-        self.max_length = _read_cap("max_length", max_length)
-        self.pad_to_multiple_of = _read_cap("pad_to_multiple_of", pad_to_multiple_of)
-        self.batch_size = self._max_rows if self.max_tokens is None else None
-        self.shuffle = _read_flag("shuffle", shuffle)
-        self.drop_last = _read_flag("drop_last", drop_last)
-        self.seed = _read_number("seed", seed, 0, 2**64 - 1)
+            raise _read.error(ValueError, "pass batch_size=, max_tokens= or both")
+        self.max_rows = _read.cap("batch_size", batch_size)
+        self.max_tokens = _read.cap("max_tokens", max_tokens)
+        self.padding_free = _read.flag("padding_free", padding_free)
+        self.quadratic_length = _read.cap("quadratic_length", quadratic_length)
+        self.max_length = _read.cap("max_length", max_length)
+        self.overlong = _read.choice("overlong", overlong, ("error", "truncate", "drop"))
+        self.pad_to_multiple_of = _read.cap("pad_to_multiple_of", pad_to_multiple_of)
+        self.batch_size = self.max_rows if self.max_tokens is None else None
+        self.shuffle = _read.flag("shuffle", shuffle)
+        self.balance = _read.number("balance", balance, 1, NO_CAP)
+        self.longest_first = _read.flag("longest_first", longest_first)
+        self.drop_last = _read.flag("drop_last", drop_last)
+        self.tail = _read.choice("tail", tail, ("split", "repeat"))
+        self.seed = _read.number("seed", seed, 0, 2**64 - 1)
+        self.num_replicas = _read.number("num_replicas", num_replicas, 1, NO_CAP)
+        self.rank = self._read_rank(rank)
         if getattr(getattr(lengths, "dtype", None), "kind", "") == "b":
-            raise _error(TypeError, "lengths are bools (a mask?); expected integers")
+            raise _read.error(TypeError, "lengths are bools (a mask?); expected integers")
         self._lengths: NDArray[np.int64] = _core.as_lengths(lengths, "LengthBatchSampler")
-        total = _core.survey_batches(
-            self._lengths,
-            _or_no_cap(self.max_tokens),
-            _or_no_cap(self.max_length),
-            self.pad_to_multiple_of or 1,
-        )
-        self.shuffle_window = self._resolve_window(shuffle_window, total)
+        self.shuffle_window = 1
+        self._settle_lengths(shuffle_window)
         self._epoch = 0
+        self._begin = 0
+        self._run: _Run | None = None
         self._cached: tuple[int, Plan] | None = None
 
-    def _resolve_window(self, window: Any, total: int) -> int:
+    def _read_rank(self, rank: Any) -> int:
+        number = _read.number("rank", rank, 0, NO_CAP)
+        if number >= self.num_replicas:
+            raise _read.error(
+                ValueError,
+                f"rank={rank!r} of num_replicas={self.num_replicas}; expected a rank from 0 to "
+                f"{self.num_replicas - 1}",
+            )
+        return number
+
+    def _settle_lengths(self, window: Any) -> None:
+        """Check the lengths, cut what is too long, and settle what depends on them."""
+        dropping = self.overlong != "error"
+        rows, total, allowed, self._fingerprint = _core.survey_batches(
+            self._lengths, self._settings(dropping)
+        )
+        if self.overlong == "truncate" and self.max_tokens is not None:
+            if allowed < 1:
+                raise _read.error(
+                    ValueError,
+                    f"max_tokens={self.max_tokens} is less than any row costs; pass a larger one",
+                )
+            self.max_length = min(or_no_cap(self.max_length), allowed)
+            rows, total, *_ = _core.survey_batches(self._lengths, self._settings())
+        most = or_no_cap(self.max_length)
+        self.truncated = int((self._lengths > most).sum()) if self.max_length else 0
+        self._kept = rows
+        if 0 < rows < self.num_replicas and self.tail == "split":
+            raise _read.error(
+                ValueError,
+                f"{rows} rows for num_replicas={self.num_replicas}; expected at least a row for "
+                "each rank, or tail='repeat'",
+            )
+        self.shuffle_window = self._resolve_window(window, rows, total)
+
+    def _resolve_window(self, window: Any, rows: int, total: int) -> int:
         """Rows in a window; `total` is the sum of the lengths, once clipped."""
-        rows = len(self._lengths)
         if window is None:
-            return max(rows, 1)
+            return max(len(self._lengths), 1)
         if not isinstance(window, str):
-            return _read_number("shuffle_window", window, 1, _NO_CAP)
+            return _read.number("shuffle_window", window, 1, NO_CAP)
         if window != "auto":
-            raise _error(ValueError, f"shuffle_window={window!r}; expected an int, None or 'auto'")
-        batch = self._max_rows or _NO_CAP
+            raise _read.error(
+                ValueError, f"shuffle_window={window!r}; expected an int, None or 'auto'"
+            )
+        batch = or_no_cap(self.max_rows)
         if self.max_tokens is not None:
-            multiple = self.pad_to_multiple_of or 1
             mean = max(-(-total // max(rows, 1)), 1)
-            batch = min(batch, max(self.max_tokens // (-(-mean // multiple) * multiple), 1))
+            batch = min(batch, max(self.max_tokens // self._cost_of(mean), 1))
         batches = max(min(rows // (4 * batch), _WINDOW_BATCHES), 1)
-        return min(batch * batches, _NO_CAP)
+        return min(batch * batches, NO_CAP)
+
+    def _cost_of(self, length: Any) -> Any:
+        """What a row of this length costs alone, or rows of these."""
+        multiple = self.pad_to_multiple_of or 1
+        width = -(-length // multiple) * multiple
+        return width + (width * width // self.quadratic_length if self.quadratic_length else 0)
+
+    def _settings(self, drop_overlong: bool | None = None) -> tuple[Any, ...]:
+        """What the C functions take."""
+        return (
+            or_no_cap(self.max_rows),
+            or_no_cap(self.max_tokens),
+            or_no_cap(self.max_length),
+            self.pad_to_multiple_of or 1,
+            self.quadratic_length or 0,
+            self.shuffle_window,
+            self.balance,
+            self.padding_free,
+            self.shuffle,
+            self.longest_first,
+            self.drop_last,
+            self.overlong == "drop" if drop_overlong is None else drop_overlong,
+            self.seed,
+        )
+
+    @property
+    def sampler(self) -> LengthBatchSampler:
+        """The sampler itself: accelerate and Lightning look for ``set_epoch`` here."""
+        return self
 
     @property
     def epoch(self) -> int:
@@ -204,6 +370,9 @@ class LengthBatchSampler:
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration runs; those under way are not changed.
+
+        Choosing the epoch that the sampler is at already changes nothing: one that was loaded in
+        the middle of an epoch still goes on from there.
 
         Parameters
         ----------
@@ -218,11 +387,13 @@ class LengthBatchSampler:
         >>> sampler.epoch
         5
         """
-        self._epoch = _read_number("epoch", epoch, 0, _NO_CAP)
+        number = _read.number("epoch", epoch, 0, NO_CAP)
+        if number != self._epoch:
+            self._epoch, self._begin, self._run = number, 0, None
 
     @property
     def dropped(self) -> int:
-        """How many rows the coming epoch leaves out; 0 without `drop_last`.
+        """How many rows the coming epoch leaves out, on all ranks together.
 
         Examples
         --------
@@ -230,94 +401,199 @@ class LengthBatchSampler:
         >>> tb.LengthBatchSampler([4, 2, 3], batch_size=2, drop_last=True).dropped
         1
         """
-        return len(self._lengths) - len(self._plan()[0])
+        return len(self._lengths) - len(self._plan()[0]) + self._deal(0).dropped
+
+    @property
+    def repeated(self) -> int:
+        """How many rows of the coming epoch are handed out twice, on all ranks together.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> tb.LengthBatchSampler([4, 2, 3], batch_size=1, num_replicas=2, tail="repeat").repeated
+        1
+        """
+        return self._deal(0).repeated
 
     def _plan(self) -> Plan:
         """The coming epoch: indices [rows], and offsets [batches + 1] into them."""
         epoch = self._epoch if self.shuffle else 0
         cached = self._cached
         if cached is None or cached[0] != epoch:
-            plan: Plan = _core.plan_batches(
-                self._lengths,
-                _or_no_cap(self._max_rows),
-                _or_no_cap(self.max_tokens),
-                _or_no_cap(self.max_length),
-                self.pad_to_multiple_of or 1,
-                self.shuffle_window,
-                self.shuffle,
-                self.drop_last,
-                self.seed,
-                epoch,
-            )
+            plan: Plan = _core.plan_batches(self._lengths, self._settings(), epoch)
             self._cached = cached = (epoch, plan)
         return cached[1]
 
+    def _deal(self, begin: int) -> Steps:
+        uneven = "drop" if self.drop_last else self.tail
+        return deal(self._plan()[1], begin, self.num_replicas, uneven)
+
     def __len__(self) -> int:
-        """Batches in the coming epoch, exactly."""
-        return len(self._plan()[1]) - 1
+        """Batches of this rank in the coming epoch, exactly, counted from its beginning."""
+        batches = len(self._plan()[1]) - 1
+        return batches // self.num_replicas if self.drop_last else -(-batches // self.num_replicas)
 
     def __iter__(self) -> Iterator[list[int]]:
         """Run through the epoch that the sampler is at now."""
-        return self._run(self._epoch, *self._plan())
+        indices = self._plan()[0]
+        self._run = run = _Run(self._epoch, self._deal(self._begin))
+        if self.num_replicas == 1:
+            batches = _in_line(indices, run.steps)
+        elif self.padding_free and self.max_tokens is None:
+            batches = self._shared(indices, run.steps)
+        else:
+            batches = self._dealt(indices, run.steps)
+        return self._hand_out(run, batches)
 
-    def _run(
-        self, epoch: int, indices: NDArray[np.int64], offsets: NDArray[np.int64]
-    ) -> Iterator[list[int]]:
-        batches = len(offsets) - 1
-        # Several batches a conversion, since a NumPy call costs as much as 20 rows.
-        step = max(_ROWS_AT_ONCE * batches // max(len(indices), 1), 1)
-        for first in range(0, batches, step):
-            edges = offsets[first : first + step + 1]
-            rows = indices[edges[0] : edges[-1]].tolist()
-            for begin, end in pairwise((edges - edges[0]).tolist()):
-                yield rows[begin:end]
-        if self._epoch == epoch:
-            self._epoch = min(epoch + 1, _NO_CAP)
+    def _hand_out(self, run: _Run, batches: Iterator[list[int]]) -> Iterator[list[int]]:
+        for batch in batches:
+            run.done += 1
+            yield batch
+        if self._epoch == run.epoch:
+            self._epoch, self._begin = min(run.epoch + 1, NO_CAP), 0
+
+    def _dealt(self, indices: NDArray[np.int64], steps: Steps) -> Iterator[list[int]]:
+        own = slice(self.rank, None, self.num_replicas)
+        for begin, end in zip(steps.begins[own].tolist(), steps.ends[own].tolist(), strict=True):
+            yield indices[begin:end].tolist()
+
+    def _shared(self, indices: NDArray[np.int64], steps: Steps) -> Iterator[list[int]]:
+        """Deal the rows of each step anew; steps that repeat batches stay as they are."""
+        ranks = self.num_replicas
+        begins, ends = steps.begins.reshape(-1, ranks), steps.ends.reshape(-1, ranks)
+        for begin, end in zip(begins, ends, strict=True):
+            if (begin[1:] != end[:-1]).any():
+                yield indices[begin[self.rank] : end[self.rank]].tolist()
+                continue
+            rows = indices[begin[0] : end[-1]]
+            lengths = np.minimum(self._lengths[rows], or_no_cap(self.max_length))
+            yield rows[_core.share_rows(self._cost_of(lengths), ranks) == self.rank].tolist()
+
+    def state_dict(self, batches_consumed: int | None = None) -> dict[str, Any]:
+        """Say how far the latest iteration is: a small dict of numbers, new with every call.
+
+        Parameters
+        ----------
+        batches_consumed : int, optional
+            How many batches of the latest iteration were trained on, on this rank. A DataLoader
+            with workers takes batches ahead: without it, all that it took count as done.
+
+        Returns
+        -------
+        dict
+            For `load_state_dict`, of a sampler with the same lengths and settings on any number
+            of ranks. After an epoch's last batch it is the beginning of the next epoch.
+
+        Raises
+        ------
+        ValueError
+            When more batches were consumed than handed out.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> sampler = tb.LengthBatchSampler([4, 2, 3, 5], batch_size=1)
+        >>> batches = iter(sampler)
+        >>> first, second = next(batches), next(batches)
+        >>> state = sampler.state_dict()
+        >>> other = tb.LengthBatchSampler([4, 2, 3, 5], batch_size=1)
+        >>> other.load_state_dict(state)
+        >>> list(other) == list(batches)
+        True
+        """
+        run = self._run
+        handed_out = 0 if run is None else run.done
+        done = handed_out
+        if batches_consumed is not None:
+            done = _read.number("batches_consumed", batches_consumed, 0, NO_CAP)
+        if done > handed_out:
+            raise _read.error(
+                ValueError,
+                f"batches_consumed={done}, but the latest iteration has handed out {handed_out}",
+            )
+        epoch, begin = self._epoch, self._begin
+        if run is not None and done < len(run.steps):
+            epoch, begin = run.epoch, run.steps.end_of(done)
+        elif run is not None and epoch == run.epoch:
+            epoch, begin = min(epoch + 1, NO_CAP), 0
+        return {
+            "epoch": epoch,
+            "rows": begin,
+            "lengths": [len(self._lengths), self._fingerprint],
+            "settings": self._order(),
+        }
+
+    def _order(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _ORDER}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was called: the next iteration begins there.
+
+        Raises
+        ------
+        ValueError
+            When the state is of other lengths or settings, or no state at all; the message
+            says what differs.
+        TypeError
+            When the state is not a mapping.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> sampler = tb.LengthBatchSampler([4, 2, 3], batch_size=2)
+        >>> sampler.load_state_dict(sampler.state_dict())
+        """
+        if not isinstance(state, Mapping):
+            raise _read.error(TypeError, f"found a {type(state).__name__}, expected a state_dict")
+        expected = self.state_dict()
+        if set(state) != set(expected):
+            raise _read.error(
+                ValueError,
+                f"a state with the keys {sorted(map(str, state))}; expected {sorted(expected)}",
+            )
+        found, own = dict(state["settings"]), self._order()
+        for name in {**own, **found}:
+            if found.get(name) != own.get(name):
+                shown = "batch_size" if name == "max_rows" else name
+                raise _read.error(
+                    ValueError,
+                    f"the state is of {shown}={found.get(name)!r}, this sampler of "
+                    f"{shown}={own.get(name)!r}; expected the same settings",
+                )
+        if list(state["lengths"]) != expected["lengths"]:
+            raise _read.error(
+                ValueError,
+                f"the state is of {state['lengths'][0]} rows, this sampler of "
+                f"{len(self._lengths)}, or of other lengths; expected the same lengths",
+            )
+        epoch = _read.number("epoch", state["epoch"], 0, NO_CAP)
+        begin = _read.number("rows", state["rows"], 0, len(self._lengths))
+        self._epoch, self._begin, self._run = epoch, begin, None
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the plan, which is made again where it is needed."""
-        return {**self.__dict__, "_cached": None}
+        """All but the plan, which is made again where it is needed, and what is under way."""
+        return {**self.__dict__, "_cached": None, "_run": None}
 
     def __repr__(self) -> str:
-        """The settings, as one would write them."""
-        settings = {
-            "batch_size": self._max_rows,
-            "max_tokens": self.max_tokens,
-            "max_length": self.max_length,
-            "shuffle": self.shuffle,
-            "shuffle_window": self.shuffle_window,
-            "seed": self.seed,
-            "drop_last": self.drop_last,
-            "pad_to_multiple_of": self.pad_to_multiple_of,
-        }
-        given = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-        return f"<LengthBatchSampler of {len(self._lengths)} rows: {given}>"
+        """The settings that are not what they are by default."""
+        given = [f"batch_size={self.max_rows!r}"] if self.max_rows else []
+        for name, parameter in signature(LengthBatchSampler).parameters.items():
+            value = getattr(self, name, parameter.default)
+            if name != "batch_size" and value != parameter.default:
+                given.append(f"{name}={value!r}")
+        return f"<LengthBatchSampler of {len(self._lengths)} rows: {', '.join(given)}>"
 
 
-def _error(kind: type[Exception], message: str) -> Exception:
-    return kind(f"LengthBatchSampler(): {message}")
+def _in_line(indices: NDArray[np.int64], steps: Steps) -> Iterator[list[int]]:
+    """Batches that lie one behind the other.
 
-
-def _or_no_cap(value: int | None) -> int:
-    return _NO_CAP if value is None else value
-
-
-def _read_number(name: str, value: Any, least: int, most: int) -> int:
-    if isinstance(value, bool | np.bool_) or not hasattr(type(value), "__index__"):
-        raise _error(TypeError, f"{name}={value!r}; expected an integer")
-    number = operator.index(value)
-    if number < least:
-        raise _error(ValueError, f"{name}={value!r}; expected an integer of at least {least}")
-    if number > most:
-        raise _error(OverflowError, f"{name}={value!r}; expected at most {most}")
-    return number
-
-
-def _read_cap(name: str, value: Any) -> int | None:
-    return None if value is None else _read_number(name, value, 1, _NO_CAP - 1)
-
-
-def _read_flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise _error(TypeError, f"{name}={value!r}; expected a bool")
-    return bool(value)
+    Several a conversion, since a NumPy call costs as much as 20 rows.
+    """
+    count = len(steps)
+    at_once = max(_ROWS_AT_ONCE * count // max(len(indices), 1), 1)
+    for first in range(0, count, at_once):
+        begin = steps.begins[first]
+        ends = steps.ends[first : first + at_once]
+        rows = indices[begin : ends[-1]].tolist()
+        for here, end in pairwise([0, *(ends - begin).tolist()]):
+            yield rows[here:end]

@@ -1,4 +1,5 @@
 /* Random numbers against published values, and plans against what they promise. */
+#include "balance.h"
 #include "batching.h"
 #include "random.h"
 #include "check.h"
@@ -111,18 +112,22 @@ check_shuffle(void)
 
 enum { MOST_ROWS = 400 };
 
+/* What a batch costs, or would cost with one more row as long as its longest. */
 static int64_t
-find_batch_width(const int64_t *lengths, const tb_batch_settings *settings,
-                 const int64_t *batch, int64_t rows)
+find_cost(const int64_t *lengths, const tb_batch_settings *settings,
+          const int64_t *batch, int64_t rows, int64_t more)
 {
-    int64_t longest = 1;
+    int64_t longest = 0, cost = 0, total = 0;
 
     for (int64_t i = 0; i < rows; i++) {
         int64_t length = lengths[batch[i]];
         length = length > settings->max_length ? settings->max_length : length;
         longest = length > longest ? length : longest;
+        CHECK(tb_find_row_cost(length, settings, &cost) == TB_OK);
+        total += cost;
     }
-    return (longest + settings->multiple - 1) / settings->multiple * settings->multiple;
+    CHECK(tb_find_row_cost(longest, settings, &cost) == TB_OK);
+    return settings->padding_free ? total + cost * more : cost * (rows + more);
 }
 
 static void
@@ -143,12 +148,14 @@ check_plan(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *setting
     }
     for (ptrdiff_t k = 0; k < plan.batch_count; k++) {
         int64_t rows = offsets[k + 1] - offsets[k];
-        int64_t width = find_batch_width(lengths, settings, indices + offsets[k], rows);
+        const int64_t *batch = indices + offsets[k];
         int fits_more =
-            rows < settings->batch_size && rows + 1 <= settings->max_tokens / width;
+            rows < settings->batch_size &&
+            find_cost(lengths, settings, batch, rows, 1) <= settings->max_tokens;
         CHECK(rows >= 1 && rows <= settings->batch_size);
-        CHECK(rows <= settings->max_tokens / width);
-        CHECK(!fits_more || (k == plan.batch_count - 1 && !settings->drop_last));
+        CHECK(find_cost(lengths, settings, batch, rows, 0) <= settings->max_tokens);
+        CHECK(!fits_more || settings->padding_free ||
+              (k == plan.batch_count - 1 && !settings->drop_last));
     }
     tb_free_batches(&plan);
     CHECK(plan.items == NULL && plan.batch_count == 0);
@@ -162,7 +169,8 @@ check_plans(void)
 
     tb_seed_random(&random, 5, 0);
     for (int round = 0; round < 3000; round++) {
-        tb_batch_settings settings = {.max_length = INT64_MAX};
+        tb_batch_settings settings = {.max_length = INT64_MAX,
+                                      .balance = 1 + round % 6};
         ptrdiff_t n = (ptrdiff_t)tb_random_below(&random, MOST_ROWS);
         int64_t longest =
             1 + (int64_t)tb_random_below(&random, (uint64_t)1 << round % 40);
@@ -180,8 +188,16 @@ check_plans(void)
             round % 3 == 1
                 ? INT64_MAX
                 : (longest + 9) * (1 + (int64_t)tb_random_below(&random, 50));
+        settings.padding_free = round % 2;
+        settings.longest_first = round % 8 < 3;
         if (round % 7 == 0) {
             settings.max_length = 1 + longest / 2;
+        }
+        if (round % 11 == 0 && longest < 1 << 20) {
+            /* A row may then cost up to 5 times its width, or 9 more for its multiple.
+             */
+            settings.quadratic = 1 + longest / 3;
+            settings.max_tokens = round % 3 == 1 ? INT64_MAX : 40 * (longest + 9) * 5;
         }
         check_plan(lengths, n, &settings);
     }
@@ -216,7 +232,10 @@ check_errors(void)
 
     check_refused(negative, 3, &settings, TB_ERR_NEGATIVE, 1);
     check_refused(wide, 3, &settings, TB_ERR_TOO_LONG, 1);
-    check_refused(longest, 3, &settings, TB_ERR_SIZE, 1);
+    check_refused(longest, 3, &settings, TB_ERR_TOO_LONG, 1);
+    settings.drop_overlong = 1;
+    CHECK(tb_find_longest_allowed(&settings) == 8);
+    settings.drop_overlong = 0;
     settings.multiple = 1;
     settings.max_tokens = INT64_MAX;
     check_refused(longest, 3, &settings, TB_ERR_SIZE,
@@ -251,6 +270,41 @@ check_summary(void)
     CHECK(summary.total == (INT64_MAX >> 2) + (INT64_MAX >> 3));
 }
 
+/* Ranks get as many rows, and costs that are as even as the best of many shuffles. */
+static void
+check_shares(void)
+{
+    tb_random random;
+    int64_t costs[60], rank_of[60];
+
+    tb_seed_random(&random, 9, 0);
+    for (int round = 0; round < 500; round++) {
+        ptrdiff_t n = (ptrdiff_t)tb_random_below(&random, 61);
+        ptrdiff_t ranks = 1 + (ptrdiff_t)tb_random_below(&random, 8);
+        int64_t totals[8] = {0}, counts[8] = {0}, total = 0, largest = 0;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            costs[i] = (int64_t)tb_random_below(&random, 1000);
+            total += costs[i];
+            largest = costs[i] > largest ? costs[i] : largest;
+        }
+        CHECK(tb_share_rows(costs, n, ranks, rank_of) == TB_OK);
+        for (ptrdiff_t i = 0; i < n; i++) {
+            CHECK(rank_of[i] >= 0 && rank_of[i] < ranks);
+            totals[rank_of[i]] += costs[i];
+            counts[rank_of[i]]++;
+        }
+        for (ptrdiff_t r = 0; r < ranks; r++) {
+            CHECK(counts[r] == n / ranks || counts[r] == n / ranks + 1);
+            CHECK(totals[r] <= total / ranks + largest);
+        }
+    }
+    costs[0] = -1;
+    CHECK(tb_share_rows(costs, 1, 1, rank_of) == TB_ERR_NEGATIVE);
+    costs[0] = costs[1] = INT64_MAX;
+    CHECK(tb_share_rows(costs, 2, 1, rank_of) == TB_ERR_SIZE);
+    CHECK(tb_share_rows(costs, 0, 0, rank_of) == TB_ERR_SIZE);
+}
+
 int
 main(void)
 {
@@ -262,5 +316,6 @@ main(void)
     check_plans();
     check_errors();
     check_summary();
+    check_shares();
     return check_report();
 }

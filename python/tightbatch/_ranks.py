@@ -1,0 +1,83 @@
+"""The batches of an epoch dealt to ranks: as many to each, every row once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.int64]
+
+
+class Steps(NamedTuple):
+    """Where batches lie in the epoch's line of rows: rank r has number step * ranks + r."""
+
+    begin: int
+    begins: Array
+    ends: Array
+    ranks: int
+    dropped: int
+    repeated: int
+
+    def __len__(self) -> int:
+        """Steps, the same number for every rank."""
+        return len(self.begins) // self.ranks
+
+    def end_of(self, step: int) -> int:
+        """How many of the epoch's rows are handed out once `step` steps are done."""
+        return int(self.ends[: step * self.ranks].max(initial=self.begin))
+
+
+def deal(offsets: Array, begin: int, ranks: int, uneven: str) -> Steps:
+    """Deal what is left of an epoch from row number `begin` on.
+
+    Batches go to ranks in turn. Where their number is no multiple of that of the ranks, "drop"
+    leaves the last ones out, "repeat" begins again with the first ones, and "split" makes more
+    batches by cutting some of the last ones in two, each a part of the line as before. (Where
+    there are not rows enough for that, it repeats too.)
+    """
+    first = int(np.searchsorted(offsets, begin, side="right")) - 1
+    edges = offsets[first:].copy()
+    if len(edges):
+        edges[0] = begin
+    begins, ends = edges[:-1], edges[1:]
+    count, lacking = len(begins), -len(begins) % ranks
+    dropped = repeated = 0
+    if lacking and uneven == "drop":
+        kept = count - count % ranks
+        dropped = int(edges[-1] - edges[kept])
+        begins, ends = begins[:kept], ends[:kept]
+    if lacking and uneven == "split":
+        begins, ends = _split_last(begins, ends, ranks, lacking)
+        lacking = -len(begins) % ranks
+    if lacking and uneven != "drop":
+        again = np.resize(np.arange(count), lacking)
+        repeated = int((ends[again] - begins[again]).sum())
+        begins = np.concatenate([begins, begins[again]])
+        ends = np.concatenate([ends, ends[again]])
+    return Steps(begin, begins, ends, ranks, dropped, repeated)
+
+
+def _split_last(begins: Array, ends: Array, ranks: int, lacking: int) -> tuple[Array, Array]:
+    """Cut `lacking` more batches out of as few of the last steps as have the rows for it."""
+    steps = len(begins) // ranks + 1
+    spare = ends - begins - 1
+    spare_of_step = np.add.reduceat(spare, np.arange(steps) * ranks)
+    enough = np.cumsum(spare_of_step[::-1]) >= lacking
+    if not enough.any():
+        return begins, ends
+    first = (steps - 1 - int(enough.argmax())) * ranks
+    parts = np.ones(len(begins) - first, np.int64)
+    rows = (ends - begins)[first:]
+    for _ in range(lacking):
+        # The batch with the most rows a part gets one more.
+        parts[np.argmax(rows / parts * (parts < rows))] += 1
+    pieces = [
+        begin + (end - begin) * np.arange(count + 1) // count
+        for begin, end, count in zip(begins[first:], ends[first:], parts.tolist(), strict=True)
+    ]
+    return (
+        np.concatenate([begins[:first], *(edges[:-1] for edges in pieces)]),
+        np.concatenate([ends[:first], *(edges[1:] for edges in pieces)]),
+    )

@@ -1,0 +1,57 @@
+"""Numbers and choices that users give, checked: what is wrong is named, with what was expected."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+NO_CAP = 2**63 - 1
+
+
+class Reader:
+    """Reads settings for one function, whose name is in all messages."""
+
+    def __init__(self, function: str) -> None:
+        self.function = function
+
+    def error(self, kind: type[Exception], message: str) -> Exception:
+        """Make an exception of that kind."""
+        return kind(f"{self.function}(): {message}")
+
+    def number(self, name: str, value: Any, least: int, most: int) -> int:
+        """Read an integer, NumPy's too; bools are none."""
+        if isinstance(value, bool | np.bool_) or not hasattr(type(value), "__index__"):
+            raise self.error(TypeError, f"{name}={value!r}; expected an integer")
+        number = operator.index(value)
+        if number < least:
+            message = f"{name}={value!r}; expected an integer of at least {least}"
+            raise self.error(ValueError, message)
+        if number > most:
+            raise self.error(OverflowError, f"{name}={value!r}; expected at most {most}")
+        return number
+
+    def cap(self, name: str, value: Any) -> int | None:
+        """Read an integer of at least 1, or None."""
+        return None if value is None else self.number(name, value, 1, NO_CAP - 1)
+
+    def flag(self, name: str, value: Any) -> bool:
+        """Read a bool."""
+        if not isinstance(value, bool | np.bool_):
+            raise self.error(TypeError, f"{name}={value!r}; expected a bool")
+        return bool(value)
+
+    def choice(self, name: str, value: Any, choices: Sequence[str]) -> str:
+        """Read one of several strings."""
+        if not isinstance(value, str) or value not in choices:
+            expected = ", ".join(map(repr, choices))
+            kind = ValueError if isinstance(value, str) else TypeError
+            raise self.error(kind, f"{name}={value!r}; expected one of {expected}")
+        return value
+
+
+def or_no_cap(value: int | None) -> int:
+    """Give what stands for no cap in C, where there is none."""
+    return NO_CAP if value is None else value
