@@ -95,6 +95,58 @@ def position_ids(
     return pad(rows, width=width, padding_side=padding_side, pad_to_multiple_of=pad_to_multiple_of)
 
 
+def cu_seqlens(row_lengths):
+    return [sum(row_lengths[:count]) for count in range(len(row_lengths) + 1)]
+
+
+def segment_ids(packs, width=None, *, padding_side="right", pad_to_multiple_of=None):
+    """The segments of each pack numbered from 1, 0 over padding; rows of lengths in."""
+    rows = [
+        [number for number, length in enumerate(pack, 1) for _ in range(length)] for pack in packs
+    ]
+    return pad(rows, width=width, padding_side=padding_side, pad_to_multiple_of=pad_to_multiple_of)
+
+
+def segment_mask(ids, *, causal=False, window=None, prefix=None, real=True, fill=False):
+    """One row of ids: `real` where the query sees the key; prefix is a number, or one an id."""
+
+    def sees(query, key):
+        if ids[query] != ids[key]:
+            return False
+        if prefix is not None and ids[key] != 0:
+            count = prefix if isinstance(prefix, int) else prefix[ids[key] - 1]
+            if key - ids.index(ids[key]) < count:
+                return True
+        if causal and key > query:
+            return False
+        return window is None or abs(query - key) < window
+
+    places = range(len(ids))
+    return [[real if sees(query, key) else fill for key in places] for query in places]
+
+
+def block_mask(mask, query_size, key_size):
+    """The blocks of a mask [T, T]: [(partial counts, numbers), (full counts, numbers)]."""
+    total = len(mask)
+    query_blocks, key_blocks = -(-total // query_size), -(-total // key_size)
+    answer = []
+    for full in (False, True):
+        counts, numbers = [], []
+        for block in range(query_blocks):
+            queries = mask[block * query_size : (block + 1) * query_size]
+            chosen = []
+            for other in range(key_blocks):
+                keys = [row[other * key_size : (other + 1) * key_size] for row in queries]
+                seen = sum(map(sum, keys))
+                is_full = seen == query_size * key_size
+                if seen and is_full == full:
+                    chosen.append(other)
+            counts.append(len(chosen))
+            numbers.append(chosen + [b for b in range(key_blocks) if b not in chosen])
+        answer.append((counts, numbers))
+    return answer
+
+
 def fixed_pad_sequences(rows, max_length, padding_value=0):
     padded = []
     for row in rows:

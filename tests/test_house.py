@@ -21,6 +21,7 @@ MODULES = [
     "dataset",
     "collate",
     "batching",
+    "segments",
     "huggingface.padding",
     "huggingface.language_modeling",
     "huggingface.flattening",

@@ -15,6 +15,7 @@ typedef enum {
     TB_ERR_NEGATIVE, /* a length below zero */
     TB_ERR_TOO_LONG, /* a row longer than what it must fit into */
     TB_ERR_SIZE,     /* a product of sizes that does not fit into ptrdiff_t */
+    TB_ERR_REPEATED, /* something that comes again where it may come once */
     TB_ERR_MEMORY,   /* malloc answered NULL */
     TB_ERR_ARROW,    /* an Arrow structure that cannot be read; a fault says why */
 } tb_status;

@@ -19,7 +19,10 @@ tb_read_size(const tb_context *context, const char *name, PyObject *value,
         *out = missing;
         return 0;
     }
-    if (PyBool_Check(value) || !PyIndex_Check(value)) {
+    int is_array = PyArray_Check(value); /* has an __index__, whatever its elements */
+    if (PyBool_Check(value) || !PyIndex_Check(value) ||
+        (is_array && (PyArray_NDIM((PyArrayObject *)value) > 0 ||
+                      !PyArray_ISINTEGER((PyArrayObject *)value)))) {
         return tb_raise_at(context, PyExc_TypeError, -1, -1,
                            "%s=%R; expected an integer", name, value);
     }

@@ -260,3 +260,27 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
     Py_XDECREF(number.object);
     return answer;
 }
+
+int
+tb_read_mask_values(tb_state *state, const tb_context *context, const tb_dtype *dtype,
+                    int additive, unsigned char *real, unsigned char *fill)
+{
+    PyObject *lowest = NULL, *one = NULL;
+    int answer = -1;
+
+    if (additive && dtype->type < TB_F32) {
+        return tb_raise_at(context, PyExc_TypeError, -1, -1,
+                           "additive=True with dtype=%s; expected a floating type",
+                           tb_dtype_name(dtype));
+    }
+    one = PyLong_FromLong(additive ? 0 : 1);
+    lowest = additive ? tb_lowest_value(state, dtype) : PyLong_FromLong(0);
+    if (one != NULL && lowest != NULL &&
+        tb_read_fill(state, context, one, dtype, real) == 0 &&
+        tb_read_fill(state, context, lowest, dtype, fill) == 0) {
+        answer = 0;
+    }
+    Py_XDECREF(one);
+    Py_XDECREF(lowest);
+    return answer;
+}

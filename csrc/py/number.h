@@ -35,6 +35,12 @@ int tb_store_number(const tb_number *number, tb_type type, void *dst,
 int tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
                  const tb_dtype *dtype, unsigned char *dst);
 
+/* The two values of a mask as item_size bytes each: 1 and 0; additive, 0 and the lowest
+ * finite value (never -inf: a row of nothing but padding would become NaN). */
+int tb_read_mask_values(tb_state *state, const tb_context *context,
+                        const tb_dtype *dtype, int additive, unsigned char *real,
+                        unsigned char *fill);
+
 /* Raises what `status` means for the value `found` (its repr is shown). Answers -1. */
 int tb_raise_value(const tb_context *context, tb_status status, Py_ssize_t row,
                    Py_ssize_t column, PyObject *found, const tb_dtype *dtype);

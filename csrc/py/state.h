@@ -40,5 +40,7 @@ extern PyMethodDef tb_collate_methods[];
 extern PyMethodDef tb_ragged_methods[];
 extern PyMethodDef tb_arrow_methods[];
 extern PyMethodDef tb_mlm_methods[];
+extern PyMethodDef tb_segment_methods[];
+extern PyMethodDef tb_block_mask_methods[];
 
 #endif

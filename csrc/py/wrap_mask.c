@@ -3,8 +3,6 @@
 #include "args.h"
 #include "mask.h"
 
-#include <float.h>
-
 /* Lengths, checked against width=, and the layout of one row for each. */
 static PyArrayObject *
 read_layout(tb_state *state, const tb_context *context, PyObject *const *args,
@@ -39,32 +37,6 @@ read_layout(tb_state *state, const tb_context *context, PyObject *const *args,
     return lengths;
 }
 
-/* What stands for a real token and what for padding: 1 and 0; additive, 0 and the
- * lowest finite value (never -inf: a row of nothing but padding would become NaN). */
-static int
-read_mask_values(tb_state *state, const tb_context *context, const tb_dtype *dtype,
-                 int additive, unsigned char *real, unsigned char *fill)
-{
-    PyObject *lowest = NULL, *one = NULL;
-    int answer = -1;
-
-    if (additive && dtype->type < TB_F32) {
-        return tb_raise_at(context, PyExc_TypeError, -1, -1,
-                           "additive=True with dtype=%s; expected a floating type",
-                           tb_dtype_name(dtype));
-    }
-    one = PyLong_FromLong(additive ? 0 : 1);
-    lowest = additive ? tb_lowest_value(state, dtype) : PyLong_FromLong(0);
-    if (one != NULL && lowest != NULL &&
-        tb_read_fill(state, context, one, dtype, real) == 0 &&
-        tb_read_fill(state, context, lowest, dtype, fill) == 0) {
-        answer = 0;
-    }
-    Py_XDECREF(one);
-    Py_XDECREF(lowest);
-    return answer;
-}
-
 /* attention_mask(lengths, width, padding_side, pad_to_multiple_of, dtype, additive) */
 static PyObject *
 wrap_attention_mask(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -85,7 +57,7 @@ wrap_attention_mask(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     dtype = additive ? (tb_dtype){TB_F32, 4, NULL} : (tb_dtype){TB_BOOL, 1, NULL};
     if (tb_dtype_from_object(state, &context, args[4], &dtype) < 0 ||
-        read_mask_values(state, &context, &dtype, additive, real, layout.fill) < 0) {
+        tb_read_mask_values(state, &context, &dtype, additive, real, layout.fill) < 0) {
         goto done;
     }
     layout.type = dtype.type;

@@ -2,6 +2,7 @@
 #include "tb_numpy.h"
 #include "args.h"
 #include "mask.h"
+#include "out.h"
 
 static PyArrayObject *
 allocate_output(tb_state *state, const tb_column *column, const tb_layout *layout)
@@ -13,12 +14,6 @@ allocate_output(tb_state *state, const tb_column *column, const tb_layout *layou
     return descr == NULL
                ? NULL
                : (PyArrayObject *)PyArray_SimpleNewFromDescr(ndim, dims, descr);
-}
-
-static int
-refuse_out(const tb_context *context, const char *reason)
-{
-    return tb_raise_at(context, PyExc_ValueError, -1, -1, "out= %s", reason);
 }
 
 /* Whether row i, whose elements are read where they are, lies between two addresses. */
@@ -42,30 +37,13 @@ static Py_ssize_t
 find_overlap(const tb_column *column, PyArrayObject *out)
 {
     const char *begin = PyArray_BYTES(out), *end = begin + PyArray_NBYTES(out);
-    PyObject *module, *answer;
-    Py_ssize_t row;
 
     for (ptrdiff_t i = 0; i < column->count; i++) {
         if (column->held[i] && overlaps(column, i, begin, end)) {
             return i;
         }
     }
-    if (column->owners == NULL) {
-        return -1;
-    }
-    module = PyImport_ImportModule("tightbatch._convert");
-    if (module == NULL) {
-        return -2;
-    }
-    answer = PyObject_CallMethod(module, "first_sharing", "OO", column->rows,
-                                 (PyObject *)out);
-    Py_DECREF(module);
-    if (answer == NULL) {
-        return -2;
-    }
-    row = PyLong_AsSsize_t(answer);
-    Py_DECREF(answer);
-    return PyErr_Occurred() ? -2 : row;
+    return column->owners == NULL ? -1 : tb_find_sharing(column->rows, out);
 }
 
 static int
@@ -83,71 +61,13 @@ static int
 check_out(tb_state *state, const tb_column *column, const tb_layout *layout,
           PyArrayObject *out, int is_bfloat16)
 {
-    const tb_context *context = &column->context;
     npy_intp dims[NPY_MAXDIMS];
     int ndim = tb_output_shape(column, layout, dims);
-    tb_dtype dtype;
 
-    int refused = tb_dtype_from_descr(state, PyArray_DESCR(out), &dtype);
-    if (refused < 0) {
-        return -1;
-    }
-    if (is_bfloat16) {
-        dtype = (tb_dtype){TB_BF16, 2, NULL};
-    }
-    int same = refused == 0 && tb_dtype_equal(&dtype, &column->dtype);
-    Py_XDECREF(refused == 0 ? dtype.descr : NULL);
-    if (!same) {
-        return tb_raise_at(
-            context, PyExc_ValueError, -1, -1, "out= has dtype %S, expected %s",
-            (PyObject *)PyArray_DESCR(out), tb_dtype_name(&column->dtype));
-    }
-    if (PyArray_NDIM(out) != ndim ||
-        !PyArray_CompareLists(PyArray_DIMS(out), dims, ndim)) {
-        PyObject *expected = PyArray_IntTupleFromIntp(ndim, dims);
-        PyObject *found =
-            PyArray_IntTupleFromIntp(PyArray_NDIM(out), PyArray_DIMS(out));
-        if (expected != NULL && found != NULL) {
-            tb_raise_at(context, PyExc_ValueError, -1, -1,
-                        "out= has shape %S, expected %S", found, expected);
-        }
-        Py_XDECREF(expected);
-        Py_XDECREF(found);
-        return -1;
-    }
-    if (!PyArray_ISWRITEABLE(out)) {
-        return refuse_out(context, "is read-only");
-    }
-    if (!PyArray_ISCARRAY(out)) {
-        return refuse_out(context, "is not C-contiguous, aligned and native");
-    }
-    return check_overlap(column, out);
-}
-
-/* The array that out= is, a new reference: itself, or a view of a CPU tensor's memory.
- */
-static PyArrayObject *
-read_out(tb_state *state, const tb_context *context, PyObject *out, int *is_bfloat16)
-{
-    *is_bfloat16 = 0;
-    if (PyArray_Check(out)) {
-        int masked = tb_is_masked((PyArrayObject *)out);
-        if (masked > 0) {
-            tb_raise_at(context, PyExc_TypeError, -1, -1,
-                        "out= is a masked array, expected one without a mask");
-        }
-        return masked == 0 ? (PyArrayObject *)Py_NewRef(out) : NULL;
-    }
-    int is_tensor = tb_is_tensor(state, out);
-    if (is_tensor > 0) {
-        return tb_tensor_array(context, -1, "out= is", out, is_bfloat16);
-    }
-    if (is_tensor == 0) {
-        tb_raise_at(context, PyExc_TypeError, -1, -1,
-                    "out= is a %s, expected a NumPy array or a CPU tensor",
-                    Py_TYPE(out)->tp_name);
-    }
-    return NULL;
+    return tb_check_out(state, &column->context, out, is_bfloat16, &column->dtype, ndim,
+                        dims) < 0
+               ? -1
+               : check_overlap(column, out);
 }
 
 /* Surveyed rows into `given` (out=) or a new array. Lists may turn out to need a wider
@@ -171,7 +91,7 @@ fill_output(tb_state *state, tb_column *column, const tb_pad_options *options,
             out = allocate_output(state, column, layout);
         }
         else {
-            out = read_out(state, &column->context, given, &is_bfloat16);
+            out = tb_read_out(state, &column->context, given, &is_bfloat16);
             if (out != NULL && check_out(state, column, layout, out, is_bfloat16) < 0) {
                 Py_CLEAR(out);
             }

@@ -15,6 +15,7 @@ from .padding import (
     unpad,
 )
 from .ragged import Ragged
+from .segments import block_mask, cu_seqlens, segment_ids, segment_mask
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,8 @@ __all__ = [
     "Ragged",
     "RaggedDataset",
     "attention_mask",
+    "block_mask",
+    "cu_seqlens",
     "fixed_pad_sequences",
     "lengths",
     "pack",
@@ -33,6 +36,8 @@ __all__ = [
     "pad",
     "pad_sequences_dynamic",
     "position_ids",
+    "segment_ids",
+    "segment_mask",
     "uniform_length_batching",
     "unpad",
 ]

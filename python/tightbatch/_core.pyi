@@ -98,3 +98,30 @@ def label_tokens(
     labels: NDArray[np.int64],
     /,
 ) -> None: ...
+def cu_seqlens(lengths: Any, /) -> NDArray[np.int32]: ...
+def segment_ids(
+    lengths: Any,
+    width: int | None,
+    padding_side: str,
+    pad_to_multiple_of: int | None,
+    /,
+) -> NDArray[np.int64]: ...
+def segment_mask(
+    segment_ids: Any,
+    causal: bool,
+    window: int | None,
+    prefix: Any,
+    dtype: Any,
+    additive: bool,
+    out: Any,
+    /,
+) -> Any: ...
+def block_mask(
+    lengths: Any,
+    query_size: int,
+    key_size: int,
+    causal: bool,
+    window: int | None,
+    total_length: int | None,
+    /,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]: ...
