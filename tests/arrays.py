@@ -27,6 +27,27 @@ ML_DTYPES = (
     ]
 )
 
+# What no function takes for a row of integers, or for rows of them.
+NOT_INTEGERS = {
+    "none": None,
+    "int": 3,
+    "str": "12",
+    "dict": {1: 2},
+    "float_list": [1.0, 2.0],
+    "float_item": [1, 2.5],
+    "nan": [float("nan")],
+    "str_item": [1, "2"],
+    "none_item": [1, None],
+    "list_item": [1, [2]],
+    "complex_item": [1, 2j],
+    "float_array": np.array([1.0, 2.0]),
+    "str_array": np.array(["1"]),
+    "object_array": np.array([1, None], object),
+    "datetime_array": np.zeros(2, "M8[s]"),
+    "scalar_array": np.array(3),
+    "three_dimensions": np.ones((2, 2, 2), int),
+}
+
 
 class Subclass(np.ndarray):
     """An array subclass that carries an attribute, as many in the wild do."""

@@ -179,15 +179,28 @@ read_prefix(tb_state *state, PyObject *prefix, const tb_int_rows *ids,
     return answer;
 }
 
+/* ValueError where an argument, called `name`, lies in out='s memory. */
+static int
+check_apart(PyObject *given, const char *name, PyArrayObject *mask)
+{
+    PyObject *rows = PyList_Check(given) ? PyList_AsTuple(given) : Py_NewRef(given);
+    Py_ssize_t shared = rows == NULL ? -2 : tb_find_sharing(rows, mask);
+
+    Py_XDECREF(rows);
+    return shared < 0 ? (shared == -1 ? 0 : -1)
+                      : tb_raise_at(&mask_context, PyExc_ValueError, -1, -1,
+                                    "%s shares memory with out=", name);
+}
+
 /* The mask's array: a new one, or the one that out= is. */
 static PyArrayObject *
-prepare_mask(tb_state *state, PyObject *out, PyObject *given, const tb_int_rows *ids,
-             const npy_intp *dims, const tb_dtype *dtype)
+prepare_mask(tb_state *state, PyObject *out, int is_single, const npy_intp *dims,
+             const tb_dtype *dtype)
 {
-    int ndim = 3 - ids->is_single, is_bfloat16;
+    int ndim = 3 - is_single, is_bfloat16;
     PyArrayObject *mask = NULL;
 
-    dims += ids->is_single;
+    dims += is_single;
     if (out == Py_None) {
         PyArray_Descr *descr = tb_dtype_descr(state, dtype);
         return descr == NULL
@@ -195,19 +208,8 @@ prepare_mask(tb_state *state, PyObject *out, PyObject *given, const tb_int_rows 
                    : (PyArrayObject *)PyArray_SimpleNewFromDescr(ndim, dims, descr);
     }
     mask = tb_read_out(state, &mask_context, out, &is_bfloat16);
-    if (mask == NULL ||
+    if (mask != NULL &&
         tb_check_out(state, &mask_context, mask, is_bfloat16, dtype, ndim, dims) < 0) {
-        Py_CLEAR(mask);
-        return NULL;
-    }
-    given = PyList_Check(given) ? PyList_AsTuple(given) : Py_NewRef(given);
-    Py_ssize_t shared = given == NULL ? -2 : tb_find_sharing(given, mask);
-    Py_XDECREF(given);
-    if (shared != -1) {
-        if (shared >= 0) {
-            tb_raise_at(&mask_context, PyExc_ValueError, -1, -1,
-                        "the ids share memory with out=");
-        }
         Py_CLEAR(mask);
     }
     return mask;
@@ -308,7 +310,12 @@ wrap_segment_mask(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     rule.item_size = dtype.item_size;
     if (measure_mask(&ids, dtype.item_size, dims) == 0) {
-        mask = prepare_mask(state, args[6], args[0], &ids, dims, &dtype);
+        mask = prepare_mask(state, args[6], ids.is_single, dims, &dtype);
+    }
+    if (mask != NULL && args[6] != Py_None &&
+        (check_apart(args[0], "segment_ids", mask) < 0 ||
+         check_apart(args[3], "prefix", mask) < 0)) {
+        goto done;
     }
     if (mask != NULL && write_mask(&ids, dims[1], &rule, &prefixes, mask) == 0) {
         answer = Py_NewRef(args[6] == Py_None ? (PyObject *)mask : args[6]);
