@@ -22,6 +22,7 @@ MODULES = [
     "collate",
     "batching",
     "segments",
+    "buckets",
     "huggingface.padding",
     "huggingface.language_modeling",
     "huggingface.flattening",

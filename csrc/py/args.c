@@ -94,7 +94,7 @@ tb_read_lengths(tb_state *state, const tb_context *context, PyObject *lengths)
 {
     tb_column column;
     tb_layout layout;
-    tb_pad_options options = {-1, -1, 1, 0, 0, 0};
+    tb_pad_options options = {.width = -1, .max_length = -1, .multiple = 1};
     tb_dtype int64 = {TB_I64, 8, NULL};
     PyArrayObject *array = NULL;
     PyObject *one = PyTuple_Pack(1, lengths);

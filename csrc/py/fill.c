@@ -218,20 +218,6 @@ tb_settle_dtype(tb_state *state, tb_column *column, const tb_pad_options *option
     return 0;
 }
 
-static int
-refuse_length(const tb_column *column, Py_ssize_t width, ptrdiff_t max_length)
-{
-    ptrdiff_t i = 0;
-
-    while (column->lengths[i] <= width || max_length <= width) {
-        i++;
-    }
-    return tb_raise_at(
-        &column->context, PyExc_ValueError, i, -1,
-        "has length %zd, more than width=%zd: max_length= cuts longer rows",
-        (Py_ssize_t)column->lengths[i], width);
-}
-
 int
 tb_lay_out(const tb_column *column, const tb_pad_options *options, tb_layout *layout)
 {
@@ -256,17 +242,8 @@ tb_lay_out(const tb_column *column, const tb_pad_options *options, tb_layout *la
         total = too_large ? total : total + kept;
     }
     longest = options->flat ? total : longest;
-    if (options->width >= 0) {
-        if (longest > options->width && options->flat) {
-            return tb_raise_at(&column->context, PyExc_ValueError, -1, -1,
-                               "the rows have %zd positions together, more than "
-                               "width=%zd",
-                               (Py_ssize_t)longest, options->width);
-        }
-        if (longest > options->width) {
-            return refuse_length(column, options->width, layout->max_length);
-        }
-        longest = options->width;
+    if (tb_choose_width(column, options, longest, &longest) < 0) {
+        return -1;
     }
     ptrdiff_t rest = longest % options->multiple;
     ptrdiff_t more = rest == 0 ? 0 : options->multiple - rest;

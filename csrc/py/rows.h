@@ -39,7 +39,9 @@ typedef struct {
     Py_ssize_t multiple;
     int pad_left;
     int cut_left;
-    int flat; /* rows one after another in one row of the output */
+    int flat;                  /* rows one after another in one row of the output */
+    const int64_t *boundaries; /* ascending: the widths there may be; NULL: any */
+    ptrdiff_t boundary_count;
 } tb_pad_options;
 
 /* Looks at every row: its length, shape and type. Nothing is converted yet. */
@@ -49,6 +51,11 @@ int tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequenc
 /* Settles the output's element type: `asked` (may be NULL), or the rows' own. */
 int tb_settle_dtype(tb_state *state, tb_column *column, const tb_pad_options *options,
                     const tb_dtype *asked);
+
+/* What the options make of the longest row, once cut, or of all rows together where
+ * they lie flat; before it is rounded up. */
+int tb_choose_width(const tb_column *column, const tb_pad_options *options,
+                    ptrdiff_t longest, ptrdiff_t *width);
 
 /* The output's layout but for the fill: width from the lengths, the options, overflow.
  */

@@ -36,6 +36,7 @@ tb_state_of(PyObject *module)
 extern PyMethodDef tb_pad_methods[];
 extern PyMethodDef tb_mask_methods[];
 extern PyMethodDef tb_batching_methods[];
+extern PyMethodDef tb_bucket_methods[];
 extern PyMethodDef tb_collate_methods[];
 extern PyMethodDef tb_ragged_methods[];
 extern PyMethodDef tb_arrow_methods[];

@@ -123,27 +123,48 @@ done:
 
 /* --- columns padded together ------------------------------------------------------ */
 
+/* Ascending widths as the collator keeps them: an int64 array, borrowed. */
+static int
+read_boundaries(const tb_context *context, PyObject *given, tb_pad_options *options)
+{
+    PyArrayObject *array = (PyArrayObject *)given;
+
+    if (given == Py_None) {
+        return 0;
+    }
+    if (!PyArray_Check(given) || PyArray_NDIM(array) != 1 ||
+        PyArray_TYPE(array) != NPY_INT64 || !PyArray_ISCARRAY_RO(array) ||
+        PyArray_SIZE(array) == 0) {
+        return tb_raise_at(context, PyExc_TypeError, -1, -1,
+                           "boundaries: expected a contiguous int64 array");
+    }
+    options->boundaries = (const int64_t *)PyArray_DATA(array);
+    options->boundary_count = PyArray_SIZE(array);
+    return 0;
+}
+
 /* (key, rows, is_flat, padding_value, dtype, width, max_length, multiple,
- *  same_lengths_as) */
+ *  same_lengths_as[, boundaries]) */
 static int
 read_job(tb_state *state, const char *function, PyObject *spec, PyObject *padding_side,
          PyObject *truncation_side, tb_job *job)
 {
-    PyObject *key, *rows, *dtype, *width, *max_length, *multiple;
+    PyObject *key, *rows, *dtype, *width, *max_length, *multiple, *boundaries = Py_None;
     tb_context context = {function, NULL, NULL, 0};
     tb_dtype asked = {TB_I64, 8, NULL};
     PyObject *sequences = NULL;
     int answer = -1;
 
-    if (!PyArg_ParseTuple(spec, "OOpOOOOOn", &key, &rows, &job->is_flat,
+    if (!PyArg_ParseTuple(spec, "OOpOOOOOn|O", &key, &rows, &job->is_flat,
                           &job->padding_value, &dtype, &width, &max_length, &multiple,
-                          &job->same_lengths_as)) {
+                          &job->same_lengths_as, &boundaries)) {
         return -1;
     }
     context.key = key == Py_None ? NULL : key;
     context.is_flat = job->is_flat;
     if (tb_read_pad_options(state, &context, width, max_length, padding_side,
-                            truncation_side, multiple, &job->options) < 0) {
+                            truncation_side, multiple, &job->options) < 0 ||
+        read_boundaries(&context, boundaries, &job->options) < 0) {
         return -1;
     }
     sequences = job->is_flat ? PyTuple_Pack(1, rows) : Py_NewRef(rows);

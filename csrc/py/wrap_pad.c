@@ -176,7 +176,7 @@ done:
 /* --- uniform-length batching ------------------------------------------------------ */
 
 /* Each batch as wide as its longest row, which is not cut. */
-static const tb_pad_options keep_all = {-1, -1, 1, 0, 0, 0};
+static const tb_pad_options keep_all = {.width = -1, .max_length = -1, .multiple = 1};
 
 /* Places of the rows by length, rows of one length in the order given: int64 [rows]. */
 static PyArrayObject *

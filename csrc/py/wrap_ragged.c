@@ -51,7 +51,8 @@ flatten_column(tb_state *state, tb_column *column, const tb_pad_options *options
 static PyObject *
 wrap_flatten(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    static const tb_pad_options flat = {-1, -1, 1, 0, 0, 1};
+    static const tb_pad_options flat = {
+        .width = -1, .max_length = -1, .multiple = 1, .flat = 1};
     tb_state *state = tb_state_of(module);
     tb_context context = {NULL, NULL, NULL, 0};
     tb_dtype asked = {TB_I64, 8, NULL};

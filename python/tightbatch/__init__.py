@@ -1,6 +1,7 @@
 """Variable-length sequences to model-ready batches: padding, masks, batching by length."""
 
 from .batching import LengthBatchSampler
+from .buckets import bucket_boundaries
 from .collate import Batch, PadCollator
 from .dataset import RaggedDataset
 from .packing import Packing, pack, pack_dataset
@@ -29,6 +30,7 @@ __all__ = [
     "attention_mask",
     "block_mask",
     "cu_seqlens",
+    "bucket_boundaries",
     "fixed_pad_sequences",
     "lengths",
     "pack",

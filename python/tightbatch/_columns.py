@@ -11,8 +11,10 @@ from ._shared import Block, travelling
 from .ragged import Ragged
 
 # What the C code is told of a column: key, rows, whether they are numbers, fill, dtype, width,
-# max_length, multiple, and the place of a column whose lengths these must equal, or -1.
+# max_length, multiple, and the place of a column whose lengths these must equal, or -1; then,
+# where the width is to be one of them, boundaries as an int64 array.
 Spec = tuple[Any, Any, bool, float, Any, int | None, int | None, int | None, int]
+BoundedSpec = tuple[Any, Any, bool, float, Any, None, int | None, int | None, int, Any]
 
 
 def kind_of(function: str, key: Any, column: Sequence[Any]) -> str:
@@ -42,7 +44,7 @@ def stack_spec(key: Any, column: Any, dtype: Any) -> Spec:
 
 def assemble(
     function: str,
-    specs: list[Spec],
+    specs: Sequence[Spec | BoundedSpec],
     names: Iterable[Any],
     sides: tuple[str, str],
     main: int,

@@ -45,7 +45,7 @@ def gather_columns(
 ) -> dict[Any, list[Any]]: ...
 def pad_columns(
     function: str,
-    specs: list[tuple[Any, ...]],
+    specs: Sequence[tuple[Any, ...]],
     padding_side: str,
     truncation_side: str,
     main: int,
@@ -62,6 +62,9 @@ def plan_batches(
     lengths: NDArray[np.int64], settings: tuple[Any, ...], epoch: int, /
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 def share_rows(costs: NDArray[np.int64], ranks: int, /) -> NDArray[np.int64]: ...
+def bucket_boundaries(
+    lengths: Any, k: int, pad_to_multiple_of: int | None, return_waste: bool, /
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]: ...
 def register_ragged(ragged: type, /) -> None: ...
 def flatten(
     function: str, key: Any, sequences: Any, dtype: Any, is_flat: bool, /

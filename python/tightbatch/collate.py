@@ -8,9 +8,11 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import _core
-from ._columns import assemble, build, kind_of, stack_spec
+from ._columns import BoundedSpec, Spec, assemble, build, kind_of, stack_spec
+from .buckets import read_boundaries
 from .dataset import Samples, batch_columns
 
 __all__ = ["Batch", "PadCollator"]
@@ -30,6 +32,7 @@ FILLS: dict[Any, float] = {
 PER_TOKEN = frozenset(("attention_mask", "token_type_ids", "position_ids", "special_tokens_mask"))
 EMPTY = "PadCollator(): an empty batch; expected at least one sample"
 LABELS = frozenset(("labels", "label", "label_ids"))
+Widths = Sequence[int] | NDArray[np.int64]
 
 
 class Batch(dict[Any, Any]):
@@ -99,6 +102,14 @@ class PadCollator:
         (0 when it is a mapping). Keys of tuples are their positions, 0, 1, ...
     width, max_length, pad_to_multiple_of : int or {key: int}, optional
         As for :func:`tightbatch.pad`, of all columns of sequences or of those named.
+    boundaries : sequence of int or {key: sequence of int}, optional
+        The only widths there may be, in ascending order; of all columns of sequences or of those
+        named. A column is as wide as the smallest that is at least its longest row, once that is
+        cut to ``max_length``; ``pad_to_multiple_of`` is applied to it last. So an epoch has no
+        more shapes than boundaries for each number of rows (``drop_last`` keeps that to one), and
+        ``torch.compile`` no more graphs. :func:`tightbatch.bucket_boundaries` chooses them. A
+        sampler's ``max_tokens`` does not know of them: up to a boundary, batches may be larger.
+        Not together with ``width`` for one column.
     padding_side, truncation_side : {"right", "left"}
         Where the padding goes, and which end of a row is cut off.
     dtype : {key: dtype}, optional
@@ -124,7 +135,8 @@ class PadCollator:
     ------
     ValueError
         For an empty batch, for keys that differ between samples, for an ``attention_mask`` (or
-        another column with a value a token) of another length than ``input_ids``, and as
+        another column with a value a token) of another length than ``input_ids``, for a row that
+        is longer than the last boundary, for boundaries that are not in ascending order, and as
         :func:`tightbatch.pad`.
     TypeError, OverflowError, RuntimeError
         As :func:`tightbatch.pad`; the message names key, row and column.
@@ -138,6 +150,11 @@ class PadCollator:
     (array([[5, 6],
            [7, 0]]), array([[1, 1],
            [1, 0]]), array([1, 0]))
+
+    >>> collate = tb.PadCollator(boundaries=(4, 8), return_tensors="np")
+    >>> collate([[5, 6], [7]])
+    array([[5, 6, 0, 0],
+           [7, 0, 0, 0]])
     """
 
     padding_value: float | Mapping[Any, float] = 0
@@ -146,6 +163,7 @@ class PadCollator:
     padding_side: str = field(default="right", kw_only=True)
     truncation_side: str = field(default="right", kw_only=True)
     pad_to_multiple_of: int | Mapping[Any, int] | None = field(default=None, kw_only=True)
+    boundaries: Widths | Mapping[Any, Widths | None] | None = field(default=None, kw_only=True)
     dtype: Mapping[Any, Any] | None = field(default=None, kw_only=True)
     attention_mask: bool | None = field(default=None, kw_only=True)
     return_lengths: bool = field(default=False, kw_only=True)
@@ -156,23 +174,29 @@ class PadCollator:
     def __post_init__(self) -> None:
         """Settle what each key gets; a wrong option is an error here, not at the first batch."""
         self._check_choices()
+        object.__setattr__(self, "boundaries", _read_all_boundaries(self.boundaries))
         options = (
             self.padding_value,
             self.dtype,
             self.width,
             self.max_length,
             self.pad_to_multiple_of,
+            self.boundaries,
         )
         keys = {key for option in options if isinstance(option, Mapping) for key in option}
         named = {key: self._settings(key) for key in (None, *FILLS, *keys)}
-        for key, (fill, *_) in named.items():
+        for key, (fill, _, width, *_, boundaries) in named.items():
             if not isinstance(fill, (Real, np.bool_)):
-                where = "" if key is None else f"key {key!r}: "
                 raise TypeError(
-                    f"PadCollator(): {where}padding_value is {fill!r} ({type(fill).__name__}), "
-                    "expected a number"
+                    f"{_where(key)}padding_value is {fill!r} ({type(fill).__name__}), expected a "
+                    "number"
                 )
-        specs = [(key, [], False, *settings, -1) for key, settings in named.items()]
+            if width is not None and boundaries is not None:
+                raise ValueError(
+                    f"{_where(key)}width={width!r} and boundaries=; expected one of them: "
+                    "boundaries=(width,) is the same as width="
+                )
+        specs = [(key, [], False, *sizes, -1, bounds) for key, (*sizes, bounds) in named.items()]
         sides = (self.padding_side, self.truncation_side)
         _core.pad_columns("PadCollator", specs, *sides, -1, (), None, True, False)
         object.__setattr__(self, "_named", named)
@@ -276,19 +300,20 @@ class PadCollator:
                 )
 
     def _settings(self, key: Any) -> tuple[Any, ...]:
-        """Give fill, dtype, width, max_length and multiple of a column."""
+        """Give fill, dtype, width, max_length, multiple and boundaries of a column."""
         fill = self.padding_value
         if isinstance(fill, Mapping):
             fill = fill.get(key, FILLS.get(key, 0))
         else:
             fill = FILLS.get(key, fill)
         dtype = None if self.dtype is None else self.dtype.get(key)
-        sizes = (self.width, self.max_length, self.pad_to_multiple_of)
-        return (
-            fill,
-            dtype,
-            *(size.get(key) if isinstance(size, Mapping) else size for size in sizes),
+        options = (self.width, self.max_length, self.pad_to_multiple_of, self.boundaries)
+        *sizes, boundaries = (
+            option.get(key) if isinstance(option, Mapping) else option for option in options
         )
+        if boundaries is not None:  # as the C code reads them
+            boundaries = np.array(boundaries, np.int64)
+        return (fill, dtype, *sizes, boundaries)
 
     def _collate(self, columns: Mapping[Any, Sequence[Any]], cls: Any, masked: bool) -> Any:
         """Pad, stack or list each column, and put the results together as a ``cls``."""
@@ -297,16 +322,17 @@ class PadCollator:
         padded = [key for key, kind in kinds.items() if kind != "listed"]
         main = self._main_column(padded, kinds, masked)
         tokens = padded.index("input_ids") if kinds.get("input_ids") == "rows" else -1
-        specs, other = [], self._named[None]
+        specs: list[Spec | BoundedSpec] = []
+        other = self._named[None]
         for key in padded:
             column = columns[key]
-            fill, dtype, *sizes = self._named.get(key, other)
+            fill, dtype, *sizes, bounds = self._named.get(key, other)
             if kinds[key] == "number":
                 dtype = getattr(column[0], "dtype", None) if dtype is None else dtype
                 specs.append(stack_spec(key, column, dtype))
             else:
                 like = tokens if key in PER_TOKEN else -1
-                specs.append((key, column, False, fill, dtype, *sizes, like))
+                specs.append((key, column, False, fill, dtype, *sizes, like, bounds))
         masked = masked and main >= 0
         extras = ("mask",) * masked + ("lengths",) * self.return_lengths
         names = padded + ["attention_mask"] * masked + ["lengths"] * self.return_lengths
@@ -331,3 +357,17 @@ class PadCollator:
         if self.return_lengths or (masked and self.attention_mask):
             raise ValueError("PadCollator(): no column of sequences to take the lengths of")
         return -1
+
+
+def _where(key: Any) -> str:
+    return "PadCollator(): " if key is None else f"PadCollator(): key {key!r}: "
+
+
+def _read_all_boundaries(given: Any) -> Any:
+    """Check them as given; tuples, so that collators can be compared."""
+    if isinstance(given, Mapping):
+        return {
+            key: None if value is None else read_boundaries(_where(key), value)
+            for key, value in given.items()
+        }
+    return None if given is None else read_boundaries(_where(None), given)
