@@ -20,6 +20,7 @@ MODULES = [
     "ragged",
     "dataset",
     "collate",
+    "padding_free",
     "batching",
     "segments",
     "buckets",

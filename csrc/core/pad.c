@@ -81,10 +81,9 @@ tb_fill_around(const tb_layout *layout, tb_span span, void *row)
     ptrdiff_t position = layout->trailing * layout->item_size;
     ptrdiff_t end = span.at + span.count;
 
-    if (!layout->flat) {
-        fill_positions(layout, (char *)row, span.at);
-        fill_positions(layout, (char *)row + end * position, layout->width - end);
-    }
+    fill_positions(layout, (char *)row, span.at);
+    fill_positions(layout, (char *)row + end * position,
+                   tb_row_pitch(layout, span) - end);
 }
 
 void

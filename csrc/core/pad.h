@@ -17,9 +17,10 @@ typedef struct {
     tb_type type;
     int item_size;
     int pad_left;
-    int cut_left; /* a cut row keeps its end */
-    int flat;     /* all rows one after another in one row of the output */
-    int stream;   /* past the caches; tb_pad_rows decides it */
+    int cut_left;           /* a cut row keeps its end */
+    int flat;               /* all rows one after another in one row of the output */
+    ptrdiff_t row_multiple; /* flat: positions of each row; up to 1: its own length */
+    int stream;             /* past the caches; tb_pad_rows decides it */
     unsigned char fill[TB_MAX_ITEM_SIZE];
 } tb_layout;
 
@@ -55,14 +56,19 @@ tb_locate_row(const tb_layout *layout, ptrdiff_t length)
 static inline ptrdiff_t
 tb_row_pitch(const tb_layout *layout, tb_span span)
 {
-    return layout->flat ? span.count : layout->width;
+    if (!layout->flat) {
+        return layout->width;
+    }
+    ptrdiff_t rest = layout->row_multiple > 1 ? span.count % layout->row_multiple : 0;
+    return rest == 0 ? span.count : span.count + (layout->row_multiple - rest);
 }
 
 /* Writes n copies of the item_size bytes at `value`. */
 void tb_fill_elements(void *dst, ptrdiff_t n, int item_size,
                       const unsigned char *value);
 
-/* Fills what `span` leaves of one row of the output; nothing where rows lie flat. */
+/* Fills what `span` leaves of one row of the output; flat, up to where the next begins.
+ */
 void tb_fill_around(const tb_layout *layout, tb_span span, void *row);
 
 /* Of a flat layout: fills what the rows, `used` positions, leave of the width. */

@@ -229,6 +229,7 @@ tb_lay_out(const tb_column *column, const tb_pad_options *options, tb_layout *la
     layout->cut_left = options->cut_left;
     layout->stream = 0;
     layout->flat = options->flat;
+    layout->row_multiple = 0;
     layout->max_length = options->max_length < 0 ? PTRDIFF_MAX : options->max_length;
     layout->trailing = 1;
     int too_large = 0;
@@ -276,14 +277,14 @@ tb_output_shape(const tb_column *column, const tb_layout *layout, npy_intp *dims
     return 2 + ndim;
 }
 
-/* Positions of a flat output that rows go to. */
+/* Positions of a flat output that rows and what is between them take. */
 static ptrdiff_t
 used_positions(const tb_column *column, const tb_layout *layout)
 {
     ptrdiff_t used = 0;
 
     for (ptrdiff_t i = 0; i < column->count; i++) {
-        used += tb_locate_row(layout, column->lengths[i]).count;
+        used += tb_row_pitch(layout, tb_locate_row(layout, column->lengths[i]));
     }
     return used;
 }
@@ -292,7 +293,8 @@ int
 tb_needs_fill(const tb_column *column, const tb_layout *layout)
 {
     if (layout->flat) {
-        return used_positions(column, layout) < layout->width;
+        return layout->row_multiple > 1 ||
+               used_positions(column, layout) < layout->width;
     }
     for (ptrdiff_t i = 0; i < column->count; i++) {
         if (column->lengths[i] < layout->width) {

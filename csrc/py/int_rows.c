@@ -97,7 +97,8 @@ check_no_bools(const tb_column *column)
 static int
 fill_values(tb_state *state, tb_column *column, tb_int_rows *rows)
 {
-    static const tb_pad_options flat = {-1, -1, 1, 0, 0, 1};
+    static const tb_pad_options flat = {
+        .width = -1, .max_length = -1, .multiple = 1, .flat = 1};
     tb_dtype int64 = {TB_I64, 8, NULL};
     tb_layout layout;
 

@@ -79,6 +79,10 @@ carrier_descr(tb_state *state, const tb_job *job, int as_tensors)
 static int
 job_shape(const tb_job *jobs, const tb_job *job, npy_intp *dims)
 {
+    if (job->kind == MADE) {
+        memcpy(dims, job->dims, sizeof job->dims);
+        return job->ndim;
+    }
     if (job->kind != COLUMN) {
         ptrdiff_t rows = jobs[job->source].column.count;
         int is_list = job->kind == LENGTHS || job->kind == CU_SEQLENS;
@@ -114,11 +118,9 @@ assign_offsets(tb_job *jobs, Py_ssize_t count)
     return end;
 }
 
-/* New arrays, or with `allocate` views of the one block that allocate(bytes) answers.
- */
-static int
-allocate_jobs(tb_state *state, tb_job *jobs, Py_ssize_t count, PyObject *allocate,
-              int as_tensors)
+int
+tb_allocate_jobs(tb_state *state, tb_job *jobs, Py_ssize_t count, PyObject *allocate,
+                 int as_tensors)
 {
     PyObject *block = NULL;
     npy_intp dims[NPY_MAXDIMS];
@@ -222,6 +224,7 @@ fill_extra(const tb_job *jobs, const tb_job *job, void *out)
             fill_cu_seqlens(source, &job->layout, (int32_t *)out);
             break;
         case LIKE:
+        case MADE:
         case COLUMN:
             break;
     }
@@ -257,7 +260,7 @@ tb_run_jobs(tb_state *state, tb_job *jobs, Py_ssize_t count, PyObject *allocate,
                 return -1;
             }
         }
-        if (allocate_jobs(state, jobs, count, allocate, as_tensors) < 0) {
+        if (tb_allocate_jobs(state, jobs, count, allocate, as_tensors) < 0) {
             return -1;
         }
         for (Py_ssize_t i = 0; i < count && read == TB_READ_DONE; i++) {
@@ -265,6 +268,26 @@ tb_run_jobs(tb_state *state, tb_job *jobs, Py_ssize_t count, PyObject *allocate,
         }
     } while (read == TB_READ_WIDEN);
     return read == TB_READ_DONE ? 0 : -1;
+}
+
+PyObject *
+tb_answer_jobs(const tb_job *jobs, Py_ssize_t count)
+{
+    PyObject *answer = PyList_New(count);
+
+    for (Py_ssize_t i = 0; answer != NULL && i < count; i++) {
+        int is_bfloat16 =
+            jobs[i].kind == COLUMN && jobs[i].column.dtype.type == TB_BF16;
+        PyObject *entry =
+            Py_BuildValue("(OnO)", jobs[i].out, (Py_ssize_t)jobs[i].offset,
+                          is_bfloat16 ? Py_True : Py_False);
+        if (entry == NULL) {
+            Py_CLEAR(answer);
+            break;
+        }
+        PyList_SET_ITEM(answer, i, entry);
+    }
+    return answer;
 }
 
 void

@@ -12,7 +12,8 @@
  *     POSITIONS    int64, numbers in a row from 0: [batch, width], or [1, width] flat
  *     SEQ_IDX      int32 [1, width], number of the row; flat only
  *     CU_SEQLENS   int32 [batch + 1], where rows begin and end; flat only
- *     LIKE         int64 in the source's shape, left for the caller to write */
+ *     LIKE         int64 in the source's shape, left for the caller to write
+ *     MADE         int32 or int64 in a shape of its own, written by the caller */
 typedef enum {
     COLUMN,
     MASK,
@@ -20,7 +21,8 @@ typedef enum {
     POSITIONS,
     SEQ_IDX,
     CU_SEQLENS,
-    LIKE
+    LIKE,
+    MADE
 } tb_job_kind;
 
 /* One array on its way. */
@@ -33,7 +35,9 @@ typedef struct {
     tb_job_kind kind;
     Py_ssize_t source;          /* of all but columns: the column they are of */
     Py_ssize_t same_lengths_as; /* another column, or -1 */
-    ptrdiff_t offset;           /* in the shared block */
+    int ndim;                   /* of MADE alone: its shape */
+    npy_intp dims[2];
+    ptrdiff_t offset; /* in the shared block */
     PyArrayObject *out;
 } tb_job;
 
@@ -44,6 +48,14 @@ int tb_job_kind_named(PyObject *name, tb_job_kind *kind);
  * `allocate` answers a block for a number of bytes, or is None. */
 int tb_run_jobs(tb_state *state, tb_job *jobs, Py_ssize_t count, PyObject *allocate,
                 int as_tensors);
+
+/* Makes `out` of all that are laid out: new arrays, or with `allocate` views of the one
+ * block that allocate(bytes) answers. */
+int tb_allocate_jobs(tb_state *state, tb_job *jobs, Py_ssize_t count,
+                     PyObject *allocate, int as_tensors);
+
+/* [(array, offset, is_bfloat16), ...] */
+PyObject *tb_answer_jobs(const tb_job *jobs, Py_ssize_t count);
 
 void tb_clear_job(tb_job *job);
 

@@ -43,5 +43,6 @@ extern PyMethodDef tb_arrow_methods[];
 extern PyMethodDef tb_mlm_methods[];
 extern PyMethodDef tb_segment_methods[];
 extern PyMethodDef tb_block_mask_methods[];
+extern PyMethodDef tb_flat_methods[];
 
 #endif

@@ -200,27 +200,6 @@ check_same_lengths(const tb_job *jobs, const tb_job *job)
     return 0;
 }
 
-/* [(array, offset, is_bfloat16), ...] */
-static PyObject *
-answer_jobs(const tb_job *jobs, Py_ssize_t count)
-{
-    PyObject *answer = PyList_New(count);
-
-    for (Py_ssize_t i = 0; answer != NULL && i < count; i++) {
-        int is_bfloat16 =
-            jobs[i].kind == COLUMN && jobs[i].column.dtype.type == TB_BF16;
-        PyObject *entry =
-            Py_BuildValue("(OnO)", jobs[i].out, (Py_ssize_t)jobs[i].offset,
-                          is_bfloat16 ? Py_True : Py_False);
-        if (entry == NULL) {
-            Py_CLEAR(answer);
-            break;
-        }
-        PyList_SET_ITEM(answer, i, entry);
-    }
-    return answer;
-}
-
 /* pad_columns(function, specs, padding_side, truncation_side, main, extras, allocate,
  * as_tensors, flat) -> [(array, offset, is_bfloat16), ...]
  *
@@ -271,7 +250,7 @@ wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         }
     }
     if (tb_run_jobs(state, jobs, total, args[6], as_tensors) == 0) {
-        answer = answer_jobs(jobs, total);
+        answer = tb_answer_jobs(jobs, total);
     }
 done:
     for (Py_ssize_t i = 0; i < total; i++) {

@@ -15,6 +15,7 @@ from .padding import (
     uniform_length_batching,
     unpad,
 )
+from .padding_free import PaddingFreeCollator
 from .ragged import Ragged
 from .segments import block_mask, cu_seqlens, segment_ids, segment_mask
 
@@ -25,6 +26,7 @@ __all__ = [
     "LengthBatchSampler",
     "Packing",
     "PadCollator",
+    "PaddingFreeCollator",
     "Ragged",
     "RaggedDataset",
     "attention_mask",

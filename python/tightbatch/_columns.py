@@ -57,7 +57,7 @@ def assemble(
     In a DataLoader worker they are views of one block of shared memory, which is returned too.
     """
     as_tensors = return_tensors == "pt"
-    block = Block() if as_tensors and _worker_info()() is not None else None
+    block = block_for(as_tensors)
     outputs = _core.pad_columns(
         function,
         specs,
@@ -68,12 +68,24 @@ def assemble(
         as_tensors,
         flat,
     )
+    return name_outputs(function, names, outputs, block, as_tensors), block
+
+
+def block_for(as_tensors: bool) -> Block | None:
+    """Give a block for a batch of tensors that is made in a DataLoader worker."""
+    return Block() if as_tensors and _worker_info()() is not None else None
+
+
+def name_outputs(
+    function: str, names: Iterable[Any], outputs: list[Any], block: Block | None, as_tensors: bool
+) -> dict[Any, Any]:
+    """Give what C made as arrays or tensors by name, and note which lie in the block."""
     if not as_tensors:
-        return {name: out[0] for name, out in zip(names, outputs, strict=True)}, None
+        return {name: out[0] for name, out in zip(names, outputs, strict=True)}
     values = _tensors(function, names, outputs)
     if block is not None:
         block.views = [(v, out[1]) for v, out in zip(values.values(), outputs, strict=True)]
-    return values, block
+    return values
 
 
 def build(cls: Any, values: dict[Any, Any], block: Block | None) -> Any:

@@ -128,3 +128,17 @@ def block_mask(
     total_length: int | None,
     /,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]: ...
+def flatten_columns(
+    function: str,
+    specs: list[tuple[Any, Any, int, float, Any]],
+    main: int,
+    labels: int,
+    mask: tuple[Any, Any] | None,
+    segments: tuple[Any, Any] | None,
+    settings: tuple[int, ...],
+    extras: bytes,
+    counts: bool,
+    allocate: Callable[[int], NDArray[np.uint8]] | None,
+    as_tensors: bool,
+    /,
+) -> tuple[list[tuple[NDArray[Any], int, bool]], int, int]: ...
