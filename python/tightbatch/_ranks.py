@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _core
+
 Array = NDArray[np.int64]
+
+# Rows that are made Python ints at a time, while an epoch is run through.
+_ROWS_AT_ONCE = 2048
 
 
 class Steps(NamedTuple):
@@ -81,3 +88,39 @@ def _split_last(begins: Array, ends: Array, ranks: int, lacking: int) -> tuple[A
         np.concatenate([begins[:first], *(edges[:-1] for edges in pieces)]),
         np.concatenate([ends[:first], *(edges[1:] for edges in pieces)]),
     )
+
+
+def in_line(indices: Array, steps: Steps) -> Iterator[list[int]]:
+    """Give one rank's batches, which lie one behind the other.
+
+    Several a conversion, since a NumPy call costs as much as 20 rows.
+    """
+    count = len(steps)
+    at_once = max(_ROWS_AT_ONCE * count // max(len(indices), 1), 1)
+    for first in range(0, count, at_once):
+        begin = steps.begins[first]
+        ends = steps.ends[first : first + at_once]
+        rows = indices[begin : ends[-1]].tolist()
+        for here, end in pairwise([0, *(ends - begin).tolist()]):
+            yield rows[here:end]
+
+
+def dealt(indices: Array, steps: Steps, rank: int) -> Iterator[list[int]]:
+    """Give the batches of one of several ranks."""
+    own = slice(rank, None, steps.ranks)
+    for begin, end in zip(steps.begins[own].tolist(), steps.ends[own].tolist(), strict=True):
+        yield indices[begin:end].tolist()
+
+
+def shared(
+    indices: Array, steps: Steps, rank: int, row_costs: Callable[[Array], Array]
+) -> Iterator[list[int]]:
+    """Deal the rows of each step anew, by cost; steps that repeat batches stay as they are."""
+    begins = steps.begins.reshape(-1, steps.ranks)
+    ends = steps.ends.reshape(-1, steps.ranks)
+    for begin, end in zip(begins, ends, strict=True):
+        if (begin[1:] != end[:-1]).any():
+            yield indices[begin[rank] : end[rank]].tolist()
+            continue
+        rows = indices[begin[0] : end[-1]]
+        yield rows[_core.share_rows(row_costs(rows), steps.ranks) == rank].tolist()

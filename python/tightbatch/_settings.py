@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,3 +55,26 @@ class Reader:
 def or_no_cap(value: int | None) -> int:
     """Give what stands for no cap in C, where there is none."""
     return NO_CAP if value is None else value
+
+
+def check_state(read: Reader, state: Any, own: Mapping[str, Any]) -> None:
+    """Refuse what is no state, and a state of other lengths or settings than `own`."""
+    if not isinstance(state, Mapping):
+        raise read.error(TypeError, f"found a {type(state).__name__}, expected a state_dict")
+    if set(state) != set(own) or not isinstance(state["settings"], Mapping):
+        keys = sorted(map(str, state))
+        raise read.error(ValueError, f"a state with the keys {keys}; expected {sorted(own)}")
+    found, expected = state["settings"], own["settings"]
+    for name in {**expected, **found}:
+        if found.get(name) != expected.get(name):
+            raise read.error(
+                ValueError,
+                f"the state is of {name}={found.get(name)!r}, this sampler of "
+                f"{name}={expected.get(name)!r}; expected the same settings",
+            )
+    if state["lengths"] != own["lengths"]:
+        raise read.error(
+            ValueError,
+            f"the state is of other lengths (rows and fingerprint {state['lengths']!r}, here "
+            f"{own['lengths']!r}); expected the same data set",
+        )

@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from inspect import signature
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._ranks import Steps, deal
-from ._settings import NO_CAP, Reader, or_no_cap
+from ._ranks import Steps, deal, dealt, in_line, shared
+from ._settings import NO_CAP, Reader, check_state, or_no_cap
 
 __all__ = ["LengthBatchSampler"]
 
 # Batches in a window, with shuffle_window="auto": about 1.4 % of a batch of 32 is then padding
 # where lengths are log-normal, while rows still meet others in every epoch.
 _WINDOW_BATCHES = 100
-# Rows that are made Python ints at a time, while an epoch is run through.
-_ROWS_AT_ONCE = 2048
 # What a saved position depends on: with any of these changed, the order is another one.
 _ORDER = (
-    "max_rows",
     "max_tokens",
     "padding_free",
     "quadratic_length",
@@ -99,9 +95,8 @@ class LengthBatchSampler:
     rows of each step are dealt anew, by largest differencing, so that all ranks have like cost
     and as many rows. All ranks make the same number of steps; `tail` says how.
 
-    **Stopping and going on.** `state_dict` holds the epoch and how many of its rows were handed
-    out to all ranks together; a sampler of the same lengths and settings goes on from there, on
-    any number of ranks.
+    **Resuming.** `state_dict` holds the epoch and how many of its rows all ranks together were
+    given; a sampler of the same lengths and settings goes on from there, on any number of ranks.
 
     Parameters
     ----------
@@ -157,20 +152,14 @@ class LengthBatchSampler:
     ----------
     batch_size : int or None
         None where `max_tokens` makes the number of rows vary, as other libraries expect it.
-    max_tokens, pad_to_multiple_of, quadratic_length : int or None
-        As given.
     max_length : int or None
         As given, or lower with ``overlong="truncate"``.
-    shuffle, drop_last, padding_free, longest_first : bool
-        As given.
     shuffle_window : int
         Rows in a window, where "auto" and None have been resolved.
-    seed, balance, num_replicas, rank : int
-        As given.
-    overlong, tail : str
-        As given.
     truncated : int
         How many rows are longer than `max_length`.
+    max_tokens, padding_free, ... :
+        The other parameters, as given.
 
     Raises
     ------
@@ -215,24 +204,6 @@ class LengthBatchSampler:
     True
     """
 
-    batch_size: int | None
-    max_tokens: int | None
-    max_length: int | None
-    quadratic_length: int | None
-    pad_to_multiple_of: int | None
-    padding_free: bool
-    shuffle: bool
-    shuffle_window: int
-    balance: int
-    longest_first: bool
-    seed: int
-    drop_last: bool
-    overlong: str
-    tail: str
-    num_replicas: int
-    rank: int
-    truncated: int
-
     def __init__(
         self,
         lengths: Any,
@@ -256,14 +227,14 @@ class LengthBatchSampler:
     ) -> None:
         if batch_size is None and max_tokens is None:
             raise _read.error(ValueError, "pass batch_size=, max_tokens= or both")
-        self.max_rows = _read.cap("batch_size", batch_size)
+        self._max_rows = _read.cap("batch_size", batch_size)
         self.max_tokens = _read.cap("max_tokens", max_tokens)
         self.padding_free = _read.flag("padding_free", padding_free)
         self.quadratic_length = _read.cap("quadratic_length", quadratic_length)
         self.max_length = _read.cap("max_length", max_length)
         self.overlong = _read.choice("overlong", overlong, ("error", "truncate", "drop"))
         self.pad_to_multiple_of = _read.cap("pad_to_multiple_of", pad_to_multiple_of)
-        self.batch_size = self.max_rows if self.max_tokens is None else None
+        self.batch_size = self._max_rows if self.max_tokens is None else None
         self.shuffle = _read.flag("shuffle", shuffle)
         self.balance = _read.number("balance", balance, 1, NO_CAP)
         self.longest_first = _read.flag("longest_first", longest_first)
@@ -327,7 +298,7 @@ class LengthBatchSampler:
             raise _read.error(
                 ValueError, f"shuffle_window={window!r}; expected an int, None or 'auto'"
             )
-        batch = or_no_cap(self.max_rows)
+        batch = or_no_cap(self._max_rows)
         if self.max_tokens is not None:
             mean = max(-(-total // max(rows, 1)), 1)
             batch = min(batch, max(self.max_tokens // self._cost_of(mean), 1))
@@ -340,10 +311,16 @@ class LengthBatchSampler:
         width = -(-length // multiple) * multiple
         return width + (width * width // self.quadratic_length if self.quadratic_length else 0)
 
+    def _row_costs(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        costs: NDArray[np.int64] = self._cost_of(
+            np.minimum(self._lengths[rows], or_no_cap(self.max_length))
+        )
+        return costs
+
     def _settings(self, drop_overlong: bool | None = None) -> tuple[Any, ...]:
         """What the C functions take."""
         return (
-            or_no_cap(self.max_rows),
+            or_no_cap(self._max_rows),
             or_no_cap(self.max_tokens),
             or_no_cap(self.max_length),
             self.pad_to_multiple_of or 1,
@@ -371,8 +348,8 @@ class LengthBatchSampler:
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration runs; those under way are not changed.
 
-        Choosing the epoch that the sampler is at already changes nothing: one that was loaded in
-        the middle of an epoch still goes on from there.
+        Choosing the epoch that the sampler is at changes nothing: loaded in the middle of an
+        epoch, it still goes on from there.
 
         Parameters
         ----------
@@ -437,12 +414,12 @@ class LengthBatchSampler:
         """Run through the epoch that the sampler is at now."""
         indices = self._plan()[0]
         self._run = run = _Run(self._epoch, self._deal(self._begin))
-        if self.num_replicas == 1:
-            batches = _in_line(indices, run.steps)
-        elif self.padding_free and self.max_tokens is None:
-            batches = self._shared(indices, run.steps)
+        if self.padding_free and self.max_tokens is None and self.num_replicas > 1:
+            batches = shared(indices, run.steps, self.rank, self._row_costs)
+        elif self.num_replicas > 1:
+            batches = dealt(indices, run.steps, self.rank)
         else:
-            batches = self._dealt(indices, run.steps)
+            batches = in_line(indices, run.steps)
         return self._hand_out(run, batches)
 
     def _hand_out(self, run: _Run, batches: Iterator[list[int]]) -> Iterator[list[int]]:
@@ -451,23 +428,6 @@ class LengthBatchSampler:
             yield batch
         if self._epoch == run.epoch:
             self._epoch, self._begin = min(run.epoch + 1, NO_CAP), 0
-
-    def _dealt(self, indices: NDArray[np.int64], steps: Steps) -> Iterator[list[int]]:
-        own = slice(self.rank, None, self.num_replicas)
-        for begin, end in zip(steps.begins[own].tolist(), steps.ends[own].tolist(), strict=True):
-            yield indices[begin:end].tolist()
-
-    def _shared(self, indices: NDArray[np.int64], steps: Steps) -> Iterator[list[int]]:
-        """Deal the rows of each step anew; steps that repeat batches stay as they are."""
-        ranks = self.num_replicas
-        begins, ends = steps.begins.reshape(-1, ranks), steps.ends.reshape(-1, ranks)
-        for begin, end in zip(begins, ends, strict=True):
-            if (begin[1:] != end[:-1]).any():
-                yield indices[begin[self.rank] : end[self.rank]].tolist()
-                continue
-            rows = indices[begin[0] : end[-1]]
-            lengths = np.minimum(self._lengths[rows], or_no_cap(self.max_length))
-            yield rows[_core.share_rows(self._cost_of(lengths), ranks) == self.rank].tolist()
 
     def state_dict(self, batches_consumed: int | None = None) -> dict[str, Any]:
         """Say how far the latest iteration is: a small dict of numbers, new with every call.
@@ -524,18 +484,13 @@ class LengthBatchSampler:
         }
 
     def _order(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _ORDER}
+        return {"batch_size": self._max_rows} | {name: getattr(self, name) for name in _ORDER}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was called: the next iteration begins there.
 
-        Raises
-        ------
-        ValueError
-            When the state is of other lengths or settings, or no state at all; the message
-            says what differs.
-        TypeError
-            When the state is not a mapping.
+        Raises a ValueError that says what differs when the state is of other lengths or settings,
+        a TypeError when it is no mapping.
 
         Examples
         --------
@@ -543,29 +498,7 @@ class LengthBatchSampler:
         >>> sampler = tb.LengthBatchSampler([4, 2, 3], batch_size=2)
         >>> sampler.load_state_dict(sampler.state_dict())
         """
-        if not isinstance(state, Mapping):
-            raise _read.error(TypeError, f"found a {type(state).__name__}, expected a state_dict")
-        expected = self.state_dict()
-        if set(state) != set(expected):
-            raise _read.error(
-                ValueError,
-                f"a state with the keys {sorted(map(str, state))}; expected {sorted(expected)}",
-            )
-        found, own = dict(state["settings"]), self._order()
-        for name in {**own, **found}:
-            if found.get(name) != own.get(name):
-                shown = "batch_size" if name == "max_rows" else name
-                raise _read.error(
-                    ValueError,
-                    f"the state is of {shown}={found.get(name)!r}, this sampler of "
-                    f"{shown}={own.get(name)!r}; expected the same settings",
-                )
-        if list(state["lengths"]) != expected["lengths"]:
-            raise _read.error(
-                ValueError,
-                f"the state is of {state['lengths'][0]} rows, this sampler of "
-                f"{len(self._lengths)}, or of other lengths; expected the same lengths",
-            )
+        check_state(_read, state, self.state_dict())
         epoch = _read.number("epoch", state["epoch"], 0, NO_CAP)
         begin = _read.number("rows", state["rows"], 0, len(self._lengths))
         self._epoch, self._begin, self._run = epoch, begin, None
@@ -576,24 +509,9 @@ class LengthBatchSampler:
 
     def __repr__(self) -> str:
         """The settings that are not what they are by default."""
-        given = [f"batch_size={self.max_rows!r}"] if self.max_rows else []
+        given = [f"batch_size={self._max_rows!r}"] if self._max_rows else []
         for name, parameter in signature(LengthBatchSampler).parameters.items():
             value = getattr(self, name, parameter.default)
             if name != "batch_size" and value != parameter.default:
                 given.append(f"{name}={value!r}")
         return f"<LengthBatchSampler of {len(self._lengths)} rows: {', '.join(given)}>"
-
-
-def _in_line(indices: NDArray[np.int64], steps: Steps) -> Iterator[list[int]]:
-    """Batches that lie one behind the other.
-
-    Several a conversion, since a NumPy call costs as much as 20 rows.
-    """
-    count = len(steps)
-    at_once = max(_ROWS_AT_ONCE * count // max(len(indices), 1), 1)
-    for first in range(0, count, at_once):
-        begin = steps.begins[first]
-        ends = steps.ends[first : first + at_once]
-        rows = indices[begin : ends[-1]].tolist()
-        for here, end in pairwise([0, *(ends - begin).tolist()]):
-            yield rows[here:end]
