@@ -146,3 +146,29 @@ def run_python(script, *arguments, timeout=120):
     )
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def check_lengths_that_act(function):
+    """Hostile 21 to 23: the __index__ of a length raises, or changes the list it is in."""
+    error = LookupError("from __index__")
+
+    class Index:
+        def __init__(self, act):
+            self.act = act
+
+        def __index__(self):
+            self.act()
+            return 2
+
+    def act():
+        raise error
+
+    with pytest.raises(LookupError) as caught:
+        function([1, Index(act)])
+    assert caught.value is error
+    lengths = [1, Index(lambda: lengths.clear()), *range(10**3)]
+    with pytest.raises(RuntimeError):
+        function(lengths)
+    lengths = [Index(lambda: lengths.append(1))]
+    with pytest.raises(RuntimeError):
+        function(lengths)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import arrays
 import reference
 import tightbatch as tb
-from checks import assert_same, checked, fails
+from checks import assert_same, check_lengths_that_act, checked, fails
 
 SIDES = ["right", "left"]
 PACKS = {
@@ -219,26 +219,4 @@ def test_options_of_segment_ids():
 
 @BY_LENGTHS
 def test_hostile_21_22_23_index_of_a_length_that_acts(name):
-    function = getattr(tb, name)
-    error = LookupError("from __index__")
-
-    class Index:
-        def __init__(self, act):
-            self.act = act
-
-        def __index__(self):
-            self.act()
-            return 2
-
-    def act():
-        raise error
-
-    with pytest.raises(LookupError) as caught:
-        function([1, Index(act)])
-    assert caught.value is error
-    lengths = [1, Index(lambda: lengths.clear()), *range(10**3)]
-    with pytest.raises(RuntimeError):
-        function(lengths)
-    lengths = [Index(lambda: lengths.append(1))]
-    with pytest.raises(RuntimeError):
-        function(lengths)
+    check_lengths_that_act(getattr(tb, name))

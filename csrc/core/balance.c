@@ -1,7 +1,6 @@
 #include "balance.h"
 
-#include <stdlib.h>
-#include <string.h>
+#include "memory.h"
 
 /* One rank's part of a partial deal: a chain of rows. */
 typedef struct {
@@ -186,14 +185,13 @@ tb_share_rows(const int64_t *costs, ptrdiff_t n, ptrdiff_t ranks, int64_t *rank_
         return status;
     }
     all.count = n / ranks + (n % ranks != 0);
-    if (tb_multiply_sizes(all.count, ranks, &places) != TB_OK ||
-        places > PTRDIFF_MAX / (ptrdiff_t)sizeof *all.shares) {
+    if (tb_multiply_sizes(all.count, ranks, &places) != TB_OK) {
         return TB_ERR_SIZE;
     }
-    rows = (priced_row *)malloc((size_t)n * sizeof *rows);
-    all.shares = (share *)malloc((size_t)places * sizeof *all.shares);
-    all.next = (ptrdiff_t *)malloc((size_t)n * sizeof *all.next);
-    all.heap = (ptrdiff_t *)malloc((size_t)all.count * sizeof *all.heap);
+    rows = (priced_row *)tb_allocate_array(n, sizeof *rows);
+    all.shares = (share *)tb_allocate_array(places, sizeof *all.shares);
+    all.next = (ptrdiff_t *)tb_allocate_array(n, sizeof *all.next);
+    all.heap = (ptrdiff_t *)tb_allocate_array(all.count, sizeof *all.heap);
     if (rows == NULL || all.shares == NULL || all.next == NULL || all.heap == NULL) {
         status = TB_ERR_MEMORY;
     }

@@ -1,9 +1,8 @@
 /* Step 5 of a plan: the order of its batches. */
 #include "batching.h"
 
+#include "memory.h"
 #include "sort.h"
-
-#include <stdlib.h>
 
 static uint64_t
 add_saturated(uint64_t a, uint64_t b)

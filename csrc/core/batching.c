@@ -1,9 +1,9 @@
 #include "batching.h"
 
+#include "memory.h"
 #include "packing.h"
 #include "sort.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static int64_t
@@ -162,17 +162,6 @@ fit_rows(int64_t length, const tb_batch_settings *settings)
         return settings->batch_size;
     }
     return min_int64(settings->batch_size, settings->max_tokens / cost);
-}
-
-void *
-tb_allocate_array(ptrdiff_t count, size_t item_size)
-{
-    ptrdiff_t bytes = 0;
-
-    if (tb_multiply_sizes(count, (ptrdiff_t)item_size, &bytes) != TB_OK) {
-        return NULL;
-    }
-    return malloc(bytes > 0 ? (size_t)bytes : 1);
 }
 
 static void

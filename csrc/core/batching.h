@@ -100,9 +100,6 @@ void tb_write_batches(const tb_batch_plan *plan, int64_t *indices, int64_t *offs
 
 void tb_free_batches(tb_batch_plan *plan);
 
-/* malloc of count * item_size bytes; NULL where there is no such memory. */
-void *tb_allocate_array(ptrdiff_t count, size_t item_size);
-
 /* The length, once clipped, of the row that is item i. */
 static inline int64_t
 tb_item_length(const tb_batch_plan *plan, ptrdiff_t i)

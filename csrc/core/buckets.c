@@ -1,12 +1,11 @@
 #include "buckets.h"
 
-#include <stdlib.h>
+#include "memory.h"
+#include "sort.h"
+
 #include <string.h>
 
-enum {
-    DIGIT_BITS = 11,   /* of the sort: 2048 counters, half of a level-1 cache */
-    SMALL_TABLE = 4096 /* counters that are affordable for any number of rows */
-};
+enum { SMALL_TABLE = 4096 }; /* counters that are affordable for any number of rows */
 
 /* A place for the last cut: the best one from width `from` on, until the next line's.
  */
@@ -15,25 +14,13 @@ typedef struct {
     ptrdiff_t cut;
 } envelope_line;
 
-/* NULL where there is no such memory. */
-static void *
-allocate_array(ptrdiff_t count, size_t item_size)
-{
-    ptrdiff_t bytes = 0;
-
-    if (tb_multiply_sizes(count, (ptrdiff_t)item_size, &bytes) != TB_OK) {
-        return NULL;
-    }
-    return malloc(bytes > 0 ? (size_t)bytes : 1);
-}
-
 /* --- lengths to distinct widths -------------------------------------------------- */
 
 static tb_status
 allocate_widths(ptrdiff_t count, tb_widths *out)
 {
-    out->widths = (int64_t *)allocate_array(count, sizeof *out->widths);
-    out->rows = (int64_t *)allocate_array(count + 1, sizeof *out->rows);
+    out->widths = (int64_t *)tb_allocate_array(count, sizeof *out->widths);
+    out->rows = (int64_t *)tb_allocate_array(count + 1, sizeof *out->rows);
     if (out->widths == NULL || out->rows == NULL) {
         return TB_ERR_MEMORY;
     }
@@ -55,7 +42,7 @@ static tb_status
 count_in_table(const int64_t *lengths, ptrdiff_t n, uint64_t mask, tb_widths *out)
 {
     ptrdiff_t size = (ptrdiff_t)mask + 1, distinct = 0;
-    int64_t *counts = (int64_t *)allocate_array(size, sizeof *counts), rows = 0;
+    int64_t *counts = (int64_t *)tb_allocate_array(size, sizeof *counts), rows = 0;
     tb_status status;
 
     if (counts == NULL) {
@@ -79,34 +66,12 @@ count_in_table(const int64_t *lengths, ptrdiff_t n, uint64_t mask, tb_widths *ou
     return status;
 }
 
-/* A stable counting sort by one digit. */
-static void
-sort_by_digit(const uint64_t *TB_RESTRICT from, ptrdiff_t n, int shift,
-              uint64_t *TB_RESTRICT to)
-{
-    ptrdiff_t places[1 << DIGIT_BITS] = {0};
-    uint64_t digits = ((uint64_t)1 << DIGIT_BITS) - 1;
-    ptrdiff_t place = 0;
-
-    for (ptrdiff_t i = 0; i < n; i++) {
-        places[from[i] >> shift & digits]++;
-    }
-    for (uint64_t digit = 0; digit <= digits; digit++) {
-        ptrdiff_t count = places[digit];
-        places[digit] = place;
-        place += count;
-    }
-    for (ptrdiff_t i = 0; i < n; i++) {
-        to[places[from[i] >> shift & digits]++] = from[i];
-    }
-}
-
 /* For lengths that are long beside their number. */
 static tb_status
 count_by_sorting(const int64_t *lengths, ptrdiff_t n, uint64_t mask, tb_widths *out)
 {
-    uint64_t *block = (uint64_t *)allocate_array(n, 2 * sizeof *block);
-    uint64_t *from = block, *to = block + n;
+    uint64_t *block = (uint64_t *)tb_allocate_array(n, 2 * sizeof *block);
+    uint64_t *sorted = block;
     ptrdiff_t distinct = 0;
     tb_status status;
 
@@ -114,21 +79,16 @@ count_by_sorting(const int64_t *lengths, ptrdiff_t n, uint64_t mask, tb_widths *
         return TB_ERR_MEMORY;
     }
     for (ptrdiff_t i = 0; i < n; i++) {
-        from[i] = (uint64_t)lengths[i] & mask;
+        sorted[i] = (uint64_t)lengths[i] & mask;
     }
-    for (int shift = 0; shift < 64 && mask >> shift != 0; shift += DIGIT_BITS) {
-        uint64_t *held = from;
-        sort_by_digit(from, n, shift, to);
-        from = to;
-        to = held;
-    }
+    tb_sort_items(sorted, n, tb_lay_out_sort(mask, n, 0), block + n);
     for (ptrdiff_t i = 0; i < n; i++) {
-        distinct += i + 1 == n || from[i] != from[i + 1];
+        distinct += i + 1 == n || sorted[i] != sorted[i + 1];
     }
     status = allocate_widths(distinct, out);
     for (ptrdiff_t i = 0; status == TB_OK && i < n; i++) {
-        if (i + 1 == n || from[i] != from[i + 1]) {
-            append_width(out, (int64_t)from[i], i + 1);
+        if (i + 1 == n || sorted[i] != sorted[i + 1]) {
+            append_width(out, (int64_t)sorted[i], i + 1);
         }
     }
     free(block);
@@ -255,9 +215,9 @@ static tb_status
 choose_all_cuts(const tb_widths *widths, ptrdiff_t k, uint32_t *cuts, int64_t *waste)
 {
     ptrdiff_t size = widths->count + 1;
-    int64_t *block = (int64_t *)allocate_array(size, 2 * sizeof *block);
+    int64_t *block = (int64_t *)tb_allocate_array(size, 2 * sizeof *block);
     int64_t *before = block, *after = block + size;
-    envelope_line *lines = (envelope_line *)allocate_array(size, sizeof *lines);
+    envelope_line *lines = (envelope_line *)tb_allocate_array(size, sizeof *lines);
     tb_status status = TB_ERR_MEMORY;
 
     if (block == NULL || lines == NULL) {
@@ -302,7 +262,7 @@ tb_choose_boundaries(const tb_widths *widths, ptrdiff_t k, int64_t *boundaries,
     if (size > UINT32_MAX || tb_multiply_sizes(size, k - 1, &cells) != TB_OK) {
         return TB_ERR_MEMORY;
     }
-    cuts = (uint32_t *)allocate_array(cells, sizeof *cuts);
+    cuts = (uint32_t *)tb_allocate_array(cells, sizeof *cuts);
     if (cuts == NULL) {
         return TB_ERR_MEMORY;
     }
