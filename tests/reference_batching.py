@@ -60,8 +60,10 @@ def round_up(length, multiple):
     return -(-max(length, 1) // multiple) * multiple
 
 
-def find_cost(length, multiple=1, quadratic=None, padding_free=False):
+def find_cost(length, multiple=1, quadratic=None, padding_free=False, boundaries=None):
     """What a row costs alone, or each row of a batch whose longest has this length."""
+    if boundaries is not None:
+        length = next((width for width in boundaries if width >= max(length, 1)), NO_CAP)
     width = -(-length // multiple) * multiple if padding_free else round_up(length, multiple)
     return width + (width * width // quadratic if quadratic else 0)
 
@@ -132,16 +134,18 @@ def plan(
     epoch=0,
     drop_last=False,
     pad_to_multiple_of=None,
+    boundaries=None,
 ):
     """All batches of an epoch, as lists of indices."""
     clipped = [min(length, max_length or NO_CAP) for length in lengths]
 
     def cost(row):
-        return find_cost(clipped[row], pad_to_multiple_of or 1, quadratic_length, padding_free)
+        of_setting = (pad_to_multiple_of or 1, quadratic_length, padding_free, boundaries)
+        return find_cost(clipped[row], *of_setting)
 
     rows = list(range(len(lengths)))
-    if overlong == "drop" and max_tokens is not None:
-        rows = [row for row in rows if cost(row) <= max_tokens]
+    if overlong == "drop" and (max_tokens or boundaries):
+        rows = [row for row in rows if cost(row) <= (max_tokens or NO_CAP - 1)]
     random = Random(seed, epoch)
     window = shuffle_window or len(rows)
     if shuffle:
@@ -188,6 +192,6 @@ def plan(
 def plan_of(sampler, lengths, epoch=0):
     """The plan that a LengthBatchSampler of these lengths should have."""
     names = "max_tokens padding_free quadratic_length max_length overlong shuffle shuffle_window"
-    names += " balance longest_first seed drop_last pad_to_multiple_of"
+    names += " balance longest_first seed drop_last pad_to_multiple_of boundaries"
     settings = {name: getattr(sampler, name) for name in names.split()}
     return plan(lengths, batch_size=sampler._max_rows, epoch=epoch, **settings)

@@ -28,7 +28,8 @@ def padded_size(lengths, batches):
 
 def cost_of(length, options):
     multiple, quadratic = options["pad_to_multiple_of"] or 1, options["quadratic_length"]
-    return reference.find_cost(length, multiple, quadratic, options["padding_free"])
+    packed, widths = options["padding_free"], options["boundaries"]
+    return reference.find_cost(length, multiple, quadratic, packed, widths)
 
 
 # The plan
@@ -52,6 +53,12 @@ def cases(draw):
         "overlong": draw(st.sampled_from(["error", "truncate", "drop"])),
     }
     longest = max([min(length, options["max_length"] or NO_CAP) for length in lengths] or [0])
+    options["boundaries"] = None
+    if not options["padding_free"] and draw(st.booleans()):
+        last = 1 if options["overlong"] == "truncate" else max(longest, 1)
+        last = draw(st.integers(1, 50)) if options["overlong"] == "drop" else last
+        widths = draw(st.sets(st.integers(0, 60), max_size=5)) | {last}
+        options["boundaries"] = tuple(sorted(widths))
     most = max(cost_of(longest, options), 1)
     least = 1 if options["overlong"] == "drop" else most
     if options["overlong"] == "truncate":
@@ -112,7 +119,7 @@ def test_plan_never_changes():
     """The same plan on every platform and in every release: a resumed run depends on it."""
     words = reference.Random(11, 0)
     lengths = np.array([words.word() % 23 * (words.word() % 23) for _ in range(5000)], np.int64)
-    settings = (NO_CAP, 4096, 500, 8, 0, 700, 1, False, True, False, False, False, 2**64 - 1)
+    settings = (NO_CAP, 4096, 500, 8, 0, 700, 1, False, True, False, False, False, 2**64 - 1, None)
     indices, offsets = _core.plan_batches(lengths, settings, 7)
     digest = hashlib.sha256(indices.astype("<i8").tobytes() + offsets.astype("<i8").tobytes())
     assert digest.hexdigest() == (

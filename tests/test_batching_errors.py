@@ -148,7 +148,7 @@ def test_largest_caps():
 
 def test_private_functions_refuse_what_would_crash():
     good = np.array([1, 2, 3])
-    settings = (1, 9, 9, 1, 0, 1, 1, False, True, False, False, False, 0)
+    settings = (1, 9, 9, 1, 0, 1, 1, False, True, False, False, False, 0, None)
     for bad in ([1, 2], good.astype(np.int32), good.astype(">i8"), np.ones((2, 2), np.int64), None):
         with fails(TypeError, "LengthBatchSampler"):
             _core.plan_batches(bad, settings, 0)
@@ -172,3 +172,39 @@ def test_private_functions_refuse_what_would_crash():
         _core.share_rows(-good, 2)
     with fails(ValueError, "at least one rank"):
         _core.share_rows(good, 0)
+
+
+def test_rows_past_the_last_boundary():
+    with fails(ValueError, "row 1", "length 9", "last boundary 8", "max_length=8"):
+        LengthBatchSampler([3, 9, 8], batch_size=2, boundaries=[4, 8])
+    cut = LengthBatchSampler([3, 9, 8], batch_size=2, boundaries=[4, 8], overlong="truncate")
+    assert (cut.max_length, cut.truncated, cut.dropped) == (8, 1, 0)
+    left_out = LengthBatchSampler([3, 9, 8], batch_size=2, boundaries=[4, 8], overlong="drop")
+    assert (left_out.dropped, sorted(sum(left_out, []))) == (1, [0, 2])
+    with fails(ValueError, "boundaries", "padding_free"):
+        LengthBatchSampler([3], batch_size=2, boundaries=[4], padding_free=True)
+    with fails(ValueError, "boundaries", "ascending"):
+        LengthBatchSampler([3], batch_size=2, boundaries=[4, 4])
+    # 3 rows of 4 tokens, padded to 8, are 24 tokens and not 12.
+    sampler = LengthBatchSampler([4, 4, 4, 5], max_tokens=16, boundaries=[8], shuffle=False)
+    assert [len(batch) for batch in sampler] == [2, 2]
+
+
+def test_overlong_rows_are_cut_or_left_out_and_counted():
+    lengths = [3, 20, 7, 30]
+    with fails(ValueError, "row 1", "length 20", "max_length=10", "overlong"):
+        LengthBatchSampler(lengths, max_tokens=10)
+    cut = LengthBatchSampler(lengths, max_tokens=10, overlong="truncate")
+    assert (cut.max_length, cut.truncated, cut.dropped) == (10, 2, 0)
+    assert sorted(sum(cut, [])) == [0, 1, 2, 3]
+    left_out = LengthBatchSampler(lengths, max_tokens=10, overlong="drop")
+    assert (left_out.max_length, left_out.truncated, left_out.dropped) == (None, 0, 2)
+    assert sorted(sum(left_out, [])) == [0, 2]
+    square = LengthBatchSampler(lengths, max_tokens=10, quadratic_length=5, overlong="truncate")
+    assert square.max_length == 5  # 5 + 25 // 5 = 10
+    with fails(ValueError, "max_tokens=7", "more"):
+        LengthBatchSampler(lengths, max_tokens=7, pad_to_multiple_of=8, overlong="truncate")
+    nothing = LengthBatchSampler(lengths, max_tokens=2, overlong="drop")
+    assert (list(nothing), len(nothing), nothing.dropped) == ([], 0, 4)
+    with fails(ValueError, "overlong", "'error', 'truncate', 'drop'"):
+        LengthBatchSampler(lengths, max_tokens=9, overlong="split")

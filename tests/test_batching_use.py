@@ -206,7 +206,7 @@ def test_failing_allocations():
         lengths = np.arange(50)
 
         def plan():
-            settings = (4, 99, 99, 1, 0, 20, 3, True, True, True, False, False, 1)
+            settings = (4, 99, 99, 1, 0, 20, 3, True, True, True, False, False, 1, None)
             return *_core.plan_batches(lengths, settings, 1), _core.share_rows(lengths, 3)
 
         wanted = plan()
@@ -248,7 +248,7 @@ def test_no_memory_for_the_plan():
             resource.setrlimit(resource.RLIMIT_AS, (used + room * 2**20, -1))
             try:
                 packed = plans % 2 == 1
-                settings = (1, 99, 99, 1, 0, 20, 2, packed, True, False, False, False, 1)
+                settings = (1, 99, 99, 1, 0, 20, 2, packed, True, False, False, False, 1, None)
                 _core.plan_batches(lengths, settings, 1)
                 plans += 1
             except MemoryError:

@@ -12,6 +12,24 @@ min_int64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* The first boundary that is not below the length, or -1. */
+static int64_t
+find_boundary(int64_t length, const int64_t *boundaries, ptrdiff_t count)
+{
+    ptrdiff_t low = 0, high = count;
+
+    while (low < high) {
+        ptrdiff_t middle = low + (high - low) / 2;
+        if (boundaries[middle] < length) {
+            low = middle + 1;
+        }
+        else {
+            high = middle;
+        }
+    }
+    return low < count ? boundaries[low] : -1;
+}
+
 tb_status
 tb_find_row_cost(int64_t length, const tb_batch_settings *settings, int64_t *cost)
 {
@@ -19,6 +37,12 @@ tb_find_row_cost(int64_t length, const tb_batch_settings *settings, int64_t *cos
 
     if (length < 1 && !settings->padding_free) {
         length = 1;
+    }
+    if (settings->boundaries != NULL) {
+        length = find_boundary(length, settings->boundaries, settings->boundary_count);
+        if (length < 0) {
+            return TB_ERR_SIZE;
+        }
     }
     missing = (settings->multiple - length % settings->multiple) % settings->multiple;
     if (length > INT64_MAX - missing) {

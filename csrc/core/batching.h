@@ -27,12 +27,14 @@ typedef struct {
     int64_t batch_size; /* rows in a batch */
     int64_t
         max_tokens; /* cost of a batch: rows times that of its width, or their sum */
-    int64_t max_length; /* longer rows count as this long */
-    int64_t multiple;   /* the width is rounded up to it */
-    int64_t quadratic;  /* a width w costs w + w * w / quadratic; 0: w */
-    int64_t window;     /* rows sorted together; without shuffle it is all rows */
-    int64_t balance;    /* batches in a run of like cost */
-    int padding_free;   /* rows lie one after another, each of its own width */
+    int64_t max_length;        /* longer rows count as this long */
+    int64_t multiple;          /* the width is rounded up to it */
+    const int64_t *boundaries; /* ascending: the widths there are; NULL: all */
+    ptrdiff_t boundary_count;
+    int64_t quadratic; /* a width w costs w + w * w / quadratic; 0: w */
+    int64_t window;    /* rows sorted together; without shuffle it is all rows */
+    int64_t balance;   /* batches in a run of like cost */
+    int padding_free;  /* rows lie one after another, each of its own width */
     int shuffle;
     int longest_first; /* the run of the highest cost comes first */
     int drop_last;
@@ -62,14 +64,15 @@ typedef struct {
     int64_t longest;
 } tb_batch_plan;
 
-/* What a row costs alone: its length rounded up (with padding, an empty row counts as
- * one of length 1: without that, no cap on tokens would ever end a batch), and what is
- * quadratic. TB_ERR_SIZE where that is beyond int64. */
+/* What a row costs alone: its length up to a boundary and rounded up (with padding, an
+ * empty row counts as one of length 1: without that, no cap on tokens would ever end a
+ * batch), and what is quadratic. TB_ERR_SIZE where that is beyond int64 or the last
+ * boundary. */
 TB_MUST_CHECK tb_status tb_find_row_cost(int64_t length,
                                          const tb_batch_settings *settings,
                                          int64_t *cost);
 
-/* The longest row that max_tokens allows; -1 where none is. */
+/* The longest row that max_tokens and the boundaries allow; -1 where none is. */
 int64_t tb_find_longest_allowed(const tb_batch_settings *settings);
 
 /* A negative length is TB_ERR_NEGATIVE, a row that alone costs more than max_tokens

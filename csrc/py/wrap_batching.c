@@ -10,21 +10,46 @@
 
 static const tb_context sampler_context = {"LengthBatchSampler", NULL, NULL, 0};
 
+static const int64_t *
+read_length_array(PyObject *object, ptrdiff_t *count)
+{
+    PyArrayObject *array = (PyArrayObject *)object;
+
+    if (!PyArray_Check(object) || PyArray_NDIM(array) != 1 ||
+        PyArray_TYPE(array) != NPY_INT64 || !PyArray_ISCARRAY_RO(array)) {
+        tb_raise_at(&sampler_context, PyExc_TypeError, -1, -1,
+                    "expected a contiguous int64 array of one dimension");
+        return NULL;
+    }
+    *count = PyArray_SIZE(array);
+    return (const int64_t *)PyArray_DATA(array);
+}
+
 /* (batch_size, max_tokens, max_length, multiple, quadratic, window, balance,
- *  padding_free, shuffle, longest_first, drop_last, drop_overlong, seed), where
- * INT64_MAX stands for a cap that was not given. */
+ *  padding_free, shuffle, longest_first, drop_last, drop_overlong, seed, boundaries),
+ * where INT64_MAX stands for a cap that was not given, and None for boundaries. The
+ * tuple keeps them. */
 static int
 read_settings(PyObject *object, tb_batch_settings *settings)
 {
     long long batch_size, max_tokens, max_length, multiple, quadratic, window, balance;
     unsigned long long seed;
+    PyObject *boundaries;
 
-    if (!PyArg_ParseTuple(object, "LLLLLLLpppppK:settings", &batch_size, &max_tokens,
+    if (!PyArg_ParseTuple(object, "LLLLLLLpppppKO:settings", &batch_size, &max_tokens,
                           &max_length, &multiple, &quadratic, &window, &balance,
                           &settings->padding_free, &settings->shuffle,
                           &settings->longest_first, &settings->drop_last,
-                          &settings->drop_overlong, &seed)) {
+                          &settings->drop_overlong, &seed, &boundaries)) {
         return -1;
+    }
+    settings->boundaries = NULL;
+    settings->boundary_count = 0;
+    if (boundaries != Py_None) {
+        settings->boundaries = read_length_array(boundaries, &settings->boundary_count);
+        if (settings->boundaries == NULL) {
+            return -1;
+        }
     }
     settings->batch_size = batch_size;
     settings->max_tokens = max_tokens;
@@ -41,21 +66,6 @@ read_settings(PyObject *object, tb_batch_settings *settings)
                            "caps, multiple, window and balance must be at least 1");
     }
     return 0;
-}
-
-static const int64_t *
-read_length_array(PyObject *object, ptrdiff_t *count)
-{
-    PyArrayObject *array = (PyArrayObject *)object;
-
-    if (!PyArray_Check(object) || PyArray_NDIM(array) != 1 ||
-        PyArray_TYPE(array) != NPY_INT64 || !PyArray_ISCARRAY_RO(array)) {
-        tb_raise_at(&sampler_context, PyExc_TypeError, -1, -1,
-                    "lengths: expected a contiguous int64 array [rows]");
-        return NULL;
-    }
-    *count = PyArray_SIZE(array);
-    return (const int64_t *)PyArray_DATA(array);
 }
 
 /* What would help: a max_length that is within max_tokens, if there is. */
@@ -89,12 +99,30 @@ raise_row_too_long(const tb_batch_settings *settings, const tb_error *error)
                 cap, fix);
 }
 
+static int
+is_past_boundaries(const tb_batch_settings *settings, int64_t length)
+{
+    return settings->boundaries != NULL && length > 0 &&
+           length > settings->boundaries[settings->boundary_count - 1];
+}
+
 static void
 raise_lengths(tb_status status, const tb_batch_settings *settings,
               const tb_error *error)
 {
     PyObject *exception = tb_status_exception(status);
+    int64_t length =
+        error->value < settings->max_length ? error->value : settings->max_length;
 
+    if (status != TB_ERR_MEMORY && is_past_boundaries(settings, length)) {
+        long long last = (long long)settings->boundaries[settings->boundary_count - 1];
+        tb_raise_at(&sampler_context, PyExc_ValueError, error->row, -1,
+                    "length %lld is more than the last boundary %lld; pass "
+                    "max_length=%lld, a larger boundary, or overlong='truncate' or "
+                    "'drop'",
+                    (long long)length, last, last);
+        return;
+    }
     switch (status) {
         case TB_ERR_MEMORY:
             PyErr_NoMemory();

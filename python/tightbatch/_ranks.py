@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -34,6 +35,15 @@ class Steps(NamedTuple):
     def end_of(self, step: int) -> int:
         """How many of the epoch's rows are handed out once `step` steps are done."""
         return int(self.ends[: step * self.ranks].max(initial=self.begin))
+
+
+@dataclass
+class Run:
+    """An iteration: which epoch it hands out, and how far it is."""
+
+    epoch: int
+    steps: Steps
+    done: int = 0
 
 
 def deal(offsets: Array, begin: int, ranks: int, uneven: str) -> Steps:

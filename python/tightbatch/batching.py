@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any, Literal
 
@@ -11,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._ranks import Steps, deal, dealt, in_line, shared
+from ._ranks import Run, Steps, deal, dealt, in_line, shared
 from ._settings import NO_CAP, Reader, check_state, or_no_cap
+from .buckets import read_boundaries
 
 __all__ = ["LengthBatchSampler"]
 
@@ -27,6 +27,7 @@ _ORDER = (
     "max_length",
     "overlong",
     "pad_to_multiple_of",
+    "boundaries",
     "shuffle",
     "shuffle_window",
     "balance",
@@ -37,15 +38,6 @@ _ORDER = (
 _read = Reader("LengthBatchSampler")
 
 Plan = tuple[NDArray[np.int64], NDArray[np.int64]]
-
-
-@dataclass
-class _Run:
-    """An iteration: which epoch it hands out, and how far it is."""
-
-    epoch: int
-    steps: Steps
-    done: int = 0
 
 
 class LengthBatchSampler:
@@ -124,8 +116,7 @@ class LengthBatchSampler:
     shuffle_window : int, None or "auto"
         How many shuffled rows are sorted together. A larger window leaves less padding and
         mixes less: with None, one window of all rows, rows always meet rows of nearly their
-        own length. "auto" is 100 batches, but at most a quarter of the rows (and at least one
-        batch). Not used without `shuffle`.
+        own length. "auto" is 100 batches, but at most a quarter of the rows (and at least one).
     balance : int
         Batches that lie together because they cost about the same. Ranks whose number divides it
         have like work at each step. 1: any order of batches is as likely as any other.
@@ -144,6 +135,9 @@ class LengthBatchSampler:
         `repeated`.
     pad_to_multiple_of : int, optional
         What the collator rounds the width up to; it counts for `max_tokens`.
+    boundaries : sequence of int, optional
+        The widths that the collator pads to; they count for `max_tokens`, and a row longer than
+        the last one is overlong.
     num_replicas, rank : int
         Of how many ranks this is which one. Under accelerate leave them as they are: it takes
         each process's share of the batches itself.
@@ -177,8 +171,8 @@ class LengthBatchSampler:
     The epoch advances by itself: an iteration that has run to its end moves the sampler from
     the epoch it ran to the next, unless `set_epoch` has moved it meanwhile. One that is
     abandoned, or started again before its end, repeats its epoch. Several may run at a time.
-    A DataLoader with workers asks for batches ahead of training, so that there the sampler may
-    be at the next epoch, and under `max_tokens` ``len`` that epoch's, before the loop's end.
+    Under a DataLoader with workers, which reads ahead, the sampler may be at the next epoch,
+    and under `max_tokens` ``len`` that epoch's, before the loop's end.
 
     Sorting within windows of shuffled rows is described as sequence bucketing by V. Khomenko
     et al., "Accelerating recurrent neural network training using sequence bucketing and
@@ -222,6 +216,7 @@ class LengthBatchSampler:
         drop_last: bool = False,
         tail: Literal["split", "repeat"] = "split",
         pad_to_multiple_of: int | None = None,
+        boundaries: Sequence[int] | None = None,
         num_replicas: int = 1,
         rank: int = 0,
     ) -> None:
@@ -234,6 +229,11 @@ class LengthBatchSampler:
         self.max_length = _read.cap("max_length", max_length)
         self.overlong = _read.choice("overlong", overlong, ("error", "truncate", "drop"))
         self.pad_to_multiple_of = _read.cap("pad_to_multiple_of", pad_to_multiple_of)
+        self.boundaries = None
+        if boundaries is not None:
+            self.boundaries = list(read_boundaries("LengthBatchSampler(): ", boundaries))
+        if boundaries is not None and self.padding_free:
+            raise _read.error(ValueError, "boundaries= with padding_free=True; expected one")
         self.batch_size = self._max_rows if self.max_tokens is None else None
         self.shuffle = _read.flag("shuffle", shuffle)
         self.balance = _read.number("balance", balance, 1, NO_CAP)
@@ -250,7 +250,7 @@ class LengthBatchSampler:
         self._settle_lengths(shuffle_window)
         self._epoch = 0
         self._begin = 0
-        self._run: _Run | None = None
+        self._run: Run | None = None
         self._cached: tuple[int, Plan] | None = None
 
     def _read_rank(self, rank: Any) -> int:
@@ -269,12 +269,10 @@ class LengthBatchSampler:
         rows, total, allowed, self._fingerprint = _core.survey_batches(
             self._lengths, self._settings(dropping)
         )
-        if self.overlong == "truncate" and self.max_tokens is not None:
+        if self.overlong == "truncate" and (self.max_tokens or self.boundaries):
             if allowed < 1:
-                raise _read.error(
-                    ValueError,
-                    f"max_tokens={self.max_tokens} is less than any row costs; pass a larger one",
-                )
+                given = f"max_tokens={self.max_tokens}" if self.max_tokens else "the last boundary"
+                raise _read.error(ValueError, f"{given} is less than any row costs; pass more")
             self.max_length = min(or_no_cap(self.max_length), allowed)
             rows, total, *_ = _core.survey_batches(self._lengths, self._settings())
         most = or_no_cap(self.max_length)
@@ -307,7 +305,9 @@ class LengthBatchSampler:
 
     def _cost_of(self, length: Any) -> Any:
         """What a row of this length costs alone, or rows of these."""
-        multiple = self.pad_to_multiple_of or 1
+        multiple, widths = self.pad_to_multiple_of or 1, self.boundaries
+        if widths is not None:
+            length = np.append(widths, NO_CAP)[np.searchsorted(widths, length)]
         width = -(-length // multiple) * multiple
         return width + (width * width // self.quadratic_length if self.quadratic_length else 0)
 
@@ -333,6 +333,7 @@ class LengthBatchSampler:
             self.drop_last,
             self.overlong == "drop" if drop_overlong is None else drop_overlong,
             self.seed,
+            None if self.boundaries is None else np.array(self.boundaries, np.int64),
         )
 
     @property
@@ -413,7 +414,7 @@ class LengthBatchSampler:
     def __iter__(self) -> Iterator[list[int]]:
         """Run through the epoch that the sampler is at now."""
         indices = self._plan()[0]
-        self._run = run = _Run(self._epoch, self._deal(self._begin))
+        self._run = run = Run(self._epoch, self._deal(self._begin))
         if self.padding_free and self.max_tokens is None and self.num_replicas > 1:
             batches = shared(indices, run.steps, self.rank, self._row_costs)
         elif self.num_replicas > 1:
@@ -422,7 +423,7 @@ class LengthBatchSampler:
             batches = in_line(indices, run.steps)
         return self._hand_out(run, batches)
 
-    def _hand_out(self, run: _Run, batches: Iterator[list[int]]) -> Iterator[list[int]]:
+    def _hand_out(self, run: Run, batches: Iterator[list[int]]) -> Iterator[list[int]]:
         for batch in batches:
             run.done += 1
             yield batch

@@ -107,9 +107,8 @@ class PadCollator:
         named. A column is as wide as the smallest that is at least its longest row, once that is
         cut to ``max_length``; ``pad_to_multiple_of`` is applied to it last. So an epoch has no
         more shapes than boundaries for each number of rows (``drop_last`` keeps that to one), and
-        ``torch.compile`` no more graphs. :func:`tightbatch.bucket_boundaries` chooses them. A
-        sampler's ``max_tokens`` does not know of them: up to a boundary, batches may be larger.
-        Not together with ``width`` for one column.
+        ``torch.compile`` no more graphs. :func:`tightbatch.bucket_boundaries` chooses them. Give
+        the sampler the same, so that ``max_tokens`` counts them. Not together with ``width`` for one column.
     padding_side, truncation_side : {"right", "left"}
         Where the padding goes, and which end of a row is cut off.
     dtype : {key: dtype}, optional

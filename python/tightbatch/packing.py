@@ -301,7 +301,7 @@ def _plan_settings(
     chosen = 0 if seed is None else _read.number("seed", seed, 0, 2**64 - 1)
     shuffled = seed is not None
     caps = (or_no_cap(max_rows), capacity, NO_CAP, 1, 0, window, 1)
-    return (*caps, True, shuffled, False, False, False, chosen)
+    return (*caps, True, shuffled, False, False, False, chosen, None)
 
 
 def _split(lengths: Array, capacity: int) -> tuple[Array, Array, Array]:
