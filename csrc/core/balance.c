@@ -162,14 +162,79 @@ check_costs(const int64_t *costs, ptrdiff_t n, ptrdiff_t ranks)
     return TB_OK;
 }
 
+/* Afterwards shares[r] is what rank r has. */
 static void
 note_ranks(const deals *all, int64_t *rank_of)
 {
     for (ptrdiff_t r = 0; r < all->ranks; r++) {
-        ptrdiff_t row = all->shares[all->heap[0] * all->ranks + r].first;
-        for (; row >= 0; row = all->next[row]) {
+        all->shares[r] = all->shares[all->heap[0] * all->ranks + r];
+        for (ptrdiff_t row = all->shares[r].first; row >= 0; row = all->next[row]) {
             rank_of[row] = r;
         }
+    }
+}
+
+/* The two rows, one of each rank, whose exchange brings the ranks closest: that differ
+ * by about half of what the ranks do. 0 where none brings them closer. rows: from the
+ * most expensive on. */
+static int64_t
+find_exchange(const priced_row *rows, ptrdiff_t n, const int64_t *rank_of, int64_t high,
+              int64_t low, int64_t apart, ptrdiff_t *of_high, ptrdiff_t *of_low)
+{
+    int64_t best = 0;
+    ptrdiff_t given = -1;
+
+    for (ptrdiff_t i = 0, j = 0; i < n; i++) {
+        if (rank_of[rows[i].row] != high) {
+            continue;
+        }
+        /* The first row of `low` that is cheaper by half or more, and the one before.
+         */
+        for (; j < n &&
+               (rank_of[rows[j].row] != low || rows[i].cost - rows[j].cost < apart / 2);
+             j++) {
+            given = rank_of[rows[j].row] == low ? j : given;
+        }
+        const ptrdiff_t candidates[2] = {given, j};
+        for (int k = 0; k < 2; k++) {
+            ptrdiff_t at = candidates[k];
+            int64_t less = at < 0 || at == n ? 0 : rows[i].cost - rows[at].cost;
+            int64_t gain = less < apart - less ? less : apart - less;
+            if (gain > best) {
+                best = gain;
+                *of_high = rows[i].row;
+                *of_low = rows[at].row;
+            }
+        }
+    }
+    return best;
+}
+
+/* Where a few rows cost far more than all others, differencing in equal numbers leaves
+ * a rank with too much: the ranks with most and least exchange rows while that helps.
+ */
+static void
+even_out(const deals *all, const int64_t *costs, const priced_row *rows, ptrdiff_t n,
+         int64_t *rank_of)
+{
+    share *shares = all->shares;
+
+    for (ptrdiff_t round = 0; round < 4 * all->ranks; round++) {
+        ptrdiff_t high = 0, low = 0, of_high = 0, of_low = 0;
+        for (ptrdiff_t r = 1; r < all->ranks; r++) {
+            high = shares[r].cost > shares[high].cost ? r : high;
+            low = shares[r].cost < shares[low].cost ? r : low;
+        }
+        if (find_exchange(rows, n, rank_of, high, low,
+                          shares[high].cost - shares[low].cost, &of_high,
+                          &of_low) == 0) {
+            return;
+        }
+        int64_t moved = costs[of_high] - costs[of_low];
+        shares[high].cost -= moved;
+        shares[low].cost += moved;
+        rank_of[of_high] = low;
+        rank_of[of_low] = high;
     }
 }
 
@@ -203,6 +268,7 @@ tb_share_rows(const int64_t *costs, ptrdiff_t n, ptrdiff_t ranks, int64_t *rank_
         qsort(rows, (size_t)n, sizeof *rows, compare_rows);
         deal_rows(&all, rows, n);
         note_ranks(&all, rank_of);
+        even_out(&all, costs, rows, n, rank_of);
     }
     free(rows);
     free(all.shares);

@@ -7,7 +7,8 @@
  * balanced number partitioning problem", STACS 2003): rows are taken from the most
  * expensive on, as many at a time as there are ranks, one for each. Of these partial
  * deals the two with the largest differences are joined, the largest share of the one
- * with the smallest of the other, until one is left.
+ * with the smallest of the other, until one is left. Then the ranks with the most and
+ * the least exchange rows while that helps.
  */
 #ifndef TB_BALANCE_H
 #define TB_BALANCE_H

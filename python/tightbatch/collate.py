@@ -108,7 +108,8 @@ class PadCollator:
         cut to ``max_length``; ``pad_to_multiple_of`` is applied to it last. So an epoch has no
         more shapes than boundaries for each number of rows (``drop_last`` keeps that to one), and
         ``torch.compile`` no more graphs. :func:`tightbatch.bucket_boundaries` chooses them. Give
-        the sampler the same, so that ``max_tokens`` counts them. Not together with ``width`` for one column.
+        the sampler the same, so that ``max_tokens`` counts them. Not together with ``width`` for
+        one column.
     padding_side, truncation_side : {"right", "left"}
         Where the padding goes, and which end of a row is cut off.
     dtype : {key: dtype}, optional
