@@ -13,25 +13,30 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
-@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="examples are not beside these tests")
-def test_train_learns_and_wastes_little(tmp_path: Path) -> None:
+def run_example(name: str, folder: Path) -> str:
     for package in ("torch", "transformers", "tokenizers"):
         pytest.importorskip(package)
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / "train.py")],
+        [sys.executable, str(EXAMPLES / name)],
         capture_output=True,
         text=True,
         timeout=300,
-        cwd=tmp_path,
+        cwd=folder,
         check=False,
         # Two threads that wait for each other take many times longer on a machine that is busy.
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    losses = [float(loss) for loss in re.findall(r"loss ([\d.]+),", done.stdout)]
-    waste = [float(part) for part in re.findall(r"([\d.]+)% padding", done.stdout)]
-    accuracy = re.search(r"held-out accuracy ([\d.]+)% of (\d+) rows", done.stdout)
-    assert accuracy is not None, done.stdout
+    return done.stdout
+
+
+@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="examples are not beside these tests")
+def test_train_learns_and_wastes_little(tmp_path: Path) -> None:
+    printed = run_example("train.py", tmp_path)
+    losses = [float(loss) for loss in re.findall(r"loss ([\d.]+),", printed)]
+    waste = [float(part) for part in re.findall(r"([\d.]+)% padding", printed)]
+    accuracy = re.search(r"held-out accuracy ([\d.]+)% of (\d+) rows", printed)
+    assert accuracy is not None, printed
     assert len(losses) == len(waste) == 3
     assert losses[-1] < losses[0]
     # In random order three tokens of four would be padding.
@@ -41,5 +46,19 @@ def test_train_learns_and_wastes_little(tmp_path: Path) -> None:
     assert int(accuracy[2]) > 100
 
 
-def test_train_stays_short() -> None:
-    assert len((EXAMPLES / "train.py").read_text(encoding="utf-8").splitlines()) < 60
+@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="examples are not beside these tests")
+def test_train_padding_free_learns_and_goes_on(tmp_path: Path) -> None:
+    printed = run_example("train_padding_free.py", tmp_path)
+    losses = [float(loss) for loss in re.findall(r"loss ([\d.]+),", printed)]
+    full = [float(part) for part in re.findall(r"([\d.]+)% full", printed)]
+    resumed = re.search(r"resumed in epoch 1: (\d+) of (\d+) steps left", printed)
+    assert resumed is not None, printed
+    assert len(losses) == 3
+    assert losses == sorted(losses, reverse=True)
+    assert min(full) > 90
+    assert int(resumed[1]) == int(resumed[2]) - 3
+
+
+@pytest.mark.parametrize("name", ["train.py", "train_padding_free.py"])
+def test_examples_stay_short(name: str) -> None:
+    assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) < 70
