@@ -19,6 +19,7 @@ __all__ = ["Packing", "pack", "pack_dataset"]
 
 # Packs that are made of one window of shuffled rows: enough for packs as full as of all rows.
 _WINDOW_PACKS = 500
+_MOST_PIECES = 2**32 - 1  # that the planner numbers
 # Of a packed dataset: as Arrow's lists count tokens in 32 bits.
 _TOKENS_A_CHUNK = 2**30
 
@@ -254,6 +255,8 @@ def pack(
     capacity = _read.number("capacity", capacity, 1, NO_CAP - 1)
     max_rows = _read.cap("max_rows", max_rows)
     overlong_choice = _read.choice("overlong", overlong, ("error", "truncate", "split", "drop"))
+    if str(getattr(lengths, "dtype", "")) in ("bool", "torch.bool"):
+        raise _read.error(TypeError, "lengths are bools (a mask?); expected integers")
     given: Array = _core.as_lengths(lengths, "pack")
     sizes, rows, starts, truncated = given, None, None, 0
     longest = int(given.max(initial=0))
@@ -274,6 +277,7 @@ def pack(
             truncated = int(given.sum() - sizes.sum())
         else:
             rows, starts, sizes = _split(given, capacity)
+    _check_numbered(sizes, rows)
     settings = _plan_settings(sizes, capacity, max_rows, seed, shuffle_window)
     chosen, offsets = _core.plan_batches(sizes, settings, 0)
     return Packing(
@@ -296,7 +300,8 @@ def _plan_settings(
     """What the planner takes: batches without padding, of rows as long as they are."""
     if window is None:
         mean = max(int(sizes.sum()) // max(len(sizes), 1), 1)
-        window = min(max(capacity // mean, 1), or_no_cap(max_rows)) * _WINDOW_PACKS
+        packed = min(max(capacity // mean, 1), or_no_cap(max_rows))
+        window = min(packed * _WINDOW_PACKS, NO_CAP)
     window = _read.number("shuffle_window", window, 1, NO_CAP)
     chosen = 0 if seed is None else _read.number("seed", seed, 0, 2**64 - 1)
     shuffled = seed is not None
@@ -307,10 +312,30 @@ def _plan_settings(
 def _split(lengths: Array, capacity: int) -> tuple[Array, Array, Array]:
     """Pieces of at most the capacity: their rows, where they begin, their lengths."""
     pieces = np.maximum(-(-lengths // capacity), 1)
+    if pieces.sum(dtype=np.float64) > _MOST_PIECES:
+        row = int(pieces.argmax())
+        raise _read.error(
+            ValueError,
+            f"row {row}: length {lengths[row]} makes {pieces[row]} pieces of capacity={capacity}, "
+            f"and all rows more than {_MOST_PIECES}; pass a larger capacity",
+        )
     rows = np.repeat(np.arange(len(lengths)), pieces)
     firsts = np.cumsum(pieces) - pieces
     starts = (np.arange(len(rows)) - firsts[rows]) * capacity
     return rows, starts, np.minimum(lengths[rows] - starts, capacity)
+
+
+def _check_numbered(sizes: Array, rows: Array | None) -> None:
+    """The planner sorts words of 64 bits, each a length and a number."""
+    longest = int(sizes.max(initial=0))
+    if longest.bit_length() + max(len(sizes) - 1, 0).bit_length() > 64:
+        piece = int(sizes.argmax())
+        row = piece if rows is None else rows[piece]
+        raise _read.error(
+            ValueError,
+            f"row {row}: length {longest} is too long to plan for {len(sizes)} rows; pass a "
+            "smaller capacity and overlong='truncate', 'split' or 'drop'",
+        )
 
 
 def _lower_bound(lengths: Array, capacity: int, max_rows: int | None) -> int:
@@ -407,9 +432,22 @@ def pack_dataset(
         for at in range(0, max(len(packing), 1), at_once)
     ]
     form = dataset.format
-    return datasets.Dataset(pa.concat_tables(chunks)).with_format(
-        form["type"], **form["format_kwargs"]
-    )
+    table = pa.concat_tables(chunks)
+    info = datasets.DatasetInfo(features=_features_of(table.schema, dataset.features))
+    return datasets.Dataset(table, info).with_format(form["type"], **form["format_kwargs"])
+
+
+def _features_of(schema: Any, given: Any) -> Any:
+    """What the columns hold; Arrow's own types do not know the names of classes."""
+    import datasets
+
+    features = datasets.Features.from_arrow_schema(schema)
+    for name in set(features) & set(given):
+        element = getattr(given[name], "feature", None)
+        packed = None if element is None else type(features[name])(element)
+        if packed and datasets.Features({name: packed}).type[name].type == schema.field(name).type:
+            features[name] = packed
+    return features
 
 
 def _as_lists(rows: Ragged) -> Any:
