@@ -1,0 +1,391 @@
+"""An epoch dealt to ranks: as many steps for each, the one order, every row once, like work."""
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from checks import fails
+from reference_batching import NO_CAP, draw_lengths, find_cost
+from tightbatch.batching import LengthBatchSampler
+
+RANKS = (2, 4, 8, 16)
+
+
+def make_ranks(lengths, ranks, **options):
+    return [
+        LengthBatchSampler(lengths, num_replicas=ranks, rank=rank, **options)
+        for rank in range(ranks)
+    ]
+
+
+def run_ranks(lengths, ranks, **options):
+    """The batches of an epoch, [ranks][steps]."""
+    return [list(sampler) for sampler in make_ranks(lengths, ranks, **options)]
+
+
+def flatten(batches):
+    return [row for batch in batches for row in batch]
+
+
+def cost_of(lengths, batch, sampler):
+    most = sampler.max_length or NO_CAP
+    costs = [
+        find_cost(
+            min(int(lengths[row]), most),
+            sampler.pad_to_multiple_of or 1,
+            sampler.quadratic_length,
+            sampler.padding_free,
+        )
+        for row in batch
+    ]
+    return sum(costs) if sampler.padding_free else len(costs) * max(costs)
+
+
+# Every row once, in the order of one rank
+
+
+@st.composite
+def cases(draw):
+    lengths = draw(st.lists(st.integers(0, 40), min_size=9, max_size=150))
+    batch_size = draw(st.none() | st.integers(1, 20))
+    tokens = st.integers(40, 400)
+    options = {
+        "batch_size": batch_size,
+        "max_tokens": draw(tokens if batch_size is None else st.none() | tokens),
+        "overlong": draw(st.sampled_from(["error", "truncate", "drop"])),
+        "padding_free": draw(st.booleans()),
+        "shuffle": draw(st.booleans()),
+        "shuffle_window": draw(st.sampled_from(["auto", None, 1, 30])),
+        "balance": draw(st.sampled_from([1, 3, 16])),
+        "longest_first": draw(st.booleans()),
+        "drop_last": draw(st.booleans()),
+        "tail": draw(st.sampled_from(["split", "repeat"])),
+        "seed": draw(st.integers(0, 2**64 - 1)),
+    }
+    if options["overlong"] != "error" and options["max_tokens"]:
+        options["max_tokens"] //= 8
+        options["quadratic_length"] = draw(st.none() | st.integers(5, 50))
+        options["pad_to_multiple_of"] = draw(st.sampled_from([None, 2, 5]))
+    if options["overlong"] == "drop" and options["max_tokens"]:
+        options["tail"] = "repeat"  # there may be fewer rows left than ranks
+    return lengths, options
+
+
+def check_drop(merged, whole, ranks):
+    kept = len(whole) - len(whole) % ranks
+    assert merged == whole[:kept]
+
+
+def check_repeat(merged, whole, ranks):
+    assert len(merged) == -(-len(whole) // ranks) * ranks
+    assert merged[: len(whole)] == whole
+    assert all(a == b for a, b in zip(merged[len(whole) :], itertools.cycle(whole), strict=False))
+
+
+def check_split(merged, whole, ranks):
+    """The same line of rows, with more cuts in as few of the last steps as have the rows."""
+    steps = -(-len(whole) // ranks)
+    lacking = steps * ranks - len(whole)
+    assert len(merged) == steps * ranks
+    assert flatten(merged) == flatten(whole)
+    ends, whole_ends = (
+        set(np.cumsum([len(batch) for batch in batches]).tolist()) for batches in (merged, whole)
+    )
+    assert whole_ends <= ends
+    same = sum(1 for _ in itertools.takewhile(lambda ab: ab[0] == ab[1], zip(merged, whole)))  # noqa: B905
+    untouched = same // ranks * ranks
+    behind = whole[untouched + ranks :]
+    assert not lacking or sum(len(batch) - 1 for batch in behind) < lacking
+    # The parts of a batch are as large as each other.
+    begin = 0
+    for batch in whole:
+        sizes = []
+        while sum(sizes) < len(batch):
+            sizes.append(len(merged[begin + len(sizes)]))
+        begin += len(sizes)
+        assert max(sizes) - min(sizes) <= 1
+
+
+def check_shared(per_rank, whole, ranks):
+    """Steps are runs of the one order, with rows dealt anew inside; the last may be split."""
+    done = 0
+    line = flatten(whole)
+    for step in zip(*per_rank, strict=True):
+        rows = flatten(step)
+        if len(set(rows)) < len(rows) or done >= len(line):
+            return  # begins again
+        assert sorted(rows) == sorted(line[done : done + len(rows)])
+        sizes = [len(batch) for batch in step]
+        assert max(sizes) - min(sizes) <= 1
+        done += len(rows)
+
+
+@given(cases(), st.integers(1, 9), st.integers(0, 2**63 - 1))
+def test_ranks_together_are_the_one_rank(case, ranks, epoch):
+    lengths, options = case
+    samplers = make_ranks(lengths, ranks, **options)
+    one = LengthBatchSampler(lengths, **options)
+    for sampler in [*samplers, one]:
+        sampler.set_epoch(epoch)
+    said = {(len(sampler), sampler.dropped, sampler.repeated) for sampler in samplers}
+    per_rank, whole = [list(sampler) for sampler in samplers], list(one)
+    merged = flatten(zip(*per_rank, strict=True))
+    counts = Counter(flatten(merged))
+
+    # As many steps for each rank, as `len` says; what is left out or repeated is counted.
+    assert len(said) == 1
+    length, dropped, repeated = said.pop()
+    assert {len(batches) for batches in per_rank} == {length}
+    assert dropped == len(lengths) - len(counts)
+    assert repeated == len(flatten(merged)) - len(counts)
+    assert dropped == 0 or options["drop_last"] or options["overlong"] == "drop"
+    assert repeated == 0 or not options["drop_last"]
+    assert all(merged)
+
+    # No cap is broken.
+    for batch in merged:
+        assert len(batch) <= (options["batch_size"] or NO_CAP)
+        if options["max_tokens"]:
+            assert cost_of(lengths, batch, samplers[0]) <= options["max_tokens"]
+
+    dealt_anew = ranks > 1 and options["padding_free"] and options["max_tokens"] is None
+    split = not options["drop_last"] and options["tail"] == "split"
+    if split and len(flatten(whole)) >= -(-len(whole) // ranks) * ranks:
+        assert set(counts.values()) <= {1}
+    if dealt_anew:
+        check_shared(per_rank, whole, ranks)
+    elif options["drop_last"]:
+        check_drop(merged, whole, ranks)
+    elif split and len(flatten(whole)) >= -(-len(whole) // ranks) * ranks:
+        check_split(merged, whole, ranks)
+    else:
+        check_repeat(merged, whole, ranks)
+
+
+def test_tail_is_split():
+    lengths = [9, 8, 7, 6, 5, 4, 3]
+    options = {"batch_size": 3, "shuffle": False}
+    assert list(LengthBatchSampler(lengths, **options)) == [[0, 1, 2], [3, 4, 5], [6]]
+    # There is nothing to cut in the last step, so that the first one has a batch more.
+    assert run_ranks(lengths, 2, **options) == [[[0], [3, 4, 5]], [[1, 2], [6]]]
+    assert run_ranks(lengths, 7, **options) == [[[row]] for row in range(7)]
+
+
+def test_tail_is_repeated():
+    lengths = [9, 8, 7, 6, 5, 4, 3]
+    options = {"batch_size": 3, "shuffle": False, "tail": "repeat"}
+    assert run_ranks(lengths, 2, **options) == [[[0, 1, 2], [6]], [[3, 4, 5], [0, 1, 2]]]
+    samplers = make_ranks(lengths, 8, **options)
+    assert [list(s) for s in samplers[:5]] == [
+        [[0, 1, 2]],
+        [[3, 4, 5]],
+        [[6]],
+        [[0, 1, 2]],
+        [[3, 4, 5]],
+    ]
+    assert {sampler.repeated for sampler in samplers} == {3 + 3 + 1 + 3 + 3}
+
+
+def test_tail_is_dropped():
+    lengths = [9, 8, 7, 6, 5, 4, 3]
+    options = {"batch_size": 2, "shuffle": False, "drop_last": True}
+    assert run_ranks(lengths, 2, **options) == [[[0, 1]], [[2, 3]]]
+    assert {sampler.dropped for sampler in make_ranks(lengths, 2, **options)} == {3}
+    assert {(len(s), s.dropped) for s in make_ranks(lengths, 4, **options)} == {(0, 7)}
+
+
+def test_nothing_to_split_repeats():
+    """Batches of one row: the docstring says that these repeat."""
+    samplers = make_ranks([1, 2, 3, 4, 5], 2, batch_size=1)
+    assert {(len(sampler), sampler.repeated) for sampler in samplers} == {(3, 1)}
+    counts = Counter(flatten(flatten(map(list, samplers))))
+    assert sorted(counts.values()) == [1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5, 8, 9, 64, 250])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 16},
+        {"max_tokens": 3000},
+        {"batch_size": 16, "padding_free": True},
+        {"max_tokens": 3000, "padding_free": True},
+        {"max_tokens": 9000, "quadratic_length": 200},
+        {"batch_size": 5, "shuffle": False},
+    ],
+)
+def test_many_ranks_see_every_row_once(options, ranks):
+    lengths = draw_lengths(1003)
+    for _ in range(2):
+        samplers = make_ranks(lengths, ranks, **options)
+        assert len({len(sampler) for sampler in samplers}) == 1
+        assert sorted(flatten(flatten(map(list, samplers)))) == list(range(1003))
+
+
+# How many ranks there may be
+
+
+def test_more_ranks_than_rows():
+    with fails(ValueError, "LengthBatchSampler", "3 rows", "num_replicas=4", "tail='repeat'"):
+        LengthBatchSampler([1, 2, 3], batch_size=1, num_replicas=4)
+    options = {"max_tokens": 5, "overlong": "drop"}
+    with fails(ValueError, "2 rows", "num_replicas=3"):
+        LengthBatchSampler([1, 9, 3], num_replicas=3, **options)
+    merged = run_ranks([1, 2, 3], 4, batch_size=1, tail="repeat", shuffle=False)
+    assert merged == [[[2]], [[1]], [[0]], [[2]]]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 7])
+def test_no_rows_for_any_number_of_ranks(ranks):
+    for tail, drop_last in itertools.product(("split", "repeat"), (False, True)):
+        options = {"batch_size": 2, "tail": tail, "drop_last": drop_last}
+        for sampler in make_ranks([], ranks, **options):
+            found = (len(sampler), sampler.dropped, sampler.repeated, list(sampler))
+            assert found == (0, 0, 0, [])
+            assert sampler.epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("rank", "ranks", "kind", "parts"),
+    [
+        (2, 2, ValueError, ["rank=2", "num_replicas=2", "from 0 to 1"]),
+        (-1, 2, ValueError, ["rank=-1"]),
+        (0, 0, ValueError, ["num_replicas=0", "at least 1"]),
+        (0, -2, ValueError, ["num_replicas=-2"]),
+        (1.0, 2, TypeError, ["rank=1.0"]),
+        (True, 2, TypeError, ["rank=True"]),
+        (0, "2", TypeError, ["num_replicas='2'"]),
+        (0, None, TypeError, ["num_replicas=None"]),
+        (2**63, 2, OverflowError, [f"rank={2**63}"]),
+        (0, 2**63, OverflowError, [f"num_replicas={2**63}"]),
+    ],
+)
+def test_wrong_rank(rank, ranks, kind, parts):
+    with fails(kind, "LengthBatchSampler", *parts):
+        LengthBatchSampler([1, 2, 3], batch_size=1, num_replicas=ranks, rank=rank)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "parts"),
+    [
+        ({"tail": "drop"}, ValueError, ["tail='drop'", "'split'", "'repeat'"]),
+        ({"tail": None}, (TypeError, ValueError), ["tail=None"]),
+        ({"balance": 0}, ValueError, ["balance=0"]),
+        ({"balance": 2.0}, TypeError, ["balance=2.0"]),
+        ({"longest_first": 1}, TypeError, ["longest_first=1"]),
+        ({"quadratic_length": 0}, ValueError, ["quadratic_length=0"]),
+        ({"overlong": "cut"}, ValueError, ["overlong='cut'", "'truncate'"]),
+        ({"padding_free": "yes"}, TypeError, ["padding_free='yes'"]),
+    ],
+)
+def test_wrong_settings_of_ranks(options, kind, parts):
+    with fails(kind, "LengthBatchSampler", *parts):
+        LengthBatchSampler([1, 2, 3], batch_size=2, **options)
+
+
+def test_huge_ranks():
+    lengths = draw_lengths(10000)
+    for rank in (0, 9999):
+        sampler = LengthBatchSampler(lengths, batch_size=100, num_replicas=10000, rank=rank)
+        assert (len(sampler), sampler.repeated) == (1, 0)
+        assert [len(batch) for batch in sampler] == [1]
+    options = {"batch_size": 1, "num_replicas": 2**63 - 1, "rank": 2**63 - 2}
+    sampler = LengthBatchSampler([3, 1, 2], tail="repeat", drop_last=True, **options)
+    assert (len(sampler), sampler.dropped, list(sampler)) == (0, 3, [])
+    with fails(ValueError, "3 rows", 2**63 - 1):
+        LengthBatchSampler([3, 1, 2], **options)
+
+
+@pytest.mark.parametrize("balance", [1, 16])
+@pytest.mark.parametrize("longest_first", [False, True])
+def test_plan_is_of_any_number_of_ranks(balance, longest_first):
+    lengths = draw_lengths(960)
+    options = {"batch_size": 10, "balance": balance, "longest_first": longest_first, "seed": 5}
+    whole = list(LengthBatchSampler(lengths, **options))
+    for ranks in (2, 3, 4, 6, 8, 16, 32, 96):
+        merged = flatten(zip(*run_ranks(lengths, ranks, **options), strict=True))
+        assert merged == whole
+
+
+# Like work
+
+
+def unevenness(lengths, ranks, **options):
+    """Cost of the dearest rank over the mean at each step, and over all steps but the last."""
+    sampler = LengthBatchSampler(lengths, **options)
+    per_rank = run_ranks(lengths, ranks, **options)
+    costs = np.array([[cost_of(lengths, batch, sampler) for batch in own] for own in per_rank])
+    most, mean = costs.max(axis=0)[:-1], costs.mean(axis=0)[:-1]
+    return most / mean, most.sum() / mean.sum()
+
+
+def deal_unshared(lengths, ranks, **options):
+    """What the ranks of a padding-free sampler would get, were rows not dealt anew."""
+    sampler = LengthBatchSampler(lengths, **options)
+    batches = list(sampler)
+    batches = batches[: len(batches) // ranks * ranks]
+    costs = np.array([cost_of(lengths, batch, sampler) for batch in batches]).reshape(-1, ranks)
+    return costs.max(axis=1) / costs.mean(axis=1)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_rows_dealt_anew_cost_alike(ranks, seed):
+    lengths = draw_lengths(8000, seed)
+    options = {"batch_size": 32, "padding_free": True, "seed": seed}
+    steps, _ = unevenness(lengths, ranks, **options)
+    assert steps.max() < 1.02
+    assert steps.mean() - 1 < (deal_unshared(lengths, ranks, **options).mean() - 1) / 2
+    # Without runs of like cost, what rows dealt anew make of it is plain in every step.
+    options["balance"] = 1
+    steps, _ = unevenness(lengths, ranks, **options)
+    assert steps.max() < 1.02
+    unshared = deal_unshared(lengths, ranks, **options)
+    assert (steps <= unshared[: len(steps)] + 0.002).all()
+    assert steps.mean() - 1 < (unshared.mean() - 1) / 20
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_rows_dealt_anew_cost_alike_by_the_square(ranks):
+    lengths = draw_lengths(8000)
+    options = {"batch_size": 32, "padding_free": True, "quadratic_length": 300, "balance": 1}
+    steps, overall = unevenness(lengths, ranks, **options)
+    assert overall < 1.01
+    assert steps.max() < 1.12
+    assert overall - 1 < (deal_unshared(lengths, ranks, **options).mean() - 1) / 5
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_runs_of_like_cost_balance_ranks(ranks):
+    lengths = draw_lengths(8000)
+    _, runs = unevenness(lengths, ranks, batch_size=16)
+    _, chance = unevenness(lengths, ranks, batch_size=16, balance=1)
+    assert runs < 1.06
+    assert chance > 1.2
+    assert runs - 1 < (chance - 1) / 10
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("padding_free", [False, True])
+@pytest.mark.parametrize("quadratic", [None, 300])
+def test_tokens_balance_ranks(ranks, padding_free, quadratic):
+    lengths = draw_lengths(8000)
+    options = {"max_tokens": 8192, "padding_free": padding_free, "quadratic_length": quadratic}
+    steps, overall = unevenness(lengths, ranks, **options)
+    assert overall < 1.01
+    assert steps.max() < 1.05
+
+
+@pytest.mark.parametrize("ranks", [1, *RANKS])
+def test_longest_first_begins_with_the_dearest(ranks):
+    lengths = draw_lengths(4000)
+    options = {"batch_size": 8, "longest_first": True}
+    sampler = LengthBatchSampler(lengths, **options)
+    full = [cost_of(lengths, batch, sampler) for batch in sampler]
+    first = [own[0] for own in run_ranks(lengths, ranks, **options)]
+    found = [cost_of(lengths, batch, sampler) for batch in first]
+    assert found == sorted(full, reverse=True)[:ranks]
