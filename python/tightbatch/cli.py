@@ -58,7 +58,10 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Train the same Transformer on the same real text from the same start under "
         "each way of padding and batching, without any network, and print what each costs. "
         "Without --data the text is the documentation that ships with Python, and the label to "
-        "learn is the part of the library that a text belongs to.",
+        "learn is the part of the library that a text belongs to. The ways: fixed and dynamic "
+        "padding, uniform-length batching, optimal buckets, packs of rows with a mask that keeps "
+        "these apart, no padding at all with attention for variable lengths, and transformers' "
+        "own.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -102,6 +105,26 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     model.add_argument("--epochs", metavar="N", type=count, default=2, help="default: 2")
     model.add_argument("--batch-size", metavar="N", type=count, default=32, help="default: 32")
     model.add_argument(
+        "--buckets",
+        metavar="K",
+        type=count,
+        default=8,
+        help="widths that optimal buckets pad to (default: 8)",
+    )
+    model.add_argument(
+        "--capacity",
+        metavar="N",
+        type=count,
+        help="tokens in a pack, at least the longest row (default: the width of fixed padding); "
+        "a batch has as many packs as hold about --batch-size rows",
+    )
+    model.add_argument(
+        "--pad-to-multiple-of",
+        metavar="N",
+        type=count,
+        help="round every width up to a multiple, of which the limit must be one, too",
+    )
+    model.add_argument(
         "--shuffle-window",
         metavar="N",
         type=window,
@@ -140,6 +163,9 @@ def compare(options: argparse.Namespace) -> int:
             max_length=options.max_length,
             epochs=options.epochs,
             batch_size=options.batch_size,
+            buckets=options.buckets,
+            capacity=options.capacity,
+            pad_to_multiple_of=options.pad_to_multiple_of,
             shuffle_window=options.shuffle_window,
             learning_rate=options.learning_rate,
             seed=options.seed,

@@ -1,18 +1,20 @@
 """Padding does not affect the model: shown on the logits of the same rows.
 
 Every held-out row goes through the model alone, without padding and without a mask; then in the
-batches of every strategy. A control goes through padded but without the mask: it must differ, or
-the comparison could not have seen a difference.
+batches of every strategy. Controls go through padded without the mask, and packed without the mask
+that keeps rows apart: these must differ, or the comparison could not have seen a difference.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tightbatch.compare.forward import attention, logits, split_labels
+from tightbatch.compare.lines import Lines
 from tightbatch.compare.precision import Precision
 from tightbatch.compare.strategies import Strategy, loader
-from tightbatch.compare.train import Training, split_labels
+from tightbatch.compare.train import Training
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 # has 24 significant bits, bfloat16 8, float16 11, and a network multiplies the last one's error.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.01}
 ROWS = 128
+PROBE_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class PaddingCheck:
     rows: int
     agreements: list[Agreement]
     control_difference: float  # fixed padding without a mask
+    packed_difference: float | None  # packs whose rows see each other; None: there were none
 
     @property
     def holds(self) -> bool:
@@ -63,6 +67,7 @@ class PaddingCheck:
             "holds": self.holds,
             "agreements": [asdict(a) | {"holds": a.holds} for a in self.agreements],
             "control_without_mask": self.control_difference,
+            "control_rows_together": self.packed_difference,
             "control_is_seen": self.sees,
         }
 
@@ -87,15 +92,72 @@ def logits_batched(
 
     # A row's number takes the place of its label, and so comes out beside its logits.
     numbered = [{"input_ids": row["input_ids"], "label": i} for i, row in enumerate(rows)]
-    logits, numbers = [], []
-    for batch in loader(strategy, numbered, training.loading):
-        inputs, number = split_labels(batch.to(training.device))
-        if not mask:
-            inputs["attention_mask"] = torch.ones_like(inputs["attention_mask"])
-        with precision.autocast():
-            logits.append(training.model(**inputs).logits.float())
-        numbers.append(number)
-    return torch.cat(logits)[torch.cat(numbers).argsort()]
+    found, numbers = [], []
+    with attention(training.model, strategy.layout):
+        for batch in loader(strategy, numbered, training.loading):
+            inputs, number = split_labels(batch.to(training.device))
+            if not mask:
+                inputs = unmasked(inputs)
+            with precision.autocast():
+                found.append(logits(training.model, inputs).float())
+            numbers.append(number)
+    return torch.cat(found)[torch.cat(numbers).argsort()]
+
+
+def unmasked(inputs: Any) -> Any:
+    """The inputs with masks that hide nothing."""
+    import torch
+
+    if isinstance(inputs, Lines):
+        return replace(inputs, inputs=unmasked(inputs.inputs))
+    return {
+        name: torch.ones_like(value) if name.endswith("_mask") else value
+        for name, value in inputs.items()
+    }
+
+
+def checked_rows(training: Training, most: int) -> list[Any]:
+    """Held-out rows, longest first, every k-th: short and long rows both take part.
+
+    A held-out row can be longer than every training row, and so wider than fixed padding is.
+    """
+    fitting = [r for r in training.rows.held_out if len(r["input_ids"]) <= training.loading.width]
+    by_length = sorted(fitting, key=lambda row: -len(row["input_ids"]))
+    return by_length[:: -(-len(by_length) // most)]
+
+
+def obstacle(training: Training, strategy: Strategy, precision: Precision) -> str | None:
+    """Why the model cannot be trained under a strategy; None if it can.
+
+    Not every model takes positions, masks or boundaries, and only trying it on a few rows tells.
+    """
+    import torch
+
+    training.model.eval()
+    rows = checked_rows(training, PROBE_ROWS)
+    with torch.inference_mode():
+        expected = logits_alone(training, rows, precision)
+        try:
+            found = logits_batched(training, rows, strategy, precision)
+        except Exception as error:  # whatever a model raises that was not made for it
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return f"the model does not take its batches: {reason[:160]}"
+    agreement = compare_logits(found, expected, strategy, precision)
+    if agreement.holds:
+        return None
+    return (
+        "the model does not keep the rows of a line apart: its logits differ by "
+        f"{agreement.largest_difference:.1e} from those of each row alone"
+    )
+
+
+def compare_logits(
+    found: torch.Tensor, expected: torch.Tensor, strategy: Strategy, precision: Precision
+) -> Agreement:
+    """How far the logits are apart."""
+    scale = max(1.0, float(expected.abs().max()))
+    difference = float((found - expected).abs().max())
+    return Agreement(strategy.key, precision.name, difference, TOLERANCES[precision.name] * scale)
 
 
 def check_padding(
@@ -115,16 +177,12 @@ def check_padding(
     Returns
     -------
     PaddingCheck
-        The largest absolute difference of each, and of the control without a mask.
+        The largest absolute difference of each, and of the controls without a mask.
     """
     import torch
 
     training.model.eval()
-    # Longest first, every k-th: short and long rows both take part. A held-out row can be longer
-    # than every training row, and so wider than fixed padding is.
-    fitting = [r for r in training.rows.held_out if len(r["input_ids"]) <= training.loading.width]
-    by_length = sorted(fitting, key=lambda row: -len(row["input_ids"]))
-    rows = by_length[:: -(-len(by_length) // most)]
+    rows = checked_rows(training, most)
     alone: dict[str, torch.Tensor] = {}
     agreements = []
     with torch.inference_mode():
@@ -133,19 +191,16 @@ def check_padding(
                 alone[precision.name] = logits_alone(training, rows, precision)
             expected = alone[precision.name]
             found = logits_batched(training, rows, strategy, precision)
-            scale = max(1.0, float(expected.abs().max()))
-            agreements.append(
-                Agreement(
-                    strategy.key,
-                    precision.name,
-                    float((found - expected).abs().max()),
-                    TOLERANCES[precision.name] * scale,
-                )
-            )
-        strategy, precision = compared[0]
-        unmasked = logits_batched(training, rows, strategy, precision, mask=False)
-    return PaddingCheck(
-        rows=len(rows),
-        agreements=agreements,
-        control_difference=float((unmasked - alone[precision.name]).abs().max()),
-    )
+            agreements.append(compare_logits(found, expected, strategy, precision))
+
+        def control(strategy: Strategy, precision: Precision) -> float:
+            found = logits_batched(training, rows, strategy, precision, mask=False)
+            return float((found - alone[precision.name]).abs().max())
+
+        packed = next((pair for pair in compared if pair[0].layout == "packs"), None)
+        return PaddingCheck(
+            rows=len(rows),
+            agreements=agreements,
+            control_difference=control(*compared[0]),
+            packed_difference=None if packed is None else control(*packed),
+        )

@@ -108,14 +108,18 @@ def build(
     return Start("built-in small ModernBERT", tokenizer, model, LIMIT, rate)
 
 
+def first_position(model: PreTrainedModel) -> int:
+    """The position of a row's first token, as the model counts."""
+    offset = model.config.model_type in OFFSET_POSITIONS
+    return (model.config.pad_token_id or 0) + 1 if offset else 0
+
+
 def limit_of(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> int:
     """The most tokens a row may have: what the tokenizer says and the positions allow."""
     limit = int(tokenizer.model_max_length)
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and positions > 0:
-        if model.config.model_type in OFFSET_POSITIONS:
-            positions -= (model.config.pad_token_id or 0) + 1
-        limit = min(limit, int(positions))
+        limit = min(limit, int(positions) - first_position(model))
     # A tokenizer that knows no limit says 10**30; some rectangle has to be chosen.
     return min(limit, 512) if limit > 1_000_000 else limit
 

@@ -16,6 +16,7 @@ from tightbatch.compare.dataset import Rows
 from tightbatch.compare.model import Start
 from tightbatch.compare.precision import Precision
 from tightbatch.compare.settings import CompareError, Settings
+from tightbatch.compare.strategies import Loading
 from tightbatch.compare.train import Result
 
 PACKAGES = ("tightbatch", "torch", "transformers", "tokenizers", "numpy")
@@ -54,6 +55,8 @@ def result_dict(result: Result, fixed_seconds: float) -> dict[str, Any]:
         "precision": result.precision.name,
         "real_tokens": result.real_tokens,
         "padded_tokens": result.padded_tokens,
+        "attention_pairs": result.pairs,
+        "shapes": result.shapes,
         "waste": result.waste,
         "steps": result.steps,
         "steps_skipped": result.steps_skipped,
@@ -75,9 +78,10 @@ def record(
     corpus: Corpus,
     rows: Rows,
     start: Start,
-    width: int,
+    loading: Loading,
     half: Precision,
     results: list[Result],
+    not_run: dict[str, str],
     check: PaddingCheck,
     seconds: float,
 ) -> dict[str, Any]:
@@ -109,10 +113,17 @@ def record(
             "parameters": sum(p.numel() for p in start.model.parameters()),
             "vocabulary": len(start.tokenizer),
             "limit": start.limit,
-            "fixed_width": width,
+            "fixed_width": loading.width,
+        },
+        "batching": {
+            "bucket_boundaries": loading.boundaries(),
+            "pack_capacity": loading.pack_width,
+            "packs_a_batch": loading.packs,
+            "tokens_a_line": loading.batch_tokens,
         },
         "mixed_precision": asdict(half),
         "strategies": [result_dict(result, results[0].seconds) for result in results],
+        "not_run": not_run,
         "padding_check": check.as_dict(),
         "seconds_in_all": seconds,
     }

@@ -6,7 +6,17 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from tightbatch.compare import check, corpus, dataset, model, precision, record, strategies, table
+from tightbatch.compare import (
+    check,
+    corpus,
+    dataset,
+    forward,
+    model,
+    precision,
+    record,
+    strategies,
+    table,
+)
 from tightbatch.compare.settings import (
     CompareError,
     Settings,
@@ -58,11 +68,58 @@ def train_all(
     results = []
     with progress_bar() as progress:
         bar = progress.add_task("warming up", total=steps * len(plan))
-        warm_up(training, list(dict.fromkeys(precision for _, precision in plan)))
-        for strategy, chosen in plan:
-            progress.update(bar, description=strategy.name)
+        warm_up(training, plan)
+        for number, (strategy, chosen) in enumerate(plan):
+            # Batches that are full by tokens may be a few more or less.
+            progress.update(bar, description=strategy.name, completed=number * steps)
             results.append(train(training, strategy, chosen, lambda: progress.advance(bar)))
     return results
+
+
+def load_settings(settings: Settings, rows: dataset.Rows, start: model.Start) -> strategies.Loading:
+    """What every strategy shares; raise CompareError for widths that the rows do not fit."""
+    multiple, width = settings.pad_to_multiple_of, min(start.limit, rows.longest)
+    if multiple is not None and start.limit % multiple:
+        raise CompareError(
+            f"--pad-to-multiple-of {multiple}: the limit of {start.limit} tokens is no multiple of "
+            f"it; add --max-length {start.limit // multiple * multiple or multiple}"
+        )
+    width = strategies.round_up(width, multiple)
+    if settings.capacity is not None and settings.capacity < width:
+        raise CompareError(
+            f"--capacity {settings.capacity}: less than the {width} tokens of the widest row"
+        )
+    return strategies.Loading(
+        tokenizer=start.tokenizer,
+        batch_size=settings.batch_size,
+        width=width,
+        seed=settings.seed,
+        lengths=rows.lengths,
+        buckets=settings.buckets,
+        capacity=settings.capacity,
+        pad_to_multiple_of=multiple,
+        shuffle_window=settings.shuffle_window,
+        sight=forward.sight(start.model),
+        first_position=model.first_position(start.model),
+    )
+
+
+def runnable(
+    training: Training,
+    plan: list[tuple[strategies.Strategy, precision.Precision]],
+    built_in: bool,
+) -> tuple[list[tuple[strategies.Strategy, precision.Precision]], dict[str, str]]:
+    """The strategies that the model can be trained under, and for each other the reason.
+
+    The built-in model can be trained under all of them; were it not so, the check has to say so.
+    """
+    not_run = {}
+    for strategy, chosen in plan:
+        if strategy.layout != "rows" and not built_in:
+            reason = check.obstacle(training, strategy, chosen)
+            if reason is not None:
+                not_run[strategy.key] = reason
+    return [pair for pair in plan if pair[0].key not in not_run], not_run
 
 
 def check_finite(results: list[Result]) -> None:
@@ -98,9 +155,9 @@ def run(settings: Settings) -> int:
     device = pick_device(settings.device)
     start = model.start(settings, [text.texts[i] for i in text.training], len(text.label_names))
     rows = dataset.tokenize(text, start.tokenizer, start.limit)
-    width = min(start.limit, rows.longest)
+    loading = load_settings(settings, rows, start)
     out = table.console()
-    table.print_lines(out, table.opening(settings, text, rows, start, width, device))
+    table.print_lines(out, table.opening(settings, text, rows, start, loading, device))
 
     single, half = precision.Precision(device, None), precision.mixed_precision(device)
     plan = [(s, half if s.half else single) for s in strategies.strategies(half.name)]
@@ -110,26 +167,30 @@ def run(settings: Settings) -> int:
         model=net,
         initial={name: weight.clone() for name, weight in net.state_dict().items()},
         rows=rows,
-        loading=strategies.Loading(
-            start.tokenizer, settings.batch_size, width, settings.seed, settings.shuffle_window
-        ),
+        loading=loading,
         device=device,
         epochs=settings.epochs,
         learning_rate=start.learning_rate,
     )
+    names = {strategy.key: strategy.name for strategy, _ in plan}
+    plan, not_run = runnable(training, plan, settings.model is None)
     results = train_all(training, plan)
     check_finite(results)
     checked = check.check_padding(training, plan, most=48 if settings.quick else check.ROWS)
 
-    out.print(table.result_table(results, text.majority))
+    out.print(table.result_table(results, text.majority, names))
     table.print_lines(out, table.legend(results))
     table.print_lines(out, table.gains(results))
+    table.print_lines(out, table.layouts(results, loading))
+    table.print_lines(out, [f"NOT RUN: {names[key]}: {why}." for key, why in not_run.items()])
     table.print_lines(out, table.precision_notes(results, half))
     table.print_lines(out, table.check_lines(checked))
     table.print_lines(out, table.unsteady(results))
     seconds = time.perf_counter() - begin
     if settings.json is not None:
-        figures = record.record(settings, text, rows, start, width, half, results, checked, seconds)
+        figures = record.record(
+            settings, text, rows, start, loading, half, results, not_run, checked, seconds
+        )
         record.write_json(figures, settings.json)
     if settings.plot is not None:
         title = f"{text.source}: {len(rows.training):,} training rows, batches of "

@@ -24,6 +24,9 @@ class Settings:
     max_length: int | None
     epochs: int
     batch_size: int
+    buckets: int  # boundaries of the optimal buckets
+    capacity: int | None  # tokens in a pack; None: as wide as fixed padding
+    pad_to_multiple_of: int | None
     shuffle_window: int | str | None  # as LengthBatchSampler takes it; None: all rows
     learning_rate: float | None
     seed: int

@@ -10,6 +10,7 @@ from tightbatch.compare.dataset import Rows
 from tightbatch.compare.model import Start
 from tightbatch.compare.precision import Precision
 from tightbatch.compare.settings import Settings
+from tightbatch.compare.strategies import Loading
 from tightbatch.compare.train import Result
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNSTEADY = 1.5  # slowest over fastest epoch of a strategy
-WIDTH = 110  # columns of the table
+WIDTH = 120  # columns of the table
 
 
 def console() -> Console:
@@ -31,7 +32,7 @@ def console() -> Console:
 
 
 def opening(
-    settings: Settings, corpus: Corpus, rows: Rows, start: Start, width: int, device: str
+    settings: Settings, corpus: Corpus, rows: Rows, start: Start, loading: Loading, device: str
 ) -> list[str]:
     """What is about to be trained, and what was left out or cut to get there."""
     used = len(corpus.texts)
@@ -46,7 +47,7 @@ def opening(
     ]
     parameters = sum(p.numel() for p in start.model.parameters())
     shorter = "the model's limit" if start.limit <= rows.longest else "the longest training row"
-    window = settings.shuffle_window or "all"
+    window, boundaries = settings.shuffle_window or "all", loading.boundaries()
     return [
         f"text      {corpus.source}: {used:,} of {corpus.rows_found:,} rows"
         + (f" ({', '.join(left_out)})" if left_out else ""),
@@ -56,8 +57,12 @@ def opening(
         f"{len(start.tokenizer):,}, limit {start.limit} tokens; on {device}",
         f"cut       {rows.rows_cut:,} rows were longer and lost {rows.tokens_lost:,} of "
         f"{rows.tokens_before:,} tokens",
-        f"fixed     padded to {width} tokens: {shorter} (limit {start.limit}, longest "
+        f"fixed     padded to {loading.width} tokens: {shorter} (limit {start.limit}, longest "
         f"{rows.longest})",
+        f"buckets   {len(boundaries)} widths with the least padding: "
+        f"{', '.join(map(str, boundaries[:12]))}{', ...' if len(boundaries) > 12 else ''}",
+        f"lines     packed: batches of {loading.packs} packs of {loading.pack_width} tokens; "
+        f"padding-free: one line of up to {loading.batch_tokens:,} tokens",
         f"training  {settings.epochs} epochs, batches of {settings.batch_size}, AdamW at "
         f"{start.learning_rate:g}, seed {settings.seed}: the same start for all",
         f"order     new every epoch; uniform-length sorts {window} rows together and shuffles the "
@@ -65,17 +70,19 @@ def opening(
     ]
 
 
-def result_table(results: list[Result], majority: float) -> Table:
-    """One line per strategy."""
+def result_table(results: list[Result], majority: float, names: dict[str, str]) -> Table:
+    """One line per strategy, those of `names` that were not run among them."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_footer=True)
-    table.add_column("strategy", no_wrap=True, footer="always the commonest label")
+    table.add_column("strategy", no_wrap=True, footer="the commonest label")
     for heading in (
         "real\ntokens",
         "padded\ntokens",
         "waste",
+        "attn.\npairs",
+        "shapes",
         "steps",
         "s per\nepoch",
         "of it\ndata",
@@ -85,12 +92,19 @@ def result_table(results: list[Result], majority: float) -> Table:
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("held-out\naccuracy", justify="right", no_wrap=True, footer=f"{majority:.1%}")
-    for result in results:
+    by_key = {result.strategy.key: result for result in results}
+    for key, name in names.items():
+        if key not in by_key:
+            table.add_row(name, *["-"] * (len(table.columns) - 1))
+            continue
+        result = by_key[key]
         table.add_row(
             result.strategy.name,
             f"{result.real_tokens:,}",
             f"{result.padded_tokens:,}",
             f"{result.waste:.1%}",
+            f"{result.pairs / 1e6:.1f}M",
+            f"{result.shapes:,}",
             f"{result.steps:,}",
             f"{result.seconds:.2f}",
             f"{result.data_seconds:.3f}",
@@ -118,6 +132,32 @@ def gains(results: list[Result]) -> list[str]:
         f"Both: transformers' group_by_length sampler and collator take "
         f"{theirs.seconds / uniform.seconds:.2f}x the time of uniform-length batching.",
     ]
+
+
+def layouts(results: list[Result], loading: Loading) -> list[str]:
+    """What fewer shapes and no padding cost or gain beside uniform-length batching."""
+    by_key = {result.strategy.key: result for result in results}
+    uniform, buckets = by_key["uniform"], by_key["buckets"]
+    lines = [
+        f"Optimal buckets: {buckets.shapes} shapes instead of uniform-length batching's "
+        f"{uniform.shapes}, for {buckets.waste:.1%} padding instead of {uniform.waste:.1%} and "
+        f"{buckets.seconds / uniform.seconds:.2f}x the time.",
+    ]
+    whys = {
+        "packed": f"a mask over each pack of {loading.pack_width} tokens, of which rows see their "
+        "own part",
+        "padding_free": "each row by itself",
+    }
+    for key, why in whys.items():
+        if key in by_key:
+            found = by_key[key]
+            lines.append(
+                f"{found.strategy.name.capitalize()}: {found.waste:.1%} padding, "
+                f"{found.pairs / uniform.pairs:.2f}x the attention and "
+                f"{found.seconds / uniform.seconds:.2f}x the time of uniform-length batching;"
+            )
+            lines.append(f"  attention: {why}.")
+    return lines
 
 
 def precision_notes(results: list[Result], half: Precision) -> list[str]:
@@ -156,6 +196,11 @@ def check_lines(check: PaddingCheck) -> list[str]:
         "  control: padded without the attention mask they differ by "
         f"{check.control_difference:.1e}"
     )
+    if check.packed_difference is not None:
+        lines.append(
+            "  control: packed without the mask that keeps rows apart they differ by "
+            f"{check.packed_difference:.1e}"
+        )
     if not check.sees:
         lines.append(
             "  which is within the tolerance: this model does not see its padding anyway (a causal "
@@ -181,6 +226,8 @@ def legend(results: list[Result]) -> list[str]:
     return [
         "Tokens and steps are per epoch. Padded tokens include the real ones; waste is the rest of "
         "them. HF is transformers.",
+        "Attention pairs are of a query and a key, in one head of one layer; shapes are all that "
+        "the batches had.",
         f"Seconds are the fastest of {len(results[0].epoch_seconds)} epochs: planning, collating "
         "and training, not evaluation; tokens per s are real ones.",
     ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tightbatch.compare.dataset import Row, Rows
+from tightbatch.compare.forward import attention, logits, split_labels, work
 from tightbatch.compare.precision import Precision
 from tightbatch.compare.strategies import Loading, Strategy, loader
 
@@ -38,6 +39,8 @@ class Result:
     precision: Precision
     real_tokens: int
     padded_tokens: int  # of the padded rectangles, real tokens included
+    pairs: int  # of a query and a key that attention computes, in one head of one layer
+    shapes: int  # that the batches had in all epochs
     steps: int
     steps_skipped: int  # by the loss scaler, in all epochs
     epoch_seconds: list[float]
@@ -77,12 +80,6 @@ class Result:
         return self.epoch_losses[-1]
 
 
-def split_labels(batch: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Model inputs and labels; transformers' collator renames ``label`` to ``labels``."""
-    inputs = dict(batch)
-    return inputs, inputs.pop("labels" if "labels" in inputs else "label")
-
-
 def synchronize(device: str) -> None:
     """Wait until the device has done what it was given, so that a clock can be read."""
     import torch
@@ -97,6 +94,8 @@ class Epoch:
 
     real: int = 0
     padded: int = 0
+    pairs: int = 0
+    shapes: set[tuple[int, ...]] = field(default_factory=set)
     steps: int = 0
     skipped: int = 0
     loss: float = 0.0  # mean over rows
@@ -127,13 +126,16 @@ def train_epoch(
         epoch.data_seconds += time.perf_counter() - asked
         if batch is None:
             break
-        epoch.real += int(batch["attention_mask"].sum())
-        epoch.padded += batch["input_ids"].numel()
+        done = work(batch)
+        epoch.real += done.real
+        epoch.padded += done.padded
+        epoch.pairs += done.pairs
+        epoch.shapes.add(done.shape)
         epoch.steps += 1
         inputs, labels = split_labels(batch.to(training.device))
         with precision.autocast():
-            logits = training.model(**inputs).logits
-        loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+            found = logits(training.model, inputs)
+        loss = torch.nn.functional.cross_entropy(found.float(), labels)
         scaler.scale(loss).backward()
         scale = scaler.get_scale()
         scaler.step(optimizer)
@@ -180,16 +182,19 @@ def train(
     begin = time.perf_counter()
     batches = loader(strategy, training.rows.training, training.loading)
     setting_up = time.perf_counter() - begin
-    epochs = [
-        train_epoch(training, batches, optimizer, scaler, precision, tick)
-        for _ in range(training.epochs)
-    ]
+    with attention(training.model, strategy.layout):
+        epochs = [
+            train_epoch(training, batches, optimizer, scaler, precision, tick)
+            for _ in range(training.epochs)
+        ]
     held_out_loss, accuracy = evaluate(training, training.rows.held_out, precision)
     return Result(
         strategy=strategy,
         precision=precision,
         real_tokens=round(fmean(epoch.real for epoch in epochs)),
         padded_tokens=round(fmean(epoch.padded for epoch in epochs)),
+        pairs=round(fmean(epoch.pairs for epoch in epochs)),
+        shapes=len(set[tuple[int, ...]]().union(*(epoch.shapes for epoch in epochs))),
         steps=round(fmean(epoch.steps for epoch in epochs)),
         steps_skipped=sum(epoch.skipped for epoch in epochs),
         # Whatever a sampler does once, each epoch bears its part of.
@@ -212,20 +217,24 @@ def evaluate(training: Training, rows: list[Row], precision: Precision) -> tuple
         for batch in loader(uniform, rows, training.loading):
             inputs, labels = split_labels(batch.to(training.device))
             with precision.autocast():
-                logits = training.model(**inputs).logits
-            logits = logits.float()
-            loss += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
-            right += int((logits.argmax(-1) == labels).sum())
+                found = logits(training.model, inputs).float()
+            loss += float(torch.nn.functional.cross_entropy(found, labels, reduction="sum"))
+            right += int((found.argmax(-1) == labels).sum())
     return loss / len(rows), right / len(rows)
 
 
-def warm_up(training: Training, precisions: list[Precision]) -> None:
+def warm_up(training: Training, plan: list[tuple[Strategy, Precision]]) -> None:
     """A few untimed steps, so that the first strategy does not pay for what all need once."""
     few = training.rows.training[: 2 * training.loading.batch_size]
     rows = replace(training.rows, training=few, held_out=training.rows.held_out[:2])
     brief = replace(training, rows=rows, epochs=1)
+    precisions = list(dict.fromkeys(precision for _, precision in plan))
+    layouts = {(s.layout, s.order): None for s, _ in plan if s.layout != "rows"}
     for precision in precisions:
         fixed = Strategy("warm-up", "warm-up", "random", "tightbatch", fixed=True)
         train(brief, fixed, precision, lambda: None)
     theirs = Strategy("warm-up", "warm-up", "transformers", "transformers")
     train(brief, theirs, precisions[0], lambda: None)
+    for layout, order in layouts:
+        shared = Strategy("warm-up", "warm-up", order, "tightbatch", layout=layout)
+        train(brief, shared, precisions[0], lambda: None)
