@@ -546,7 +546,7 @@ def digest(batches):
             {"max_tokens": 4096, "shuffle": False, "max_length": 300},
         ),
         (
-            "17d8c2172939c5ea1ed3a8659d5a4702",
+            "5ef3bc4671df44a2a162be124d1449af",
             {"batch_size": 16, "padding_free": True, "num_replicas": 3, "rank": 1},
         ),
         ("679287bbbb322b919580b2edbe2f6dd8", {"max_tokens": 4096, "num_replicas": 7, "rank": 6}),

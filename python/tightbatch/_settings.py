@@ -73,8 +73,10 @@ def check_state(read: Reader, state: Any, own: Mapping[str, Any]) -> None:
                 f"{name}={expected.get(name)!r}; expected the same settings",
             )
     if state["lengths"] != own["lengths"]:
+        rows, found = own["lengths"][0], state["lengths"]
+        is_known = isinstance(found, list) and len(found) == 2
         raise read.error(
             ValueError,
-            f"the state is of other lengths (rows and fingerprint {state['lengths']!r}, here "
-            f"{own['lengths']!r}); expected the same data set",
+            f"the state is of {found[0] if is_known else found!r} rows, this sampler of {rows}, or "
+            "of as many with other lengths; expected the same data set",
         )
