@@ -186,6 +186,39 @@ def construction() -> list[Row]:
     )
 
 
+def resume() -> list[Row]:
+    """State, its loading, and the first batch of the resumed epoch, once the plan is there.
+
+    Without such a state one starts the epoch again and skips what was seen, as Lightning and
+    transformers' Trainer do.
+    """
+    lengths = text_lengths(ROWS)
+    consumed = ROWS // (32 * 8) // 2
+    trained, resumed = (
+        tb.LengthBatchSampler(lengths, batch_size=32, num_replicas=8, rank=3) for _ in range(2)
+    )
+    batches = iter(trained)
+    deque(islice(batches, consumed), maxlen=0)
+    fresh = trained.state_dict(0)
+    len(resumed)
+
+    def by_state() -> list[int]:
+        resumed.load_state_dict(trained.state_dict(consumed))
+        return next(iter(resumed))
+
+    def by_skipping() -> list[int]:
+        resumed.load_state_dict(fresh)
+        return next(islice(resumed, consumed, None))
+
+    assert by_state() == by_skipping() == next(batches)
+    return compare(
+        f"state_dict, load_state_dict and next batch, {ROWS:,} rows, 8 ranks",
+        by_state,
+        {f"skipping {consumed:,} batches": (by_skipping, None)},
+        "goal: below 1 ms",
+    )
+
+
 BENCHMARKS = [
     plan_32,
     plan_64,
@@ -193,6 +226,7 @@ BENCHMARKS = [
     plan_by_tokens,
     whole_epoch,
     construction,
+    resume,
 ]
 
 if __name__ == "__main__":
