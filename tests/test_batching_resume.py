@@ -1,7 +1,5 @@
 """Stopping and going on: however often, on however many ranks, an epoch has every row once."""
 
-import copy
-import hashlib
 import json
 import pickle
 
@@ -18,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from checks import fails
-from reference_batching import Random, draw_lengths
+from reference_batching import draw_lengths
 from tightbatch.batching import LengthBatchSampler
 
 LENGTHS = draw_lengths(200).tolist()
@@ -206,60 +204,7 @@ TestTraining = Training.TestCase
 TestTraining.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 
 
-# The state
-
-
-def test_state_is_small_and_plain():
-    sampler = LengthBatchSampler(
-        np.full(10**5, 9),
-        batch_size=2**62,
-        max_tokens=2**62,
-        max_length=2**61,
-        quadratic_length=2**40,
-        pad_to_multiple_of=2**20,
-        seed=2**64 - 1,
-    )
-    sampler.set_epoch(2**63 - 1)
-    state = sampler.state_dict()
-    text = json.dumps(state)
-    assert len(text) < 1000
-    assert json.loads(text) == state
-    assert len(pickle.dumps(state)) < 1000
-
-
-def test_state_is_not_shared():
-    sampler = LengthBatchSampler(LENGTHS, batch_size=4)
-    wanted = list(sampler)
-    sampler.set_epoch(0)
-    iterator = iter(sampler)
-    next(iterator)
-    state = sampler.state_dict()
-    kept = copy.deepcopy(state)
-    next(iterator)
-    assert state == kept
-    for changed in (sampler.state_dict(), state):
-        changed["epoch"] = changed["rows"] = 7
-        changed["lengths"][:] = [1]
-        changed["settings"].clear()
-    assert sampler.state_dict()["rows"] == 8
-    other = LengthBatchSampler(LENGTHS, batch_size=4)
-    other.load_state_dict(kept)
-    kept["settings"]["seed"] = 99
-    kept["lengths"].clear()
-    assert other.state_dict()["settings"]["seed"] == 0
-    assert list(other) == wanted[1:]
-
-
-def test_loading_leaves_the_state_alone():
-    sampler = LengthBatchSampler(LENGTHS, batch_size=4)
-    next(iter(sampler))
-    state = sampler.state_dict()
-    kept = copy.deepcopy(state)
-    for _ in range(3):
-        other = LengthBatchSampler(LENGTHS, batch_size=4)
-        other.load_state_dict(state)
-        list(other)
-        assert state == kept
+# Where it goes on
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 7}, {"max_tokens": 900}])
@@ -302,15 +247,6 @@ def test_consumed_is_behind_what_was_handed_out():
         assert list(other) == wanted[consumed : 50 if consumed < 50 else 100]
     with fails(ValueError, "batches_consumed=51", "50"):
         sampler.state_dict(51)
-
-
-@pytest.mark.parametrize(
-    ("consumed", "kind"),
-    [(-1, ValueError), (1.0, TypeError), (True, TypeError), ("1", TypeError), (1, ValueError)],
-)
-def test_wrong_consumed(consumed, kind):
-    with fails(kind, "LengthBatchSampler", f"batches_consumed={consumed!r}"):
-        LengthBatchSampler([1, 2], batch_size=1).state_dict(consumed)
 
 
 def test_state_after_pickling():
@@ -414,152 +350,9 @@ def test_from_the_middle_of_a_batch():
         assert [list(sampler) for sampler in resume(lengths, ranks, state, **options)] == wanted
 
 
-# What is refused
-
-
-@pytest.mark.parametrize(
-    ("changed", "parts"),
-    [
-        ({"batch_size": 5}, ["batch_size=4", "batch_size=5"]),
-        ({"max_tokens": 9999}, ["max_tokens=None", "max_tokens=9999"]),
-        ({"padding_free": True}, ["padding_free=False", "padding_free=True"]),
-        ({"quadratic_length": 9}, ["quadratic_length=None", "quadratic_length=9"]),
-        ({"max_length": 9}, ["max_length=None", "max_length=9"]),
-        ({"overlong": "drop"}, ["overlong='error'", "overlong='drop'"]),
-        ({"pad_to_multiple_of": 8}, ["pad_to_multiple_of=None", "pad_to_multiple_of=8"]),
-        ({"shuffle": False}, ["shuffle=True", "shuffle=False"]),
-        ({"shuffle_window": 16}, ["shuffle_window=48", "shuffle_window=16"]),
-        ({"balance": 8}, ["balance=16", "balance=8"]),
-        ({"longest_first": True}, ["longest_first=False", "longest_first=True"]),
-        ({"seed": 1}, ["seed=0", "seed=1"]),
-        ({"drop_last": True}, ["drop_last=False", "drop_last=True"]),
-    ],
-)
-def test_other_settings_are_refused(changed, parts):
-    sampler = LengthBatchSampler(LENGTHS, batch_size=4)
-    next(iter(sampler))
-    other = LengthBatchSampler(LENGTHS, **{"batch_size": 4, **changed})
-    before = other.state_dict()
-    with fails(ValueError, "LengthBatchSampler", *parts):
-        other.load_state_dict(sampler.state_dict())
-    assert other.state_dict() == before
-    with fails(ValueError, *reversed(parts)):
-        sampler.load_state_dict(before)
-
-
-@pytest.mark.parametrize(
-    ("lengths", "parts"),
-    [
-        (LENGTHS[:-1], ["200 rows", "199"]),
-        ([*LENGTHS[:-1], LENGTHS[-1] + 1], ["200", "other lengths"]),
-        ([LENGTHS[1], LENGTHS[0], *LENGTHS[2:]], ["other lengths"]),
-        ([0] * 200, ["other lengths"]),
-    ],
-)
-def test_other_lengths_are_refused(lengths, parts):
-    settings = {"batch_size": 4, "shuffle_window": 40}
-    sampler = LengthBatchSampler(LENGTHS, **settings)
-    other = LengthBatchSampler(lengths, **settings)
-    with fails(ValueError, "LengthBatchSampler", *parts):
-        other.load_state_dict(sampler.state_dict())
-
-
 @pytest.mark.parametrize("tail", ["split", "repeat"])
 def test_ranks_and_tail_may_differ(tail):
     sampler = LengthBatchSampler(LENGTHS, batch_size=4)
     next(iter(sampler))
     others = resume(LENGTHS, 3, sampler.state_dict(), batch_size=4, tail=tail)
     assert len(set(flatten(flatten(map(list, others))))) == 196
-
-
-@pytest.mark.parametrize(
-    ("state", "kind", "parts"),
-    [
-        (None, TypeError, ["NoneType", "state_dict"]),
-        ([], TypeError, ["list"]),
-        (3, TypeError, ["int"]),
-        ("{}", TypeError, ["str"]),
-        ({}, ValueError, ["[]", "'epoch'"]),
-        ({"epoch": 1}, ValueError, ["['epoch']", "'settings'"]),
-        ({1: 2, "a": 3}, ValueError, ["'1'", "'a'"]),
-    ],
-)
-def test_no_state_at_all(state, kind, parts):
-    sampler = LengthBatchSampler(LENGTHS, batch_size=4)
-    before = sampler.state_dict()
-    with fails(kind, "LengthBatchSampler", *parts):
-        sampler.load_state_dict(state)
-    assert sampler.state_dict() == before
-
-
-@pytest.mark.parametrize(
-    ("changed", "kind", "parts"),
-    [
-        ({"epoch": -1}, ValueError, ["epoch=-1"]),
-        ({"epoch": 1.0}, TypeError, ["epoch=1.0"]),
-        ({"epoch": None}, TypeError, ["epoch=None"]),
-        ({"epoch": 2**63}, OverflowError, [f"epoch={2**63}"]),
-        ({"rows": -1}, ValueError, ["rows=-1"]),
-        ({"rows": "3"}, TypeError, ["rows='3'"]),
-        ({"rows": True}, TypeError, ["rows=True"]),
-        ({"rows": 201}, (ValueError, OverflowError), ["rows=201", "200"]),
-        ({"extra": 1}, ValueError, ["'extra'", "expected"]),
-        ({"settings": {}}, ValueError, ["batch_size=None", "batch_size=4"]),
-    ],
-)
-def test_state_with_wrong_numbers(changed, kind, parts):
-    sampler = LengthBatchSampler(LENGTHS, batch_size=4)
-    before = sampler.state_dict()
-    with fails(kind, "LengthBatchSampler", *parts):
-        sampler.load_state_dict({**before, **changed})
-    assert sampler.state_dict() == before
-
-
-def test_unknown_setting_is_refused():
-    sampler = LengthBatchSampler(LENGTHS, batch_size=4)
-    state = sampler.state_dict()
-    state["settings"]["colour"] = "red"
-    with fails(ValueError, "colour='red'", "colour=None"):
-        sampler.load_state_dict(state)
-
-
-# The same on every platform
-
-
-def digest(batches):
-    return hashlib.sha256(json.dumps(batches).encode()).hexdigest()[:32]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "options"),
-    [
-        ("74fe6409a424b61407504a75d96f88cd", {"batch_size": 32}),
-        ("89d080c0829fca4e00f6b375502de9c9", {"max_tokens": 4096, "pad_to_multiple_of": 8}),
-        ("4b1090b17e8c3b8609bb9889e69dd983", {"max_tokens": 4096, "padding_free": True}),
-        ("b7f226f7663bdd15eadd28ab1ac756ae", {"max_tokens": 4096, "quadratic_length": 200}),
-        (
-            "2df089a7abdc51deb5d8908714ab3d32",
-            {"batch_size": 16, "balance": 4, "longest_first": True, "shuffle_window": None},
-        ),
-        (
-            "9b36017a883a0b4c2fc0c9e552e34c2d",
-            {"max_tokens": 4096, "shuffle": False, "max_length": 300},
-        ),
-        (
-            "5ef3bc4671df44a2a162be124d1449af",
-            {"batch_size": 16, "padding_free": True, "num_replicas": 3, "rank": 1},
-        ),
-        ("679287bbbb322b919580b2edbe2f6dd8", {"max_tokens": 4096, "num_replicas": 7, "rank": 6}),
-    ],
-)
-def test_plans_never_change(wanted, options):
-    """A run that is resumed by another release, or elsewhere, must find the order it had."""
-    words = Random(5, 0)
-    lengths = [words.word() % 23 * (words.word() % 23) for _ in range(3000)]
-    sampler = LengthBatchSampler(lengths, seed=12345678901234567890, **options)
-    assert digest([list(sampler), list(sampler)]) == wanted
-
-
-def test_fingerprint_never_changes():
-    state = LengthBatchSampler([3, 1, 4, 1, 5, 9, 2, 6], batch_size=3).state_dict()
-    assert state["lengths"] == [8, 13751150187994144469]
