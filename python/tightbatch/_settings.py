@@ -61,10 +61,12 @@ def check_state(read: Reader, state: Any, own: Mapping[str, Any]) -> None:
     """Refuse what is no state, and a state of other lengths or settings than `own`."""
     if not isinstance(state, Mapping):
         raise read.error(TypeError, f"found a {type(state).__name__}, expected a state_dict")
-    if set(state) != set(own) or not isinstance(state["settings"], Mapping):
+    if set(state) != set(own):
         keys = sorted(map(str, state))
         raise read.error(ValueError, f"a state with the keys {keys}; expected {sorted(own)}")
     found, expected = state["settings"], own["settings"]
+    if not isinstance(found, Mapping):
+        raise read.error(ValueError, f"a state with settings={found!r}; expected a mapping")
     for name in {**expected, **found}:
         if found.get(name) != expected.get(name):
             raise read.error(
