@@ -55,6 +55,7 @@ SETTINGS = st.sampled_from(
         {"batch_size": 4, "padding_free": True, "tail": "repeat"},
         {"batch_size": 4, "longest_first": True, "drop_last": True},
         {"max_tokens": 60, "overlong": "truncate", "max_length": 20},
+        {"max_tokens": 60, "boundaries": [5, 10, 30]},
     ]
 )
 

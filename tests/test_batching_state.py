@@ -56,6 +56,19 @@ def test_state_is_not_shared():
     assert list(other) == wanted[1:]
 
 
+def test_boundaries_in_the_state_are_plain_and_not_shared():
+    given = {"max_tokens": 900, "boundaries": np.array([100, 300, 512])}
+    sampler = LengthBatchSampler(LENGTHS, **given)
+    assert type(sampler.shuffle_window) is int
+    state = sampler.state_dict()
+    kept = json.loads(json.dumps(state))
+    assert kept == state
+    state["settings"]["boundaries"].clear()
+    assert sampler.boundaries == [100, 300, 512]
+    sampler.load_state_dict(kept)
+    assert sampler.state_dict() == kept
+
+
 def test_loading_leaves_the_state_alone():
     sampler = LengthBatchSampler(LENGTHS, batch_size=4)
     next(iter(sampler))

@@ -299,7 +299,7 @@ class LengthBatchSampler:
         batch = or_no_cap(self._max_rows)
         if self.max_tokens is not None:
             mean = max(-(-total // max(rows, 1)), 1)
-            batch = min(batch, max(self.max_tokens // self._cost_of(mean), 1))
+            batch = min(batch, max(self.max_tokens // int(self._cost_of(mean)), 1))
         batches = max(min(rows // (4 * batch), _WINDOW_BATCHES), 1)
         return min(batch * batches, NO_CAP)
 
@@ -485,7 +485,9 @@ class LengthBatchSampler:
         }
 
     def _order(self) -> dict[str, Any]:
-        return {"batch_size": self._max_rows} | {name: getattr(self, name) for name in _ORDER}
+        order = {"batch_size": self._max_rows} | {name: getattr(self, name) for name in _ORDER}
+        order["boundaries"] = None if self.boundaries is None else self.boundaries.copy()
+        return order
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was called: the next iteration begins there.
