@@ -386,7 +386,8 @@ def test_lightning_two_processes(lightning, tmp_path):
     for rank, (message, seen, told) in enumerate(found):
         # Refused, rather than sharded twice.
         assert "LengthBatchSampler" in message
-        assert "DistributedSampler" in message
+        assert "found a DistributedSampler" in message
+        assert "use_distributed_sampler=False" in message
         assert seen == plan_epochs(3, num_replicas=2, rank=rank)
         assert told == [0, 1, 2]
     for epochs in zip(*(seen for _, seen, _ in found), strict=True):

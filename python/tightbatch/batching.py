@@ -245,6 +245,12 @@ class LengthBatchSampler:
         self.rank = self._read_rank(rank)
         if getattr(getattr(lengths, "dtype", None), "kind", "") == "b":
             raise _read.error(TypeError, "lengths are bools (a mask?); expected integers")
+        if "Sampler" in type(lengths).__name__:
+            raise _read.error(
+                TypeError,
+                f"found a {type(lengths).__name__}, expected lengths; where Lightning passes it, "
+                "give its Trainer use_distributed_sampler=False, and num_replicas= and rank= here",
+            )
         self._lengths: NDArray[np.int64] = _core.as_lengths(lengths, "LengthBatchSampler")
         self.shuffle_window = 1
         self._settle_lengths(shuffle_window)
