@@ -37,6 +37,16 @@ class Reader:
         """Read an integer of at least 1, or None."""
         return None if value is None else self.number(name, value, 1, NO_CAP - 1)
 
+    def rank(self, value: Any, count: int) -> int:
+        """Read one of `count` ranks."""
+        number = self.number("rank", value, 0, NO_CAP)
+        if number >= count:
+            message = (
+                f"rank={value!r} of num_replicas={count}; expected a rank from 0 to {count - 1}"
+            )
+            raise self.error(ValueError, message)
+        return number
+
     def flag(self, name: str, value: Any) -> bool:
         """Read a bool."""
         if not isinstance(value, bool | np.bool_):

@@ -242,7 +242,7 @@ class LengthBatchSampler:
         self.tail = _read.choice("tail", tail, ("split", "repeat"))
         self.seed = _read.number("seed", seed, 0, 2**64 - 1)
         self.num_replicas = _read.number("num_replicas", num_replicas, 1, NO_CAP)
-        self.rank = self._read_rank(rank)
+        self.rank = _read.rank(rank, self.num_replicas)
         if getattr(getattr(lengths, "dtype", None), "kind", "") == "b":
             raise _read.error(TypeError, "lengths are bools (a mask?); expected integers")
         if "Sampler" in type(lengths).__name__:
@@ -258,16 +258,6 @@ class LengthBatchSampler:
         self._begin = 0
         self._run: Run | None = None
         self._cached: tuple[int, Plan] | None = None
-
-    def _read_rank(self, rank: Any) -> int:
-        number = _read.number("rank", rank, 0, NO_CAP)
-        if number >= self.num_replicas:
-            raise _read.error(
-                ValueError,
-                f"rank={rank!r} of num_replicas={self.num_replicas}; expected a rank from 0 to "
-                f"{self.num_replicas - 1}",
-            )
-        return number
 
     def _settle_lengths(self, window: Any) -> None:
         """Check the lengths, cut what is too long, and settle what depends on them."""
