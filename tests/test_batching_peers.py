@@ -370,6 +370,25 @@ def test_lightning_one_device(lightning, tmp_path):
     assert sampler.told == [0, 1, 2]
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_predicts_with_a_sampler_of_lists(lightning, tmp_path):
+    """It makes batch samplers anew for predict; what it is given as `sampler` it leaves alone."""
+
+    class Echo(lightning.LightningModule):
+        def predict_step(self, batch, _):
+            return batch
+
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = lightning.Trainer(
+        accelerator="cpu", devices=1, default_root_dir=str(tmp_path), **quiet
+    )
+    sampler = LengthBatchSampler(LENGTHS, **OPTIONS)
+    with pytest.raises(TypeError, match=r"found a SequentialSampler.*batch_size=None"):
+        trainer.predict(Echo(), make_loader(sampler))
+    loader = data.DataLoader(Rows(), sampler=sampler, batch_size=None, collate_fn=as_tensor)
+    assert rows_of(trainer.predict(Echo(), loader)) == plan_epochs(1)[0]
+
+
 def run_lightning(rank, ranks, folder):
     """The message where Lightning is to shard; the batches of each epoch where it is not."""
     sampler = Told(LENGTHS, num_replicas=ranks, rank=rank, **OPTIONS)

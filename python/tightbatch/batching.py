@@ -249,7 +249,8 @@ class LengthBatchSampler:
             raise _read.error(
                 TypeError,
                 f"found a {type(lengths).__name__}, expected lengths; where Lightning passes it, "
-                "give its Trainer use_distributed_sampler=False, and num_replicas= and rank= here",
+                "give its Trainer use_distributed_sampler=False, and num_replicas= and rank= "
+                "here; for predict, DataLoader(sampler=this, batch_size=None)",
             )
         self._lengths: NDArray[np.int64] = _core.as_lengths(lengths, "LengthBatchSampler")
         self.shuffle_window = 1
