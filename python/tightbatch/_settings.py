@@ -78,17 +78,24 @@ def check_state(read: Reader, state: Any, own: Mapping[str, Any]) -> None:
     if not isinstance(found, Mapping):
         raise read.error(ValueError, f"a state with settings={found!r}; expected a mapping")
     for name in {**expected, **found}:
-        if found.get(name) != expected.get(name):
+        if _as_list(found.get(name)) != expected.get(name):
             raise read.error(
                 ValueError,
                 f"the state is of {name}={found.get(name)!r}, this sampler of "
                 f"{name}={expected.get(name)!r}; expected the same settings",
             )
-    if state["lengths"] != own["lengths"]:
-        rows, found = own["lengths"][0], state["lengths"]
-        is_known = isinstance(found, list) and len(found) == 2
+    lengths, rows = _as_list(state["lengths"]), own["lengths"][0]
+    if lengths != own["lengths"]:
+        is_known = isinstance(lengths, list) and len(lengths) == 2
         raise read.error(
             ValueError,
-            f"the state is of {found[0] if is_known else found!r} rows, this sampler of {rows}, or "
-            "of as many with other lengths; expected the same data set",
+            f"the state is of {lengths[0] if is_known else lengths!r} rows, this sampler of "
+            f"{rows}, or of as many with other lengths; expected the same data set",
         )
+    if read.number("rows", state["rows"], 0, NO_CAP) > rows:
+        raise read.error(ValueError, f"rows={state['rows']} of {rows}; expected no more")
+
+
+def _as_list(value: Any) -> Any:
+    """Give what was a list before it was stored as a tuple."""
+    return list(value) if isinstance(value, tuple) else value

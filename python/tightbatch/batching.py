@@ -172,7 +172,9 @@ class LengthBatchSampler:
     the epoch it ran to the next, unless `set_epoch` has moved it meanwhile. One that is
     abandoned, or started again before its end, repeats its epoch. Several may run at a time.
     Under a DataLoader with workers, which reads ahead, the sampler may be at the next epoch,
-    and under `max_tokens` ``len`` that epoch's, before the loop's end.
+    and under `max_tokens` ``len`` that epoch's, before the loop's end. (torchdata's, loaded from
+    a state saved at the very end of an epoch, reads ahead once for nothing: with fewer batches
+    than workers prefetch, that is an epoch. Save after the last batch, in the loop.)
 
     Sorting within windows of shuffled rows is described as sequence bucketing by V. Khomenko
     et al., "Accelerating recurrent neural network training using sequence bucketing and
@@ -500,8 +502,7 @@ class LengthBatchSampler:
         """
         check_state(_read, state, self.state_dict())
         epoch = _read.number("epoch", state["epoch"], 0, NO_CAP)
-        begin = _read.number("rows", state["rows"], 0, len(self._lengths))
-        self._epoch, self._begin, self._run = epoch, begin, None
+        self._epoch, self._begin, self._run = epoch, int(state["rows"]), None
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the plan, which is made again where it is needed, and what is under way."""
