@@ -63,7 +63,7 @@ def round_up(length, multiple):
 def find_cost(length, multiple=1, quadratic=None, padding_free=False, boundaries=None):
     """What a row costs alone, or each row of a batch whose longest has this length."""
     if boundaries is not None:
-        length = next((width for width in boundaries if width >= max(length, 1)), NO_CAP)
+        length = next((width for width in boundaries if width >= length), NO_CAP)
     width = -(-length // multiple) * multiple if padding_free else round_up(length, multiple)
     return width + (width * width // quadratic if quadratic else 0)
 
@@ -86,35 +86,57 @@ def best_fit(sizes, capacity, max_rows=None):
     return packs
 
 
+def shuffle_runs(words, size, fixed, random):
+    """Runs of neighbours in a new order; the short one, drawn as well, last."""
+    count = -(-len(words) // size)
+    lacking = count * size - len(words)
+    runs, at, short = [], 0, None
+    if lacking:
+        start = int(fixed and count > 1)
+        bits, free = random.word(), count - start
+        assert bits * free % 2**64 >= 2**64 % free  # else it would be drawn again
+        short = start + (bits * free >> 64)
+    for number in range(count):
+        taken = size - lacking if number == short else size
+        runs.append(words[at : at + taken])
+        at += taken
+    last = [runs.pop(short)] if lacking else []
+    first = runs[0] if runs else None
+    random.shuffle(runs)
+    if fixed and runs and short != 0:
+        place = runs.index(first)
+        runs[0], runs[place] = runs[place], runs[0]
+    return [word for run in runs + last for word in run]
+
+
+def shuffle_nested(words, sizes, fixed, random):
+    """Shuffle runs, the runs in them, and at last single words."""
+    if not sizes:
+        rest = words[int(fixed) :]
+        random.shuffle(rest)
+        return words[: int(fixed)] + rest
+    words = shuffle_runs(words, sizes[0], fixed, random)
+    starts = range(0, len(words), sizes[0])
+    parts = [words[start : start + sizes[0]] for start in starts]
+    parts = [
+        shuffle_nested(part, sizes[1:], fixed and start == 0, random)
+        for start, part in zip(starts, parts, strict=True)
+    ]
+    return [word for part in parts for word in part]
+
+
 def order_by_runs(full, costs, balance, longest_first, random):
-    """Runs of batches of like cost; the runs shuffled, the short one last."""
-    if not full:
-        return full
+    """Batches of like cost lie together, in runs of runs."""
     if balance == 1 and not longest_first:
         random.shuffle(full)
         return full
     order = sorted(range(len(full)), key=lambda k: -costs[k])
-    size = min(balance, len(full))
-    count = -(-len(full) // size)
-    lacking = count * size - len(full)
-    short = None
-    if lacking:
-        free = count - (longest_first and count > 1)
-        bits = random.word()
-        short = count - free + (bits * free >> 64)
-        assert bits * free % 2**64 >= 2**64 % free  # else it would be drawn again
-    runs = []
-    for number in range(count):
-        taken = size - lacking if number == short else size
-        runs.append(order[:taken])
-        order = order[taken:]
-    last = [runs.pop(short)] if short is not None else []
-    first = runs[0] if runs else None
-    random.shuffle(runs)
-    if longest_first and runs and short != 0:
-        place = runs.index(first)
-        runs[0], runs[place] = runs[place], runs[0]
-    return [full[k] for run in runs + last for k in run]
+    most = len(full) // 16 // 16 * 16
+    sizes = [min(balance, most)] if balance > 16 and most > 16 else []
+    sizes += [min(balance, 16)] if balance > 1 else []
+    if not full:
+        return full
+    return [full[k] for k in shuffle_nested(order, sizes, longest_first, random)]
 
 
 def plan(
@@ -128,7 +150,7 @@ def plan(
     overlong="error",
     shuffle=True,
     shuffle_window=None,
-    balance=16,
+    balance=48,
     longest_first=False,
     seed=0,
     epoch=0,

@@ -244,7 +244,7 @@ def test_no_memory_for_the_plan():
         with open("/proc/self/statm") as file:
             used = int(file.read().split()[0]) * resource.getpagesize()
         plans = failures = 0
-        for room in range(0, 200, 16):
+        for room in range(0, 300, 16):
             resource.setrlimit(resource.RLIMIT_AS, (used + room * 2**20, -1))
             try:
                 packed = plans % 2 == 1

@@ -4,6 +4,13 @@
 #include "memory.h"
 #include "sort.h"
 
+#include <string.h>
+
+enum {
+    INNER_RUN = 16,    /* 2, 4, 8 and 16 ranks have neighbours in cost at each step */
+    RUNS_AT_LEAST = 16 /* in an epoch, where there are batches enough */
+};
+
 static uint64_t
 add_saturated(uint64_t a, uint64_t b)
 {
@@ -74,25 +81,27 @@ sort_by_cost(const tb_batch_plan *plan, ptrdiff_t full,
     return TB_OK;
 }
 
-/* Draws the order of runs. One of them is short where the batches do not fill all; it
- * comes last, so that the others stay at multiples of their size. */
+/* Puts runs of `size` neighbours into an order drawn evenly. One of them is short where
+ * the words do not fill all: which is drawn, and it comes last, so that the others stay
+ * at multiples of their size. copy: room for n words; runs: for as many as there are.
+ */
 static void
-shuffle_runs(uint64_t *runs, ptrdiff_t count, int is_one_short, int is_first_fixed,
-             tb_random *random)
+shuffle_runs(uint64_t *words, ptrdiff_t n, ptrdiff_t size, int is_first_fixed,
+             tb_random *random, uint64_t *copy, uint64_t *runs)
 {
-    ptrdiff_t whole = count - is_one_short;
+    ptrdiff_t count = n / size + (n % size != 0), whole = n / size, place = 0;
+    ptrdiff_t short_run = count, lacking = count * size - n;
 
     for (ptrdiff_t k = 0; k < count; k++) {
         runs[k] = (uint64_t)k;
     }
-    if (is_one_short) {
-        uint64_t free_runs = (uint64_t)(count - (is_first_fixed && count > 1));
-        uint64_t from = (uint64_t)count - free_runs;
-        uint64_t chosen = from + tb_random_below(random, free_runs);
-        for (ptrdiff_t k = (ptrdiff_t)chosen; k < whole; k++) {
+    if (lacking > 0) {
+        ptrdiff_t from = is_first_fixed && count > 1;
+        short_run = from + (ptrdiff_t)tb_random_below(random, (uint64_t)(count - from));
+        for (ptrdiff_t k = short_run; k < whole; k++) {
             runs[k] = (uint64_t)k + 1;
         }
-        runs[whole] = chosen;
+        runs[whole] = (uint64_t)short_run;
     }
     tb_shuffle_words(random, runs, (size_t)whole);
     for (ptrdiff_t k = 0; k < whole && is_first_fixed; k++) {
@@ -100,45 +109,71 @@ shuffle_runs(uint64_t *runs, ptrdiff_t count, int is_one_short, int is_first_fix
             tb_swap_words(runs, 0, (size_t)k);
         }
     }
-}
-
-/* Puts the batches of `sorted` into `order`, run by run. The short run, runs[count -
- * 1], has fewer than `size`, and those behind it in `sorted` begin earlier by that. */
-static void
-lay_out_runs(const uint64_t *sorted, ptrdiff_t full, ptrdiff_t size,
-             const uint64_t *runs, ptrdiff_t count, uint64_t *order)
-{
-    ptrdiff_t lacking = count * size - full, place = 0;
-    ptrdiff_t short_run = lacking > 0 ? (ptrdiff_t)runs[count - 1] : count;
-
+    memcpy(copy, words, (size_t)n * sizeof *words);
     for (ptrdiff_t k = 0; k < count; k++) {
         ptrdiff_t run = (ptrdiff_t)runs[k];
         ptrdiff_t begin = run * size - (run > short_run ? lacking : 0);
-        ptrdiff_t rows = run == short_run ? size - lacking : size;
-        for (ptrdiff_t i = 0; i < rows; i++) {
-            order[place++] = sorted[begin + i];
-        }
+        ptrdiff_t length = run == short_run ? size - lacking : size;
+        memcpy(words + place, copy + begin, (size_t)length * sizeof *words);
+        place += length;
     }
+}
+
+/* Shuffles words that are sorted by cost: the runs of sizes[0], in each of them the
+ * runs of sizes[1], and so on to single words. With is_first_fixed, the first word
+ * stays. */
+static void
+shuffle_nested(uint64_t *words, ptrdiff_t n, const ptrdiff_t *sizes, int levels,
+               int is_first_fixed, tb_random *random, uint64_t *copy, uint64_t *runs)
+{
+    if (levels == 0) {
+        tb_shuffle_words(random, words + is_first_fixed, (size_t)(n - is_first_fixed));
+        return;
+    }
+    shuffle_runs(words, n, sizes[0], is_first_fixed, random, copy, runs);
+    for (ptrdiff_t begin = 0; begin < n; begin += sizes[0]) {
+        ptrdiff_t length = n - begin < sizes[0] ? n - begin : sizes[0];
+        shuffle_nested(words + begin, length, sizes + 1, levels - 1,
+                       is_first_fixed && begin == 0, random, copy, runs);
+    }
+}
+
+/* Runs of `balance`, but so short that there are many of them, and in them runs that
+ * suit most numbers of ranks. */
+static int
+choose_sizes(int64_t balance, ptrdiff_t full, ptrdiff_t *sizes)
+{
+    int levels = 0;
+    ptrdiff_t most = full / RUNS_AT_LEAST / INNER_RUN * INNER_RUN;
+
+    if (balance > INNER_RUN && most > INNER_RUN) {
+        sizes[levels++] = balance < most ? (ptrdiff_t)balance : most;
+    }
+    if (balance > 1) {
+        sizes[levels++] = balance < INNER_RUN ? (ptrdiff_t)balance : INNER_RUN;
+    }
+    return levels;
 }
 
 static tb_status
 order_by_runs(tb_batch_plan *plan, ptrdiff_t full, const tb_batch_settings *settings,
               tb_random *random)
 {
-    ptrdiff_t size = settings->balance < full ? (ptrdiff_t)settings->balance : full;
-    ptrdiff_t count = full / size + (full % size != 0);
-    uint64_t *sorted = (uint64_t *)tb_allocate_array(full, sizeof *sorted);
-    uint64_t *runs = (uint64_t *)tb_allocate_array(count, sizeof *runs);
+    ptrdiff_t sizes[2];
+    int levels = choose_sizes(settings->balance, full, sizes);
+    uint64_t *copy = (uint64_t *)tb_allocate_array(full, sizeof *copy);
+    ptrdiff_t least = levels > 0 ? sizes[levels - 1] : full;
+    uint64_t *runs = (uint64_t *)tb_allocate_array(full / least + 1, sizeof *runs);
     tb_status status = TB_ERR_MEMORY;
 
-    if (sorted != NULL && runs != NULL) {
-        status = sort_by_cost(plan, full, settings, sorted);
+    if (copy != NULL && runs != NULL) {
+        status = sort_by_cost(plan, full, settings, plan->order);
     }
     if (status == TB_OK) {
-        shuffle_runs(runs, count, full % size != 0, settings->longest_first, random);
-        lay_out_runs(sorted, full, size, runs, count, plan->order);
+        shuffle_nested(plan->order, full, sizes, levels, settings->longest_first,
+                       random, copy, runs);
     }
-    free(sorted);
+    free(copy);
     free(runs);
     return status;
 }

@@ -35,14 +35,14 @@ tb_find_row_cost(int64_t length, const tb_batch_settings *settings, int64_t *cos
 {
     int64_t width, missing, square;
 
-    if (length < 1 && !settings->padding_free) {
-        length = 1;
-    }
     if (settings->boundaries != NULL) {
         length = find_boundary(length, settings->boundaries, settings->boundary_count);
         if (length < 0) {
             return TB_ERR_SIZE;
         }
+    }
+    if (length < 1 && !settings->padding_free) {
+        length = 1;
     }
     missing = (settings->multiple - length % settings->multiple) % settings->multiple;
     if (length > INT64_MAX - missing) {
@@ -171,7 +171,7 @@ tb_fingerprint_lengths(const int64_t *lengths, ptrdiff_t n)
     for (int i = 1; i < 4; i++) {
         lanes[0] = tb_mix_bits(lanes[0] + odd) ^ lanes[i];
     }
-    return tb_mix_bits(lanes[0] + odd);
+    return tb_mix_bits(lanes[0] + odd) >> 1;
 }
 
 /* How many rows of `length` share a batch. The longest row has a cost, so that there is

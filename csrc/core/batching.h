@@ -8,8 +8,9 @@
  *        with a cap on tokens, it is packed. What is left of a window (less than one
  *        batch; or the emptiest pack) joins the next one before that is sorted;
  *     4. what is left of the last window is the one batch that is not full;
- *     5. the full batches are put into runs of like cost, and the runs are shuffled;
- *        the batch that is not full comes last.
+ *     5. the full batches are put into runs of like cost, these into shorter ones, and
+ *        the runs are shuffled, and the batches in them; the batch that is not full
+ *        comes last.
  *
  * With a cap on rows alone and drop_last, the rows beyond the last full batch go after
  * step 1, so that it is chance and not length that decides which. Without padding and
@@ -36,7 +37,7 @@ typedef struct {
     int64_t balance;   /* batches in a run of like cost */
     int padding_free;  /* rows lie one after another, each of its own width */
     int shuffle;
-    int longest_first; /* the run of the highest cost comes first */
+    int longest_first; /* the full batch of the highest cost comes first */
     int drop_last;
     int drop_overlong; /* rows that alone cost more than max_tokens */
     uint64_t seed;
@@ -84,7 +85,7 @@ TB_MUST_CHECK tb_status tb_summarize_lengths(const int64_t *lengths, ptrdiff_t n
                                              tb_length_summary *summary,
                                              tb_error *error);
 
-/* 64 bits that tell lists of lengths apart. */
+/* 63 bits, for stores that know int64 alone, that tell lists of lengths apart. */
 uint64_t tb_fingerprint_lengths(const int64_t *lengths, ptrdiff_t n);
 
 /* Plans one epoch. The plan is the caller's to free, also after an error. */

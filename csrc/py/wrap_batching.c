@@ -102,7 +102,7 @@ raise_row_too_long(const tb_batch_settings *settings, const tb_error *error)
 static int
 is_past_boundaries(const tb_batch_settings *settings, int64_t length)
 {
-    return settings->boundaries != NULL && length > 0 &&
+    return settings->boundaries != NULL &&
            length > settings->boundaries[settings->boundary_count - 1];
 }
 

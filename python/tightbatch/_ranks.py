@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,11 @@ Array = NDArray[np.int64]
 
 # Rows that are made Python ints at a time, while an epoch is run through.
 _ROWS_AT_ONCE = 2048
+_BATCHES_AT_ONCE = 256
 
 
-class Steps(NamedTuple):
+@dataclass(frozen=True)
+class Steps:
     """Where batches lie in the epoch's line of rows: rank r has number step * ranks + r."""
 
     begin: int
@@ -27,6 +28,7 @@ class Steps(NamedTuple):
     ranks: int
     dropped: int
     repeated: int
+    once: int  # how many of the batches lie in line; those behind begin again
 
     def __len__(self) -> int:
         """Steps, the same number for every rank."""
@@ -34,7 +36,22 @@ class Steps(NamedTuple):
 
     def end_of(self, step: int) -> int:
         """How many of the epoch's rows are handed out once `step` steps are done."""
-        return int(self.ends[: step * self.ranks].max(initial=self.begin))
+        batches = min(step * self.ranks, self.once)
+        return int(self.ends[batches - 1]) if batches else self.begin
+
+    def go_on(self, begin: int) -> Steps | None:
+        """Give the steps from the one that begins with row `begin`; None where none does."""
+        step = int(np.searchsorted(self.begins[: self.once : self.ranks], begin))
+        batch = step * self.ranks
+        if batch >= self.once or self.begins[batch] != begin:
+            return None
+        return replace(
+            self,
+            begin=begin,
+            begins=self.begins[batch:],
+            ends=self.ends[batch:],
+            once=self.once - batch,
+        )
 
 
 @dataclass
@@ -43,6 +60,7 @@ class Run:
 
     epoch: int
     steps: Steps
+    moves: int
     done: int = 0
 
 
@@ -51,7 +69,7 @@ def deal(offsets: Array, begin: int, ranks: int, uneven: str) -> Steps:
 
     Batches go to ranks in turn. Where their number is no multiple of that of the ranks, "drop"
     leaves the last ones out, "repeat" begins again with the first ones, and "split" makes more
-    batches by cutting some of the last ones in two, each a part of the line as before. (Where
+    batches by cutting some of the last ones into parts, which lie in the line as before. (Where
     there are not rows enough for that, it repeats too.)
     """
     first = int(np.searchsorted(offsets, begin, side="right")) - 1
@@ -68,12 +86,13 @@ def deal(offsets: Array, begin: int, ranks: int, uneven: str) -> Steps:
     if lacking and uneven == "split":
         begins, ends = _split_last(begins, ends, ranks, lacking)
         lacking = -len(begins) % ranks
+    once = len(begins)
     if lacking and uneven != "drop":
         again = np.resize(np.arange(count), lacking)
         repeated = int((ends[again] - begins[again]).sum())
         begins = np.concatenate([begins, begins[again]])
         ends = np.concatenate([ends, ends[again]])
-    return Steps(begin, begins, ends, ranks, dropped, repeated)
+    return Steps(begin, begins, ends, ranks, dropped, repeated, once)
 
 
 def _split_last(begins: Array, ends: Array, ranks: int, lacking: int) -> tuple[Array, Array]:
@@ -117,9 +136,10 @@ def in_line(indices: Array, steps: Steps) -> Iterator[list[int]]:
 
 def dealt(indices: Array, steps: Steps, rank: int) -> Iterator[list[int]]:
     """Give the batches of one of several ranks."""
-    own = slice(rank, None, steps.ranks)
-    for begin, end in zip(steps.begins[own].tolist(), steps.ends[own].tolist(), strict=True):
-        yield indices[begin:end].tolist()
+    for first in range(rank, len(steps.begins), _BATCHES_AT_ONCE * steps.ranks):
+        own = slice(first, first + _BATCHES_AT_ONCE * steps.ranks, steps.ranks)
+        for begin, end in zip(steps.begins[own].tolist(), steps.ends[own].tolist(), strict=True):
+            yield indices[begin:end].tolist()
 
 
 def shared(

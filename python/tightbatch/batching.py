@@ -35,6 +35,7 @@ _ORDER = (
     "seed",
     "drop_last",
 )
+_PLAN = 1  # another number where another release plans otherwise: old states do not fit it
 _read = Reader("LengthBatchSampler")
 
 Plan = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -64,22 +65,20 @@ class LengthBatchSampler:
        too few for a batch, join the next window before that is sorted. Packs instead are all
        taken but for the emptiest one of the window, whose rows join the next.
     4. What is left of the last window is the one batch that is not full: the tail.
-    5. The full batches are sorted by cost and put together in runs of `balance`; the runs are
-       shuffled. The tail, where there is one, comes last.
+    5. The full batches are sorted by cost and put together in runs of `balance` (fewer, where
+       there are few batches), these in runs of 16; the runs are shuffled, and the batches in
+       them. The tail, where there is one, comes last.
 
     Without `shuffle` there are no steps 1 and 5, and one window of all rows: every epoch runs
-    from the longest batch to the shortest (so that a batch too big for memory fails at once),
-    rows of equal length in the order of their indices.
+    from the longest batch to the shortest, rows of equal length in the order of their indices.
 
     Every index comes exactly once an epoch, rows of length 0 too. Only `drop_last` and
     `overlong="drop"` leave rows out, counted by `dropped`. Where `batch_size` is the only cap
-    and rows are shuffled, it is chance that decides which rows `drop_last` leaves out (those
-    beyond the last full batch after step 1); with `max_tokens`, or without shuffling, it is the
-    shortest of the last window.
+    and rows are shuffled, it is chance that decides which rows `drop_last` leaves out; with
+    `max_tokens`, or without shuffling, those of the tail are the shortest of the last window.
 
     An epoch's plan depends on lengths, settings, seed and epoch alone; it is the same on every
-    machine and for any number of ranks. It is made when first needed (`len`, `dropped`, `iter`)
-    and kept until the next.
+    machine and for any number of ranks. It is made when first needed, and kept until the next.
 
     **Ranks.** Of `num_replicas` ranks, `rank` gets batches number rank, rank + num_replicas, ...
     of the one order, so that each step of all ranks together is a run of it, and batches of like
@@ -88,7 +87,9 @@ class LengthBatchSampler:
     and as many rows. All ranks make the same number of steps; `tail` says how.
 
     **Resuming.** `state_dict` holds the epoch and how many of its rows all ranks together were
-    given; a sampler of the same lengths and settings goes on from there, on any number of ranks.
+    given; a sampler of the same lengths and settings goes on from there, on any number of ranks
+    (with another one, steps and runs of like cost part for what is left of the epoch). Copies
+    and pickles have the epoch, and no place in it.
 
     Parameters
     ----------
@@ -119,18 +120,19 @@ class LengthBatchSampler:
         own length. "auto" is 100 batches, but at most a quarter of the rows (and at least one).
     balance : int
         Batches that lie together because they cost about the same. Ranks whose number divides it
-        have like work at each step. 1: any order of batches is as likely as any other.
+        (or 16) have like work at each step; with more ranks give their number. 1: any order of
+        batches is as likely as any other, as one rank may want it.
     longest_first : bool
-        Whether a shuffled epoch begins with the run of the most expensive full batches, so that
-        a lack of memory shows at the first step.
+        Whether a shuffled epoch begins with the most expensive full batch, so that a lack of
+        memory shows at the first step.
     seed : int
         Chooses the orders, from 0 to 2**64 - 1.
     drop_last : bool
         Whether the tail is left out, and the last batches that do not make a step of all ranks.
     tail : {"split", "repeat"}
         What happens without `drop_last` where the batches do not make whole steps of all ranks.
-        "split" cuts some of the last batches in two, so that every row still comes exactly once:
-        for evaluation as for training. (Where nearly all batches have one row there may be
+        "split" cuts some of the last batches into parts, so that every row still comes exactly
+        once: for evaluation as for training. (Where nearly all batches have one row there may be
         nothing to cut; then it repeats.) "repeat" hands the first batches out again, counted by
         `repeated`.
     pad_to_multiple_of : int, optional
@@ -212,7 +214,7 @@ class LengthBatchSampler:
         overlong: Literal["error", "truncate", "drop"] = "error",
         shuffle: bool = True,
         shuffle_window: int | Literal["auto"] | None = "auto",
-        balance: int = 16,
+        balance: int = 48,
         longest_first: bool = False,
         seed: int = 0,
         drop_last: bool = False,
@@ -245,7 +247,7 @@ class LengthBatchSampler:
         self.seed = _read.number("seed", seed, 0, 2**64 - 1)
         self.num_replicas = _read.number("num_replicas", num_replicas, 1, NO_CAP)
         self.rank = _read.rank(rank, self.num_replicas)
-        if getattr(getattr(lengths, "dtype", None), "kind", "") == "b":
+        if str(getattr(lengths, "dtype", "")) in ("bool", "torch.bool"):
             raise _read.error(TypeError, "lengths are bools (a mask?); expected integers")
         if "Sampler" in type(lengths).__name__:
             raise _read.error(
@@ -259,7 +261,10 @@ class LengthBatchSampler:
         self._settle_lengths(shuffle_window)
         self._epoch = 0
         self._begin = 0
+        self._moves = 0  # by set_epoch and load_state_dict; iterations begun before move nothing
         self._run: Run | None = None
+        self._uneven = "drop" if self.drop_last else self.tail
+        self._dealt: tuple[NDArray[np.int64], Steps] | None = None
         self._cached: tuple[int, Plan] | None = None
 
     def _settle_lengths(self, window: Any) -> None:
@@ -367,30 +372,17 @@ class LengthBatchSampler:
         number = _read.number("epoch", epoch, 0, NO_CAP)
         if number != self._epoch:
             self._epoch, self._begin, self._run = number, 0, None
+            self._moves += 1
 
     @property
     def dropped(self) -> int:
-        """How many rows the coming epoch leaves out, on all ranks together.
-
-        Examples
-        --------
-        >>> import tightbatch as tb
-        >>> tb.LengthBatchSampler([4, 2, 3], batch_size=2, drop_last=True).dropped
-        1
-        """
-        return len(self._lengths) - len(self._plan()[0]) + self._deal(0).dropped
+        """How many rows the coming iteration leaves out, on all ranks together."""
+        return len(self._lengths) - len(self._plan()[0]) + self._deal().dropped
 
     @property
     def repeated(self) -> int:
-        """How many rows of the coming epoch are handed out twice, on all ranks together.
-
-        Examples
-        --------
-        >>> import tightbatch as tb
-        >>> tb.LengthBatchSampler([4, 2, 3], batch_size=1, num_replicas=2, tail="repeat").repeated
-        1
-        """
-        return self._deal(0).repeated
+        """How many rows the coming iteration hands out twice, on all ranks together."""
+        return self._deal().repeated
 
     def _plan(self) -> Plan:
         """The coming epoch: indices [rows], and offsets [batches + 1] into them."""
@@ -401,9 +393,16 @@ class LengthBatchSampler:
             self._cached = cached = (epoch, plan)
         return cached[1]
 
-    def _deal(self, begin: int) -> Steps:
-        uneven = "drop" if self.drop_last else self.tail
-        return deal(self._plan()[1], begin, self.num_replicas, uneven)
+    def _deal(self) -> Steps:
+        """What the coming iteration hands out, the steps of a whole epoch where it can be."""
+        offsets = self._plan()[1]
+        if self._dealt is None or self._dealt[0] is not offsets:
+            self._dealt = (offsets, deal(offsets, 0, self.num_replicas, self._uneven))
+        steps = self._dealt[1]
+        if self._begin == 0:
+            return steps
+        rest = steps.go_on(self._begin)
+        return deal(offsets, self._begin, self.num_replicas, self._uneven) if rest is None else rest
 
     def __len__(self) -> int:
         """Batches of this rank in the coming epoch, exactly, counted from its beginning."""
@@ -413,7 +412,7 @@ class LengthBatchSampler:
     def __iter__(self) -> Iterator[list[int]]:
         """Run through the epoch that the sampler is at now."""
         indices = self._plan()[0]
-        self._run = run = Run(self._epoch, self._deal(self._begin))
+        self._run = run = Run(self._epoch, self._deal(), self._moves)
         if self.padding_free and self.max_tokens is None and self.num_replicas > 1:
             batches = shared(indices, run.steps, self.rank, self._row_costs)
         elif self.num_replicas > 1:
@@ -426,7 +425,7 @@ class LengthBatchSampler:
         for batch in batches:
             run.done += 1
             yield batch
-        if self._epoch == run.epoch:
+        if (self._epoch, self._moves) == (run.epoch, run.moves):
             self._epoch, self._begin = min(run.epoch + 1, NO_CAP), 0
 
     def state_dict(self, batches_consumed: int | None = None) -> dict[str, Any]:
@@ -485,6 +484,7 @@ class LengthBatchSampler:
 
     def _order(self) -> dict[str, Any]:
         order = {"batch_size": self._max_rows} | {name: getattr(self, name) for name in _ORDER}
+        order["plan"] = _PLAN
         order["boundaries"] = None if self.boundaries is None else self.boundaries.copy()
         return order
 
@@ -503,10 +503,11 @@ class LengthBatchSampler:
         check_state(_read, state, self.state_dict())
         epoch = _read.number("epoch", state["epoch"], 0, NO_CAP)
         self._epoch, self._begin, self._run = epoch, int(state["rows"]), None
+        self._moves += 1
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the plan, which is made again where it is needed, and what is under way."""
-        return {**self.__dict__, "_cached": None, "_run": None}
+        return {**self.__dict__, "_cached": None, "_run": None, "_dealt": None}
 
     def __repr__(self) -> str:
         """The settings that are not what they are by default."""

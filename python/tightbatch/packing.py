@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._ranks import Steps, in_line
 from ._settings import NO_CAP, Reader, or_no_cap
 from .dataset import RaggedDataset
 from .ragged import Ragged
@@ -105,7 +108,8 @@ class Packing:
 
     def __iter__(self) -> Iterator[list[int]]:
         """Go through the rows of each pack."""
-        return (self[pack] for pack in range(len(self)))
+        steps = Steps(0, self.offsets[:-1], self.offsets[1:], 1, 0, 0, len(self))
+        return in_line(self.indices, steps)
 
     @property
     def pack_lengths(self) -> Array:
@@ -377,7 +381,8 @@ def pack_dataset(
     -------
     datasets.Dataset
         A row for each pack, in memory: the same columns, and ``seq_lengths``, the lengths of the
-        pack's segments, from which collators make positions that begin anew with each.
+        pack's segments, from which collators make positions that begin anew with each. Where
+        rows were left out or cut, a UserWarning says how many rows and tokens.
 
     Raises
     ------
@@ -399,6 +404,11 @@ def pack_dataset(
     import datasets
     import pyarrow as pa
 
+    if not isinstance(dataset, datasets.Dataset):
+        raise TypeError(
+            f"pack_dataset(): found a {type(dataset).__name__}, expected a datasets.Dataset (of a "
+            "DatasetDict, one split)"
+        )
     source = RaggedDataset.from_hf(dataset)
     columns = {name: source[name] for name in source.column_names}
     if not columns or "seq_lengths" in columns:
@@ -424,12 +434,21 @@ def pack_dataset(
                 f"pack_dataset(): row {row} has {column.lengths[row]} values in column {name!r}, "
                 f"but {packing.row_lengths[row]} in {first!r}; expected as many"
             )
+    if packing.dropped or packing.truncated:
+        warnings.warn(
+            f"pack_dataset(): overlong={overlong!r} left out {packing.dropped} rows and cut off "
+            f"{packing.truncated} tokens of others",
+            stacklevel=2,
+        )
     packed = {name: packing.apply(column) for name, column in columns.items()}
     packed["seq_lengths"] = Ragged(packing.lengths.astype(np.int32), packing.offsets)
-    at_once = max(_TOKENS_A_CHUNK // capacity, 1)
+    ends, edges = np.cumsum(packing.pack_lengths), [0]
+    while edges[-1] < len(packing):
+        tokens = _TOKENS_A_CHUNK + (ends[edges[-1] - 1] if edges[-1] else 0)
+        edges.append(max(int(np.searchsorted(ends, tokens, side="right")), edges[-1] + 1))
     chunks = [
-        pa.table({name: _as_lists(rows[at : at + at_once]) for name, rows in packed.items()})
-        for at in range(0, max(len(packing), 1), at_once)
+        pa.table({name: _as_lists(rows[begin:end]) for name, rows in packed.items()})
+        for begin, end in pairwise(edges if len(edges) > 1 else (0, 0))
     ]
     form = dataset.format
     table = pa.concat_tables(chunks)

@@ -251,8 +251,9 @@ class PaddingFreeCollator:
             raise ValueError(
                 f"{FUNCTION}(): {name}={value!r}; expected an integer of at least {least}"
             )
-        if size > 2**62:
-            raise OverflowError(f"{FUNCTION}(): {name}={value!r}; expected at most {2**62}")
+        most = 2**31 - 2 if name == "max_seqs" else 2**62
+        if size > most:
+            raise OverflowError(f"{FUNCTION}(): {name}={value!r}; expected at most {most}")
         return size
 
     def _settle_columns(self) -> dict[Any, tuple[Any, Any]]:

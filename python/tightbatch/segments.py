@@ -139,8 +139,8 @@ def segment_mask(
     Returns
     -------
     ndarray of shape (batch, width, width), or (width, width); or ``out``
-        True (or 1, or 0.0 when additive) where the query sees the key. Without rows the shape
-        is ``(0, 0, 0)``.
+        True (or 1, or 0.0 when additive) where the query sees the key. No ids give
+        ``(0, 0)``, no rows of ids ``(0, 0, 0)``.
 
     Raises
     ------
