@@ -49,11 +49,11 @@ def sight(model: PreTrainedModel) -> Sight:
     """What the model's layers let a token see."""
     base, config = model.base_model, model.config
     causal = any(getattr(module, "is_causal", False) for module in base.modules())
-    # Layers of two kinds are told both masks; of one kind, the one that they use.
-    if "sliding_attention" not in (getattr(config, "layer_types", None) or ()):
+    window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    if window is None or (kinds is not None and "sliding_attention" not in kinds):
         return Sight(causal)
     # Without causality transformers counts the tokens on each side, the query not among them.
-    return Sight(causal, config.sliding_window + (not causal))
+    return Sight(causal, window + (not causal))
 
 
 def attend_sequences(
@@ -115,6 +115,8 @@ def attention(model: PreTrainedModel, layout: str) -> Iterator[None]:
     AttentionInterface.register(ATTENTION, attend_sequences)
     usual = model.config._attn_implementation
     model.set_attn_implementation(ATTENTION)
+    if model.config._attn_implementation != ATTENTION:
+        raise NotImplementedError(f"the attention of {type(model).__name__} cannot be replaced")
     try:
         yield
     finally:
@@ -131,13 +133,15 @@ def layer_inputs(model: PreTrainedModel, batch: Lines) -> dict[str, Any]:
         return inputs
     if "windowed_mask" in inputs:
         masks["sliding_attention"] = inputs.pop("windowed_mask")
+        if getattr(model.config, "layer_types", None) is None:  # all layers are of one kind
+            del masks["full_attention"]
     if model.config._attn_implementation == "eager":  # it adds the mask to the scores
         lowest = torch.finfo(model.dtype).min
         masks = {
             name: torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, lowest)
             for name, mask in masks.items()
         }
-    inputs["attention_mask"] = masks if len(masks) > 1 else masks["full_attention"]
+    inputs["attention_mask"] = masks if len(masks) > 1 else next(iter(masks.values()))
     return inputs
 
 
@@ -151,7 +155,8 @@ def logits(model: PreTrainedModel, inputs: Any) -> torch.Tensor:
     if not isinstance(inputs, Lines):
         found: torch.Tensor = model(**inputs).logits
         return found
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
+    # It has all fields that heads of encoders and of decoders look at.
+    from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
     base: Any = model.base_model
 
@@ -162,9 +167,10 @@ def logits(model: PreTrainedModel, inputs: Any) -> torch.Tensor:
         hidden = found[-1][0]
         rows = hidden.flatten(0, 1)[inputs.places]
         pooler = getattr(base, "pooler", None)
-        return BaseModelOutputWithPooling(
-            last_hidden_state=rows, pooler_output=None if pooler is None else pooler(rows)
-        )
+        pooled = None if pooler is None else pooler(rows)
+        if pooled is not None and pooled.dim() != 2:
+            raise NotImplementedError(f"{type(model).__name__} pools in a way of its own")
+        return BaseModelOutputWithPoolingAndCrossAttentions(rows, pooled)
 
     handles = [
         base.register_forward_pre_hook(read_line, with_kwargs=True),

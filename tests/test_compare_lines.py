@@ -1,0 +1,316 @@
+"""Rows that share a line: the batches that ``compare`` makes, and models that read them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+
+from comparing import needs_torch
+
+pytestmark = needs_torch
+
+LENGTHS = [2, 3, 3, 5, 9, 9, 14, 14, 15, 23, 23, 40, 41, 42] * 3
+LINES = ("packed", "padding_free")
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "num_labels": 3,
+    "pad_token_id": 0,
+    "initializer_range": 0.3,  # so that what it reads matters, untrained
+}
+DECODER = {**SIZES, "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2}
+GPT2 = {
+    "vocab_size": 50,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "num_labels": 3,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "initializer_range": 0.3,
+}
+DISTILBERT = {"vocab_size": 50, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
+MODERNBERT = {
+    **SIZES,
+    "global_attn_every_n_layers": 3,
+    "local_attention": 8,
+    "bos_token_id": 1,
+    "cls_token_id": 1,
+    "eos_token_id": 2,
+    "sep_token_id": 2,
+}
+# How each pools, and what of attention it has that the others do not.
+MODELS: dict[str, dict[str, Any]] = {
+    "ModernBert": {**MODERNBERT, "classifier_pooling": "mean"},  # windows in two of three layers
+    "Bert": SIZES,  # a pooler
+    "Roberta": SIZES,  # positions from 1; its head takes the first token
+    "DistilBert": {**DISTILBERT, "num_labels": 3, "initializer_range": 0.3},
+    "GPT2": GPT2,  # causal; the last token
+    "Llama": DECODER,  # rotary, grouped heads
+    "Mistral": {**DECODER, "sliding_window": 8},  # a window in all layers
+    "Qwen2": {**DECODER, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
+}
+
+
+def rows_of(lengths: list[int]) -> list[dict[str, Any]]:
+    """Rows of tokens that are not special, labelled with their number."""
+    draw = random.Random(0)
+    return [
+        {"input_ids": [draw.randrange(5, 50) for _ in range(length)], "label": number}
+        for number, length in enumerate(lengths)
+    ]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    """A tokenizer of which only the padding counts."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"[PAD]": 0}, unk_token="[PAD]"))
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]")
+
+
+def model_of(name: str, attention: str = "sdpa", **changed: Any) -> Any:
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**{**MODELS.get(name, SIZES), **changed})
+    model = getattr(transformers, f"{name}ForSequenceClassification")._from_config(
+        config, attn_implementation=attention
+    )
+    return model.eval()
+
+
+def training_of(model: Any, tokenizer: Any, **changed: Any) -> Any:
+    """What ``compare`` trains with, for a model and the rows of LENGTHS."""
+    from tightbatch.compare import dataset, forward, strategies, train
+    from tightbatch.compare.model import first_position
+
+    rows = rows_of(LENGTHS)
+    loading = strategies.Loading(
+        tokenizer=tokenizer,
+        batch_size=8,
+        width=max(LENGTHS),
+        seed=0,
+        lengths=LENGTHS,
+        sight=forward.sight(model),
+        first_position=first_position(model),
+    )
+    return train.Training(
+        model=model,
+        initial=model.state_dict(),
+        rows=dataset.Rows(rows, rows, max(LENGTHS), 0, 0, sum(LENGTHS)),
+        loading=replace(loading, **changed),
+        device="cpu",
+        epochs=1,
+        learning_rate=1e-3,
+    )
+
+
+def strategy_of(key: str) -> Any:
+    from tightbatch.compare.strategies import strategies
+
+    return next(strategy for strategy in strategies("bfloat16") if strategy.key == key)
+
+
+def single() -> Any:
+    from tightbatch.compare.precision import Precision
+
+    return Precision("cpu", None)
+
+
+@pytest.mark.parametrize("key", LINES)
+@pytest.mark.parametrize(
+    ("name", "attention"),
+    [*((name, "sdpa") for name in MODELS), ("ModernBert", "eager"), ("Llama", "eager")],
+)
+def test_a_row_in_a_line_gives_what_it_gives_alone(
+    name: str, attention: str, key: str, tokenizer: Any
+) -> None:
+    import torch
+
+    from tightbatch.compare.check import logits_alone, logits_batched
+
+    model = model_of(name, attention)
+    training = training_of(model, tokenizer)
+    strategy, rows = strategy_of(key), training.rows.held_out
+    with torch.inference_mode():
+        expected = logits_alone(training, rows, single())
+        found = logits_batched(training, rows, strategy, single())
+        # The rows differ by far more than the tolerance.
+        assert expected.std(0).min() > 0.05
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        if key == "packed":
+            mixed = logits_batched(training, rows, strategy, single(), mask=False)
+            assert (mixed - expected).abs().max() > 0.05
+    assert model.config._attn_implementation == attention  # as it was
+
+
+@pytest.mark.parametrize("key", LINES)
+def test_gradients_are_those_of_the_rows_alone(key: str, tokenizer: Any) -> None:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from tightbatch.compare.forward import attention, logits, split_labels
+    from tightbatch.compare.strategies import loader
+
+    model = model_of("ModernBert")
+    training = training_of(model, tokenizer)
+    strategy, rows = strategy_of(key), training.rows.training
+    for row in rows:
+        ids, label = torch.tensor([row["input_ids"]]), torch.tensor([row["label"] % 3])
+        cross_entropy(model(input_ids=ids).logits, label, reduction="sum").backward()
+    expected = {name: weight.grad.clone() for name, weight in model.named_parameters()}
+    model.zero_grad()
+    with attention(model, strategy.layout):
+        for batch in loader(strategy, rows, training.loading):
+            inputs, labels = split_labels(batch)
+            cross_entropy(logits(model, inputs), labels % 3, reduction="sum").backward()
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(weight.grad, expected[name], rtol=1e-3, atol=1e-3)
+
+
+def line_batches(key: str, tokenizer: Any, **changed: Any) -> Iterator[Any]:
+    from tightbatch.compare.strategies import loader
+
+    training = training_of(model_of("Roberta"), tokenizer, **changed)
+    return iter(loader(strategy_of(key), training.rows.training, training.loading))
+
+
+@pytest.mark.parametrize("multiple", [None, 16])
+@pytest.mark.parametrize("key", LINES)
+def test_every_row_is_in_one_line_once(key: str, multiple: int | None, tokenizer: Any) -> None:
+    from tightbatch.compare.forward import work
+
+    rows, seen, real = rows_of(LENGTHS), [], 0
+    for batch in line_batches(key, tokenizer, pad_to_multiple_of=multiple):
+        ids = batch.inputs["input_ids"]
+        positions = batch.inputs["position_ids"]
+        assert ids.shape == positions.shape
+        assert ids.shape[1] % (multiple or 1) == 0
+        if key == "packed":
+            assert ids.shape[1] == (48 if multiple else 42)
+        used = np.zeros(ids.numel(), bool)
+        for number, places, mask, head in zip(
+            batch.labels.tolist(),
+            batch.places.numpy(),
+            batch.rows["attention_mask"].numpy().astype(bool),
+            batch.rows["input_ids"].numpy(),
+            strict=True,
+        ):
+            tokens, mine = rows[number]["input_ids"], places[mask]
+            assert ids.flatten()[mine].tolist() == tokens == head[mask].tolist()
+            assert positions.flatten()[mine].tolist() == list(range(1, len(tokens) + 1))
+            assert not used[mine].any()
+            used[mine] = True
+            assert not head[~mask].any()
+            seen.append(number)
+        assert not ids.flatten().numpy()[~used].any()  # nothing but padding, token 0
+        done = work(batch)
+        assert (done.real, done.padded, done.shape) == (used.sum(), ids.numel(), tuple(ids.shape))
+        real += done.real
+    assert sorted(seen) == list(range(len(rows)))
+    assert real == sum(LENGTHS)
+
+
+def test_the_mask_of_packs_keeps_rows_apart(tokenizer: Any) -> None:
+    for batch in line_batches("packed", tokenizer):
+        packs, capacity = batch.inputs["input_ids"].shape
+        owner = np.full(packs * capacity, -1)
+        for number, (places, mask) in enumerate(
+            zip(batch.places.numpy(), batch.rows["attention_mask"].numpy(), strict=True)
+        ):
+            owner[places[mask > 0]] = number
+        owner = owner.reshape(packs, 1, capacity)
+        expected = owner.transpose(0, 2, 1) == owner
+        assert (batch.inputs["attention_mask"].numpy() == expected[:, None]).all()
+        assert batch.pairs == packs * capacity**2
+
+
+def test_the_boundaries_of_a_line_are_its_rows(tokenizer: Any) -> None:
+    rows = rows_of(LENGTHS)
+    for batch in line_batches("padding_free", tokenizer):
+        lengths = [len(rows[number]["input_ids"]) for number in batch.labels.tolist()]
+        bounds = batch.inputs["cu_seq_lens_q"].tolist()
+        assert bounds == [0, *np.cumsum(lengths).tolist()]
+        assert batch.inputs["max_length_q"] == max(lengths)
+        assert batch.inputs["input_ids"].shape == (1, sum(lengths))
+        assert sum(lengths) <= 8 * sum(LENGTHS) // len(LENGTHS) + 1
+        assert batch.pairs == sum(length**2 for length in lengths)
+
+
+def test_packs_are_few_and_in_another_order_every_epoch(tokenizer: Any) -> None:
+    from tightbatch.compare.strategies import loader
+
+    training = training_of(model_of("Bert"), tokenizer)
+    packs = loader(strategy_of("packed"), training.rows.training, training.loading)
+    epochs = [[batch.labels.tolist() for batch in packs] for _ in range(2)]
+    assert epochs[0] != epochs[1]
+    count = sum(len(batch.inputs["input_ids"]) for batch in packs)
+    assert -(-sum(LENGTHS) // 42) <= count <= -(-sum(LENGTHS) // 42) + 1
+    again = loader(strategy_of("packed"), training.rows.training, training.loading)
+    assert [batch.labels.tolist() for batch in again] == epochs[0]
+
+
+@pytest.mark.parametrize("multiple", [1, 4])
+def test_buckets_are_the_best_and_bound_the_widths(multiple: int, tokenizer: Any) -> None:
+    from tightbatch.compare.strategies import loader
+
+    training = training_of(model_of("Bert"), tokenizer, buckets=3, pad_to_multiple_of=multiple)
+    rounded = sorted({-(-length // multiple) * multiple for length in LENGTHS})
+
+    def tokens(boundaries: tuple[int, ...]) -> int:
+        return sum(min(b for b in boundaries if b >= length) for length in LENGTHS)
+
+    best = min(tokens((*some, rounded[-1])) for some in combinations(rounded[:-1], 2))
+    boundaries = training.loading.boundaries()
+    assert len(boundaries) == 3
+    assert tokens(tuple(boundaries)) == best
+    shapes, seen = set(), []
+    for batch in loader(strategy_of("buckets"), training.rows.training, training.loading):
+        shapes.add(tuple(batch["input_ids"].shape))
+        longest = int(batch["attention_mask"].sum(1).max())
+        assert batch["input_ids"].shape[1] == min(b for b in boundaries if b >= longest)
+        seen += batch["label"].tolist()
+    assert sorted(seen) == list(range(len(LENGTHS)))
+    assert {width for _, width in shapes} <= set(boundaries)
+    assert len(shapes) <= 3 + 1  # and the last batch, of fewer rows
+
+
+def test_what_a_model_cannot_do_is_a_reason(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    import tightbatch as tb
+    from tightbatch.compare.check import obstacle
+
+    albert = training_of(model_of("Albert", embedding_size=16), tokenizer)
+    assert "AlbertForSequenceClassification pools in a way of its own" in str(
+        obstacle(albert, strategy_of("packed"), single())
+    )
+    mpnet = training_of(model_of("MPNet", "eager"), tokenizer)
+    assert "the attention of MPNetForSequenceClassification cannot be replaced" in str(
+        obstacle(mpnet, strategy_of("padding_free"), single())
+    )
+    bert = training_of(model_of("Bert"), tokenizer)
+    for key in LINES:
+        assert obstacle(bert, strategy_of(key), single()) is None
+    right = tb.segment_mask
+    monkeypatch.setattr(tb, "segment_mask", lambda *a, **k: np.ones_like(right(*a, **k)))
+    reason = str(obstacle(bert, strategy_of("packed"), single()))
+    assert "the model does not keep the rows of a line apart: its logits differ by" in reason
+    assert torch.is_grad_enabled()
