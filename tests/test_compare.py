@@ -18,6 +18,9 @@ ALL = [
     "fixed",
     "dynamic",
     "uniform",
+    "buckets",
+    "packed",
+    "padding_free",
     "uniform_transformers",
     "transformers",
     "fixed_amp",
@@ -86,7 +89,40 @@ def test_tokens_add_up(library: dict[str, Any]) -> None:
     assert padded["uniform"] <= padded["transformers"] <= padded["fixed"]
     for strategy in run.values():
         assert strategy["waste"] == pytest.approx(1 - real / strategy["padded_tokens"])
-        assert strategy["steps"] == math.ceil(data["rows_training"] / 16)
+        if strategy["layout"] == "rows":
+            assert strategy["steps"] == math.ceil(data["rows_training"] / 16)
+
+
+@needs_torch
+def test_shapes_and_attention_add_up(library: dict[str, Any]) -> None:
+    figures, run = library["figures"], by_key(library["figures"])
+    rows, width = figures["data"]["rows_training"], figures["model"]["fixed_width"]
+    batching, real = figures["batching"], run["fixed"]["real_tokens"]
+    boundaries = batching["bucket_boundaries"]
+    assert boundaries == sorted(set(boundaries))
+    assert len(boundaries) == figures["settings"]["buckets"] == 8
+    assert boundaries[-1] == figures["data"]["longest_training_row"]
+    assert run["buckets"]["shapes"] <= 8 + 1  # and the last batch, of fewer rows
+    assert run["uniform"]["padded_tokens"] <= run["buckets"]["padded_tokens"]
+    assert run["buckets"]["padded_tokens"] < run["dynamic"]["padded_tokens"]
+    assert run["buckets"]["steps"] == run["uniform"]["steps"]
+    # Fixed padding has one width, and one more shape where the last batch has fewer rows.
+    assert run["fixed"]["shapes"] == 1 + bool(rows % 16)
+    assert run["fixed"]["attention_pairs"] == rows * width**2
+    assert batching["pack_capacity"] == width
+    packs, rest = divmod(run["packed"]["padded_tokens"], width)
+    assert rest == 0
+    assert real <= packs * width < 1.05 * real + width
+    assert run["packed"]["attention_pairs"] == packs * width**2
+    assert run["packed"]["steps"] == math.ceil(packs / batching["packs_a_batch"])
+    assert run["padding_free"]["padded_tokens"] == real
+    assert run["padding_free"]["waste"] == 0
+    assert run["padding_free"]["steps"] >= math.ceil(real / batching["tokens_a_line"])
+    pairs = {key: strategy["attention_pairs"] for key, strategy in run.items()}
+    # Each row by itself is the least there can be: the square of the mean is at most its share.
+    assert real**2 / rows < pairs["padding_free"] < pairs["uniform"] < pairs["packed"]
+    assert figures["not_run"] == {}
+    assert f"8 widths with the least padding: {boundaries[0]}, " in library["done"].stdout
 
 
 @needs_torch
@@ -120,12 +156,13 @@ def test_padding_does_not_affect_the_logits(library: dict[str, Any]) -> None:
     assert check["holds"] is True
     assert [agreement["strategy"] for agreement in check["agreements"]] == ALL
     float32 = [a for a in check["agreements"] if a["precision"] == "float32"]
-    assert len(float32) == 5
+    assert len(float32) == 8
     for agreement in float32:
         assert agreement["tolerance"] < 0.01
         assert agreement["largest_difference"] <= agreement["tolerance"]
     # The check can see padding: without the mask it is far outside the tolerance.
     assert check["control_without_mask"] > 10 * float32[0]["tolerance"]
+    assert check["control_rows_together"] > 10 * float32[0]["tolerance"]
     assert "Padding does not affect the model" in library["done"].stdout
 
 
@@ -328,6 +365,70 @@ def test_a_mask_that_hides_nothing_is_found(
 
 
 @needs_torch
+def test_widths_are_as_asked_for(tmp_path: Path, run: Run) -> None:
+    texts, labels = sentences(90)
+    write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))
+    options = ("--buckets", 2, "--capacity", 40, "--pad-to-multiple-of", 8, "--batch-size", 8)
+    code, figures, out = run("--data", tmp_path / "a.jsonl", *options)
+    assert code == 0, out
+    rows, found = figures["data"]["rows_training"], by_key(figures)
+    assert figures["model"]["fixed_width"] == 24
+    assert found["fixed"]["padded_tokens"] == 24 * rows
+    boundaries = figures["batching"]["bucket_boundaries"]
+    assert len(boundaries) == 2
+    assert boundaries[0] in (8, 16)
+    assert boundaries[1] == 24
+    assert found["buckets"]["shapes"] == 2
+    assert figures["batching"]["pack_capacity"] == 40
+    assert found["packed"]["padded_tokens"] % 40 == 0
+    for strategy in found.values():
+        assert strategy["padded_tokens"] % 8 == 0
+    assert found["uniform"]["padded_tokens"] == found["uniform_transformers"]["padded_tokens"]
+    real = found["fixed"]["real_tokens"]
+    # What pads a line to a multiple is at most 7 tokens of it.
+    assert (
+        real <= found["padding_free"]["padded_tokens"] <= real + 7 * found["padding_free"]["steps"]
+    )
+    assert figures["padding_check"]["holds"] is True
+
+
+@needs_torch
+def test_a_model_that_reads_no_lines_is_said_to(tmp_path: Path, run: Run) -> None:
+    import torch
+    import transformers
+
+    model = tmp_path / "albert"
+    torch.manual_seed(0)
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
+    words = pytest.importorskip("tokenizers").Tokenizer
+    levels = pytest.importorskip("tokenizers").models.WordLevel(vocabulary, unk_token="[UNK]")
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words(levels), pad_token="[PAD]", model_max_length=24
+    ).save_pretrained(model)
+    transformers.AlbertForSequenceClassification(
+        transformers.AlbertConfig(
+            vocab_size=len(vocabulary),
+            embedding_size=16,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+        )
+    ).save_pretrained(model)
+    texts, labels = sentences(60)
+    write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))
+    code, figures, out = run("--data", tmp_path / "a.jsonl", "--model", model)
+    assert code == 0, out
+    assert set(figures["not_run"]) == {"packed", "padding_free"}
+    assert set(by_key(figures)) == set(ALL) - {"packed", "padding_free"}
+    assert figures["padding_check"]["control_rows_together"] is None
+    for name in ("packed", "padding-free"):
+        assert f"NOT RUN: {name}: the model does not take its batches: " in out
+        row = next(line for line in out.splitlines() if line.startswith(f" {name} "))
+        assert set(row.split()[1:]) == {"-"}  # there, without figures
+
+
+@needs_torch
 def test_a_diverging_loss_is_one_line(tmp_path: Path, run: Run) -> None:
     texts, labels = sentences(60)
     write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))
@@ -343,10 +444,16 @@ def test_a_diverging_loss_is_one_line(tmp_path: Path, run: Run) -> None:
         (["--model", "no/such-model"], "no/such-model: no such directory, nor in the cache"),
         (["--device", "abacus"], "--device abacus: "),
         (["--max-length", "30"], "--max-length 30: the model's limit is 24 tokens"),
+        (["--capacity", "23"], "--capacity 23: less than the 24 tokens of the widest row"),
+        (
+            ["--pad-to-multiple-of", "16"],
+            "--pad-to-multiple-of 16: the limit of 24 tokens is no multiple of it; add "
+            "--max-length 16",
+        ),
     ],
 )
 def test_bad_models_and_devices(options: list[str], said: str, tmp_path: Path, run: Run) -> None:
-    texts, labels = sentences(40)
+    texts, labels = sentences(90)
     write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))
     code, figures, out = run("--data", tmp_path / "a.jsonl", *options)
     assert (code, figures) == (2, {})

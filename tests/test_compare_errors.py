@@ -120,7 +120,16 @@ def test_a_missing_package_is_named(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["--rows", "-1"], ["--epochs", "0"], ["--batch-size", "x"], ["--no-such"]]
+    "options",
+    [
+        ["--rows", "-1"],
+        ["--epochs", "0"],
+        ["--batch-size", "x"],
+        ["--buckets", "0"],
+        ["--capacity", "none"],
+        ["--pad-to-multiple-of", "0"],
+        ["--no-such"],
+    ],
 )
 def test_bad_options_are_argparse_errors(options: list[str], tmp_path: Path) -> None:
     done = compare(*options, cwd=tmp_path)

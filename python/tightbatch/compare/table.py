@@ -137,26 +137,24 @@ def gains(results: list[Result]) -> list[str]:
 def layouts(results: list[Result], loading: Loading) -> list[str]:
     """What fewer shapes and no padding cost or gain beside uniform-length batching."""
     by_key = {result.strategy.key: result for result in results}
-    uniform, buckets = by_key["uniform"], by_key["buckets"]
-    lines = [
-        f"Optimal buckets: {buckets.shapes} shapes instead of uniform-length batching's "
-        f"{uniform.shapes}, for {buckets.waste:.1%} padding instead of {uniform.waste:.1%} and "
-        f"{buckets.seconds / uniform.seconds:.2f}x the time.",
-    ]
+    uniform = by_key["uniform"]
     whys = {
-        "packed": f"a mask over each pack of {loading.pack_width} tokens, of which rows see their "
-        "own part",
-        "padding_free": "each row by itself",
+        "buckets": f"{loading.buckets} widths at most, for compilers and graphs that want few "
+        "shapes",
+        "packed": f"a mask over all {loading.pack_width} tokens of a pack keeps its rows apart",
+        "padding_free": "attention goes row by row, as kernels for variable lengths do",
     }
+    lines = ["Beside uniform-length batching:"]
     for key, why in whys.items():
         if key in by_key:
             found = by_key[key]
             lines.append(
-                f"{found.strategy.name.capitalize()}: {found.waste:.1%} padding, "
-                f"{found.pairs / uniform.pairs:.2f}x the attention and "
-                f"{found.seconds / uniform.seconds:.2f}x the time of uniform-length batching;"
+                f"  {found.strategy.name}: {found.seconds / uniform.seconds:.2f}x the time, "
+                f"{found.waste:.1%} waste for {uniform.waste:.1%}, "
+                f"{found.pairs / uniform.pairs:.2f}x the attention, {found.shapes} shapes for "
+                f"{uniform.shapes};"
             )
-            lines.append(f"  attention: {why}.")
+            lines.append(f"    {why}.")
     return lines
 
 
