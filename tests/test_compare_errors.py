@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,13 @@ def test_bad_options_are_argparse_errors(options: list[str], tmp_path: Path) -> 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to send to one process")
 def test_interrupting_is_one_clean_line(tmp_path: Path) -> None:
     with subprocess.Popen(
-        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        COMMAND,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        # What runs these tests in the background has switched the signal off for all of them.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("text ")  # at work now
