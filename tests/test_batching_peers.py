@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from conftest import SANITIZED
 from reference_batching import draw_lengths
 from tightbatch.batching import LengthBatchSampler
 
 torch = pytest.importorskip("torch")
 data = pytest.importorskip("torch.utils.data")
+
+# What runs here of our C, the other tests of the sampler run as well.
+pytestmark = pytest.mark.skipif(SANITIZED, reason="many processes, each slow to start so")
 
 LENGTHS = draw_lengths(150)
 OPTIONS = {"batch_size": 8, "seed": 3}
