@@ -119,18 +119,17 @@ def _split_last(begins: Array, ends: Array, ranks: int, lacking: int) -> tuple[A
     )
 
 
-def in_line(indices: Array, steps: Steps) -> Iterator[list[int]]:
-    """Give one rank's batches, which lie one behind the other.
+def in_line(indices: Array, begins: Array, ends: Array) -> Iterator[list[int]]:
+    """Give batches that lie one behind the other.
 
     Several a conversion, since a NumPy call costs as much as 20 rows.
     """
-    count = len(steps)
+    count = len(begins)
     at_once = max(_ROWS_AT_ONCE * count // max(len(indices), 1), 1)
     for first in range(0, count, at_once):
-        begin = steps.begins[first]
-        ends = steps.ends[first : first + at_once]
-        rows = indices[begin : ends[-1]].tolist()
-        for here, end in pairwise([0, *(ends - begin).tolist()]):
+        begin, own = begins[first], ends[first : first + at_once]
+        rows = indices[begin : own[-1]].tolist()
+        for here, end in pairwise([0, *(own - begin).tolist()]):
             yield rows[here:end]
 
 

@@ -37,6 +37,11 @@ class Reader:
         """Read an integer of at least 1, or None."""
         return None if value is None else self.number(name, value, 1, NO_CAP - 1)
 
+    def not_bools(self, lengths: Any) -> None:
+        """Refuse an array or tensor of bools where lengths are expected."""
+        if str(getattr(lengths, "dtype", "")) in ("bool", "torch.bool"):
+            raise self.error(TypeError, "lengths are bools (a mask?); expected integers")
+
     def rank(self, value: Any, count: int) -> int:
         """Read one of `count` ranks."""
         number = self.number("rank", value, 0, NO_CAP)

@@ -247,8 +247,7 @@ class LengthBatchSampler:
         self.seed = _read.number("seed", seed, 0, 2**64 - 1)
         self.num_replicas = _read.number("num_replicas", num_replicas, 1, NO_CAP)
         self.rank = _read.rank(rank, self.num_replicas)
-        if str(getattr(lengths, "dtype", "")) in ("bool", "torch.bool"):
-            raise _read.error(TypeError, "lengths are bools (a mask?); expected integers")
+        _read.not_bools(lengths)
         if "Sampler" in type(lengths).__name__:
             raise _read.error(
                 TypeError,
@@ -263,7 +262,6 @@ class LengthBatchSampler:
         self._begin = 0
         self._moves = 0  # by set_epoch and load_state_dict; iterations begun before move nothing
         self._run: Run | None = None
-        self._uneven = "drop" if self.drop_last else self.tail
         self._dealt: tuple[NDArray[np.int64], Steps] | None = None
         self._cached: tuple[int, Plan] | None = None
 
@@ -281,7 +279,6 @@ class LengthBatchSampler:
             rows, total, *_ = _core.survey_batches(self._lengths, self._settings())
         most = or_no_cap(self.max_length)
         self.truncated = int((self._lengths > most).sum()) if self.max_length else 0
-        self._kept = rows
         if 0 < rows < self.num_replicas and self.tail == "split":
             raise _read.error(
                 ValueError,
@@ -396,13 +393,14 @@ class LengthBatchSampler:
     def _deal(self) -> Steps:
         """What the coming iteration hands out, the steps of a whole epoch where it can be."""
         offsets = self._plan()[1]
+        uneven = "drop" if self.drop_last else self.tail
         if self._dealt is None or self._dealt[0] is not offsets:
-            self._dealt = (offsets, deal(offsets, 0, self.num_replicas, self._uneven))
+            self._dealt = (offsets, deal(offsets, 0, self.num_replicas, uneven))
         steps = self._dealt[1]
         if self._begin == 0:
             return steps
         rest = steps.go_on(self._begin)
-        return deal(offsets, self._begin, self.num_replicas, self._uneven) if rest is None else rest
+        return deal(offsets, self._begin, self.num_replicas, uneven) if rest is None else rest
 
     def __len__(self) -> int:
         """Batches of this rank in the coming epoch, exactly, counted from its beginning."""
@@ -418,7 +416,7 @@ class LengthBatchSampler:
         elif self.num_replicas > 1:
             batches = dealt(indices, run.steps, self.rank)
         else:
-            batches = in_line(indices, run.steps)
+            batches = in_line(indices, run.steps.begins, run.steps.ends)
         return self._hand_out(run, batches)
 
     def _hand_out(self, run: Run, batches: Iterator[list[int]]) -> Iterator[list[int]]:

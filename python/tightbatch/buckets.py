@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._settings import NO_CAP, Reader
 
 __all__ = ["bucket_boundaries"]
-
-_MOST = 2**63 - 1
 
 Boundaries = NDArray[np.int64]
 
@@ -101,8 +100,7 @@ def bucket_boundaries(
     >>> tb.bucket_boundaries(lengths, 3, return_waste=True)
     (array([ 4, 10, 30]), array([120,  20,   2]))
     """
-    if str(getattr(lengths, "dtype", "")) in ("bool", "torch.bool"):
-        raise TypeError("bucket_boundaries(): lengths are bools (a mask?); expected integers")
+    Reader("bucket_boundaries").not_bools(lengths)
     boundaries, waste = _core.bucket_boundaries(lengths, k, pad_to_multiple_of, return_waste)
     return boundaries if waste is None else (boundaries, waste)
 
@@ -121,8 +119,8 @@ def read_boundaries(where: str, given: Any) -> tuple[int, ...]:
         boundary = operator.index(value)
         if boundary < 0:
             raise ValueError(f"{where}boundaries[{place}]={boundary}; expected at least 0")
-        if boundary > _MOST:
-            raise OverflowError(f"{where}boundaries[{place}]={boundary}; expected at most {_MOST}")
+        if boundary > NO_CAP:
+            raise OverflowError(f"{where}boundaries[{place}]={boundary}; expected at most {NO_CAP}")
         if boundaries and boundary <= boundaries[-1]:
             raise ValueError(
                 f"{where}boundaries[{place}]={boundary} after {boundaries[-1]}; expected widths "

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._ranks import Steps, in_line
+from ._ranks import in_line
 from ._settings import NO_CAP, Reader, or_no_cap
 from .dataset import RaggedDataset
 from .ragged import Ragged
@@ -108,8 +108,7 @@ class Packing:
 
     def __iter__(self) -> Iterator[list[int]]:
         """Go through the rows of each pack."""
-        steps = Steps(0, self.offsets[:-1], self.offsets[1:], 1, 0, 0, len(self))
-        return in_line(self.indices, steps)
+        return in_line(self.indices, self.offsets[:-1], self.offsets[1:])
 
     @property
     def pack_lengths(self) -> Array:
@@ -259,8 +258,7 @@ def pack(
     capacity = _read.number("capacity", capacity, 1, NO_CAP - 1)
     max_rows = _read.cap("max_rows", max_rows)
     overlong_choice = _read.choice("overlong", overlong, ("error", "truncate", "split", "drop"))
-    if str(getattr(lengths, "dtype", "")) in ("bool", "torch.bool"):
-        raise _read.error(TypeError, "lengths are bools (a mask?); expected integers")
+    _read.not_bools(lengths)
     given: Array = _core.as_lengths(lengths, "pack")
     sizes, rows, starts, truncated = given, None, None, 0
     longest = int(given.max(initial=0))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from operator import index
 from typing import Any
 
 import numpy as np
 
 from . import _core
 from ._columns import block_for, build, kind_of, name_outputs
+from ._settings import Reader
 from .collate import FILLS, LABELS, Batch
 from .dataset import Samples, batch_columns
 
@@ -244,17 +244,8 @@ class PaddingFreeCollator:
         value = getattr(self, name)
         if value is None and missing is not None:
             return missing
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise TypeError(f"{FUNCTION}(): {name}={value!r}; expected an integer")
-        size = index(value)
-        if size < least:
-            raise ValueError(
-                f"{FUNCTION}(): {name}={value!r}; expected an integer of at least {least}"
-            )
         most = 2**31 - 2 if name == "max_seqs" else 2**62
-        if size > most:
-            raise OverflowError(f"{FUNCTION}(): {name}={value!r}; expected at most {most}")
-        return size
+        return Reader(FUNCTION).number(name, value, least, most)
 
     def _settle_columns(self) -> dict[Any, tuple[Any, Any]]:
         """Give fill and dtype by key."""
