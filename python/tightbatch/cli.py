@@ -143,7 +143,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--device", default="auto", help="cpu, cuda, ... (default: cuda where there is one)"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="less text and a smaller model: under 30 seconds"
+        "--quick", action="store_true", help="less text and a smaller model: about half a minute"
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every figure to FILE")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="write a PNG plot to FILE")

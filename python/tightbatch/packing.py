@@ -179,9 +179,8 @@ class Packing:
             raise ValueError(
                 f"Packing.apply(): found {len(ragged)} rows, expected the {rows} that were packed"
             )
-        differ = ragged.lengths != self.row_lengths
-        if differ.any():
-            row = int(differ.argmax())
+        row = self._first_other(ragged)
+        if row is not None:
             raise ValueError(
                 f"Packing.apply(): row {row} has {ragged.lengths[row]} positions, expected the "
                 f"{self.row_lengths[row]} that were packed"
@@ -193,6 +192,11 @@ class Packing:
         values, _ = _core.flatten("Packing.apply", None, segments, None, False)
         ends = self._token_offsets()
         return ragged._of((values,), ends[:-1], np.diff(ends))
+
+    def _first_other(self, ragged: Ragged) -> int | None:
+        """The first row that is not as long as the one that was packed."""
+        differ = ragged.lengths != self.row_lengths
+        return int(differ.argmax()) if differ.any() else None
 
     def __repr__(self) -> str:
         """How many packs, and how full."""
@@ -425,9 +429,8 @@ def pack_dataset(
         columns[first].lengths, capacity, overlong=overlong, max_rows=max_rows, seed=seed
     )
     for name, column in columns.items():
-        differ = column.lengths != packing.row_lengths
-        if differ.any():
-            row = int(differ.argmax())
+        row = packing._first_other(column)
+        if row is not None:
             raise ValueError(
                 f"pack_dataset(): row {row} has {column.lengths[row]} values in column {name!r}, "
                 f"but {packing.row_lengths[row]} in {first!r}; expected as many"

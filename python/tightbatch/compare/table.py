@@ -151,8 +151,8 @@ def layouts(results: list[Result], loading: Loading) -> list[str]:
             lines.append(
                 f"  {found.strategy.name}: {found.seconds / uniform.seconds:.2f}x the time, "
                 f"{found.waste:.1%} waste for {uniform.waste:.1%}, "
-                f"{found.pairs / uniform.pairs:.2f}x the attention, {found.shapes} shapes for "
-                f"{uniform.shapes};"
+                f"{found.pairs / uniform.pairs:.2f}x the attention, shapes: {found.shapes} "
+                f"for {uniform.shapes};"
             )
             lines.append(f"    {why}.")
     return lines
