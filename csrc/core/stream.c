@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#if defined(__x86_64__) || defined(_M_X64)
+#if TB_X86
 
 #    include <emmintrin.h>
 

@@ -1,0 +1,281 @@
+#include "half.h"
+
+#include "fp_state.h"
+#include "half_kernels.h"
+#include "stream.h"
+
+#include <string.h>
+
+/* Bytes of output from which on it is streamed: see pad.c. */
+enum { STREAM_FROM = 32 << 20 };
+
+/* Elements converted at a time. Where one of them overflows they are looked at once
+ * more, one by one, while they are in the cache. */
+enum { BLOCK = 1 << 14 };
+
+/* --- the scalar level: float_bits.h, element by element --------------------------- */
+
+#define SCALAR_KERNEL(name, SRC, DST, EXPRESSION, OVERFLOW_FROM)                 \
+    static int name(const void *from, ptrdiff_t n, void *out, int stream)        \
+    {                                                                            \
+        const char *src = (const char *)from;                                    \
+        char *dst = (char *)out;                                                 \
+        uint64_t reaches = 0;                                                    \
+        (void)stream;                                                            \
+        for (ptrdiff_t i = 0; i < n; i++) {                                      \
+            SRC x;                                                               \
+            memcpy(&x, src + i * (ptrdiff_t)sizeof x, sizeof x);                 \
+            DST y = (DST)(EXPRESSION);                                           \
+            memcpy(dst + i * (ptrdiff_t)sizeof y, &y, sizeof y);                 \
+            reaches |= (uint64_t)(x & (SRC)((SRC) - 1 >> 1)) >= (OVERFLOW_FROM); \
+        }                                                                        \
+        return reaches != 0;                                                     \
+    }
+
+#define NARROW(name, SRC, DST, from, to)                       \
+    SCALAR_KERNEL(name, SRC, DST, tb_narrow_bits(x, from, to), \
+                  tb_overflow_from(from, to))
+#define WIDEN(name, SRC, DST, from, to) \
+    SCALAR_KERNEL(name, SRC, DST, tb_widen_bits(x, from, to), UINT64_MAX)
+
+/* Between the two halves by way of float32, which holds both. */
+#define BY_F32(from, to) \
+    tb_narrow_bits(tb_widen_bits(x, from, TB_FORMAT_F32), TB_FORMAT_F32, to)
+
+/* A float32 that overflows, as the next bfloat16 that is not below it. */
+#define OVERFLOW_BF16_F16 \
+    ((tb_overflow_from(TB_FORMAT_F32, TB_FORMAT_F16) + 0xffff) >> 16)
+
+NARROW(f64_f32, uint64_t, uint32_t, TB_FORMAT_F64, TB_FORMAT_F32)
+NARROW(f64_f16, uint64_t, uint16_t, TB_FORMAT_F64, TB_FORMAT_F16)
+NARROW(f64_bf16, uint64_t, uint16_t, TB_FORMAT_F64, TB_FORMAT_BF16)
+NARROW(f32_f16, uint32_t, uint16_t, TB_FORMAT_F32, TB_FORMAT_F16)
+NARROW(f32_bf16, uint32_t, uint16_t, TB_FORMAT_F32, TB_FORMAT_BF16)
+WIDEN(f32_f64, uint32_t, uint64_t, TB_FORMAT_F32, TB_FORMAT_F64)
+WIDEN(f16_f64, uint16_t, uint64_t, TB_FORMAT_F16, TB_FORMAT_F64)
+WIDEN(bf16_f64, uint16_t, uint64_t, TB_FORMAT_BF16, TB_FORMAT_F64)
+WIDEN(f16_f32, uint16_t, uint32_t, TB_FORMAT_F16, TB_FORMAT_F32)
+WIDEN(bf16_f32, uint16_t, uint32_t, TB_FORMAT_BF16, TB_FORMAT_F32)
+SCALAR_KERNEL(f16_bf16, uint16_t, uint16_t, BY_F32(TB_FORMAT_F16, TB_FORMAT_BF16),
+              UINT64_MAX)
+SCALAR_KERNEL(bf16_f16, uint16_t, uint16_t, BY_F32(TB_FORMAT_BF16, TB_FORMAT_F16),
+              OVERFLOW_BF16_F16)
+
+static const tb_float_kernels scalar_kernels = {
+    TB_FLOAT_AT(TB_F64, TB_F32) = f64_f32,   TB_FLOAT_AT(TB_F64, TB_F16) = f64_f16,
+    TB_FLOAT_AT(TB_F64, TB_BF16) = f64_bf16, TB_FLOAT_AT(TB_F32, TB_F64) = f32_f64,
+    TB_FLOAT_AT(TB_F32, TB_F16) = f32_f16,   TB_FLOAT_AT(TB_F32, TB_BF16) = f32_bf16,
+    TB_FLOAT_AT(TB_F16, TB_F64) = f16_f64,   TB_FLOAT_AT(TB_F16, TB_F32) = f16_f32,
+    TB_FLOAT_AT(TB_F16, TB_BF16) = f16_bf16, TB_FLOAT_AT(TB_BF16, TB_F64) = bf16_f64,
+    TB_FLOAT_AT(TB_BF16, TB_F32) = bf16_f32, TB_FLOAT_AT(TB_BF16, TB_F16) = bf16_f16,
+};
+
+/* --- levels ----------------------------------------------------------------------- */
+
+static tb_level used = TB_LEVEL_SCALAR;
+
+static const tb_float_kernels *const levels[TB_LEVEL_COUNT] = {
+    [TB_LEVEL_SCALAR] = &scalar_kernels,
+#if TB_X86
+    [TB_LEVEL_AVX2] = &tb_float_kernels_avx2,
+    [TB_LEVEL_AVX512] = &tb_float_kernels_avx512,
+#endif
+#if TB_ARM64
+    [TB_LEVEL_NEON] = &tb_float_kernels_neon,
+#endif
+};
+
+int
+tb_level_available(tb_level level)
+{
+    return levels[level] != NULL && tb_cpu_has(level);
+}
+
+void
+tb_use_level(tb_level level)
+{
+    used = level;
+}
+
+tb_level
+tb_level_used(void)
+{
+    return used;
+}
+
+static tb_float_kernel
+find_kernel(tb_type from, tb_type to)
+{
+    tb_float_kernel kernel = (*levels[used])TB_FLOAT_AT(from, to);
+    return kernel != NULL ? kernel : scalar_kernels TB_FLOAT_AT(from, to);
+}
+
+/* --- overflow --------------------------------------------------------------------- */
+
+static tb_float_format
+format_of(tb_type type)
+{
+    return type == TB_F64   ? TB_FORMAT_F64
+           : type == TB_F32 ? TB_FORMAT_F32
+           : type == TB_F16 ? TB_FORMAT_F16
+                            : TB_FORMAT_BF16;
+}
+
+/* Whether magnitudes of `from` may lie above all of `to`, and from which on they do:
+ * to infinity alone belong those up to that of infinity, exclusive. */
+static int
+overflow_range(tb_type from, tb_type to, uint64_t *first, uint64_t *end)
+{
+    tb_float_format wide = format_of(from), narrow = format_of(to);
+
+    *end = tb_infinity(wide);
+    if (from == TB_BF16 && to == TB_F16) {
+        *first = OVERFLOW_BF16_F16;
+        return 1;
+    }
+    if (narrow.bits >= wide.bits) {
+        return 0;
+    }
+    *first = tb_overflow_from(wide, narrow);
+    return 1;
+}
+
+static uint64_t
+load_bits(const char *src, ptrdiff_t i, int size)
+{
+    uint64_t wide = 0;
+    uint32_t word;
+    uint16_t half;
+
+    if (size == 8) {
+        memcpy(&wide, src + 8 * i, sizeof wide);
+    }
+    else if (size == 4) {
+        memcpy(&word, src + 4 * i, sizeof word);
+        wide = word;
+    }
+    else {
+        memcpy(&half, src + 2 * i, sizeof half);
+        wide = half;
+    }
+    return wide;
+}
+
+static void
+store_bits(char *dst, ptrdiff_t i, int size, uint64_t bits)
+{
+    uint32_t word = (uint32_t)bits;
+    uint16_t half = (uint16_t)bits;
+
+    if (size == 4) {
+        memcpy(dst + 4 * i, &word, sizeof word);
+    }
+    else {
+        memcpy(dst + 2 * i, &half, sizeof half);
+    }
+}
+
+/* Looks for what overflows among n elements, of which the first is the `at`th. Where
+ * `dst` is not NULL its infinities become the largest finite values of their sign. */
+static void
+count_overflow(tb_type from, tb_type to, const char *src, ptrdiff_t n, ptrdiff_t at,
+               char *dst, tb_overflow *overflow)
+{
+    tb_float_format format = format_of(from), narrow = format_of(to);
+    uint64_t first, end;
+
+    if (!overflow_range(from, to, &first, &end)) {
+        return;
+    }
+    for (ptrdiff_t i = 0; i < n; i++) {
+        uint64_t bits = load_bits(src, i, format.bits / 8);
+        uint64_t magnitude = bits & tb_magnitude_mask(format);
+        if (magnitude < first || magnitude >= end) {
+            continue;
+        }
+        overflow->first = overflow->count == 0 ? at + i : overflow->first;
+        overflow->count++;
+        if (dst != NULL) {
+            uint64_t sign = bits >> (format.bits - 1) << (narrow.bits - 1);
+            store_bits(dst, i, narrow.bits / 8, sign | (tb_infinity(narrow) - 1));
+        }
+    }
+}
+
+/* Whether any of n elements has a magnitude of at least `first`. */
+static int
+reaches(const char *src, ptrdiff_t n, int size, uint64_t first)
+{
+    uint64_t mask = UINT64_MAX >> (65 - 8 * size), any = 0;
+
+    for (ptrdiff_t i = 0; i < n; i++) {
+        any |= (load_bits(src, i, size) & mask) >= first;
+    }
+    return any != 0;
+}
+
+void
+tb_find_overflow(tb_type from, tb_type to, const void *src, ptrdiff_t n,
+                 tb_overflow *overflow)
+{
+    const char *at = (const char *)src;
+    int size = tb_type_size(from);
+    uint64_t first, end;
+
+    *overflow = (tb_overflow){0, -1};
+    if (!overflow_range(from, to, &first, &end)) {
+        return;
+    }
+    for (ptrdiff_t i = 0; i < n; i += BLOCK) {
+        ptrdiff_t count = n - i < BLOCK ? n - i : BLOCK;
+        if (reaches(at + i * size, count, size, first)) {
+            count_overflow(from, to, at + i * size, count, i, NULL, overflow);
+        }
+    }
+}
+
+/* --- conversion ------------------------------------------------------------------- */
+
+static void
+convert_blocks(tb_float_kernel kernel, tb_type from, tb_type to, const char *src,
+               ptrdiff_t n, char *dst, tb_overflow_rule rule, tb_overflow *overflow)
+{
+    ptrdiff_t size = tb_type_size(from), narrow = tb_type_size(to);
+    int stream = n >= STREAM_FROM / narrow;
+
+    for (ptrdiff_t i = 0; i < n; i += BLOCK) {
+        ptrdiff_t count = n - i < BLOCK ? n - i : BLOCK;
+        const char *block = src + i * size;
+        char *out = dst + i * narrow;
+        if (kernel(block, count, out, stream)) {
+            count_overflow(from, to, block, count, i,
+                           rule == TB_OVERFLOW_SATURATE ? out : NULL, overflow);
+            if (rule == TB_OVERFLOW_STOP && overflow->count > 0) {
+                break;
+            }
+        }
+    }
+    if (stream) {
+        tb_stream_fence();
+    }
+}
+
+void
+tb_convert_floats(tb_type from, tb_type to, const void *src, ptrdiff_t n, void *dst,
+                  tb_overflow_rule rule, tb_overflow *overflow)
+{
+    *overflow = (tb_overflow){0, -1};
+    if (n == 0) {
+        return;
+    }
+    if (from == to) {
+        memcpy(dst, src, (size_t)n * (size_t)tb_type_size(to));
+        return;
+    }
+    /* Rounded to odd on the way to float32, and from there to nearest: see half_avx2.c.
+     */
+    tb_fp_state saved = tb_enter_fp(from == TB_F64 && to != TB_F32);
+    convert_blocks(find_kernel(from, to), from, to, (const char *)src, n, (char *)dst,
+                   rule, overflow);
+    tb_leave_fp(saved);
+}

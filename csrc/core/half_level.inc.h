@@ -1,0 +1,79 @@
+/*
+ * Template: the kernels of a level out of its steps, each of which converts 16
+ * elements. The includer defines TARGET   TB_TARGET(...), or nothing TABLE    the name
+ * of the level's tb_float_kernels tops     a type in which a step gathers magnitudes as
+ * float32 bits, with no_tops() and highest_top(tops) step_f32_f16(src, dst, stream,
+ * &tops) and so on, for all in the table below; neither src nor dst is aligned, but dst
+ * is where they stream
+ */
+enum { STEP = 16 };
+
+typedef void (*step_function)(const char *src, char *dst, int stream, tops *top);
+
+/* The elements that fill no step go through one in memory of its own: there is one way
+ * of converting, and nothing is read past n. */
+TARGET static TB_ALWAYS_INLINE void
+convert_part(const char *src, ptrdiff_t bytes, char *dst, ptrdiff_t bytes_out,
+             step_function step, tops *top)
+{
+    char part[8 * STEP] = {0}, converted[8 * STEP];
+
+    memcpy(part, src, (size_t)bytes);
+    step(part, converted, 0, top);
+    memcpy(dst, converted, (size_t)bytes_out);
+}
+
+/* `step` and the sizes are constants where this is inlined. */
+TARGET static TB_ALWAYS_INLINE int
+run_kernel(const void *from, ptrdiff_t n, void *out, int stream, ptrdiff_t size,
+           ptrdiff_t size_out, step_function step, uint32_t limit)
+{
+    const char *src = (const char *)from;
+    char *dst = (char *)out;
+    tops top = no_tops();
+    ptrdiff_t i = 0;
+
+    if (stream) {
+        /* To where the output of a step is aligned, if it ever is. */
+        ptrdiff_t head = (ptrdiff_t)(-(uintptr_t)dst % (uintptr_t)(STEP * size_out));
+        stream = head % size_out == 0;
+        i = stream ? head / size_out : 0;
+        i = i < n ? i : n;
+        convert_part(src, i * size, dst, i * size_out, step, &top);
+    }
+    if (stream) {
+        for (; i + STEP <= n; i += STEP) {
+            step(src + i * size, dst + i * size_out, 1, &top);
+        }
+    }
+    for (; i + STEP <= n; i += STEP) {
+        step(src + i * size, dst + i * size_out, 0, &top);
+    }
+    if (i < n) {
+        convert_part(src + i * size, (n - i) * size, dst + i * size_out,
+                     (n - i) * size_out, step, &top);
+    }
+    return highest_top(top) >= limit;
+}
+
+/* `limit`: the float32 that overflows, or what none reaches. */
+#define KERNEL(name, size, size_out, limit)                                         \
+    TARGET static int name(const void *src, ptrdiff_t n, void *dst, int stream)     \
+    {                                                                               \
+        return run_kernel(src, n, dst, stream, size, size_out, step_##name, limit); \
+    }
+
+KERNEL(f64_f32, 8, 4, 0x7f800000)
+KERNEL(f64_f16, 8, 2, 0x477ff000)
+KERNEL(f64_bf16, 8, 2, 0x7f7f8000)
+KERNEL(f32_f16, 4, 2, 0x477ff000)
+KERNEL(f32_bf16, 4, 2, 0x7f7f8000)
+KERNEL(f16_f32, 2, 4, UINT32_MAX)
+KERNEL(bf16_f32, 2, 4, UINT32_MAX)
+
+const tb_float_kernels TABLE = {
+    TB_FLOAT_AT(TB_F64, TB_F32) = f64_f32,   TB_FLOAT_AT(TB_F64, TB_F16) = f64_f16,
+    TB_FLOAT_AT(TB_F64, TB_BF16) = f64_bf16, TB_FLOAT_AT(TB_F32, TB_F16) = f32_f16,
+    TB_FLOAT_AT(TB_F32, TB_BF16) = f32_bf16, TB_FLOAT_AT(TB_F16, TB_F32) = f16_f32,
+    TB_FLOAT_AT(TB_BF16, TB_F32) = bf16_f32,
+};
