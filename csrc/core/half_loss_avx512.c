@@ -1,0 +1,78 @@
+#include "macros.h"
+
+#if TB_X86
+#    include "half_loss_loops.h"
+
+#    include <immintrin.h>
+
+#    define TARGET TB_TARGET("avx512f,avx512bw,avx512vl,popcnt")
+#    define TABLE tb_loss_loops_avx512
+#    define COUNT_COMMON count_by_masks
+
+TARGET static TB_ALWAYS_INLINE uint32_t
+count_set(__mmask16 mask)
+{
+    return (uint32_t)_mm_popcnt_u32(mask);
+}
+
+/* What one step counts, and what tells whether counting like this will do. */
+typedef struct {
+    __m512i highest;
+    __m512i lowest;
+    __mmask16 doubtful;
+    uint32_t flushed;
+    uint32_t small;
+    uint32_t f16_exact;
+    uint32_t bf16_exact;
+} step_counts;
+
+TARGET static TB_ALWAYS_INLINE void
+count_step(const char *src, __mmask16 here, step_counts *c)
+{
+    __m512i bits = _mm512_maskz_loadu_epi32(here, (const void *)src);
+    __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
+    __m512i below = _mm512_sub_epi32(magnitude, _mm512_set1_epi32(1));
+    __mmask16 flushed =
+        _mm512_cmplt_epu32_mask(below, _mm512_set1_epi32(TB_F16_FLUSHED_UP_TO));
+    __mmask16 small =
+        _mm512_cmplt_epu32_mask(below, _mm512_set1_epi32(TB_F16_NORMAL_FROM - 1));
+    __mmask16 short_f16 =
+        _mm512_mask_testn_epi32_mask(here, bits, _mm512_set1_epi32(0x1fff));
+    __mmask16 short_bf16 =
+        _mm512_mask_testn_epi32_mask(here, bits, _mm512_set1_epi32(0xffff));
+
+    c->highest = _mm512_max_epu32(c->highest, magnitude);
+    c->lowest = _mm512_min_epu32(c->lowest, below);
+    c->doubtful = (__mmask16)(c->doubtful | (small & short_f16));
+    c->flushed += count_set(flushed);
+    c->small += count_set(small);
+    c->f16_exact += count_set(short_f16);
+    c->bf16_exact += count_set(short_bf16);
+}
+
+/* count_common of half_loss.inc.h. Compilers keep to half the width here, and do not
+ * see that the bits of a mask can be counted. */
+TARGET static int
+count_by_masks(const char *src, ptrdiff_t n, tb_common_counts *counts)
+{
+    step_counts c = {_mm512_setzero_si512(), _mm512_set1_epi32(-1), 0, 0, 0, 0, 0};
+    ptrdiff_t i = 0;
+
+    for (; i + 16 <= n; i += 16) {
+        count_step(src + 4 * i, 0xffff, &c);
+    }
+    if (i < n) {
+        count_step(src + 4 * i, (__mmask16)((1u << (n - i)) - 1), &c);
+    }
+    counts->highest = _mm512_reduce_max_epu32(c.highest);
+    counts->lowest = _mm512_reduce_min_epu32(c.lowest);
+    counts->flushed = c.flushed;
+    counts->subnormal = c.small - c.flushed;
+    counts->f16_exact = c.f16_exact;
+    counts->bf16_exact = c.bf16_exact;
+    return counts->highest < TB_F16_OVERFLOW_FROM &&
+           counts->lowest >= TB_BF16_NORMAL_FROM && !c.doubtful;
+}
+
+#    include "half_loss.inc.h"
+#endif
