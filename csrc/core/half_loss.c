@@ -30,6 +30,7 @@ typedef struct {
         uint64_t f64[TB_LOSS_BLOCK];
     } bits; /* zero behind n */
     double values[TB_LOSS_BLOCK];
+    float f32[TB_LOSS_BLOCK]; /* the same, or what they are rounded to */
 } block;
 
 typedef struct {
@@ -50,19 +51,19 @@ static void
 load_block(tb_type type, const char *src, ptrdiff_t n, block *b)
 {
     tb_overflow overflow;
-    float narrow[TB_LOSS_BLOCK];
 
     memset(&b->bits, 0, sizeof b->bits);
     b->n = n;
     b->type = type == TB_F64 ? TB_F64 : TB_F32;
     tb_convert_floats(type, b->type, src, n, &b->bits, TB_OVERFLOW_INFINITY, &overflow);
+    tb_convert_floats(b->type, TB_F32, &b->bits, TB_LOSS_BLOCK, b->f32,
+                      TB_OVERFLOW_INFINITY, &overflow);
     if (type == TB_F64) {
         memcpy(b->values, b->bits.f64, sizeof b->values);
         return;
     }
-    memcpy(narrow, b->bits.f32, sizeof narrow);
     for (ptrdiff_t i = 0; i < TB_LOSS_BLOCK; i++) {
-        b->values[i] = (double)narrow[i];
+        b->values[i] = (double)b->f32[i];
     }
 }
 
@@ -231,6 +232,9 @@ add_block(const tb_loss_loops *loops, const block *b, int is_counted, int what,
         count_values(b, at, loss);
         count_half(b, f16, 0x1p-14, at, &loss->f16);
         count_half(b, bf16, 0x1p-126, at, &loss->bf16);
+        if (b->type == TB_F64) {
+            count_half(b, b->f32, 0x1p-126, at, &loss->f32);
+        }
     }
     if (what & TB_LOSS_ERRORS) {
         loops->measure_errors(b->values, f16, 10, -14, &loss->f16);
@@ -245,7 +249,7 @@ tb_add_loss(tb_type type, const void *src, ptrdiff_t n, int what, tb_loss *loss)
     const char *from = (const char *)src;
     ptrdiff_t size = tb_type_size(type);
     tb_fp_state saved = tb_enter_fp(0);
-    int64_t special = loss->nan.count + loss->infinite.count;
+    int64_t nan = loss->nan.count, infinite = loss->infinite.count;
     histogram exponents;
     block b;
 
@@ -266,9 +270,13 @@ tb_add_loss(tb_type type, const void *src, ptrdiff_t n, int what, tb_loss *loss)
             }
         }
     }
+    exponents.special = loss->infinite.count - infinite + loss->nan.count - nan;
     if (what & TB_LOSS_EXPONENT_COUNTS) {
-        exponents.special = loss->nan.count + loss->infinite.count - special;
         take_histogram(&exponents, loss);
+    }
+    if (type != TB_F64) {
+        loss->f32.exact += n - (loss->nan.count - nan);
+        loss->f32.subnormal = loss->exponents[0];
     }
     loss->count += n;
     tb_leave_fp(saved);

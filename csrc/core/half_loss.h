@@ -41,6 +41,7 @@ typedef struct {
     double smallest; /* magnitude above zero; infinity: none */
     tb_half_loss f16;
     tb_half_loss bf16;
+    tb_half_loss f32;                     /* of float64 alone, and counts alone */
     int64_t exponents[TB_LOSS_EXPONENTS]; /* of finite numbers but zero */
 } tb_loss;
 

@@ -1,13 +1,44 @@
 #define TB_IMPORTS_NUMPY
 #include "tb_numpy.h"
 #include "state.h"
+#include "half.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The widest level here, or the one that TIGHTBATCH_CPU names. */
+static int
+choose_level(void)
+{
+    const char *asked = getenv("TIGHTBATCH_CPU");
+    char names[64] = "";
+
+    if (asked == NULL || *asked == '\0') {
+        tb_use_level(tb_cpu_best());
+        return 0;
+    }
+    for (int level = 0; level < TB_LEVEL_COUNT; level++) {
+        if (tb_level_available((tb_level)level)) {
+            if (strcmp(tb_level_name((tb_level)level), asked) == 0) {
+                tb_use_level((tb_level)level);
+                return 0;
+            }
+            strcat(names, *names == '\0' ? "" : ", ");
+            strcat(names, tb_level_name((tb_level)level));
+        }
+    }
+    PyErr_Format(PyExc_ImportError,
+                 "TIGHTBATCH_CPU='%.100s'; expected one of those this machine has: %s",
+                 asked, names);
+    return -1;
+}
 
 static int
 exec_module(PyObject *module)
 {
     tb_state *state = tb_state_of(module);
 
-    if (PyArray_ImportNumPyAPI() < 0) {
+    if (PyArray_ImportNumPyAPI() < 0 || choose_level() < 0) {
         return -1;
     }
     const struct {
@@ -26,7 +57,7 @@ exec_module(PyObject *module)
         tb_pad_methods,     tb_mask_methods,    tb_batching_methods,
         tb_collate_methods, tb_ragged_methods,  tb_arrow_methods,
         tb_mlm_methods,     tb_segment_methods, tb_block_mask_methods,
-        tb_bucket_methods,  tb_flat_methods};
+        tb_bucket_methods,  tb_flat_methods,    tb_half_methods};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         if (PyModule_AddFunctions(module, families[i]) < 0) {
             return -1;

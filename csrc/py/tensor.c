@@ -141,9 +141,8 @@ is_contiguous(const tb_dl_tensor *tensor)
     return 1;
 }
 
-/* 1 where the exchange table gave a contiguous CPU tensor of a known type. */
-static int
-view_by_exchange(tb_state *state, PyObject *object, tb_view *view)
+int
+tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view)
 {
     tb_dl_tensor tensor;
 
@@ -162,6 +161,7 @@ view_by_exchange(tb_state *state, PyObject *object, tb_view *view)
         !dtype_from_dlpack(tensor.dtype, &view->dtype) || !is_contiguous(&tensor)) {
         return 0;
     }
+    view->owner = NULL;
     view->data = (const char *)tensor.data + tensor.byte_offset;
     view->ndim = tensor.ndim;
     for (int d = 0; d < tensor.ndim; d++) {
@@ -203,7 +203,7 @@ tb_view_tensor(tb_state *state, const tb_context *context, Py_ssize_t row,
     if (answer <= 0) {
         return answer;
     }
-    if (view_by_exchange(state, object, view)) {
+    if (tb_view_plain_tensor(state, object, view)) {
         return 1;
     }
     int is_bfloat16 = 0;

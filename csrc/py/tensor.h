@@ -10,6 +10,10 @@
 int tb_view_tensor(tb_state *state, const tb_context *context, Py_ssize_t row,
                    PyObject *object, tb_view *view);
 
+/* 1 and a view where torch's exchange table gives a C-contiguous CPU tensor of a known
+ * type; 0 for every other, without an exception. `object` is a tensor. */
+int tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view);
+
 /* A writeable array over a CPU tensor's own memory (bfloat16 as int16). A TypeError
  * says
  * "`verb` a sparse tensor" and so on. */

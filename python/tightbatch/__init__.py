@@ -4,6 +4,8 @@ from .batching import LengthBatchSampler
 from .buckets import bucket_boundaries
 from .collate import Batch, PadCollator
 from .dataset import RaggedDataset
+from .half import ConversionCounts, to_bfloat16, to_float16, to_float32
+from .half_report import HalfReport, half_report
 from .packing import Packing, pack, pack_dataset
 from .padding import (
     attention_mask,
@@ -23,6 +25,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
+    "ConversionCounts",
+    "HalfReport",
     "LengthBatchSampler",
     "Packing",
     "PadCollator",
@@ -34,6 +38,7 @@ __all__ = [
     "bucket_boundaries",
     "cu_seqlens",
     "fixed_pad_sequences",
+    "half_report",
     "lengths",
     "pack",
     "pack_dataset",
@@ -42,6 +47,9 @@ __all__ = [
     "position_ids",
     "segment_ids",
     "segment_mask",
+    "to_bfloat16",
+    "to_float16",
+    "to_float32",
     "uniform_length_batching",
     "unpad",
 ]

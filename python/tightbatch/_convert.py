@@ -163,3 +163,10 @@ def first_sharing(rows: Any, out: NDArray[Any]) -> int:
         if isinstance(row, np.ndarray) and np.may_share_memory(row, out):
             return i
     return -1
+
+
+def empty_tensor(like: Any, name: str) -> Any:
+    """Make a CPU tensor of another type and the same shape."""
+    import torch
+
+    return torch.empty(like.shape, dtype=getattr(torch, name))

@@ -111,6 +111,26 @@ define_half(half_format format, double value, int64_t at, tb_half_loss *loss)
     loss->max_ulp = fmax(loss->max_ulp, error / step);
 }
 
+static void
+define_f32(double value, int64_t at, tb_half_loss *loss)
+{
+    float converted = fabsf((float)value);
+
+    loss->exact += (double)converted == fabs(value);
+    if (isinf(value)) {
+        return;
+    }
+    if (isinf(converted)) {
+        note(&loss->overflowed, at);
+    }
+    else if (converted == 0 && value != 0) {
+        note(&loss->flushed, at);
+    }
+    else if (converted > 0 && converted < FLT_MIN) {
+        loss->subnormal++;
+    }
+}
+
 static tb_loss
 define(tb_type type, int n)
 {
@@ -126,6 +146,7 @@ define(tb_type type, int n)
         }
         define_half(f16_format, value, i, &loss.f16);
         define_half(bf16_format, value, i, &loss.bf16);
+        define_f32(value, i, &loss.f32);
         if (isinf(value)) {
             note(&loss.infinite, i);
         }
@@ -194,6 +215,7 @@ check_loss(tb_type type, int n)
         CHECK(memcmp(found.exponents, expected.exponents, sizeof found.exponents) == 0);
         check_half(&found.f16, &expected.f16);
         check_half(&found.bf16, &expected.bf16);
+        check_half(&found.f32, &expected.f32);
         if (level == TB_LEVEL_SCALAR) {
             first = found;
         }
