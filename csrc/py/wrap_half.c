@@ -328,7 +328,8 @@ survey_run(const void *src, npy_intp n, npy_intp at, void *context)
     return 0;
 }
 
-/* half_loss(function, x, errors, exponents) -> (dtype, what build_loss() gives) */
+/* half_loss(function, key or None, x, errors, exponents)
+ *     -> (dtype, what build_loss() gives) */
 static PyObject *
 wrap_half_loss(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -339,13 +340,14 @@ wrap_half_loss(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     PyObject *answer = NULL;
     int errors, exponents;
 
-    if (tb_check_count("half_loss", nargs, 4) < 0) {
+    if (tb_check_count("half_loss", nargs, 5) < 0) {
         return NULL;
     }
     context.function = PyUnicode_AsUTF8(args[0]);
-    if (context.function == NULL || tb_read_flag(args[2], &errors) < 0 ||
-        tb_read_flag(args[3], &exponents) < 0 ||
-        tb_read_floats(state, &context, args[1], &floats) < 0) {
+    context.key = args[1] == Py_None ? NULL : args[1];
+    if (context.function == NULL || tb_read_flag(args[3], &errors) < 0 ||
+        tb_read_flag(args[4], &exponents) < 0 ||
+        tb_read_floats(state, &context, args[2], &floats) < 0) {
         return NULL;
     }
     survey job = {

@@ -202,7 +202,7 @@ def _convert(
             RuntimeWarning,
             stacklevel=3,
         )
-    if not return_counts:
+    if counted is None:
         return converted
     return converted, _counts(counted, dtype, np.shape(converted))
 
