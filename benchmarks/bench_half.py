@@ -1,0 +1,191 @@
+"""Conversion to half types and back, and reports of what they lose, against NumPy and torch.
+
+Rates in the notes are bytes read and written a second. Everything goes into ready outputs.
+"""
+
+from __future__ import annotations
+
+from harness import Row, compare, one_thread, run
+
+one_thread()
+
+import ml_dtypes
+import numpy as np
+import torch
+
+import tightbatch as tb
+
+SIZES = {"4 Ki": 4 << 10, "64 Ki": 64 << 10, "1 Mi": 1 << 20, "32 Mi": 32 << 20}
+
+
+def weights(count: int) -> np.ndarray:
+    """Numbers as large as a layer's weights are."""
+    return (np.random.default_rng(0).standard_normal(count) * 0.02).astype(np.float32)
+
+
+def narrow(size: str, dtype: str, convert, peers_type, goals: tuple[float, float]) -> list[Row]:
+    """float32 to a half type: `goals` are those against NumPy or ml_dtypes, and torch."""
+    x = weights(SIZES[size])
+    out, theirs = np.empty(x.shape, peers_type), np.empty(x.shape, peers_type)
+    source, target = torch.from_numpy(x), torch.empty(x.shape, dtype=getattr(torch, dtype))
+    # memcpy of as many bytes, read plus written.
+    block = np.empty(x.nbytes * 3 // 4, np.uint8)
+    copied = np.empty_like(block)
+    block[:] = 1
+    copied[:] = 1
+    library = "NumPy" if dtype == "float16" else "ml_dtypes"
+    return compare(
+        f"float32 to {dtype}, {size}, into out=",
+        lambda: convert(x, out=out),
+        {
+            f"{library}, np.copyto": (
+                lambda: np.copyto(theirs, x, casting="same_kind"),
+                goals[0],
+            ),
+            "torch, copy_": (lambda: target.copy_(source), goals[1]),
+            "memcpy of as many bytes": (
+                lambda: np.copyto(copied, block),
+                0.9 if dtype == "float16" else None,
+            ),
+        },
+        note=f"{1e-9 * block.nbytes * 2 / 1:.3g} GB moved",
+    )
+
+
+def to_float16() -> list[Row]:
+    """To float16."""
+    goals = {"4 Ki": (25, 1), "64 Ki": (25, 1), "1 Mi": (25, 1), "32 Mi": (15, 1.2)}
+    return [
+        row
+        for size, goal in goals.items()
+        for row in narrow(size, "float16", tb.to_float16, np.float16, goal)
+    ]
+
+
+def to_bfloat16() -> list[Row]:
+    """To bfloat16."""
+    goals = {"4 Ki": (4, 1), "64 Ki": (4, 1), "1 Mi": (4, 1), "32 Mi": (2, 1)}
+    return [
+        row
+        for size, goal in goals.items()
+        for row in narrow(size, "bfloat16", tb.to_bfloat16, ml_dtypes.bfloat16, goal)
+    ]
+
+
+def to_float32() -> list[Row]:
+    """float16 back to float32."""
+    rows = []
+    for size, goal in {"4 Ki": 20, "64 Ki": 20, "1 Mi": 20, "32 Mi": 9}.items():
+        x = weights(SIZES[size]).astype(np.float16)
+        out, theirs = np.empty(x.shape, np.float32), np.empty(x.shape, np.float32)
+        source, target = torch.from_numpy(x), torch.empty(x.shape)
+        rows += compare(
+            f"float16 to float32, {size}, into out=",
+            lambda x=x, out=out: tb.to_float32(x, out=out),
+            {
+                "NumPy, np.copyto": (lambda x=x, out=theirs: np.copyto(out, x), goal),
+                "torch, copy_": (lambda s=source, t=target: t.copy_(s), 1),
+            },
+        )
+    return rows
+
+
+def from_float64() -> list[Row]:
+    """float64, rounded once."""
+    x = weights(1 << 20).astype(np.float64)
+    out, theirs = np.empty(x.shape, np.float16), np.empty(x.shape, np.float16)
+    return compare(
+        "float64 to float16, 1 Mi, into out=",
+        lambda: tb.to_float16(x, out=out),
+        {"NumPy, np.copyto": (lambda: np.copyto(theirs, x, casting="same_kind"), None)},
+    )
+
+
+def losses(x: np.ndarray, half: np.ndarray, smallest_normal: float, largest: float) -> dict:
+    """The counts of half_report for one type, as one would write them in NumPy."""
+    finite = np.isfinite(x)
+    there_and_back = half.astype(np.float32)
+    over = finite & np.isinf(there_and_back)
+    flushed = (there_and_back == 0) & (x != 0)
+    magnitude = np.abs(there_and_back)
+    return {
+        "overflowed": np.flatnonzero(over)[:5],
+        "overflow_count": over.sum(),
+        "flushed": np.flatnonzero(flushed)[:5],
+        "flushed_count": flushed.sum(),
+        "subnormal": ((magnitude < smallest_normal) & (magnitude > 0)).sum(),
+        "exact": (there_and_back == x).sum(),
+    }
+
+
+def errors(x: np.ndarray, half: np.ndarray, digits: int, lowest: int) -> dict:
+    """The errors of half_report for one type."""
+    wide, converted = x.astype(np.float64), half.astype(np.float64)
+    kept = np.isfinite(wide) & np.isfinite(converted)
+    error = np.abs(wide - converted, where=kept, out=np.zeros_like(wide))
+    exponent = np.maximum(np.frexp(converted)[1] - 1, lowest)
+    return {
+        "absolute": error.max(),
+        "relative": np.max(error / np.abs(wide), where=error > 0, initial=0),
+        "ulp": np.ldexp(error, digits - exponent).max(),
+        "sqnr": 10 * np.log10(np.square(wide[kept]).sum() / np.square(error).sum()),
+    }
+
+
+def numpy_report(x: np.ndarray, with_errors: bool, with_exponents: bool) -> list[dict]:
+    """Everything that half_report says of one array."""
+    found: list[dict] = [
+        {
+            "nan": np.isnan(x).sum(),
+            "infinite": np.isinf(x).sum(),
+            "largest": np.abs(x).max(),
+            "smallest": np.min(np.abs(x), where=x != 0, initial=np.inf),
+        }
+    ]
+    for name, digits, lowest, largest in (
+        (np.float16, 10, -14, 65504),
+        (ml_dtypes.bfloat16, 7, -126, 3.39e38),
+    ):
+        half = x.astype(name)
+        found.append(losses(x, half, 2.0**lowest, largest))
+        if with_errors:
+            found.append(errors(x, half, digits, lowest))
+    if with_exponents:
+        exponents = np.frexp(x[np.isfinite(x) & (x != 0)])[1] - 1
+        found.append({"exponents": np.bincount(np.clip(exponents, -127, 128) + 127, minlength=256)})
+    return found
+
+
+def reports() -> list[Row]:
+    """half_report: all of it, and the counts alone."""
+    rows = []
+    for size in ("64 Ki", "1 Mi", "32 Mi"):
+        x = weights(SIZES[size])
+        copied = np.empty_like(x)
+        copied[:] = 1
+        peers = {}
+        if size != "32 Mi":  # there NumPy takes half a minute and 3 GB
+            peers["NumPy, the same numbers"] = (lambda x=x: numpy_report(x, True, True), 10)
+        peers["memcpy of the array"] = (lambda x=x, y=copied: np.copyto(y, x), None)
+        rows += compare(f"half_report of {size}", lambda x=x: tb.half_report(x), peers)
+        rows += compare(
+            f"half_report of {size}, with errors, no histogram",
+            lambda x=x: tb.half_report(x, histogram=False),
+            {"memcpy of the array": (lambda x=x, y=copied: np.copyto(y, x), None)},
+        )
+        peers = {}
+        if size != "32 Mi":
+            peers["NumPy, the same numbers"] = (lambda x=x: numpy_report(x, False, False), 10)
+        # half_report reads, memcpy reads and writes: a third of its bytes a second is 2/3 of
+        # its time.
+        peers["memcpy of the array"] = (lambda x=x, y=copied: np.copyto(y, x), 2 / 3)
+        rows += compare(
+            f"half_report of {size}, counts alone",
+            lambda x=x: tb.half_report(x, errors=False, histogram=False),
+            peers,
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    run([to_float16, to_bfloat16, to_float32, from_float64, reports], __doc__)

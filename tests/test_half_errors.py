@@ -1,0 +1,147 @@
+"""Bad input of the conversions and of half_report: nothing is read or written wrongly."""
+
+import numpy as np
+import pytest
+import torch
+
+import tightbatch as tb
+from checks import checked, fails
+
+FUNCTIONS = [tb.to_float16, tb.to_bfloat16, tb.to_float32, tb.half_report]
+BY_FUNCTION = pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+
+NOT_FLOATS = {
+    "int64": np.arange(3),
+    "bool": np.ones(3, bool),
+    "complex64": np.ones(3, np.complex64),
+    "float128" if hasattr(np, "float128") else "complex128": np.ones(
+        3, getattr(np, "float128", np.complex128)
+    ),
+    "datetime64": np.zeros(3, "M8[s]"),
+    "object": np.array([1.0, None], object),
+    "<U3": np.array(["1.0"]),
+    "f8": np.zeros(2, [("a", "f8")]),
+}
+
+
+@BY_FUNCTION
+@pytest.mark.parametrize("dtype", NOT_FLOATS)
+def test_other_types_are_refused_by_name(function, dtype):
+    with fails(TypeError, f"{function.__name__}()", dtype, "float64, float32, float16 or bfloat16"):
+        checked(function, NOT_FLOATS[dtype])
+
+
+@BY_FUNCTION
+@pytest.mark.parametrize(
+    "x", [None, 1.0, [1.0, 2.0], (1.0,), "abc", range(3), object()], ids=lambda x: type(x).__name__
+)
+def test_what_is_no_array_is_refused(function, x):
+    with fails(TypeError, f"{function.__name__}()", type(x).__name__):
+        checked(function, x)
+
+
+@BY_FUNCTION
+def test_masked_arrays_are_refused(function):
+    with fails(TypeError, "masked", ".filled"):
+        function(np.ma.masked_array([1.0, 2.0], [True, False]))
+
+
+@BY_FUNCTION
+@pytest.mark.parametrize(
+    ("tensor", "named"),
+    [
+        (torch.zeros(3, device="meta"), "meta"),
+        (torch.zeros(3).to_sparse(), "sparse"),
+        (torch.zeros(3, dtype=torch.complex64), "complex64"),
+        (torch.zeros(3, dtype=torch.int32), "int32"),
+        (torch.zeros(3).to(torch.float8_e4m3fn), "float8_e4m3fn"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_are_elsewhere_or_other(function, tensor, named):
+    with fails(TypeError, f"{function.__name__}()", named):
+        function(tensor)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_tensors_are_refused():
+    with fails(TypeError, "cuda", ".cpu()"):
+        tb.to_float16(torch.zeros(3, device="cuda"))
+
+
+BAD_OUT = {
+    "has shape (3,), expected (2,)": np.zeros(3, np.float16),
+    "has shape (2, 1), expected (2,)": np.zeros((2, 1), np.float16),
+    "has dtype float32, expected float16": np.zeros(2, np.float32),
+    "has dtype int16, expected float16": np.zeros(2, np.int16),
+    "is not C-contiguous, aligned and native": np.zeros(4, np.float16)[::2],
+    "is a list": [0.0, 0.0],
+}
+
+
+@pytest.mark.parametrize("told", BAD_OUT)
+def test_bad_out_is_refused_before_anything_is_written(told):
+    out = BAD_OUT[told]
+    before = np.array(out)
+    with fails((TypeError, ValueError), "to_float16()", "out=", told):
+        tb.to_float16(np.float32([1, 2]), out=out)
+    np.testing.assert_array_equal(before, out)
+
+
+def test_more_bad_out():
+    x = np.float32([1, 2])
+    out = np.zeros(2, np.float16)
+    out.flags.writeable = False
+    with fails(ValueError, "out=", "read-only"):
+        tb.to_float16(x, out=out)
+    with fails(ValueError, "out=", "native"):
+        tb.to_float16(x, out=np.zeros(2, ">f2"))
+    with fails(ValueError, "out=", "float16"):
+        tb.to_float16(torch.ones(2), out=torch.zeros(2, dtype=torch.bfloat16))
+    with fails(ValueError, "out=", "(3,)"):
+        tb.to_float16(torch.ones(2), out=torch.zeros(3, dtype=torch.float16))
+    with fails(TypeError, "out=", "meta"):
+        tb.to_float16(torch.ones(2), out=torch.zeros(2, dtype=torch.float16, device="meta"))
+    with fails(ValueError, "out=", "C-contiguous"):
+        tb.to_float16(torch.ones(2), out=torch.zeros(2, 2, dtype=torch.float16)[:, 0])
+
+
+def test_overlapping_out_is_refused():
+    memory = np.zeros(64, np.uint8)
+    x = memory[:32].view(np.float32)
+    for begin in (0, 14, 16, 30):
+        with fails(ValueError, "out=", "shares memory"):
+            tb.to_float16(x, out=memory[begin : begin + 16].view(np.float16))
+    tb.to_float16(x, out=memory[32:48].view(np.float16))
+    back = memory[:32].view(np.float32)[::-1]
+    with fails(ValueError, "out=", "shares memory"):
+        tb.to_float16(back, out=memory[16:32].view(np.float16))
+    with fails(ValueError, "out=", "shares memory"):
+        tb.to_float32(x, out=x)
+    tensor = torch.zeros(8)
+    with fails(ValueError, "out=", "shares memory"):
+        tb.to_float16(tensor, out=tensor.view(torch.float16)[:8])
+
+
+@pytest.mark.parametrize("overflow", ["clip", None, 1, ""], ids=str)
+def test_overflow_is_one_of_four(overflow):
+    with fails(ValueError, "overflow", "'warn', 'inf', 'saturate' or 'error'"):
+        tb.to_float16(np.float32([1]), overflow=overflow)
+
+
+def test_warnings_turned_into_errors_leave_a_result_in_out():
+    out = np.zeros(2, np.float16)
+    with pytest.warns(RuntimeWarning, match="element 1: 1e"):
+        assert tb.to_float16(np.float32([1, 1e10]), out=out) is out
+    assert out.tolist() == [1, np.inf]
+
+
+def test_half_report_names_the_entry():
+    good = np.ones(2, np.float32)
+    with fails(TypeError, "half_report()", "'b'", "meta"):
+        tb.half_report({"a": good, "b": torch.zeros(3, device="meta")})
+    with fails(TypeError, "half_report()", "'b'", "list"):
+        tb.half_report({"a": good, "b": [1.0]})
+    with fails(TypeError, "half_report()", "'c'", "complex128"):
+        tb.half_report({"a": good, "c": np.ones(2, complex)})
