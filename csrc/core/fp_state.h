@@ -32,20 +32,27 @@ tb_leave_fp(tb_fp_state saved)
     _mm_setcsr(saved);
 }
 
-#else
+#elif TB_ARM64
 
-#    include <fenv.h>
+/* <fenv.h> is not enough: glibc's fesetenv(FE_DFL_ENV) leaves alone what makes every
+ * NaN the default one (DN), halves without infinities (AHP) and half-precision
+ * subnormal numbers zero (FZ16). Reading costs little and writing waits for what is
+ * under way, hence no register is written what it holds. */
+typedef struct {
+    uint64_t control;
+    uint64_t status;
+} tb_fp_state;
 
-typedef fenv_t tb_fp_state;
-
+/* `toward_zero` has no say: FCVTXN, of which it is half on other processors, rounds to
+ * odd by itself. */
 static inline tb_fp_state
 tb_enter_fp(int toward_zero)
 {
-    tb_fp_state saved;
-    (void)fegetenv(&saved);
-    (void)fesetenv(FE_DFL_ENV);
-    if (toward_zero) {
-        (void)fesetround(FE_TOWARDZERO);
+    tb_fp_state saved = {tb_get_fpcr(), tb_get_fpsr()};
+
+    (void)toward_zero;
+    if (saved.control != 0) {
+        tb_set_fpcr(0);
     }
     return saved;
 }
@@ -53,7 +60,29 @@ tb_enter_fp(int toward_zero)
 static inline void
 tb_leave_fp(tb_fp_state saved)
 {
-    (void)fesetenv(&saved);
+    if (tb_get_fpsr() != saved.status) {
+        tb_set_fpsr(saved.status);
+    }
+    if (saved.control != 0) {
+        tb_set_fpcr(saved.control);
+    }
+}
+
+#else
+
+/* There is the scalar level alone, which calculates in integers. */
+typedef int tb_fp_state;
+
+static inline tb_fp_state
+tb_enter_fp(int toward_zero)
+{
+    return toward_zero;
+}
+
+static inline void
+tb_leave_fp(tb_fp_state saved)
+{
+    (void)saved;
 }
 
 #endif

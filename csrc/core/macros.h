@@ -32,8 +32,8 @@
 #else
 #    define TB_X86 0
 #endif
-#if defined(__aarch64__) || defined(_M_ARM64)
-#    define TB_ARM64 1
+#if (defined(__aarch64__) && !defined(__AARCH64EB__)) || defined(_M_ARM64)
+#    define TB_ARM64 1 /* little-endian */
 #else
 #    define TB_ARM64 0
 #endif
@@ -52,5 +52,56 @@ tb_find_lowest_bit(uint64_t word)
     return __builtin_ctzll(word);
 #endif
 }
+
+#if TB_ARM64
+
+/* The floating-point control and status registers. No access to memory is moved across
+ * these, and so no conversion from memory to memory. */
+#    if defined(_MSC_VER) && !defined(__clang__)
+
+/* op0 = 3, op1 = 3, CRn = 4, CRm = 4, op2 = 0 and 1; op0 without its upper bit. */
+enum { TB_SYSTEM_FPCR = 0x5a20, TB_SYSTEM_FPSR = 0x5a21 };
+
+#        define TB_READ_SYSTEM(name, value) \
+            (_ReadWriteBarrier(), *(value) = (uint64_t)_ReadStatusReg(TB_SYSTEM_##name))
+#        define TB_WRITE_SYSTEM(name, value)                                           \
+            (_ReadWriteBarrier(), _WriteStatusReg(TB_SYSTEM_##name, (__int64)(value)), \
+             _ReadWriteBarrier())
+#    else
+#        define TB_READ_SYSTEM(name, value) \
+            __asm__ volatile("mrs %0, " #name : "=r"(*(value)) : : "memory")
+#        define TB_WRITE_SYSTEM(name, value) \
+            __asm__ volatile("msr " #name ", %0" : : "r"(value) : "memory")
+#    endif
+
+static inline uint64_t
+tb_get_fpcr(void)
+{
+    uint64_t value;
+    TB_READ_SYSTEM(FPCR, &value);
+    return value;
+}
+
+static inline void
+tb_set_fpcr(uint64_t value)
+{
+    TB_WRITE_SYSTEM(FPCR, value);
+}
+
+static inline uint64_t
+tb_get_fpsr(void)
+{
+    uint64_t value;
+    TB_READ_SYSTEM(FPSR, &value);
+    return value;
+}
+
+static inline void
+tb_set_fpsr(uint64_t value)
+{
+    TB_WRITE_SYSTEM(FPSR, value);
+}
+
+#endif
 
 #endif
