@@ -488,3 +488,10 @@ def test_what_max_length_keeps_is_named_by_its_column_in_the_row():
         tb.pad([[2049, 1, 2049]], dtype="float16", max_length=2, truncation_side="left")
     with fails(ValueError, "row 0", "column 2"):
         tb.pad([np.array([1e9, 1, 1e9])], dtype="float16", max_length=2, truncation_side="left")
+
+
+@pytest.mark.parametrize("layout", ["fortran", "strided", "misaligned"])
+def test_a_matrix_that_numpy_lays_out_and_converts(layout):
+    rows = arrays.LAYOUTS[layout](np.arange(12).reshape(3, 4).astype(np.longdouble))
+    assert_same(checked(tb.pad, rows, dtype=np.float64), rows.tolist(), np.float64)
+    assert_same(checked(tb.pad, rows, dtype=np.float16), rows.tolist(), np.float16)

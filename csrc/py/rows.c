@@ -237,10 +237,15 @@ static int
 survey_rectangle(tb_column *column, tb_view *view)
 {
     ptrdiff_t pitch = view->dtype.item_size;
+    int is_copy = view->owner != NULL;
 
-    column->owners = view->owner;
     column->other = view->dtype.descr;
     column->whole = view->dtype;
+    int noted = is_copy ? tb_note_owner(column, view->owner) : 0;
+    Py_CLEAR(view->owner);
+    if (noted < 0) {
+        return -1;
+    }
     if (view->ndim < 2) {
         return tb_raise_at(&column->context, PyExc_TypeError, -1, -1,
                            "found an array of %d dimension%s, expected rows: two "
@@ -257,7 +262,7 @@ survey_rectangle(tb_column *column, tb_view *view)
         column->data[i] = (const char *)view->data + i * pitch;
         column->lengths[i] = view->shape[1];
         column->types[i] = (unsigned char)view->dtype.type;
-        column->held[i] = view->owner == NULL;
+        column->held[i] = !is_copy;
     }
     column->array_row = column->count > 0 ? 0 : -1;
     return note_trailing(column, 0, view->ndim - 2, view->shape + 2);
