@@ -1,6 +1,8 @@
 #include "cast.h"
 
-#include <math.h>
+#include "fp_state.h"
+#include "half.h"
+
 #include <string.h>
 
 #define SRC int8_t
@@ -47,21 +49,6 @@ cast_f32_f64(const void *from, ptrdiff_t n, void *out)
     return n;
 }
 
-static ptrdiff_t
-cast_f64_f32(const void *from, ptrdiff_t n, void *out)
-{
-    const double *TB_RESTRICT src = (const double *)from;
-    float *TB_RESTRICT dst = (float *)out;
-
-    for (ptrdiff_t i = 0; i < n; i++) {
-        dst[i] = (float)src[i];
-        if (isinf(dst[i]) && !isinf(src[i])) {
-            return i;
-        }
-    }
-    return n;
-}
-
 typedef ptrdiff_t (*cast_function)(const void *from, ptrdiff_t n, void *out);
 
 #define TO_ALL(from)                                                              \
@@ -69,19 +56,11 @@ typedef ptrdiff_t (*cast_function)(const void *from, ptrdiff_t n, void *out);
      cast_##from##_i64,  cast_##from##_u8,  cast_##from##_u16, cast_##from##_u32, \
      cast_##from##_u64,  cast_##from##_f32, cast_##from##_f64}
 
-/* In the order of tb_type. A bool is read as the byte that it is. */
-static const cast_function casts[TB_F64 + 1][TB_F64 + 1] = {
-    TO_ALL(u8),
-    TO_ALL(i8),
-    TO_ALL(i16),
-    TO_ALL(i32),
-    TO_ALL(i64),
-    TO_ALL(u8),
-    TO_ALL(u16),
-    TO_ALL(u32),
-    TO_ALL(u64),
-    {[TB_F64] = cast_f32_f64},
-    {[TB_F32] = cast_f64_f32},
+/* In the order of tb_type. A bool is read as the byte that it is. The other pairs of
+ * floats are half.c's. */
+static const cast_function casts[TB_F32 + 1][TB_F64 + 1] = {
+    TO_ALL(u8), TO_ALL(i8),  TO_ALL(i16), TO_ALL(i32), TO_ALL(i64),
+    TO_ALL(u8), TO_ALL(u16), TO_ALL(u32), TO_ALL(u64), {[TB_F64] = cast_f32_f64},
 };
 
 int
@@ -90,6 +69,77 @@ tb_type_size(tb_type type)
     static const unsigned char sizes[TB_OTHER] = {1, 1, 2, 4, 8, 1, 2,
                                                   4, 8, 4, 8, 2, 2};
     return sizes[type];
+}
+
+/* How many in front the half type `to` holds exactly: its significand has fewer bits
+ * than that of float32, and those beyond are zero. Integers are never subnormal. */
+static ptrdiff_t
+count_exact(const float *values, ptrdiff_t n, tb_type to)
+{
+    const uint32_t beyond = to == TB_F16 ? 0x1fff : 0xffff;
+    const uint32_t largest = to == TB_F16 ? 0x477fe000 : 0x7f7f0000;
+    ptrdiff_t i = 0;
+
+    for (; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        if ((bits & beyond) != 0 || (bits & 0x7fffffff) > largest) {
+            break;
+        }
+    }
+    return i;
+}
+
+/* In two steps, of which the first loses nothing: float32 holds every number of a half
+ * type, and every integer that one holds. */
+static tb_status
+cast_by_f32(tb_type from, tb_type to, const char *src, ptrdiff_t n, char *dst,
+            ptrdiff_t *bad)
+{
+    enum { CHUNK = 1024 };
+    float wide[CHUNK];
+
+    for (ptrdiff_t i = 0; i < n; i += CHUNK) {
+        ptrdiff_t count = n - i < CHUNK ? n - i : CHUNK, fits = count;
+        tb_status status = tb_cast_elements(from, TB_F32, src + i * tb_type_size(from),
+                                            count, wide, &fits);
+        if (!tb_type_is_float(from)) {
+            fits = count_exact(wide, fits, to);
+            status = fits < count ? TB_ERR_INEXACT : TB_OK;
+        }
+        tb_status narrowed =
+            tb_cast_elements(TB_F32, to, wide, fits, dst + i * tb_type_size(to), &fits);
+        status = narrowed == TB_OK ? status : narrowed;
+        if (status != TB_OK) {
+            *bad = i + fits;
+            return status;
+        }
+    }
+    return TB_OK;
+}
+
+static tb_status
+cast_floats(tb_type from, tb_type to, const void *src, ptrdiff_t n, void *dst,
+            ptrdiff_t *bad)
+{
+    tb_overflow overflow;
+
+    if (from == TB_F32 && to == TB_F64) {
+        /* Exact, unless subnormal numbers are taken for zero. */
+        tb_fp_state saved = tb_enter_fp(0);
+        (void)casts[from][to](src, n, dst);
+        tb_leave_fp(saved);
+        return TB_OK;
+    }
+    if (tb_type_is_half(from) && to != TB_F32) {
+        return cast_by_f32(from, to, (const char *)src, n, (char *)dst, bad);
+    }
+    tb_convert_floats(from, to, src, n, dst, TB_OVERFLOW_STOP, &overflow);
+    if (overflow.count == 0) {
+        return TB_OK;
+    }
+    *bad = overflow.first;
+    return TB_ERR_OVERFLOW;
 }
 
 tb_status
@@ -103,13 +153,16 @@ tb_cast_elements(tb_type from, tb_type to, const void *src, ptrdiff_t n, void *d
         memcpy(dst, src, (size_t)n * (size_t)tb_type_size(to));
         return TB_OK;
     }
+    if (tb_type_is_float(from)) {
+        return cast_floats(from, to, src, n, dst, bad);
+    }
+    if (tb_type_is_half(to)) {
+        return cast_by_f32(from, to, (const char *)src, n, (char *)dst, bad);
+    }
     ptrdiff_t done = casts[from][to](src, n, dst);
     if (done == n) {
         return TB_OK;
     }
     *bad = done;
-    if (to < TB_F32) {
-        return TB_ERR_RANGE;
-    }
-    return from < TB_F32 ? TB_ERR_INEXACT : TB_ERR_OVERFLOW;
+    return to < TB_F32 ? TB_ERR_RANGE : TB_ERR_INEXACT;
 }

@@ -19,10 +19,10 @@ typedef enum {
     TB_U32,
     TB_U64,
     TB_F32,
-    TB_F64, /* from here up conversion is not done here, only moving */
+    TB_F64,
     TB_F16,
     TB_BF16,
-    TB_OTHER,
+    TB_OTHER, /* what the core does not convert, but moves */
 } tb_type;
 
 enum { TB_MAX_ITEM_SIZE = 16 };
@@ -39,6 +39,13 @@ tb_type_is_float(tb_type type)
     return type >= TB_F32 && type <= TB_BF16;
 }
 
+/* The types of two bytes that hold fractions. */
+static inline int
+tb_type_is_half(tb_type type)
+{
+    return type == TB_F16 || type == TB_BF16;
+}
+
 /* Bytes an element; not for TB_OTHER, whose size its owner knows. */
 int tb_type_size(tb_type type);
 
@@ -51,10 +58,11 @@ tb_fits_significand(uint64_t magnitude, int bits)
     return magnitude == 0 || (magnitude >> bits) < lowest_bit;
 }
 
-/* Converts n elements. Bool and integers to any type up to TB_F64, floats to floats;
- * a float to an integer is the caller's TypeError and must not come here. `src` and
- * `dst` are aligned and do not overlap. On an error *bad is the first element refused,
- * and the elements after it may or may not have been written. */
+/* Converts n elements of any type but TB_OTHER. Bool and integers become anything,
+ * floats become floats, with the bits of float_bits.h; a float to an integer is the
+ * caller's TypeError and must not come here. `src` and `dst` are aligned and do not
+ * overlap. On an error *bad is the first element refused: those before it have been
+ * written, those after it may or may not have been. */
 TB_MUST_CHECK tb_status tb_cast_elements(tb_type from, tb_type to, const void *src,
                                          ptrdiff_t n, void *dst, ptrdiff_t *bad);
 
