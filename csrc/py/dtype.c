@@ -235,8 +235,17 @@ tb_significand_bits(tb_state *state, const tb_dtype *dtype, int *bits)
 PyObject *
 tb_lowest_value(tb_state *state, const tb_dtype *dtype)
 {
-    if (dtype->type == TB_F32) {
-        return PyFloat_FromDouble(-(double)FLT_MAX);
+    switch (dtype->type) {
+        case TB_F64:
+            return PyFloat_FromDouble(-DBL_MAX);
+        case TB_F32:
+            return PyFloat_FromDouble(-(double)FLT_MAX);
+        case TB_F16:
+            return PyFloat_FromDouble(-65504.0);
+        case TB_BF16:
+            return PyFloat_FromDouble(-0x1.fep127);
+        default:
+            break;
     }
     PyArray_Descr *descr = tb_dtype_descr(state, dtype);
     PyObject *function = find_convert(&state->lowest_value, "lowest_value");
@@ -253,13 +262,14 @@ PyArrayObject *
 tb_convert_array(tb_state *state, const tb_context *context, Py_ssize_t row,
                  Py_ssize_t column, PyArrayObject *array, const tb_dtype *dtype)
 {
-    PyArray_Descr *descr = tb_dtype_descr(state, dtype);
+    PyObject *descr = tb_type_is_half(dtype->type)
+                          ? Py_NewRef(Py_None)
+                          : (PyObject *)tb_dtype_descr(state, dtype);
     PyObject *function = find_convert(&state->convert, "convert");
     PyObject *answer = NULL, *converted = NULL, *failure = NULL;
 
     if (descr != NULL && function != NULL) {
-        answer = PyObject_CallFunctionObjArgs(function, (PyObject *)array,
-                                              (PyObject *)descr, NULL);
+        answer = PyObject_CallFunctionObjArgs(function, (PyObject *)array, descr, NULL);
     }
     if (answer != NULL && PyArg_ParseTuple(answer, "OO", &converted, &failure)) {
         Py_ssize_t index;

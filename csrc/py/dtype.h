@@ -31,15 +31,17 @@ int tb_dtype_equal(const tb_dtype *a, const tb_dtype *b);
 /* "int64" and the like, for messages; borrowed until the descr goes. */
 const char *tb_dtype_name(const tb_dtype *dtype);
 
-/* How many significant bits a type beyond TB_F64 has. 0, or -1 with an exception. */
+/* How many significant bits a TB_OTHER has. 0, or -1 with an exception. */
 int tb_significand_bits(tb_state *state, const tb_dtype *dtype, int *bits);
 
 /* The lowest finite value of a floating type, as a Python float. */
 PyObject *tb_lowest_value(tb_state *state, const tb_dtype *dtype);
 
 /* `array` (C-contiguous, native) as a new array of a type that the core does not
- * convert to, or from: by NumPy, with the same checks. `row` and the `column` of its
- * first position are for the message; row -1 is padding_value. */
+ * convert to, or from: by NumPy, with the same checks. A half type is the core's to
+ * make: for one it becomes float64, rounded so that this can be rounded once more.
+ * `row` and the `column` of its first position are for the message; row -1 is
+ * padding_value. */
 PyArrayObject *tb_convert_array(tb_state *state, const tb_context *context,
                                 Py_ssize_t row, Py_ssize_t column, PyArrayObject *array,
                                 const tb_dtype *dtype);

@@ -41,118 +41,16 @@ guess_from_lists(tb_state *state, tb_column *column, const tb_pad_options *optio
     return 0;
 }
 
-/* The type of a row, borrowed from the column. */
-static tb_dtype
-row_dtype(const tb_column *column, ptrdiff_t i)
-{
-    tb_type type = (tb_type)column->types[i];
-    int is_other = type == TB_OTHER;
-    int size = is_other ? (int)PyDataType_ELSIZE(column->other) : tb_type_size(type);
-
-    return (tb_dtype){type, size, is_other ? column->other : NULL};
-}
-
 static int
 refuse_types(const tb_column *column, ptrdiff_t i)
 {
-    tb_dtype found = row_dtype(column, i);
-    tb_dtype expected = row_dtype(column, column->array_row);
+    tb_dtype found = tb_row_dtype(column, i);
+    tb_dtype expected = tb_row_dtype(column, column->array_row);
 
     return tb_raise_at(
         &column->context, PyExc_TypeError, i, -1,
         "found %s, expected %s as in row %zd: dtype= converts all to one",
         tb_dtype_name(&found), tb_dtype_name(&expected), (Py_ssize_t)column->array_row);
-}
-
-/* What is kept of a list as an array that NumPy can convert: int64, or float64 where it
- * has a float.
- * `bits` is the significand of the type to come, for the integers among the floats. */
-static PyArrayObject *
-array_from_list(tb_state *state, const tb_column *column, ptrdiff_t i, ptrdiff_t skip,
-                int ndim, npy_intp *dims, int bits)
-{
-    tb_list_reader reader = {.state = state,
-                             .context = &column->context,
-                             .dtype = {TB_I64, 8, NULL},
-                             .provisional = 1,
-                             .row = i,
-                             .ndim = ndim,
-                             .shape = column->trailing};
-
-    for (int type = NPY_INT64;; type = NPY_FLOAT64) {
-        PyArrayObject *array = (PyArrayObject *)PyArray_SimpleNew(ndim + 1, dims, type);
-        if (array == NULL) {
-            return NULL;
-        }
-        tb_read read = tb_read_list(&reader, list_at(column, i), column->lengths[i],
-                                    skip, dims[0], PyArray_DATA(array));
-        if (read == TB_READ_DONE) {
-            return array;
-        }
-        Py_DECREF(array);
-        if (read == TB_READ_ERROR) {
-            return NULL;
-        }
-        reader.dtype = (tb_dtype){TB_F64, 8, NULL};
-        reader.provisional = 0;
-        reader.significand = bits;
-    }
-}
-
-static PyArrayObject *
-array_from_row(tb_state *state, const tb_column *column, ptrdiff_t i, ptrdiff_t skip,
-               int ndim, npy_intp *dims)
-{
-    tb_dtype from = row_dtype(column, i);
-    ptrdiff_t offset = skip * from.item_size;
-    for (int d = 0; d < ndim; d++) {
-        offset *= dims[1 + d];
-    }
-    PyArray_Descr *descr = tb_dtype_descr(state, &from);
-
-    return descr == NULL ? NULL
-                         : (PyArrayObject *)PyArray_NewFromDescr(
-                               &PyArray_Type, descr, ndim + 1, dims, NULL,
-                               (char *)(uintptr_t)column->data[i] + offset,
-                               NPY_ARRAY_CARRAY_RO, NULL);
-}
-
-/* What is kept of a row that the core does not convert is made an array of the output's
- * type here, which then is the row. */
-static int
-convert_row(tb_state *state, tb_column *column, tb_span kept, ptrdiff_t i)
-{
-    npy_intp dims[NPY_MAXDIMS] = {kept.count};
-    int ndim = column->ndim < 0 ? 0 : column->ndim;
-    int bits = 0;
-    PyArrayObject *given = NULL, *converted = NULL;
-
-    memcpy(dims + 1, column->trailing, (size_t)ndim * sizeof *dims);
-    if (tb_verify_rows(column) < 0) {
-        return -1;
-    }
-    if (column->types[i] != TB_LIST) {
-        given = array_from_row(state, column, i, kept.skip, ndim, dims);
-    }
-    else if (tb_significand_bits(state, &column->dtype, &bits) == 0) {
-        given = array_from_list(state, column, i, kept.skip, ndim, dims, bits);
-    }
-    if (given != NULL) {
-        converted = tb_convert_array(state, &column->context, i, kept.skip, given,
-                                     &column->dtype);
-        Py_DECREF(given);
-    }
-    if (converted == NULL || tb_note_owner(column, (PyObject *)converted) < 0) {
-        Py_XDECREF(converted);
-        return -1;
-    }
-    column->lists -= column->types[i] == TB_LIST;
-    column->types[i] = (unsigned char)column->dtype.type;
-    column->held[i] = 0;
-    column->data[i] = PyArray_DATA(converted);
-    column->lengths[i] = kept.count;
-    Py_DECREF(converted);
-    return 0;
 }
 
 /* What stands between row i and the output's type: nothing, the core's conversion while
@@ -170,7 +68,7 @@ reconcile_row(tb_state *state, tb_column *column, const tb_pad_options *options,
         return 0;
     }
     if (column->types[i] == TB_LIST) {
-        return to > TB_F64 ? convert_row(state, column, kept, i) : 0;
+        return to == TB_OTHER ? tb_convert_row(state, column, kept, i) : 0;
     }
     if (column->lengths[i] == 0) {
         column->types[i] = (unsigned char)to;
@@ -180,12 +78,13 @@ reconcile_row(tb_state *state, tb_column *column, const tb_pad_options *options,
         return refuse_types(column, i);
     }
     if (tb_type_is_float(from) && to < TB_F32) {
-        tb_dtype found = row_dtype(column, i);
+        tb_dtype found = tb_row_dtype(column, i);
         return tb_raise_at(&column->context, PyExc_TypeError, i, 0,
                            "found floats (%s), expected integers for dtype=%s",
                            tb_dtype_name(&found), tb_dtype_name(&column->dtype));
     }
-    return from > TB_F64 || to > TB_F64 ? convert_row(state, column, kept, i) : 0;
+    return from == TB_OTHER || to == TB_OTHER ? tb_convert_row(state, column, kept, i)
+                                              : 0;
 }
 
 int
@@ -198,7 +97,7 @@ tb_settle_dtype(tb_state *state, tb_column *column, const tb_pad_options *option
         Py_XINCREF(column->dtype.descr);
     }
     else if (column->array_row >= 0) {
-        column->dtype = row_dtype(column, column->array_row);
+        column->dtype = tb_row_dtype(column, column->array_row);
         Py_XINCREF(column->dtype.descr);
     }
     else if (column->whole.item_size > 0) {
@@ -304,24 +203,39 @@ tb_needs_fill(const tb_column *column, const tb_layout *layout)
     return layout->width > layout->max_length;
 }
 
-/* The value that did not fit, read back from the row for the message. */
-static tb_read
-refuse_value(const tb_column *column, tb_status status, const tb_error *error)
+/* An element as a Python number. NumPy does without bfloat16, and so do we. */
+static PyObject *
+number_at(tb_dtype dtype, const char *element)
 {
-    tb_dtype from = row_dtype(column, error->row);
-    const char *data = (const char *)column->data[error->row];
-    PyArray_Descr *descr = tb_dtype_descr(NULL, &from);
-    PyObject *scalar = NULL, *value = NULL;
+    PyObject *scalar, *value = NULL;
+    double wide;
+    ptrdiff_t bad;
 
-    if (descr != NULL) {
-        scalar = PyArray_Scalar(
-            (void *)(uintptr_t)(data + error->value * from.item_size), descr, NULL);
-        Py_DECREF(descr);
+    if (tb_type_is_float(dtype.type) &&
+        tb_cast_elements(dtype.type, TB_F64, element, 1, &wide, &bad) == TB_OK) {
+        return PyFloat_FromDouble(wide);
     }
+    PyArray_Descr *descr = tb_dtype_descr(NULL, &dtype);
+    if (descr == NULL) {
+        return NULL;
+    }
+    scalar = PyArray_Scalar((void *)(uintptr_t)element, descr, NULL);
+    Py_DECREF(descr);
     if (scalar != NULL) {
         value = PyObject_CallMethod(scalar, "item", NULL);
         Py_DECREF(scalar);
     }
+    return value;
+}
+
+/* The value that did not fit, read back from the row for the message. */
+static tb_read
+refuse_value(const tb_column *column, tb_status status, const tb_error *error)
+{
+    tb_dtype from = tb_row_dtype(column, error->row);
+    const char *data = (const char *)column->data[error->row];
+    PyObject *value = number_at(from, data + error->value * from.item_size);
+
     if (value != NULL) {
         tb_raise_value(&column->context, status, error->row, error->column, value,
                        &column->dtype);

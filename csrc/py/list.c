@@ -97,8 +97,9 @@ size_of(PyObject *list)
 static tb_read
 refuse_item(const tb_list_reader *reader, Py_ssize_t column, PyObject *item)
 {
-    const char *expected =
-        reader->dtype.type >= TB_F32 || reader->provisional ? "a number" : "an integer";
+    const char *expected = tb_type_is_float(reader->dtype.type) || reader->provisional
+                               ? "a number"
+                               : "an integer";
     if (tb_is_list(item)) {
         expected = "a number: rows must be nested equally deep";
     }
@@ -222,7 +223,7 @@ read_run(const tb_list_reader *reader, PyObject *const *items, Py_ssize_t n, voi
         return 0; /* integers are looked at one by one */
     }
     Py_ssize_t run = read_ints(items, n < CHUNK ? n : CHUNK, buffer.ints);
-    if (run == 0 && type == TB_F32) {
+    if (run == 0 && tb_type_is_float(type)) {
         run = read_floats(items, n < CHUNK ? n : CHUNK, buffer.floats);
         from = TB_F64;
     }

@@ -7,7 +7,7 @@
 typedef struct {
     tb_state *state;
     const tb_context *context;
-    tb_dtype dtype;        /* of the elements written: up to TB_F64 */
+    tb_dtype dtype;        /* of the elements written; not TB_OTHER */
     int provisional;       /* nobody asked for dtype: it may still turn out wider */
     int significand;       /* bits that an integer may need, 0: those of dtype */
     Py_ssize_t row;        /* for messages */

@@ -129,8 +129,11 @@ store_huge(const tb_number *number, tb_type type, void *dst, tb_status *status)
         return -1;
     }
     ptrdiff_t bad;
+    double again = value;
     *status = tb_cast_elements(TB_F64, type, &value, 1, dst, &bad);
-    double again = type == TB_F32 ? (double)*(float *)dst : value;
+    if (*status == TB_OK) {
+        *status = tb_cast_elements(type, TB_F64, dst, 1, &again, &bad);
+    }
     if (*status == TB_OK && (!same || again != value)) {
         *status = TB_ERR_INEXACT;
     }
@@ -154,7 +157,7 @@ tb_store_number(const tb_number *number, tb_type type, void *dst, tb_status *sta
             *status = tb_cast_elements(TB_F64, type, &number->f, 1, dst, &bad);
             return 0;
         case TB_NUMBER_HUGE:
-            if (type >= TB_F32) {
+            if (tb_type_is_float(type)) {
                 return store_huge(number, type, dst, status);
             }
             *status = TB_ERR_RANGE;
@@ -219,7 +222,8 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
 {
     tb_number number;
     tb_status status = TB_OK;
-    uint64_t element = 0; /* aligned for any type up to TB_F64, as `dst` need not be */
+    uint64_t element =
+        0; /* aligned for any type that is stored, as `dst` need not be */
     int answer = -1;
 
     if (tb_read_number(state, value, &number) < 0) {
@@ -240,14 +244,8 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
                     "floating dtype=",
                     value, tb_dtype_name(dtype));
     }
-    else if (dtype->type > TB_F64) {
-        if (dtype->type != TB_OTHER && number.kind == TB_NUMBER_INT && number.i == 0) {
-            memset(dst, 0, TB_MAX_ITEM_SIZE);
-            answer = 0;
-        }
-        else {
-            answer = convert_fill(state, context, &number, dtype, dst);
-        }
+    else if (dtype->type == TB_OTHER) {
+        answer = convert_fill(state, context, &number, dtype, dst);
     }
     else if (tb_store_number(&number, dtype->type, &element, &status) == 0) {
         memcpy(dst, &element, (size_t)dtype->item_size);

@@ -88,7 +88,7 @@ settle_spec(tb_flat_batch *batch, Py_ssize_t k, PyObject *dtype)
         return -1;
     }
     if (batch->roles[k] == OF_MAIN) {
-        if (asked.type > TB_F64) {
+        if (asked.type == TB_OTHER) {
             answer = tb_raise_at(&job->column.context, PyExc_TypeError, -1, -1,
                                  "dtype=%s; expected an integer type",
                                  tb_dtype_name(&asked));

@@ -1,6 +1,6 @@
 """Checked conversion to and from the types that the C core only moves.
 
-float16, bfloat16, longdouble and what packages such as ml_dtypes register with NumPy are
+longdouble and what packages such as ml_dtypes register with NumPy (but for bfloat16) are
 converted by NumPy itself, row by row, under the rules of the core: an integer must come out
 exact, a finite float must stay finite, a float does not become an integer.
 """
@@ -43,23 +43,23 @@ def significand_bits(dtype: np.dtype[Any]) -> int:
 
 
 def convert(
-    array: NDArray[Any], dtype: np.dtype[Any]
+    array: NDArray[Any], dtype: np.dtype[Any] | None
 ) -> tuple[NDArray[Any] | None, Failure | None]:
     """Convert ``array`` to ``dtype``: ``(converted, None)``, or ``(None, failure)``.
 
     A failure is the exception's class, the index along the first axis of the first element
-    that cannot be held, and the reason.
+    that cannot be held, and the reason. ``None`` stands for the half types, which the core makes
+    out of the float64 that it is given for them.
     """
+    if dtype is None:
+        return _round_to_odd(array), None
     from_float, to_float = is_floating(array.dtype), is_floating(dtype)
     error: type[Exception]
     if from_float and not to_float:
         reason = f"dtype {array.dtype} holds floats; expected integers for {dtype}"
         return None, (TypeError, 0, reason)
     with np.errstate(all="ignore"):
-        narrow = array
-        if array.dtype == np.float64 and dtype.name == "bfloat16":
-            narrow = _round_to_odd(array)
-        converted = narrow.astype(dtype)
+        converted = array.astype(dtype)
         if from_float:
             wide = np.longdouble
             lost = np.isfinite(array.astype(wide)) & ~np.isfinite(converted.astype(wide))
@@ -75,20 +75,20 @@ def convert(
     return None, (error, where[0], f"value {array[where]} {verb} {dtype}")
 
 
-def _round_to_odd(array: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Round to float32 so that rounding once more to fewer bits is as good as rounding once.
+def _round_to_odd(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Round to float64 so that rounding once more to fewer bits is as good as rounding once.
 
-    ml_dtypes goes from float64 by way of float32. An inexact float32 whose last bit is 1 can be
-    no tie of the second rounding (Boldo and Melquiond, "Emulation of FMA and correctly rounded
-    sums: proved algorithms using rounding to odd", 2008).
+    An inexact float64 whose last bit is 1 can be no tie of the second rounding (Boldo and
+    Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to
+    odd", 2008). Only longdouble has more bits, all other types come out exact.
     """
-    nearest = array.astype(np.float32)
-    back = nearest.astype(np.float64)
-    bits = nearest.view(np.int32).copy()
-    even = (bits & 1 == 0) & np.isfinite(back)
-    bits[even & (np.abs(array) > np.abs(back))] += 1
-    bits[even & (np.abs(array) < np.abs(back))] -= 1
-    return bits.view(np.float32)
+    with np.errstate(all="ignore"):
+        rounded = array.astype(np.float64)
+        if array.dtype.char == "g":
+            bits, size, found = rounded.view(np.int64), np.abs(array), np.abs(rounded)
+            even = (bits & 1 == 0) & np.isfinite(array)
+            bits += (even & (size > found)).astype(np.int64) - (even & (size < found))
+    return rounded
 
 
 def _integers_lost(
