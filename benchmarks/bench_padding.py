@@ -6,6 +6,7 @@ from harness import Row, best_times, compare, one_thread, run
 
 one_thread()
 
+import ml_dtypes
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ import tightbatch as tb
 from workload import fresh_lists, text_lengths, token_rows
 
 
-def numpy_fill(rows: list, dtype: type, trailing: tuple[int, ...] = ()) -> NDArray:
+def numpy_fill(rows: list, dtype: type | np.dtype, trailing: tuple[int, ...] = ()) -> NDArray:
     """Fill a zeroed array row by row: what people write by hand."""
     out = np.zeros((len(rows), max(map(len, rows)), *trailing), dtype)
     for target, row in zip(out, rows, strict=True):
@@ -74,6 +75,40 @@ def features() -> list[Row]:
     )
 
 
+def half_features(name: str, goal: float) -> list[Row]:
+    """Pad and convert in one go; torch makes the float32 batch first, and is rounded as we are."""
+    rng = np.random.default_rng(0)
+    rows = [rng.standard_normal((n, 80), dtype=np.float32) for n in text_lengths(64)]
+    tensors = [torch.from_numpy(row) for row in rows]
+    dtype = np.dtype(np.float16 if name == "float16" else ml_dtypes.bfloat16)
+    theirs = pad_sequence(tensors, batch_first=True).to(getattr(torch, name))
+    ours = tb.pad(rows, dtype=dtype)
+    assert torch.equal(torch.from_numpy(ours.view(np.int16)), theirs.view(torch.int16))
+    method = {"float16": torch.Tensor.half, "bfloat16": torch.Tensor.bfloat16}[name]
+    return compare(
+        f"64 [T, 80] float32 features to {name}",
+        lambda: tb.pad(rows, dtype=dtype),
+        {
+            f"pad_sequence(...).{method.__name__}()": (
+                lambda: method(pad_sequence(tensors, batch_first=True)),
+                goal,
+            ),
+            f"{'NumPy' if name == 'float16' else 'ml_dtypes'} row by row": (
+                lambda: numpy_fill(rows, dtype, (80,)),
+                None,
+            ),
+        },
+    )
+
+
+def float16_features() -> list[Row]:
+    return half_features("float16", 2)
+
+
+def bfloat16_features() -> list[Row]:
+    return half_features("bfloat16", 2)
+
+
 def small() -> list[Row]:
     rows = [[1, 2, 3], [4]]
     return compare(
@@ -117,4 +152,16 @@ def large_out() -> list[Row]:
 
 
 if __name__ == "__main__":
-    run([lists, arrays, tensors, features, small, large_out], __doc__)
+    run(
+        [
+            lists,
+            arrays,
+            tensors,
+            features,
+            float16_features,
+            bfloat16_features,
+            small,
+            large_out,
+        ],
+        __doc__,
+    )
