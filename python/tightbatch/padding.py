@@ -60,7 +60,9 @@ def pad(
         The width is rounded up to a multiple of it, after everything else.
     dtype : dtype, optional
         A NumPy or torch dtype. By default lists of ints give int64, of bools bool, lists with a
-        float float32; arrays and tensors keep the type that they all share.
+        float float32; arrays and tensors keep the type that they all share. Floats are rounded
+        to a narrower type while they are padded: once, to nearest, ties to even. "bfloat16"
+        makes an array of ml_dtypes' type; into a tensor as ``out`` it needs no such package.
     out : ndarray or CPU tensor, optional
         Where to write: of exactly the result's shape and dtype, C-contiguous, and apart from
         the rows. Its contents are undefined after an error.
@@ -82,7 +84,8 @@ def pad(
         When an integer is outside the range of the element type.
     ValueError
         When a row is longer than ``width`` and ``max_length`` does not cut it, when positions
-        differ in shape, or when the element type cannot hold a value exactly.
+        differ in shape, when the element type cannot hold a value exactly, or when a finite
+        float would become infinite in it.
     RuntimeError
         When a list changes its size while it is read.
 
