@@ -62,12 +62,18 @@ SCALAR_KERNEL(bf16_f16, uint16_t, uint16_t, BY_F32(TB_FORMAT_BF16, TB_FORMAT_F16
               OVERFLOW_BF16_F16)
 
 static const tb_float_kernels scalar_kernels = {
-    TB_FLOAT_AT(TB_F64, TB_F32) = f64_f32,   TB_FLOAT_AT(TB_F64, TB_F16) = f64_f16,
-    TB_FLOAT_AT(TB_F64, TB_BF16) = f64_bf16, TB_FLOAT_AT(TB_F32, TB_F64) = f32_f64,
-    TB_FLOAT_AT(TB_F32, TB_F16) = f32_f16,   TB_FLOAT_AT(TB_F32, TB_BF16) = f32_bf16,
-    TB_FLOAT_AT(TB_F16, TB_F64) = f16_f64,   TB_FLOAT_AT(TB_F16, TB_F32) = f16_f32,
-    TB_FLOAT_AT(TB_F16, TB_BF16) = f16_bf16, TB_FLOAT_AT(TB_BF16, TB_F64) = bf16_f64,
-    TB_FLOAT_AT(TB_BF16, TB_F32) = bf16_f32, TB_FLOAT_AT(TB_BF16, TB_F16) = bf16_f16,
+    [TB_FLOAT_PAIR(TB_F64, TB_F32)] = f64_f32,
+    [TB_FLOAT_PAIR(TB_F64, TB_F16)] = f64_f16,
+    [TB_FLOAT_PAIR(TB_F64, TB_BF16)] = f64_bf16,
+    [TB_FLOAT_PAIR(TB_F32, TB_F64)] = f32_f64,
+    [TB_FLOAT_PAIR(TB_F32, TB_F16)] = f32_f16,
+    [TB_FLOAT_PAIR(TB_F32, TB_BF16)] = f32_bf16,
+    [TB_FLOAT_PAIR(TB_F16, TB_F64)] = f16_f64,
+    [TB_FLOAT_PAIR(TB_F16, TB_F32)] = f16_f32,
+    [TB_FLOAT_PAIR(TB_F16, TB_BF16)] = f16_bf16,
+    [TB_FLOAT_PAIR(TB_BF16, TB_F64)] = bf16_f64,
+    [TB_FLOAT_PAIR(TB_BF16, TB_F32)] = bf16_f32,
+    [TB_FLOAT_PAIR(TB_BF16, TB_F16)] = bf16_f16,
 };
 
 /* --- levels ----------------------------------------------------------------------- */
@@ -106,8 +112,8 @@ tb_level_used(void)
 static tb_float_kernel
 find_kernel(tb_type from, tb_type to)
 {
-    tb_float_kernel kernel = (*levels[used])TB_FLOAT_AT(from, to);
-    return kernel != NULL ? kernel : scalar_kernels TB_FLOAT_AT(from, to);
+    tb_float_kernel kernel = (*levels[used])[TB_FLOAT_PAIR(from, to)];
+    return kernel != NULL ? kernel : scalar_kernels[TB_FLOAT_PAIR(from, to)];
 }
 
 /* --- overflow --------------------------------------------------------------------- */

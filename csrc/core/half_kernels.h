@@ -12,9 +12,9 @@ typedef int (*tb_float_kernel)(const void *src, ptrdiff_t n, void *dst, int stre
 
 /* By types, from TB_F32 up. NULL: the scalar level's serves. */
 enum { TB_FLOAT_TYPES = TB_BF16 - TB_F32 + 1 };
-typedef tb_float_kernel tb_float_kernels[TB_FLOAT_TYPES][TB_FLOAT_TYPES];
+typedef tb_float_kernel tb_float_kernels[TB_FLOAT_TYPES * TB_FLOAT_TYPES];
 
-#define TB_FLOAT_AT(from, to) [(from) - TB_F32][(to) - TB_F32]
+#define TB_FLOAT_PAIR(from, to) (((from) - TB_F32) * TB_FLOAT_TYPES + (to) - TB_F32)
 
 extern const tb_float_kernels tb_float_kernels_avx2;
 extern const tb_float_kernels tb_float_kernels_avx512;

@@ -8,6 +8,8 @@
 #include <math.h>
 #include <string.h>
 
+TB_NO_CONTRACTION
+
 /* Numbers that are looked at together, a power of two; and counted together. */
 enum { TB_LOSS_BLOCK = 256, TB_LOSS_COUNTED = 2048 };
 

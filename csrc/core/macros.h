@@ -27,6 +27,16 @@
 #    define TB_RESTRICT restrict
 #endif
 
+/* At file scope: a * b + c is rounded twice, on every processor. GCC does so in ISO C.
+ */
+#if defined(__clang__)
+#    define TB_NO_CONTRACTION _Pragma("STDC FP_CONTRACT OFF")
+#elif defined(_MSC_VER)
+#    define TB_NO_CONTRACTION __pragma(fp_contract(off))
+#else
+#    define TB_NO_CONTRACTION
+#endif
+
 #if defined(__x86_64__) || defined(_M_X64)
 #    define TB_X86 1
 #else
