@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,16 @@ class Reader:
             raise self.error(ValueError, message)
         if number > most:
             raise self.error(OverflowError, f"{name}={value!r}; expected at most {most}")
+        return number
+
+    def real(self, name: str, value: Any, least: float, most: float) -> float:
+        """Read a number, NumPy's too; bools are none, and NaN is outside any range."""
+        if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+            raise self.error(TypeError, f"{name}={value!r}; expected a number")
+        number = float(value)
+        if not least <= number <= most:
+            message = f"{name}={value!r}; expected a number from {least} to {most}"
+            raise self.error(ValueError, message)
         return number
 
     def cap(self, name: str, value: Any) -> int | None:

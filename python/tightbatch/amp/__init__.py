@@ -1,0 +1,24 @@
+"""Automatic mixed precision: the training step, without its usual mistakes.
+
+On ``torch.autocast`` and ``torch.amp.GradScaler``, which do the work. :class:`Amp` calls them in
+the right order, :class:`GradScaler` adds limits, counts and names to torch's, and
+:func:`choose_precision` says which half type a device computes in.
+
+Needs torch 2.4 or later; ``import tightbatch`` does not import this module.
+"""
+
+try:
+    import torch
+except ImportError:
+    raise ImportError("tightbatch.amp needs torch: python -m pip install torch") from None
+if not hasattr(torch, "get_autocast_dtype"):
+    raise ImportError(
+        f"tightbatch.amp needs torch 2.4 or later, found {torch.__version__}: "
+        "python -m pip install --upgrade torch"
+    )
+
+from .grad_scaler import GradScaler
+from .precision import Precision, choose_precision
+from .step import Amp
+
+__all__ = ["Amp", "GradScaler", "Precision", "choose_precision"]
