@@ -23,6 +23,15 @@ needs_cuda = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Two threads that wait for each other take many times longer on a machine that is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Waits(TorchDispatchMode):
     """Counts how often a value is read from the device."""
 

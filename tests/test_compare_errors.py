@@ -242,13 +242,13 @@ def test_lines_end_at_newlines_only(tmp_path: Path) -> None:
 def test_mixed_precision_on_a_cpu(
     flags: set[str], native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tightbatch.compare import precision
+    from tightbatch.amp import precision
+    from tightbatch.compare.run import mixed_precision
 
     monkeypatch.setattr(precision, "cpu_flags", lambda: flags)
-    chosen = precision.mixed_precision("cpu")
-    assert (chosen.half, chosen.native) == ("bfloat16", native)
+    chosen = mixed_precision("cpu")
+    assert (chosen.dtype, chosen.native) == ("bfloat16", native)
     assert ("slower than float32" in chosen.reason) is not native
-    assert not chosen.scaler().is_enabled()
 
 
 @needs_torch
@@ -256,8 +256,9 @@ def test_mixed_precision_on_a_cpu(
 def test_mixed_precision_on_a_gpu(has: bool, half: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from tightbatch.compare import precision
+    from tightbatch.compare.run import mixed_precision
 
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: has)
-    assert precision.mixed_precision("cuda").half == half
+    assert mixed_precision("cuda").dtype == half

@@ -128,9 +128,9 @@ def strategy_of(key: str) -> Any:
 
 
 def single() -> Any:
-    from tightbatch.compare.precision import Precision
+    from tightbatch.amp import choose_precision
 
-    return Precision("cpu", None)
+    return choose_precision("cpu", "float32")
 
 
 @pytest.mark.parametrize("key", LINES)

@@ -27,6 +27,9 @@ MODULES = [
     "buckets",
     "half",
     "half_report",
+    "amp.grad_scaler",
+    "amp.precision",
+    "amp.step",
     "huggingface.padding",
     "huggingface.language_modeling",
     "huggingface.flattening",
@@ -83,6 +86,8 @@ def test_files_stay_readable():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_run(name):
+    if name.startswith("amp."):
+        pytest.importorskip("torch")
     module = importlib.import_module(f"tightbatch.{name}")
     tests = [
         test for test in doctest.DocTestFinder(exclude_empty=True).find(module) if test.examples
@@ -101,6 +106,14 @@ def test_the_data_collators_are_documented():
         doc = getattr(tightbatch.huggingface, name).__doc__
         assert ">>> " in doc
         assert "Raises" in doc
+
+
+def test_mixed_precision_is_documented():
+    amp = pytest.importorskip("tightbatch.amp")
+    for name in amp.__all__:
+        doc = getattr(amp, name).__doc__
+        assert ">>> " in doc or name == "Precision"
+        assert "Raises" in doc or name == "Precision"
 
 
 def test_examples_in_the_readme_run():

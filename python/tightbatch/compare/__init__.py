@@ -7,7 +7,6 @@ library_text  the default text: the documentation that ships with Python
 data_file     --data: .txt, .jsonl, .csv and .parquet
 model         tokenizer and model, built or loaded
 dataset       texts to token rows, cut and counted, split for training and testing
-precision     which half type the hardware has, and why
 lines         batches in which rows share a line: packs, and without padding
 forward       a batch through the model, whichever way its rows lie
 strategies    the ways of padding and batching

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from tightbatch.compare.forward import attention, logits, split_labels
 from tightbatch.compare.lines import Lines
-from tightbatch.compare.precision import Precision
 from tightbatch.compare.strategies import Strategy, loader
 from tightbatch.compare.train import Training
 
 if TYPE_CHECKING:
     import torch
+
+    from tightbatch.amp import Precision
 
 # Of the largest logit (at least 1). Sums of another length are rounded in another order: float32
 # has 24 significant bits, bfloat16 8, float16 11, and a network multiplies the last one's error.
@@ -157,7 +158,7 @@ def compare_logits(
     """How far the logits are apart."""
     scale = max(1.0, float(expected.abs().max()))
     difference = float((found - expected).abs().max())
-    return Agreement(strategy.key, precision.name, difference, TOLERANCES[precision.name] * scale)
+    return Agreement(strategy.key, precision.dtype, difference, TOLERANCES[precision.dtype] * scale)
 
 
 def check_padding(
@@ -187,15 +188,15 @@ def check_padding(
     agreements = []
     with torch.inference_mode():
         for strategy, precision in compared:
-            if precision.name not in alone:
-                alone[precision.name] = logits_alone(training, rows, precision)
-            expected = alone[precision.name]
+            if precision.dtype not in alone:
+                alone[precision.dtype] = logits_alone(training, rows, precision)
+            expected = alone[precision.dtype]
             found = logits_batched(training, rows, strategy, precision)
             agreements.append(compare_logits(found, expected, strategy, precision))
 
         def control(strategy: Strategy, precision: Precision) -> float:
             found = logits_batched(training, rows, strategy, precision, mask=False)
-            return float((found - alone[precision.name]).abs().max())
+            return float((found - alone[precision.dtype]).abs().max())
 
         packed = next((pair for pair in compared if pair[0].layout == "packs"), None)
         return PaddingCheck(

@@ -8,16 +8,18 @@ import platform
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tightbatch.compare.check import PaddingCheck
 from tightbatch.compare.corpus import Corpus
 from tightbatch.compare.dataset import Rows
 from tightbatch.compare.model import Start
-from tightbatch.compare.precision import Precision
 from tightbatch.compare.settings import CompareError, Settings
 from tightbatch.compare.strategies import Loading
 from tightbatch.compare.train import Result
+
+if TYPE_CHECKING:
+    from tightbatch.amp import Precision
 
 PACKAGES = ("tightbatch", "torch", "transformers", "tokenizers", "numpy")
 
@@ -52,7 +54,7 @@ def result_dict(result: Result, fixed_seconds: float) -> dict[str, Any]:
     del strategy["half"]
     return {
         **strategy,
-        "precision": result.precision.name,
+        "precision": result.precision.dtype,
         "real_tokens": result.real_tokens,
         "padded_tokens": result.padded_tokens,
         "attention_pairs": result.pairs,
@@ -121,7 +123,12 @@ def record(
             "packs_a_batch": loading.packs,
             "tokens_a_line": loading.batch_tokens,
         },
-        "mixed_precision": asdict(half),
+        "mixed_precision": {
+            "device": half.device,
+            "half": half.dtype,
+            "reason": half.reason,
+            "native": half.native,
+        },
         "strategies": [result_dict(result, results[0].seconds) for result in results],
         "not_run": not_run,
         "padding_check": check.as_dict(),

@@ -12,7 +12,6 @@ from tightbatch.compare import (
     dataset,
     forward,
     model,
-    precision,
     record,
     strategies,
     table,
@@ -28,6 +27,8 @@ from tightbatch.compare.train import Result, Training, train, warm_up
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from tightbatch.amp import Precision
+
 
 def pick_device(wanted: str) -> str:
     """The torch device type to train on; raise CompareError for one that is not there."""
@@ -42,6 +43,14 @@ def pick_device(wanted: str) -> str:
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else "not there"
         raise CompareError(f"--device {wanted}: {reason}") from None
     return device.type
+
+
+def mixed_precision(device: str) -> Precision:
+    """What the rows with mixed precision compute in: never float32, which would show nothing."""
+    from tightbatch.amp import choose_precision
+
+    chosen = choose_precision(device)
+    return choose_precision(device, "bfloat16") if chosen.dtype == "float32" else chosen
 
 
 def progress_bar() -> Progress:
@@ -61,7 +70,7 @@ def progress_bar() -> Progress:
 
 
 def train_all(
-    training: Training, plan: list[tuple[strategies.Strategy, precision.Precision]]
+    training: Training, plan: list[tuple[strategies.Strategy, Precision]]
 ) -> list[Result]:
     """Train under every strategy, with a bar."""
     steps = -(-len(training.rows.training) // training.loading.batch_size) * training.epochs
@@ -106,9 +115,9 @@ def load_settings(settings: Settings, rows: dataset.Rows, start: model.Start) ->
 
 def runnable(
     training: Training,
-    plan: list[tuple[strategies.Strategy, precision.Precision]],
+    plan: list[tuple[strategies.Strategy, Precision]],
     built_in: bool,
-) -> tuple[list[tuple[strategies.Strategy, precision.Precision]], dict[str, str]]:
+) -> tuple[list[tuple[strategies.Strategy, Precision]], dict[str, str]]:
     """The strategies that the model can be trained under, and for each other the reason.
 
     The built-in model can be trained under all of them; were it not so, the check has to say so.
@@ -149,6 +158,8 @@ def run(settings: Settings) -> int:
     begin = time.perf_counter()
     check_packages(settings)
     check_outputs(settings)
+    from tightbatch.amp import choose_precision
+
     text = corpus.read_corpus(settings)
     model.offline()
 
@@ -159,8 +170,8 @@ def run(settings: Settings) -> int:
     out = table.console()
     table.print_lines(out, table.opening(settings, text, rows, start, loading, device))
 
-    single, half = precision.Precision(device, None), precision.mixed_precision(device)
-    plan = [(s, half if s.half else single) for s in strategies.strategies(half.name)]
+    single, half = choose_precision(device, "float32"), mixed_precision(device)
+    plan = [(s, half if s.half else single) for s in strategies.strategies(half.dtype)]
     net: Any = start.model
     net.to(device)
     training = Training(

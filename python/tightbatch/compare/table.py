@@ -8,7 +8,6 @@ from tightbatch.compare.check import PaddingCheck
 from tightbatch.compare.corpus import Corpus
 from tightbatch.compare.dataset import Rows
 from tightbatch.compare.model import Start
-from tightbatch.compare.precision import Precision
 from tightbatch.compare.settings import Settings
 from tightbatch.compare.strategies import Loading
 from tightbatch.compare.train import Result
@@ -16,6 +15,8 @@ from tightbatch.compare.train import Result
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+    from tightbatch.amp import Precision
 
 UNSTEADY = 1.5  # slowest over fastest epoch of a strategy
 WIDTH = 120  # columns of the table
@@ -161,7 +162,7 @@ def layouts(results: list[Result], loading: Loading) -> list[str]:
 def precision_notes(results: list[Result], half: Precision) -> list[str]:
     """Which half type, why, and whether it paid."""
     by_key = {result.strategy.key: result for result in results}
-    lines = [f"Mixed precision: {half.name}, as {half.reason}."]
+    lines = [f"Mixed precision: {half.dtype}, as {half.reason}."]
     for key, name in (("fixed", "fixed padding"), ("uniform", "uniform-length batching")):
         gain = by_key[key].seconds / by_key[f"{key}_amp"].seconds
         verdict = f"{gain:.2f}x as fast as" if gain >= 1 else f"SLOWER ({gain:.2f}x) than"

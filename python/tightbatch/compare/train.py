@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from tightbatch.compare.dataset import Row, Rows
 from tightbatch.compare.forward import attention, logits, split_labels, work
-from tightbatch.compare.precision import Precision
 from tightbatch.compare.strategies import Loading, Strategy, loader
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from tightbatch.amp import Amp, Precision
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,7 @@ class Epoch:
 def train_epoch(
     training: Training,
     batches: Iterable[Any],
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    precision: Precision,
+    loop: Amp,
     tick: Callable[[], None],
 ) -> Epoch:
     """One pass over the rows."""
@@ -133,15 +132,10 @@ def train_epoch(
         epoch.shapes.add(done.shape)
         epoch.steps += 1
         inputs, labels = split_labels(batch.to(training.device))
-        with precision.autocast():
+        with loop.autocast():
             found = logits(training.model, inputs)
         loss = torch.nn.functional.cross_entropy(found.float(), labels)
-        scaler.scale(loss).backward()
-        scale = scaler.get_scale()
-        scaler.step(optimizer)
-        scaler.update()
-        epoch.skipped += scaler.get_scale() < scale
-        optimizer.zero_grad()
+        epoch.skipped += not loop.step(loss)
         total += loss.detach() * len(labels)
         rows += len(labels)
         tick()
@@ -174,19 +168,23 @@ def train(
     """
     import torch
 
+    from tightbatch.amp import Amp, GradScaler
+
     torch.manual_seed(training.loading.seed)
     training.model.load_state_dict(training.initial)
     training.model.train()
     optimizer = torch.optim.AdamW(training.model.parameters(), lr=training.learning_rate)
-    scaler = precision.scaler()
+    # float32 and bfloat16 pay for no check that they need only in the worst case: a loss that is
+    # not finite ends the comparison.
+    scaler = GradScaler(training.device, enabled=precision.dtype == "float16")
+    loop = Amp(
+        training.model, optimizer, device=training.device, dtype=precision.dtype, scaler=scaler
+    )
     begin = time.perf_counter()
     batches = loader(strategy, training.rows.training, training.loading)
     setting_up = time.perf_counter() - begin
     with attention(training.model, strategy.layout):
-        epochs = [
-            train_epoch(training, batches, optimizer, scaler, precision, tick)
-            for _ in range(training.epochs)
-        ]
+        epochs = [train_epoch(training, batches, loop, tick) for _ in range(training.epochs)]
     held_out_loss, accuracy = evaluate(training, training.rows.held_out, precision)
     return Result(
         strategy=strategy,
