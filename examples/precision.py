@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from precision_training import ARITHMETIC, CASES, HALVES, Case, Run, train_all
 from precision_transformer import FULL, QUICK, Inference, infer, model_path, paragraphs
-from sklearn.datasets import load_diabetes
+from sklearn.datasets import load_diabetes, load_digits
 
+import tightbatch as tb
 from tightbatch.compare.settings import CompareError, check_output
 
 # As float32 is: within one point of accuracy, or two hundredths of the error.
@@ -319,6 +320,18 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def data_report() -> tb.HalfReport:
+    """What the data would lose in each half type, before anything is trained."""
+    diabetes = load_diabetes()
+    return tb.half_report(
+        {
+            "digits": load_digits().data,
+            "diabetes": diabetes.data,
+            "diabetes, raw target": diabetes.target,
+        }
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it all; 0, or 2 with one line on stderr where something is missing or unwritable."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -334,9 +347,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"precision.py: {error}", file=sys.stderr)
         return 2
     sizes = QUICK if options.quick else FULL
+    print("What the data would lose:", data_report(), sep="\n\n", end="\n\n")
     runs = train_all(seeds=1 if options.quick else 4)
     print(training_table(runs), "\n\n", used_in_half_table(runs), sep="", end="\n\n")
     model, batches, labels = paragraphs(sizes)
+    report = tb.half_report(model)
+    print("What the model would lose:", report, sep="\n\n", end="\n\n")
     results = infer(model, batches, labels, sizes)
     print(inference_table(results), end="\n\n")
     print("Why", *reasons(runs), sep="\n- ", end="\n\n")
@@ -345,6 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plot(runs, results, options.plot)
     if options.json:
         figures = {"runs": [asdict(run) for run in runs], "inference": [asdict(r) for r in results]}
+        figures |= {"weights": report.to_dict()}
         figures |= {"reasons": reasons(runs), "conclusions": conclusions(runs, results)}
         text = json.dumps(without_nan(figures), indent=1, allow_nan=False)
         options.json.write_text(text + "\n", encoding="utf-8")

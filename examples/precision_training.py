@@ -22,6 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tightbatch.amp import GradScaler
+
 HALVES = ("float16", "bfloat16")
 
 
@@ -211,13 +213,13 @@ def train(case: Case, arithmetic: Arithmetic, seed: int) -> Run:
         )
     else:
         optimizer = torch.optim.AdamW(model.parameters(), lr=case.learning_rate, eps=case.eps)
-    scaler = torch.amp.GradScaler("cpu", enabled=arithmetic.autocast is torch.float16)
+    scaler = GradScaler("cpu", enabled=arithmetic.autocast is torch.float16)
     run = Run(case.name, arithmetic.name, seed, baseline=data.baseline)
     order = torch.Generator().manual_seed(seed)
     finite = True
     for _ in range(case.epochs):
         for rows in torch.randperm(len(features), generator=order).split(case.batch_size):
-            before, scale = flat(model.parameters()), scaler.get_scale()
+            before, skipped = flat(model.parameters()), scaler.skipped_steps
             begin = time.perf_counter()
             optimizer.zero_grad()
             with torch.autocast("cpu", arithmetic.autocast, enabled=bool(arithmetic.autocast)):
@@ -231,8 +233,7 @@ def train(case: Case, arithmetic: Arithmetic, seed: int) -> Run:
             run.seconds += time.perf_counter() - begin
             run.steps += 1
             run.infinite_losses += int(loss.isinf())
-            if scaler.get_scale() < scale:
-                run.skipped += 1
+            if scaler.skipped_steps > skipped:
                 continue
             if case.optimizer == "AdamW" and run.steps == 1:
                 run.squares_flushed = squares_flushed(model, optimizer)
@@ -245,6 +246,7 @@ def train(case: Case, arithmetic: Arithmetic, seed: int) -> Run:
             run.lost += int((moving & (after == before)).sum())
         if not finite:
             break  # no further step brings these weights back
+    run.skipped = scaler.skipped_steps
     record_memory(run, model, optimizer, [features, target])
     if finite:
         evaluate(run, model, data, arithmetic)

@@ -207,6 +207,14 @@ def test_sentences_agree_with_the_figures(quick: dict[str, Any]) -> None:
         assert score in printed
 
 
+def test_data_and_weights_are_reported(quick: dict[str, Any]) -> None:
+    weights = quick["figures"]["weights"]
+    assert weights["half_nbytes"] * 2 == weights["nbytes"]
+    assert f"{weights['count']:,} numbers" in quick["printed"]
+    assert all(not tensor["float16"]["overflowed"] for tensor in weights["tensors"])
+    assert "diabetes, raw target  float64[442]" in quick["printed"]
+
+
 def test_the_plot_is_a_png_of_some_size(quick: dict[str, Any]) -> None:
     content = quick["plot"].read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
