@@ -181,6 +181,19 @@ store_bits(char *dst, ptrdiff_t i, int size, uint64_t bits)
     }
 }
 
+/* How many of n elements have a magnitude in [first, end). */
+static ptrdiff_t
+count_between(const char *src, ptrdiff_t n, int size, uint64_t first, uint64_t end)
+{
+    uint64_t mask = UINT64_MAX >> (65 - 8 * size);
+    ptrdiff_t count = 0;
+
+    for (ptrdiff_t i = 0; i < n; i++) {
+        count += (load_bits(src, i, size) & mask) - first < end - first;
+    }
+    return count;
+}
+
 /* Looks for what overflows among n elements, of which the first is the `at`th. Where
  * `dst` is not NULL its infinities become the largest finite values of their sign. */
 static void
@@ -188,13 +201,16 @@ count_overflow(tb_type from, tb_type to, const char *src, ptrdiff_t n, ptrdiff_t
                char *dst, tb_overflow *overflow)
 {
     tb_float_format format = format_of(from), narrow = format_of(to);
+    int size = format.bits / 8;
     uint64_t first, end;
 
-    if (!overflow_range(from, to, &first, &end)) {
+    /* Mostly it is infinities and NaN that are met here, and all is well. */
+    if (!overflow_range(from, to, &first, &end) ||
+        count_between(src, n, size, first, end) == 0) {
         return;
     }
     for (ptrdiff_t i = 0; i < n; i++) {
-        uint64_t bits = load_bits(src, i, format.bits / 8);
+        uint64_t bits = load_bits(src, i, size);
         uint64_t magnitude = bits & tb_magnitude_mask(format);
         if (magnitude < first || magnitude >= end) {
             continue;
@@ -208,35 +224,16 @@ count_overflow(tb_type from, tb_type to, const char *src, ptrdiff_t n, ptrdiff_t
     }
 }
 
-/* Whether any of n elements has a magnitude of at least `first`. */
-static int
-reaches(const char *src, ptrdiff_t n, int size, uint64_t first)
-{
-    uint64_t mask = UINT64_MAX >> (65 - 8 * size), any = 0;
-
-    for (ptrdiff_t i = 0; i < n; i++) {
-        any |= (load_bits(src, i, size) & mask) >= first;
-    }
-    return any != 0;
-}
-
 void
 tb_find_overflow(tb_type from, tb_type to, const void *src, ptrdiff_t n,
                  tb_overflow *overflow)
 {
-    const char *at = (const char *)src;
-    int size = tb_type_size(from);
-    uint64_t first, end;
+    ptrdiff_t size = tb_type_size(from);
 
     *overflow = (tb_overflow){0, -1};
-    if (!overflow_range(from, to, &first, &end)) {
-        return;
-    }
     for (ptrdiff_t i = 0; i < n; i += BLOCK) {
-        ptrdiff_t count = n - i < BLOCK ? n - i : BLOCK;
-        if (reaches(at + i * size, count, size, first)) {
-            count_overflow(from, to, at + i * size, count, i, NULL, overflow);
-        }
+        count_overflow(from, to, (const char *)src + i * size,
+                       n - i < BLOCK ? n - i : BLOCK, i, NULL, overflow);
     }
 }
 
