@@ -328,7 +328,7 @@ def test_counts(source, target):
         for name in ("first_overflowed", "first_flushed"):
             assert getattr(counts, name) == (expected[name][0] if expected[name] else None)
         wide = reference_half.as_float64(given_array)
-        assert counts.count == array.size
+        assert counts.size == array.size
         assert counts.nan == np.isnan(wide).sum()
         assert counts.infinite == np.isinf(wide).sum()
         for name, which in (("first_nan", np.isnan(wide)), ("first_infinite", np.isinf(wide))):

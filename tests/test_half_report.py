@@ -35,7 +35,7 @@ def assert_as_defined(found, array):
     wide = array.astype(np.float64)
     finite = np.abs(wide[np.isfinite(wide)])
     above = finite[finite > 0]
-    assert found.count == array.size
+    assert found.size == array.size
     assert found.shape == array.shape
     assert found.dtype == array.dtype.name
     assert found.nbytes == array.nbytes
@@ -99,7 +99,7 @@ def test_tensors_are_read_as_arrays_are():
     half = torch.from_numpy(array).bfloat16()
     found = tb.half_report(half.T)[0]
     assert found.dtype == "bfloat16"
-    assert found.bfloat16.exact == found.count - found.nan
+    assert found.bfloat16.exact == found.size - found.nan
 
 
 # Tensors made to fail
@@ -127,7 +127,7 @@ def test_what_fails_comes_first_and_is_named():
     assert report["fine"].float16.sqnr_db == math.inf
     assert report[0] is large
     assert len(report) == 4
-    assert report.count == 9
+    assert report.size == 9
     assert report.nbytes == 36
     assert report.half_nbytes == 18
     with pytest.raises(KeyError):
@@ -176,7 +176,7 @@ def test_a_real_models_weights(model):
     floats = {name: value for name, value in state.items() if value.is_floating_point()}
     assert {tensor.name for tensor in report} == set(floats)
     assert set(report.others) == set(state) - set(floats)
-    assert report.count == sum(value.numel() for value in floats.values())
+    assert report.size == sum(value.numel() for value in floats.values())
     assert report.half_nbytes * 2 == report.nbytes == sum(v.nbytes for v in floats.values())
     risks = [tensor.risk() for tensor in report]
     assert risks == sorted(risks, reverse=True)

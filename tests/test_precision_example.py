@@ -210,7 +210,7 @@ def test_sentences_agree_with_the_figures(quick: dict[str, Any]) -> None:
 def test_data_and_weights_are_reported(quick: dict[str, Any]) -> None:
     weights = quick["figures"]["weights"]
     assert weights["half_nbytes"] * 2 == weights["nbytes"]
-    assert f"{weights['count']:,} numbers" in quick["printed"]
+    assert f"{weights['size']:,} numbers" in quick["printed"]
     assert all(not tensor["float16"]["overflowed"] for tensor in weights["tensors"])
     assert "diabetes, raw target  float64[442]" in quick["printed"]
 

@@ -11,7 +11,7 @@ enum { STREAM_FROM = 32 << 20 };
 
 /* Elements converted at a time. Where one of them overflows they are looked at once
  * more, one by one, while they are in the cache. */
-enum { BLOCK = 1 << 14 };
+enum { BLOCK = 1 << 16 };
 
 /* --- the scalar level: float_bits.h, element by element --------------------------- */
 

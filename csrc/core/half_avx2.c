@@ -14,6 +14,8 @@
 #    define TARGET TB_TARGET("avx2,f16c")
 #    define INLINE TARGET static TB_ALWAYS_INLINE
 
+enum { STEP = 16 };
+
 typedef __m256i tops;
 
 INLINE tops

@@ -6,8 +6,6 @@
  * &tops) and so on, for all in the table below; neither src nor dst is aligned, but dst
  * is where they stream
  */
-enum { STEP = 16 };
-
 typedef void (*step_function)(const char *src, char *dst, int stream, tops *top);
 
 /* The elements that fill no step go through one in memory of its own: there is one way
@@ -23,7 +21,22 @@ convert_part(const char *src, ptrdiff_t bytes, char *dst, ptrdiff_t bytes_out,
     memcpy(dst, converted, (size_t)bytes_out);
 }
 
-/* `step` and the sizes are constants where this is inlined. */
+/* Elements up to where the output of a step is aligned; 0 where it never is. */
+static inline ptrdiff_t
+count_head(const char *dst, ptrdiff_t size_out)
+{
+    ptrdiff_t bytes = (ptrdiff_t)(-(uintptr_t)dst % (uintptr_t)(STEP * size_out));
+    return bytes % size_out == 0 ? bytes / size_out : 0;
+}
+
+static inline int
+is_aligned(const char *dst, ptrdiff_t bytes)
+{
+    return (uintptr_t)dst % (uintptr_t)bytes == 0;
+}
+
+/* `step` and the sizes are constants where this is inlined. A long output is written
+ * from a boundary on: stores across two lines cost twice. */
 TARGET static TB_ALWAYS_INLINE int
 run_kernel(const void *from, ptrdiff_t n, void *out, int stream, ptrdiff_t size,
            ptrdiff_t size_out, step_function step, uint32_t limit)
@@ -31,17 +44,12 @@ run_kernel(const void *from, ptrdiff_t n, void *out, int stream, ptrdiff_t size,
     const char *src = (const char *)from;
     char *dst = (char *)out;
     tops top = no_tops();
-    ptrdiff_t i = 0;
+    ptrdiff_t i = n >= 16 * STEP ? count_head(dst, size_out) : 0;
 
-    if (stream) {
-        /* To where the output of a step is aligned, if it ever is. */
-        ptrdiff_t head = (ptrdiff_t)(-(uintptr_t)dst % (uintptr_t)(STEP * size_out));
-        stream = head % size_out == 0;
-        i = stream ? head / size_out : 0;
-        i = i < n ? i : n;
+    if (i > 0) {
         convert_part(src, i * size, dst, i * size_out, step, &top);
     }
-    if (stream) {
+    if (stream && is_aligned(dst + i * size_out, STEP * size_out)) {
         for (; i + STEP <= n; i += STEP) {
             step(src + i * size, dst + i * size_out, 1, &top);
         }

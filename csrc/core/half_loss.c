@@ -21,20 +21,21 @@ find_loops(void)
     return &tb_loss_loops_scalar;
 }
 
-/* A block as float32 or float64, and as numbers. */
+/* A block as numbers and as float32; of halves the latter are what they are, of float64
+ * what they are rounded to. Zero behind n. */
 typedef struct {
-    tb_type type; /* TB_F32 or TB_F64; halves have been widened */
+    int is_float64;
     ptrdiff_t n;
-    union {
-        uint32_t f32[TB_LOSS_BLOCK];
-        uint64_t f64[TB_LOSS_BLOCK];
-    } bits; /* zero behind n */
+    uint32_t zeros;
     double values[TB_LOSS_BLOCK];
-    float f32[TB_LOSS_BLOCK]; /* the same, or what they are rounded to */
+    float f32[TB_LOSS_BLOCK];
 } block;
 
+/* Side by side: neighbours are often alike, and a count waits for the one before. */
+enum { TABLES = 8 };
+
 typedef struct {
-    int64_t counts[4][TB_LOSS_EXPONENTS]; /* side by side: neighbours are often alike */
+    int64_t counts[TABLES][TB_LOSS_EXPONENTS];
     int64_t zeros;
     int64_t behind;  /* of them, behind the numbers of a block */
     int64_t special; /* NaN and infinities */
@@ -48,22 +49,27 @@ tb_start_loss(tb_loss *loss)
 }
 
 static void
-load_block(tb_type type, const char *src, ptrdiff_t n, block *b)
+load_block(const tb_loss_loops *loops, tb_type type, const char *src, ptrdiff_t n,
+           block *b)
 {
     tb_overflow overflow;
 
-    memset(&b->bits, 0, sizeof b->bits);
+    b->is_float64 = type == TB_F64;
     b->n = n;
-    b->type = type == TB_F64 ? TB_F64 : TB_F32;
-    tb_convert_floats(type, b->type, src, n, &b->bits, TB_OVERFLOW_INFINITY, &overflow);
-    tb_convert_floats(b->type, TB_F32, &b->bits, TB_LOSS_BLOCK, b->f32,
-                      TB_OVERFLOW_INFINITY, &overflow);
-    if (type == TB_F64) {
-        memcpy(b->values, b->bits.f64, sizeof b->values);
-        return;
+    if (n < TB_LOSS_BLOCK) {
+        memset(b->values, 0, sizeof b->values);
+        memset(b->f32, 0, sizeof b->f32);
     }
-    for (ptrdiff_t i = 0; i < TB_LOSS_BLOCK; i++) {
-        b->values[i] = (double)b->f32[i];
+    tb_convert_floats(type, TB_F32, src, n, b->f32, TB_OVERFLOW_INFINITY, &overflow);
+    if (type == TB_F64) {
+        memcpy(b->values, src, (size_t)n * sizeof *b->values);
+        b->zeros = 0;
+        for (int i = 0; i < TB_LOSS_BLOCK; i++) {
+            b->zeros += b->values[i] == 0;
+        }
+    }
+    else {
+        b->zeros = loops->widen_block(b->f32, b->values);
     }
 }
 
@@ -73,8 +79,9 @@ convert_there_and_back(const block *b, tb_type to, float *back)
     uint16_t halves[TB_LOSS_BLOCK];
     tb_overflow overflow;
 
-    tb_convert_floats(b->type, to, &b->bits, TB_LOSS_BLOCK, halves,
-                      TB_OVERFLOW_INFINITY, &overflow);
+    tb_convert_floats(b->is_float64 ? TB_F64 : TB_F32, to,
+                      b->is_float64 ? (const void *)b->values : b->f32, TB_LOSS_BLOCK,
+                      halves, TB_OVERFLOW_INFINITY, &overflow);
     tb_convert_floats(to, TB_F32, halves, TB_LOSS_BLOCK, back, TB_OVERFLOW_INFINITY,
                       &overflow);
 }
@@ -170,10 +177,20 @@ add_common(const tb_loss_loops *loops, const char *src, ptrdiff_t n, tb_loss *lo
 
 /* --- exponents -------------------------------------------------------------------- */
 
-/* float64 has more exponents than are told apart. */
-static int
-clamp_exponent(uint64_t bits)
+static uint32_t
+f32_exponent(const float *value)
 {
+    uint32_t bits;
+    memcpy(&bits, value, sizeof bits);
+    return bits >> 23 & 0xff;
+}
+
+/* As many as float32 has; float64 has more. */
+static int
+f64_exponent(const double *value)
+{
+    uint64_t bits;
+    memcpy(&bits, value, sizeof bits);
     int exponent = (int)(bits >> 52 & 0x7ff) - 1023 + 127;
     return exponent < 0 ? 0 : exponent > 255 ? 255 : exponent;
 }
@@ -182,22 +199,15 @@ clamp_exponent(uint64_t bits)
 static void
 add_exponents(const block *b, histogram *h)
 {
-    uint32_t zeros = 0;
-
-    for (int i = 0; b->type == TB_F32 && i < TB_LOSS_BLOCK; i += 4) {
-        const uint32_t *bits = b->bits.f32 + i;
-        h->counts[0][bits[0] >> 23 & 0xff]++;
-        h->counts[1][bits[1] >> 23 & 0xff]++;
-        h->counts[2][bits[2] >> 23 & 0xff]++;
-        h->counts[3][bits[3] >> 23 & 0xff]++;
+    for (int i = 0; !b->is_float64 && i < TB_LOSS_BLOCK; i += TABLES) {
+        for (int k = 0; k < TABLES; k++) {
+            h->counts[k][f32_exponent(&b->f32[i + k])]++;
+        }
     }
-    for (int i = 0; b->type == TB_F64 && i < TB_LOSS_BLOCK; i++) {
-        h->counts[i % 4][clamp_exponent(b->bits.f64[i])]++;
+    for (int i = 0; b->is_float64 && i < TB_LOSS_BLOCK; i++) {
+        h->counts[i % TABLES][f64_exponent(&b->values[i])]++;
     }
-    for (int i = 0; i < TB_LOSS_BLOCK; i++) {
-        zeros += b->values[i] == 0;
-    }
-    h->zeros += zeros;
+    h->zeros += b->zeros;
     h->behind += TB_LOSS_BLOCK - b->n;
 }
 
@@ -206,13 +216,63 @@ static void
 take_histogram(const histogram *h, tb_loss *loss)
 {
     for (int e = 0; e < TB_LOSS_EXPONENTS; e++) {
-        for (int side = 0; side < 4; side++) {
+        for (int side = 0; side < TABLES; side++) {
             loss->exponents[e] += h->counts[side][e];
         }
     }
     loss->exponents[0] -= h->zeros;
     loss->exponents[TB_LOSS_EXPONENTS - 1] -= h->special;
     loss->zero += h->zeros - h->behind;
+}
+
+/* --- errors ----------------------------------------------------------------------- */
+
+static double
+sum_lanes(const double *v)
+{
+    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+}
+
+static double
+max_lanes(const double *values, double highest)
+{
+    for (int i = 0; i < TB_LANES; i++) {
+        highest = values[i] > highest ? values[i] : highest;
+    }
+    return highest;
+}
+
+static double
+find_max_relative(const block *b, const float *given, double highest)
+{
+    for (int i = 0; i < TB_LOSS_BLOCK; i++) {
+        double error = fabs(b->values[i] - (double)given[i]);
+        if (error > 0 && error <= DBL_MAX) {
+            double relative = error / fabs(b->values[i]);
+            highest = relative > highest ? relative : highest;
+        }
+    }
+    return highest;
+}
+
+/* `digits` of fraction; `lowest` are the float32 bits of the smallest normal number. */
+static void
+add_errors(const tb_loss_loops *loops, const block *b, const float *given, int digits,
+           uint32_t lowest, tb_half_loss *loss)
+{
+    tb_errors errors;
+    /* Divisions are made only where one can give more than is known: a product tells,
+     * rounded itself, hence a little less. */
+    double known = loss->max_relative * (1 - 0x1p-40);
+
+    if (loops->measure_errors(b->values, given, lowest, known, &errors)) {
+        loss->max_relative = find_max_relative(b, given, loss->max_relative);
+    }
+    loss->signal += sum_lanes(errors.signal);
+    loss->noise += sum_lanes(errors.noise);
+    loss->max_absolute = max_lanes(errors.absolute, loss->max_absolute);
+    loss->max_ulp =
+        ldexp(max_lanes(errors.steps, ldexp(loss->max_ulp, 1 - digits)), digits - 1);
 }
 
 /* --- all of it -------------------------------------------------------------------- */
@@ -232,13 +292,13 @@ add_block(const tb_loss_loops *loops, const block *b, int is_counted, int what,
         count_values(b, at, loss);
         count_half(b, f16, 0x1p-14, at, &loss->f16);
         count_half(b, bf16, 0x1p-126, at, &loss->bf16);
-        if (b->type == TB_F64) {
+        if (b->is_float64) {
             count_half(b, b->f32, 0x1p-126, at, &loss->f32);
         }
     }
     if (what & TB_LOSS_ERRORS) {
-        loops->measure_errors(b->values, f16, 10, -14, &loss->f16);
-        loops->measure_errors(b->values, bf16, 7, -126, &loss->bf16);
+        add_errors(loops, b, f16, 10, 0x38800000, &loss->f16);
+        add_errors(loops, b, bf16, 7, 0x00800000, &loss->bf16);
     }
 }
 
@@ -262,9 +322,16 @@ tb_add_loss(tb_type type, const void *src, ptrdiff_t n, int what, tb_loss *loss)
             continue;
         }
         for (ptrdiff_t j = i; j < end; j += TB_LOSS_BLOCK) {
-            load_block(type, from + j * size,
-                       end - j < TB_LOSS_BLOCK ? end - j : TB_LOSS_BLOCK, &b);
-            add_block(loops, &b, is_counted, what, loss->count + j, loss);
+            const char *part = from + j * size;
+            ptrdiff_t count = end - j < TB_LOSS_BLOCK ? end - j : TB_LOSS_BLOCK;
+            /* The rare numbers of a chunk are mostly in one of its blocks. */
+            int is_common =
+                is_counted || (type == TB_F32 && add_common(loops, part, count, loss));
+            if (is_common && what == TB_LOSS_COUNTS) {
+                continue;
+            }
+            load_block(loops, type, part, count, &b);
+            add_block(loops, &b, is_common, what, loss->count + j, loss);
             if (what & TB_LOSS_EXPONENT_COUNTS) {
                 add_exponents(&b, &exponents);
             }

@@ -3,7 +3,7 @@
  * turn into the vectors that TARGET allows. The includer defines
  *     TARGET   TB_TARGET(...), or nothing
  *     TABLE    the name of the level's tb_loss_loops
- *     COUNT_COMMON    count_common by hand, if there is one
+ *     COUNT_COMMON, MEASURE_ERRORS    the two by hand, where that is faster
  */
 
 #ifndef COUNT_COMMON
@@ -40,83 +40,63 @@ count_common(const char *src, ptrdiff_t n, tb_common_counts *counts)
 }
 #endif
 
-/* Side by side, so that there is one order for vectors of any width. */
-enum { LANES = 32 };
-
-typedef struct {
-    double signal[LANES];
-    double noise[LANES];
-    double absolute[LANES];
-    double relative[LANES];
-    double ulp[LANES];
-} lanes;
-
-/* The lanes are brought together by halves. */
-TARGET static double
-sum_lanes(double *values)
+/* A block as float64; answers how many are zero. */
+TARGET static uint32_t
+widen_block(const float *narrow, double *values)
 {
-    for (int half = LANES / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; i++) {
-            values[i] += values[half + i];
-        }
+    uint32_t zeros = 0;
+
+    for (int i = 0; i < TB_LOSS_BLOCK; i++) {
+        uint32_t bits;
+        memcpy(&bits, &narrow[i], sizeof bits);
+        values[i] = (double)narrow[i];
+        zeros += (bits & 0x7fffffff) == 0;
     }
-    return values[0];
+    return zeros;
 }
 
-TARGET static double
-max_lanes(const double *values, double highest)
+#ifndef MEASURE_ERRORS
+#    define MEASURE_ERRORS measure_errors
+/* Side by side, so that there is one order for vectors of up to eight numbers. */
+TARGET static int
+measure_errors(const double *values, const float *given, uint32_t lowest, double known,
+               tb_errors *found)
 {
-    for (int i = 0; i < LANES; i++) {
-        highest = values[i] > highest ? values[i] : highest;
-    }
-    return highest;
-}
+    tb_errors lanes = {{0}, {0}, {0}, {0}};
+    int is_larger = 0;
 
-/* Errors of TB_LOSS_BLOCK numbers that became `given`, a half type as float32. `digits`
- * and `lowest` are its fraction bits and the exponent of its smallest normal number. */
-TARGET static void
-measure_errors(const double *values, const float *given, int digits, int lowest,
-               tb_half_loss *loss)
-{
-    lanes sums;
-
-    memset(&sums, 0, sizeof sums);
-    for (int i = 0; i < TB_LOSS_BLOCK; i += LANES) {
-        for (int k = 0; k < LANES; k++) {
+    for (int i = 0; i < TB_LOSS_BLOCK; i += TB_LANES) {
+        for (int k = 0; k < TB_LANES; k++) {
             double value = values[i + k];
             double error = fabs(value - (double)given[i + k]);
             /* Infinity and NaN come out as neither. */
             int is_finite = error <= DBL_MAX;
             double kept = is_finite ? error : 0;
-            double known = is_finite ? value : 0;
-            sums.signal[k] += known * known;
-            sums.noise[k] += kept * kept;
-            sums.absolute[k] = kept > sums.absolute[k] ? kept : sums.absolute[k];
-            /* Of zero the error is zero; 1 keeps the quotient a number. */
-            double relative = kept / (kept > 0 ? fabs(known) : 1);
-            sums.relative[k] =
-                relative > sums.relative[k] ? relative : sums.relative[k];
-            /* 1 / step = 2**(digits - exponent), made of bits. */
+            double signal = is_finite ? value : 0;
+            double squared = signal * signal, noise = kept * kept;
+            lanes.signal[k] += squared;
+            lanes.noise[k] += noise;
+            lanes.absolute[k] = kept > lanes.absolute[k] ? kept : lanes.absolute[k];
+            is_larger |= kept > known * fabs(signal);
+            /* 2**(1 - exponent), made of bits; no exponent is below `lowest`'s. */
             uint32_t bits;
+            float scale;
             memcpy(&bits, &given[i + k], sizeof bits);
-            int exponent = (int)(bits >> 23 & 0xff) - 127;
-            exponent = exponent > lowest ? exponent : lowest;
-            uint64_t scale = (uint64_t)(1023 + digits - exponent) << 52;
-            double steps;
-            memcpy(&steps, &scale, sizeof steps);
-            double ulp = kept * steps;
-            sums.ulp[k] = ulp > sums.ulp[k] ? ulp : sums.ulp[k];
+            bits &= 0x7f800000;
+            bits = 0x7f800000 - (bits > lowest ? bits : lowest);
+            memcpy(&scale, &bits, sizeof scale);
+            double steps = kept * (double)scale;
+            lanes.steps[k] = steps > lanes.steps[k] ? steps : lanes.steps[k];
         }
     }
-    loss->signal += sum_lanes(sums.signal);
-    loss->noise += sum_lanes(sums.noise);
-    loss->max_absolute = max_lanes(sums.absolute, loss->max_absolute);
-    loss->max_relative = max_lanes(sums.relative, loss->max_relative);
-    loss->max_ulp = max_lanes(sums.ulp, loss->max_ulp);
+    *found = lanes;
+    return is_larger;
 }
+#endif
 
-const tb_loss_loops TABLE = {COUNT_COMMON, measure_errors};
+const tb_loss_loops TABLE = {COUNT_COMMON, widen_block, MEASURE_ERRORS};
 
 #undef COUNT_COMMON
+#undef MEASURE_ERRORS
 #undef TABLE
 #undef TARGET

@@ -74,5 +74,43 @@ count_by_masks(const char *src, ptrdiff_t n, tb_common_counts *counts)
            counts->lowest >= TB_BF16_NORMAL_FROM && !c.doubtful;
 }
 
+/* measure_errors of half_loss.inc.h, the same operations on the same lanes. */
+TARGET static int
+measure_by_eight(const double *values, const float *given, uint32_t lowest,
+                 double known, tb_errors *found)
+{
+    const __m256i exponents = _mm256_set1_epi32(0x7f800000);
+    const __m512d largest = _mm512_set1_pd(DBL_MAX), limit = _mm512_set1_pd(known);
+    __m512d signal = _mm512_setzero_pd(), noise = signal, absolute = signal;
+    __m512d steps = signal;
+    unsigned larger = 0;
+
+    for (int i = 0; i < TB_LOSS_BLOCK; i += TB_LANES) {
+        __m512d value = _mm512_loadu_pd(values + i);
+        __m256 converted = _mm256_loadu_ps(given + i);
+        __m512d error = _mm512_abs_pd(_mm512_sub_pd(value, _mm512_cvtps_pd(converted)));
+        __mmask8 is_finite = _mm512_cmp_pd_mask(error, largest, _CMP_LE_OQ);
+        __m512d kept = _mm512_maskz_mov_pd(is_finite, error);
+        __m512d whole = _mm512_maskz_mov_pd(is_finite, value);
+        __m512d bound = _mm512_mul_pd(limit, _mm512_abs_pd(whole));
+        __m256i bits = _mm256_and_si256(_mm256_castps_si256(converted), exponents);
+        __m256i scale = _mm256_sub_epi32(
+            exponents, _mm256_max_epu32(bits, _mm256_set1_epi32((int)lowest)));
+
+        signal = _mm512_add_pd(signal, _mm512_mul_pd(whole, whole));
+        noise = _mm512_add_pd(noise, _mm512_mul_pd(kept, kept));
+        absolute = _mm512_max_pd(absolute, kept);
+        larger |= _mm512_cmp_pd_mask(kept, bound, _CMP_GT_OQ);
+        steps = _mm512_max_pd(
+            steps, _mm512_mul_pd(kept, _mm512_cvtps_pd(_mm256_castsi256_ps(scale))));
+    }
+    _mm512_storeu_pd(found->signal, signal);
+    _mm512_storeu_pd(found->noise, noise);
+    _mm512_storeu_pd(found->absolute, absolute);
+    _mm512_storeu_pd(found->steps, steps);
+    return larger != 0;
+}
+
+#    define MEASURE_ERRORS measure_by_eight
 #    include "half_loss.inc.h"
 #endif

@@ -11,7 +11,7 @@
 TB_NO_CONTRACTION
 
 /* Numbers that are looked at together, a power of two; and counted together. */
-enum { TB_LOSS_BLOCK = 256, TB_LOSS_COUNTED = 2048 };
+enum { TB_LOSS_BLOCK = 512, TB_LOSS_COUNTED = 4096 };
 
 /* Magnitudes as float32 bits: what is halfway to the smallest normal number is already
  * rounded to it, what is halfway to the smallest number is flushed. */
@@ -31,11 +31,24 @@ typedef struct {
     uint32_t bf16_exact;
 } tb_common_counts;
 
+/* A block's errors, in lanes that are still to be brought together. */
+enum { TB_LANES = 8 };
+
+typedef struct {
+    double signal[TB_LANES];   /* sums of squares */
+    double noise[TB_LANES];    /* sums of squares */
+    double absolute[TB_LANES]; /* maxima */
+    double steps[TB_LANES];    /* maxima, times 2**(1 - exponent) of the result */
+} tb_errors;
+
 typedef struct {
     /* 0: there are numbers among them that it does not count right. */
     int (*count_common)(const char *src, ptrdiff_t n, tb_common_counts *counts);
-    void (*measure_errors)(const double *values, const float *given, int digits,
-                           int lowest, tb_half_loss *loss);
+    uint32_t (*widen_block)(const float *narrow, double *values);
+    /* Of a block that became `given`, a half type as float32; `lowest` are the bits of
+     * its smallest normal number. 1: some relative error may be above `known`. */
+    int (*measure_errors)(const double *values, const float *given, uint32_t lowest,
+                          double known, tb_errors *errors);
 } tb_loss_loops;
 
 extern const tb_loss_loops tb_loss_loops_scalar;

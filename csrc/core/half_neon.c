@@ -16,6 +16,8 @@
 #    define TARGET
 #    define INLINE TARGET static TB_ALWAYS_INLINE
 
+enum { STEP = 16 };
+
 typedef uint32x4_t tops;
 
 /* What a narrowing step reads. */

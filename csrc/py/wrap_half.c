@@ -58,7 +58,8 @@ convert_run(const void *src, npy_intp n, npy_intp at, void *context)
 }
 
 static int
-read_rule(const tb_context *context, PyObject *value, tb_overflow_rule *rule)
+read_rule(const tb_context *context, PyObject *value, tb_overflow_rule *rule,
+          int *is_warned)
 {
     static const struct {
         const char *name;
@@ -72,6 +73,7 @@ read_rule(const tb_context *context, PyObject *value, tb_overflow_rule *rule)
         if (PyUnicode_Check(value) &&
             PyUnicode_CompareWithASCIIString(value, rules[i].name) == 0) {
             *rule = rules[i].rule;
+            *is_warned = i == 0;
             return 0;
         }
     }
@@ -240,47 +242,52 @@ find_overflow_first(const tb_floats *floats, conversion *job)
     return answer;
 }
 
-/* convert_floats(function, x, dtype, overflow, out, return_counts)
- *     -> (converted or None, overflowed, first, what was counted or None)
- * None with overflow="error": then nothing was written to out=. */
+/* What is converted; or where the caller has to say or count something, (converted or
+ * None, overflowed, first, what was counted or None). None with overflow="error": then
+ * nothing was written to out=. */
 static PyObject *
-wrap_convert_floats(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+build_answer(const conversion *job, PyObject *converted, int is_told)
+{
+    if (!is_told && job->loss == NULL) {
+        return Py_NewRef(converted);
+    }
+    PyObject *counted = job->loss == NULL ? Py_NewRef(Py_None) : build_loss(job->loss);
+    return counted == NULL
+               ? NULL
+               : Py_BuildValue("(OLLN)", converted, (long long)job->overflow.count,
+                               (long long)job->overflow.first, counted);
+}
+
+/* (x, overflow, out, return_counts) */
+static PyObject *
+convert_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
+              const char *function, tb_type to)
 {
     tb_state *state = tb_state_of(module);
-    tb_context context = {NULL, NULL, NULL, 0};
-    conversion job = {TB_F32,  TB_F32, NULL,          TB_OVERFLOW_INFINITY,
-                      {0, -1}, NULL,   TB_LOSS_COUNTS};
+    const tb_context context = {function, NULL, NULL, 0};
+    conversion job = {to,      to,   NULL,          TB_OVERFLOW_INFINITY,
+                      {0, -1}, NULL, TB_LOSS_COUNTS};
     tb_floats floats = {0};
     place out = {NULL, NULL, NULL};
-    tb_dtype to;
     tb_loss loss;
-    PyObject *answer = NULL, *counted = NULL;
-    int is_counted, stopped;
+    PyObject *answer = NULL;
+    int is_counted, is_warned = 0, stopped = 0;
 
-    if (tb_check_count("convert_floats", nargs, 6) < 0) {
+    if (tb_check_count(function, nargs, 4) < 0 ||
+        read_rule(&context, args[1], &job.rule, &is_warned) < 0 ||
+        tb_read_flag(args[3], &is_counted) < 0 ||
+        tb_read_floats(state, &context, args[0], &floats) < 0) {
         return NULL;
     }
-    context.function = PyUnicode_AsUTF8(args[0]);
-    if (context.function == NULL) {
-        return NULL;
-    }
-    if (tb_dtype_from_object(state, &context, args[2], &to) < 0 ||
-        read_rule(&context, args[3], &job.rule) < 0 ||
-        tb_read_flag(args[5], &is_counted) < 0 ||
-        tb_read_floats(state, &context, args[1], &floats) < 0) {
-        goto done;
-    }
+    int has_out = args[2] != Py_None;
     job.from = floats.type;
-    job.to = to.type;
-    if ((args[4] == Py_None
-             ? place_in_new(state, &context, args[1], &floats, job.to, &out)
-             : place_in_given(state, &context, args[4], &floats, job.to, &out)) < 0) {
+    if ((has_out ? place_in_given(state, &context, args[2], &floats, to, &out)
+                 : place_in_new(state, &context, args[0], &floats, to, &out)) < 0) {
         goto done;
     }
     job.dst = out.data;
-    if (args[4] != Py_None &&
-        tb_floats_overlap(&floats, out.data,
-                          out.data + floats.count * tb_type_size(job.to))) {
+    if (has_out && tb_floats_overlap(&floats, out.data,
+                                     out.data + floats.count * tb_type_size(to))) {
         tb_raise_at(&context, PyExc_ValueError, -1, -1, "out= shares memory with x");
         goto done;
     }
@@ -289,27 +296,39 @@ wrap_convert_floats(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         job.loss = &loss;
         /* float32's subnormal numbers are those below the lowest exponent told apart.
          */
-        job.what = job.to == TB_F32 ? TB_LOSS_EXPONENT_COUNTS : TB_LOSS_COUNTS;
+        job.what = to == TB_F32 ? TB_LOSS_EXPONENT_COUNTS : TB_LOSS_COUNTS;
     }
-    stopped = args[4] != Py_None && job.rule == TB_OVERFLOW_STOP
-                  ? find_overflow_first(&floats, &job)
-                  : 0;
+    if (has_out && job.rule == TB_OVERFLOW_STOP) {
+        stopped = find_overflow_first(&floats, &job);
+    }
     stopped = stopped == 0 ? tb_each_run(&floats, convert_run, &job) : stopped;
-    if (stopped < 0) {
-        goto done;
-    }
-    counted = is_counted ? build_loss(&loss) : Py_NewRef(Py_None);
-    if (counted != NULL) {
-        answer = Py_BuildValue("(OLLO)", stopped ? Py_None : out.object,
-                               (long long)job.overflow.count,
-                               (long long)job.overflow.first, counted);
+    if (stopped >= 0) {
+        answer = build_answer(&job, stopped ? Py_None : out.object,
+                              stopped || (is_warned && job.overflow.count > 0));
     }
 done:
-    Py_XDECREF(counted);
     Py_XDECREF(out.object);
     Py_XDECREF((PyObject *)out.array);
     tb_clear_floats(&floats);
     return answer;
+}
+
+static PyObject *
+wrap_to_float16(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    return convert_array(module, args, nargs, "to_float16", TB_F16);
+}
+
+static PyObject *
+wrap_to_bfloat16(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    return convert_array(module, args, nargs, "to_bfloat16", TB_BF16);
+}
+
+static PyObject *
+wrap_to_float32(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    return convert_array(module, args, nargs, "to_float32", TB_F32);
 }
 
 typedef struct {
@@ -386,8 +405,9 @@ wrap_cpu_levels(PyObject *module, PyObject *none)
 }
 
 PyMethodDef tb_half_methods[] = {
-    {"convert_floats", (PyCFunction)(void (*)(void))wrap_convert_floats, METH_FASTCALL,
-     NULL},
+    {"to_float16", (PyCFunction)(void (*)(void))wrap_to_float16, METH_FASTCALL, NULL},
+    {"to_bfloat16", (PyCFunction)(void (*)(void))wrap_to_bfloat16, METH_FASTCALL, NULL},
+    {"to_float32", (PyCFunction)(void (*)(void))wrap_to_float32, METH_FASTCALL, NULL},
     {"half_loss", (PyCFunction)(void (*)(void))wrap_half_loss, METH_FASTCALL, NULL},
     {"cpu_levels", wrap_cpu_levels, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

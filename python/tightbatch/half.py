@@ -22,7 +22,7 @@ class ConversionCounts:
 
     Attributes
     ----------
-    count : int
+    size : int
         Numbers in all.
     overflowed : int
         Finite ones beyond the largest of the new type.
@@ -45,7 +45,7 @@ class ConversionCounts:
     (1, (2,), 1, 1)
     """
 
-    count: int
+    size: int
     overflowed: int
     flushed: int
     subnormal: int
@@ -109,7 +109,8 @@ def to_float16(
     >>> tb.to_float16(np.array([1 / 3, 65519.0, 70000.0]), overflow="saturate").tolist()
     [0.333251953125, 65504.0, 65504.0]
     """
-    return _convert("to_float16", x, "float16", overflow, out, return_counts)
+    found = _core.to_float16(x, overflow, out, return_counts)
+    return _told("to_float16", "float16", x, overflow, *found) if type(found) is tuple else found
 
 
 def to_bfloat16(
@@ -148,7 +149,8 @@ def to_bfloat16(
     >>> tb.to_bfloat16(np.float32([1 / 3, 70000])).astype(float).tolist()
     [0.333984375, 70144.0]
     """
-    return _convert("to_bfloat16", x, "bfloat16", overflow, out, return_counts)
+    found = _core.to_bfloat16(x, overflow, out, return_counts)
+    return _told("to_bfloat16", "bfloat16", x, overflow, *found) if type(found) is tuple else found
 
 
 def to_float32(
@@ -179,18 +181,25 @@ def to_float32(
     >>> tb.to_float32(np.float16([0.1, np.inf])).tolist()
     [0.0999755859375, inf]
     """
-    return _convert("to_float32", x, "float32", overflow, out, return_counts)
+    found = _core.to_float32(x, overflow, out, return_counts)
+    return _told("to_float32", "float32", x, overflow, *found) if type(found) is tuple else found
 
 
-def _convert(
-    function: str, x: Any, dtype: str, overflow: Overflow, out: Any, return_counts: bool
+def _told(
+    function: str,
+    dtype: str,
+    x: Any,
+    overflow: Overflow,
+    converted: Any,
+    overflowed: int,
+    first: int,
+    counted: tuple[Any, ...] | None,
 ) -> Any:
-    converted, overflowed, first, counted = _core.convert_floats(
-        function, x, dtype, overflow, out, return_counts
-    )
+    """Warn or raise, and count, where the conversion found reason to."""
     if overflowed and overflow in ("warn", "error"):
-        index = _index(first, x.shape if hasattr(x, "shape") else np.shape(x))
-        value = float(np.asarray(x)[index] if not hasattr(x, "shape") else x[index])
+        given = x if hasattr(x, "shape") else np.asarray(x)
+        index = _index(first, given.shape)
+        value = float(given[index])
         if overflow == "error":
             raise ValueError(
                 f"{function}(): element {_written(index)} is {value:g}, which overflows {dtype}; "
@@ -208,14 +217,14 @@ def _convert(
 
 
 def _counts(counted: tuple[Any, ...], dtype: str, shape: Index) -> ConversionCounts:
-    count, _, nan, infinite, _, _, _, losses = counted
+    size, _, nan, infinite, _, _, _, losses = counted
     overflowed, flushed, subnormal, exact, *_ = losses[dtype]
     firsts = [
         _index(places[1][0], shape) if places[0] else None
         for places in (overflowed, flushed, nan, infinite)
     ]
     return ConversionCounts(
-        count, overflowed[0], flushed[0], subnormal, exact, nan[0], infinite[0], *firsts
+        size, overflowed[0], flushed[0], subnormal, exact, nan[0], infinite[0], *firsts
     )
 
 

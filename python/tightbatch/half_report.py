@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,7 @@ Index = tuple[int, ...]
 _LIMITS = {"float16": (16, 65520 / 65536), "bfloat16": (128, 1 - 2.0**-9)}
 
 
-@dataclass(frozen=True)
-class HalfLoss:
+class HalfLoss(NamedTuple):
     """What one half type would lose of one tensor.
 
     Attributes
@@ -61,8 +60,7 @@ class HalfLoss:
     safe_scale: float
 
 
-@dataclass(frozen=True)
-class TensorReport:
+class TensorReport(NamedTuple):
     """One tensor of a report.
 
     Attributes
@@ -70,7 +68,7 @@ class TensorReport:
     name : str
     shape : tuple of int
     dtype : str
-    count : int
+    size : int
         Numbers in it.
     nan, infinite : int
     first_nan, first_infinite : tuple of index
@@ -88,7 +86,7 @@ class TensorReport:
     name: str
     shape: Index
     dtype: str
-    count: int
+    size: int
     nan: int
     infinite: int
     first_nan: tuple[Index, ...]
@@ -103,19 +101,19 @@ class TensorReport:
     @property
     def nbytes(self) -> int:
         """Bytes as it is."""
-        return self.count * {"float64": 8, "float32": 4}.get(self.dtype, 2)
+        return self.size * {"float64": 8, "float32": 4}.get(self.dtype, 2)
 
     @property
     def half_nbytes(self) -> int:
         """Bytes as either half type."""
-        return self.count * 2
+        return self.size * 2
 
     def risk(self, dtype: str = "float16") -> tuple[float, float, float]:
         """What reports are sorted by: parts that overflow, that are flushed, noise to signal."""
         loss: HalfLoss = getattr(self, dtype)
-        count = max(self.count, 1)
+        size = max(self.size, 1)
         noise = 0.0 if loss.sqnr_db is None else 10 ** (-loss.sqnr_db / 10)
-        return loss.overflowed / count, loss.flushed / count, noise
+        return loss.overflowed / size, loss.flushed / size, noise
 
 
 @dataclass(frozen=True)
@@ -161,9 +159,9 @@ class HalfReport:
         return self.tensors[key]
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """Numbers in all tensors."""
-        return sum(tensor.count for tensor in self.tensors)
+        return sum(tensor.size for tensor in self.tensors)
 
     @property
     def nbytes(self) -> int:
@@ -178,7 +176,7 @@ class HalfReport:
     def to_dict(self) -> dict[str, Any]:
         """Everything as numbers, strings and lists, as JSON has them; None for no number."""
         return {
-            "count": self.count,
+            "size": self.size,
             "nbytes": self.nbytes,
             "half_nbytes": self.half_nbytes,
             "tensors": [_as_plain(tensor) for tensor in self.tensors],
@@ -216,7 +214,7 @@ class HalfReport:
 
     def _summary(self) -> str:
         return (
-            f"{len(self)} tensors of {self.count:,} numbers: {self.nbytes:,} bytes, "
+            f"{len(self)} tensors of {self.size:,} numbers: {self.nbytes:,} bytes, "
             f"{self.half_nbytes:,} in half precision"
         )
 
@@ -269,7 +267,7 @@ def _cells(tensor: TensorReport) -> list[str]:
     return [
         tensor.name,
         f"{tensor.dtype}{list(tensor.shape)}",
-        f"{tensor.count:,}",
+        f"{tensor.size:,}",
         f"{tensor.largest:.3g}",
         f"{tensor.smallest:.3g}",
         f"{tensor.nan + tensor.infinite:,}",
@@ -290,7 +288,7 @@ def _decibels(value: float | None) -> str:
 
 def _as_plain(value: Any) -> Any:
     if isinstance(value, (HalfLoss, TensorReport)):
-        return {name: _as_plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        return {name: _as_plain(item) for name, item in value._asdict().items()}
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, tuple):
@@ -362,13 +360,13 @@ def _no_floats(value: Any) -> bool:
 
 def _survey(name: str, key: Any, x: Any, errors: bool, histogram: bool) -> TensorReport:
     dtype, counted = _core.half_loss("half_report", key, x, errors, histogram)
-    count, zero, nan, infinite, largest, smallest, exponents, losses = counted
+    size, zero, nan, infinite, largest, smallest, exponents, losses = counted
     shape = tuple(int(size) for size in np.shape(x))
     return TensorReport(
         name=name,
         shape=shape,
         dtype=dtype,
-        count=count,
+        size=size,
         nan=nan[0],
         infinite=infinite[0],
         first_nan=_indices(nan[1], shape),
@@ -408,6 +406,8 @@ def _safe_scale(largest: float, exponent: int, limit: float) -> float:
 
 
 def _indices(places: Any, shape: Index) -> tuple[Index, ...]:
+    if not places:
+        return ()
     return tuple(tuple(int(i) for i in np.unravel_index(place, shape)) for place in places)
 
 
