@@ -18,28 +18,33 @@ import tightbatch as tb
 SIZES = {"4 Ki": 4 << 10, "64 Ki": 64 << 10, "1 Mi": 1 << 20, "32 Mi": 32 << 20}
 
 
-def weights(count: int) -> np.ndarray:
+def weights(count: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Numbers as large as a layer's weights are."""
-    return (np.random.default_rng(0).standard_normal(count) * 0.02).astype(np.float32)
+    found = np.random.default_rng(0).standard_normal(count) * 0.02
+    return torch.from_numpy(found).to(dtype, copy=True)
 
 
-def narrow(size: str, dtype: str, convert, peers_type, goals: tuple[float, float]) -> list[Row]:
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """The same memory: all sides read and write one place, which torch has aligned."""
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def narrow(size: str, dtype: str, convert, goals: tuple[float, float]) -> list[Row]:
     """float32 to a half type: `goals` are those against NumPy or ml_dtypes, and torch."""
-    x = weights(SIZES[size])
-    out, theirs = np.empty(x.shape, peers_type), np.empty(x.shape, peers_type)
-    source, target = torch.from_numpy(x), torch.empty(x.shape, dtype=getattr(torch, dtype))
-    # memcpy of as many bytes, read plus written.
-    block = np.empty(x.nbytes * 3 // 4, np.uint8)
-    copied = np.empty_like(block)
-    block[:] = 1
-    copied[:] = 1
+    source = weights(SIZES[size])
+    target = torch.zeros(source.shape, dtype=getattr(torch, dtype))
+    x, out = as_array(source), as_array(target)
+    block = torch.ones(x.nbytes * 3 // 4, dtype=torch.uint8).numpy()
+    copied = torch.ones(x.nbytes * 3 // 4, dtype=torch.uint8).numpy()
     library = "NumPy" if dtype == "float16" else "ml_dtypes"
     return compare(
         f"float32 to {dtype}, {size}, into out=",
         lambda: convert(x, out=out),
         {
             f"{library}, np.copyto": (
-                lambda: np.copyto(theirs, x, casting="same_kind"),
+                lambda: np.copyto(out, x, casting="same_kind"),
                 goals[0],
             ),
             "torch, copy_": (lambda: target.copy_(source), goals[1]),
@@ -55,9 +60,7 @@ def to_float16() -> list[Row]:
     """To float16."""
     goals = {"4 Ki": (25, 1), "64 Ki": (25, 1), "1 Mi": (25, 1), "32 Mi": (15, 1.2)}
     return [
-        row
-        for size, goal in goals.items()
-        for row in narrow(size, "float16", tb.to_float16, np.float16, goal)
+        row for size, goal in goals.items() for row in narrow(size, "float16", tb.to_float16, goal)
     ]
 
 
@@ -67,7 +70,7 @@ def to_bfloat16() -> list[Row]:
     return [
         row
         for size, goal in goals.items()
-        for row in narrow(size, "bfloat16", tb.to_bfloat16, ml_dtypes.bfloat16, goal)
+        for row in narrow(size, "bfloat16", tb.to_bfloat16, goal)
     ]
 
 
@@ -75,14 +78,14 @@ def to_float32() -> list[Row]:
     """float16 back to float32."""
     rows = []
     for size, goal in {"4 Ki": 20, "64 Ki": 20, "1 Mi": 20, "32 Mi": 9}.items():
-        x = weights(SIZES[size]).astype(np.float16)
-        out, theirs = np.empty(x.shape, np.float32), np.empty(x.shape, np.float32)
-        source, target = torch.from_numpy(x), torch.empty(x.shape)
+        source = weights(SIZES[size], torch.float16)
+        target = torch.zeros(source.shape)
+        x, out = as_array(source), as_array(target)
         rows += compare(
             f"float16 to float32, {size}, into out=",
             lambda x=x, out=out: tb.to_float32(x, out=out),
             {
-                "NumPy, np.copyto": (lambda x=x, out=theirs: np.copyto(out, x), goal),
+                "NumPy, np.copyto": (lambda x=x, out=out: np.copyto(out, x), goal),
                 "torch, copy_": (lambda s=source, t=target: t.copy_(s), 1),
             },
         )
@@ -91,12 +94,13 @@ def to_float32() -> list[Row]:
 
 def from_float64() -> list[Row]:
     """float64, rounded once."""
-    x = weights(1 << 20).astype(np.float64)
-    out, theirs = np.empty(x.shape, np.float16), np.empty(x.shape, np.float16)
+    source = weights(1 << 20, torch.float64)
+    target = torch.zeros(source.shape, dtype=torch.float16)
+    x, out = as_array(source), as_array(target)
     return compare(
         "float64 to float16, 1 Mi, into out=",
         lambda: tb.to_float16(x, out=out),
-        {"NumPy, np.copyto": (lambda: np.copyto(theirs, x, casting="same_kind"), None)},
+        {"NumPy, np.copyto": (lambda: np.copyto(out, x, casting="same_kind"), None)},
     )
 
 
@@ -159,9 +163,7 @@ def reports() -> list[Row]:
     """half_report: all of it, and the counts alone."""
     rows = []
     for size in ("64 Ki", "1 Mi", "32 Mi"):
-        x = weights(SIZES[size])
-        copied = np.empty_like(x)
-        copied[:] = 1
+        x, copied = as_array(weights(SIZES[size])), as_array(torch.ones(SIZES[size]))
         peers = {}
         if size != "32 Mi":  # there NumPy takes half a minute and 3 GB
             peers["NumPy, the same numbers"] = (lambda x=x: numpy_report(x, True, True), 10)

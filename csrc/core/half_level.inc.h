@@ -21,22 +21,20 @@ convert_part(const char *src, ptrdiff_t bytes, char *dst, ptrdiff_t bytes_out,
     memcpy(dst, converted, (size_t)bytes_out);
 }
 
-/* Elements up to where the output of a step is aligned; 0 where it never is. */
+/* Of memory that vectors are read from or written to; bytes. */
+enum { LINE = 64 };
+
+/* Elements up to a boundary; 0 where none begins at one. */
 static inline ptrdiff_t
-count_head(const char *dst, ptrdiff_t size_out)
+count_head(const char *at, ptrdiff_t size)
 {
-    ptrdiff_t bytes = (ptrdiff_t)(-(uintptr_t)dst % (uintptr_t)(STEP * size_out));
-    return bytes % size_out == 0 ? bytes / size_out : 0;
+    ptrdiff_t bytes = (ptrdiff_t)(-(uintptr_t)at % LINE);
+    return bytes % size == 0 ? bytes / size : 0;
 }
 
-static inline int
-is_aligned(const char *dst, ptrdiff_t bytes)
-{
-    return (uintptr_t)dst % (uintptr_t)bytes == 0;
-}
-
-/* `step` and the sizes are constants where this is inlined. A long output is written
- * from a boundary on: stores across two lines cost twice. */
+/* `step` and the sizes are constants where this is inlined. Of long runs the wider side
+ * begins at a boundary, as accesses across two lines cost twice; where it is streamed,
+ * the output. */
 TARGET static TB_ALWAYS_INLINE int
 run_kernel(const void *from, ptrdiff_t n, void *out, int stream, ptrdiff_t size,
            ptrdiff_t size_out, step_function step, uint32_t limit)
@@ -44,12 +42,16 @@ run_kernel(const void *from, ptrdiff_t n, void *out, int stream, ptrdiff_t size,
     const char *src = (const char *)from;
     char *dst = (char *)out;
     tops top = no_tops();
-    ptrdiff_t i = n >= 16 * STEP ? count_head(dst, size_out) : 0;
+    ptrdiff_t i = 0;
 
+    if (n >= 16 * STEP) {
+        i = stream || size_out > size ? count_head(dst, size_out)
+                                      : count_head(src, size);
+    }
     if (i > 0) {
         convert_part(src, i * size, dst, i * size_out, step, &top);
     }
-    if (stream && is_aligned(dst + i * size_out, STEP * size_out)) {
+    if (stream && (uintptr_t)(dst + i * size_out) % LINE == 0) {
         for (; i + STEP <= n; i += STEP) {
             step(src + i * size, dst + i * size_out, 1, &top);
         }

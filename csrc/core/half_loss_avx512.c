@@ -19,8 +19,7 @@ count_set(__mmask16 mask)
 typedef struct {
     __m512i highest;
     __m512i lowest;
-    __mmask16 doubtful;
-    uint32_t flushed;
+    unsigned doubtful;
     uint32_t small;
     uint32_t f16_exact;
     uint32_t bf16_exact;
@@ -32,30 +31,46 @@ count_step(const char *src, __mmask16 here, step_counts *c)
     __m512i bits = _mm512_maskz_loadu_epi32(here, (const void *)src);
     __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
     __m512i below = _mm512_sub_epi32(magnitude, _mm512_set1_epi32(1));
-    __mmask16 flushed =
-        _mm512_cmplt_epu32_mask(below, _mm512_set1_epi32(TB_F16_FLUSHED_UP_TO));
     __mmask16 small =
         _mm512_cmplt_epu32_mask(below, _mm512_set1_epi32(TB_F16_NORMAL_FROM - 1));
     __mmask16 short_f16 =
         _mm512_mask_testn_epi32_mask(here, bits, _mm512_set1_epi32(0x1fff));
-    __mmask16 short_bf16 =
-        _mm512_mask_testn_epi32_mask(here, bits, _mm512_set1_epi32(0xffff));
 
     c->highest = _mm512_max_epu32(c->highest, magnitude);
     c->lowest = _mm512_min_epu32(c->lowest, below);
-    c->doubtful = (__mmask16)(c->doubtful | (small & short_f16));
-    c->flushed += count_set(flushed);
     c->small += count_set(small);
-    c->f16_exact += count_set(short_f16);
-    c->bf16_exact += count_set(short_bf16);
+    if (short_f16 != 0) { /* always or hardly ever */
+        __mmask16 short_bf16 =
+            _mm512_mask_testn_epi32_mask(here, bits, _mm512_set1_epi32(0xffff));
+        c->doubtful |= (unsigned)(small & short_f16);
+        c->f16_exact += count_set(short_f16);
+        c->bf16_exact += count_set(short_bf16);
+    }
+}
+
+TARGET static uint32_t
+count_flushed(const char *src, ptrdiff_t n)
+{
+    const __m512i limit = _mm512_set1_epi32(TB_F16_FLUSHED_UP_TO);
+    uint32_t flushed = 0;
+
+    for (ptrdiff_t i = 0; i < n; i += 16) {
+        unsigned lanes = n - i < 16 ? (1u << (n - i)) - 1 : 0xffff;
+        __m512i bits =
+            _mm512_maskz_loadu_epi32((__mmask16)lanes, (const void *)(src + 4 * i));
+        __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
+        __m512i below = _mm512_sub_epi32(magnitude, _mm512_set1_epi32(1));
+        flushed += count_set(_mm512_cmplt_epu32_mask(below, limit));
+    }
+    return flushed;
 }
 
 /* count_common of half_loss.inc.h. Compilers keep to half the width here, and do not
- * see that the bits of a mask can be counted. */
+ * see that the bits of a mask can be counted, nor what need not be. */
 TARGET static int
 count_by_masks(const char *src, ptrdiff_t n, tb_common_counts *counts)
 {
-    step_counts c = {_mm512_setzero_si512(), _mm512_set1_epi32(-1), 0, 0, 0, 0, 0};
+    step_counts c = {_mm512_setzero_si512(), _mm512_set1_epi32(-1), 0, 0, 0, 0};
     ptrdiff_t i = 0;
 
     for (; i + 16 <= n; i += 16) {
@@ -66,8 +81,8 @@ count_by_masks(const char *src, ptrdiff_t n, tb_common_counts *counts)
     }
     counts->highest = _mm512_reduce_max_epu32(c.highest);
     counts->lowest = _mm512_reduce_min_epu32(c.lowest);
-    counts->flushed = c.flushed;
-    counts->subnormal = c.small - c.flushed;
+    counts->flushed = counts->lowest < TB_F16_FLUSHED_UP_TO ? count_flushed(src, n) : 0;
+    counts->subnormal = c.small - counts->flushed;
     counts->f16_exact = c.f16_exact;
     counts->bf16_exact = c.bf16_exact;
     return counts->highest < TB_F16_OVERFLOW_FROM &&

@@ -109,7 +109,8 @@ place_in_given(tb_state *state, const tb_context *context, PyObject *given,
 {
     tb_dtype dtype = {to, tb_type_size(to), NULL};
     int is_bfloat16;
-    int found = place_in_plain_tensor(state, given, floats, to, out);
+    int found =
+        PyArray_Check(given) ? 0 : place_in_plain_tensor(state, given, floats, to, out);
 
     out->object = Py_NewRef(given);
     if (found != 0) {
