@@ -181,17 +181,35 @@ store_bits(char *dst, ptrdiff_t i, int size, uint64_t bits)
     }
 }
 
-/* How many of n elements have a magnitude in [first, end). */
+/* How many of n elements have a magnitude in [first, end); `first` is above 0. */
+#define COUNT_BETWEEN(name, WORD, LARGEST)                                    \
+    static ptrdiff_t name(const char *src, ptrdiff_t n, WORD first, WORD end) \
+    {                                                                         \
+        ptrdiff_t count = 0;                                                  \
+        for (ptrdiff_t i = 0; i < n;) {                                       \
+            ptrdiff_t stop = n - i < 1024 ? n : i + 1024;                     \
+            WORD some = 0;                                                    \
+            for (; i < stop; i++) {                                           \
+                WORD x;                                                       \
+                memcpy(&x, src + i * (ptrdiff_t)sizeof x, sizeof x);          \
+                x = (WORD)(x & LARGEST);                                      \
+                some = (WORD)(some + ((x >= first) & (x < end)));             \
+            }                                                                 \
+            count += (ptrdiff_t)some;                                         \
+        }                                                                     \
+        return count;                                                         \
+    }
+
+COUNT_BETWEEN(count_f64_between, int64_t, INT64_MAX)
+COUNT_BETWEEN(count_f32_between, int32_t, INT32_MAX)
+COUNT_BETWEEN(count_f16_between, int16_t, INT16_MAX)
+
 static ptrdiff_t
 count_between(const char *src, ptrdiff_t n, int size, uint64_t first, uint64_t end)
 {
-    uint64_t mask = UINT64_MAX >> (65 - 8 * size);
-    ptrdiff_t count = 0;
-
-    for (ptrdiff_t i = 0; i < n; i++) {
-        count += (load_bits(src, i, size) & mask) - first < end - first;
-    }
-    return count;
+    return size == 8   ? count_f64_between(src, n, (int64_t)first, (int64_t)end)
+           : size == 4 ? count_f32_between(src, n, (int32_t)first, (int32_t)end)
+                       : count_f16_between(src, n, (int16_t)first, (int16_t)end);
 }
 
 /* Looks for what overflows among n elements, of which the first is the `at`th. Where

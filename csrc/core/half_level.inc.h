@@ -1,10 +1,15 @@
 /*
- * Template: the kernels of a level out of its steps, each of which converts 16
- * elements. The includer defines TARGET   TB_TARGET(...), or nothing TABLE    the name
- * of the level's tb_float_kernels tops     a type in which a step gathers magnitudes as
- * float32 bits, with no_tops() and highest_top(tops) step_f32_f16(src, dst, stream,
- * &tops) and so on, for all in the table below; neither src nor dst is aligned, but dst
- * is where they stream
+ * Template: the kernels of a level out of its steps, each of which converts STEP
+ * elements. The includer defines
+ *
+ *     TARGET   TB_TARGET(...), or nothing
+ *     STEP     an enum, a multiple of 16
+ *     TABLE    the name of the level's tb_float_kernels
+ *     tops     a type in which a step gathers magnitudes as float32 bits, with
+ *              no_tops() and highest_top(tops)
+ *
+ * and step_f32_f16(src, dst, stream, &tops) and so on, for all in the table below.
+ * Neither src nor dst is aligned, but dst is where they stream.
  */
 typedef void (*step_function)(const char *src, char *dst, int stream, tops *top);
 
@@ -21,14 +26,21 @@ convert_part(const char *src, ptrdiff_t bytes, char *dst, ptrdiff_t bytes_out,
     memcpy(dst, converted, (size_t)bytes_out);
 }
 
-/* Of memory that vectors are read from or written to; bytes. */
 enum { LINE = 64 };
 
-/* Elements up to a boundary; 0 where none begins at one. */
+/* To where memory is best accessed from: a line, or a step where that is less. */
+static inline ptrdiff_t
+bytes_to_boundary(const char *at, ptrdiff_t size)
+{
+    uintptr_t boundary = STEP * size < LINE ? (uintptr_t)(STEP * size) : LINE;
+    return (ptrdiff_t)(-(uintptr_t)at % boundary);
+}
+
+/* Elements up to a boundary, less than a step; 0 where none begins at one. */
 static inline ptrdiff_t
 count_head(const char *at, ptrdiff_t size)
 {
-    ptrdiff_t bytes = (ptrdiff_t)(-(uintptr_t)at % LINE);
+    ptrdiff_t bytes = bytes_to_boundary(at, size);
     return bytes % size == 0 ? bytes / size : 0;
 }
 
@@ -51,7 +63,7 @@ run_kernel(const void *from, ptrdiff_t n, void *out, int stream, ptrdiff_t size,
     if (i > 0) {
         convert_part(src, i * size, dst, i * size_out, step, &top);
     }
-    if (stream && (uintptr_t)(dst + i * size_out) % LINE == 0) {
+    if (stream && bytes_to_boundary(dst + i * size_out, size_out) == 0) {
         for (; i + STEP <= n; i += STEP) {
             step(src + i * size, dst + i * size_out, 1, &top);
         }
