@@ -1,6 +1,5 @@
 #include "cast.h"
 
-#include "fp_state.h"
 #include "half.h"
 
 #include <string.h>
@@ -37,18 +36,6 @@
 #define FROM u64
 #include "cast_int.inc.h"
 
-static ptrdiff_t
-cast_f32_f64(const void *from, ptrdiff_t n, void *out)
-{
-    const float *TB_RESTRICT src = (const float *)from;
-    double *TB_RESTRICT dst = (double *)out;
-
-    for (ptrdiff_t i = 0; i < n; i++) {
-        dst[i] = (double)src[i];
-    }
-    return n;
-}
-
 typedef ptrdiff_t (*cast_function)(const void *from, ptrdiff_t n, void *out);
 
 #define TO_ALL(from)                                                              \
@@ -56,11 +43,11 @@ typedef ptrdiff_t (*cast_function)(const void *from, ptrdiff_t n, void *out);
      cast_##from##_i64,  cast_##from##_u8,  cast_##from##_u16, cast_##from##_u32, \
      cast_##from##_u64,  cast_##from##_f32, cast_##from##_f64}
 
-/* In the order of tb_type. A bool is read as the byte that it is. The other pairs of
- * floats are half.c's. */
-static const cast_function casts[TB_F32 + 1][TB_F64 + 1] = {
+/* In the order of tb_type. A bool is read as the byte that it is. Pairs of floats are
+ * half.c's. */
+static const cast_function casts[TB_U64 + 1][TB_F64 + 1] = {
     TO_ALL(u8), TO_ALL(i8),  TO_ALL(i16), TO_ALL(i32), TO_ALL(i64),
-    TO_ALL(u8), TO_ALL(u16), TO_ALL(u32), TO_ALL(u64), {[TB_F64] = cast_f32_f64},
+    TO_ALL(u8), TO_ALL(u16), TO_ALL(u32), TO_ALL(u64),
 };
 
 int
@@ -90,29 +77,24 @@ count_exact(const float *values, ptrdiff_t n, tb_type to)
     return i;
 }
 
-/* In two steps, of which the first loses nothing: float32 holds every number of a half
- * type, and every integer that one holds. */
+/* By way of float32, which holds every integer that a half type holds. */
 static tb_status
-cast_by_f32(tb_type from, tb_type to, const char *src, ptrdiff_t n, char *dst,
-            ptrdiff_t *bad)
+cast_integers_by_f32(tb_type from, tb_type to, const char *src, ptrdiff_t n, char *dst,
+                     ptrdiff_t *bad)
 {
     enum { CHUNK = 1024 };
     float wide[CHUNK];
+    tb_overflow overflow;
 
     for (ptrdiff_t i = 0; i < n; i += CHUNK) {
-        ptrdiff_t count = n - i < CHUNK ? n - i : CHUNK, fits = count;
-        tb_status status = tb_cast_elements(from, TB_F32, src + i * tb_type_size(from),
-                                            count, wide, &fits);
-        if (!tb_type_is_float(from)) {
-            fits = count_exact(wide, fits, to);
-            status = fits < count ? TB_ERR_INEXACT : TB_OK;
-        }
-        tb_status narrowed =
-            tb_cast_elements(TB_F32, to, wide, fits, dst + i * tb_type_size(to), &fits);
-        status = narrowed == TB_OK ? status : narrowed;
-        if (status != TB_OK) {
+        ptrdiff_t count = n - i < CHUNK ? n - i : CHUNK;
+        ptrdiff_t held = casts[from][TB_F32](src + i * tb_type_size(from), count, wide);
+        ptrdiff_t fits = count_exact(wide, held, to);
+        tb_convert_floats(TB_F32, to, wide, fits, dst + i * tb_type_size(to),
+                          TB_OVERFLOW_INFINITY, &overflow);
+        if (fits < count) {
             *bad = i + fits;
-            return status;
+            return TB_ERR_INEXACT;
         }
     }
     return TB_OK;
@@ -124,16 +106,6 @@ cast_floats(tb_type from, tb_type to, const void *src, ptrdiff_t n, void *dst,
 {
     tb_overflow overflow;
 
-    if (from == TB_F32 && to == TB_F64) {
-        /* Exact, unless subnormal numbers are taken for zero. */
-        tb_fp_state saved = tb_enter_fp(0);
-        (void)casts[from][to](src, n, dst);
-        tb_leave_fp(saved);
-        return TB_OK;
-    }
-    if (tb_type_is_half(from) && to != TB_F32) {
-        return cast_by_f32(from, to, (const char *)src, n, (char *)dst, bad);
-    }
     tb_convert_floats(from, to, src, n, dst, TB_OVERFLOW_STOP, &overflow);
     if (overflow.count == 0) {
         return TB_OK;
@@ -157,7 +129,7 @@ tb_cast_elements(tb_type from, tb_type to, const void *src, ptrdiff_t n, void *d
         return cast_floats(from, to, src, n, dst, bad);
     }
     if (tb_type_is_half(to)) {
-        return cast_by_f32(from, to, (const char *)src, n, (char *)dst, bad);
+        return cast_integers_by_f32(from, to, (const char *)src, n, (char *)dst, bad);
     }
     ptrdiff_t done = casts[from][to](src, n, dst);
     if (done == n) {

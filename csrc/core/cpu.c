@@ -47,11 +47,16 @@ has_avx512(void)
 
 #elif TB_X86
 
-/* These look at what the operating system keeps, too. */
+#    include <cpuid.h>
+
+/* The builtins look at what the operating system keeps, too. Older compilers' do not
+ * know of F16C, which needs no more of it than AVX2 does. */
 static int
 has_avx2(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+    unsigned a, b, c, d;
+    return __builtin_cpu_supports("avx2") && __get_cpuid(1, &a, &b, &c, &d) &&
+           (c & 1u << 29) != 0;
 }
 
 static int

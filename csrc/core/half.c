@@ -11,7 +11,7 @@ enum { STREAM_FROM = 32 << 20 };
 
 /* Elements converted at a time. Where one of them overflows they are looked at once
  * more, one by one, while they are in the cache. */
-enum { BLOCK = 1 << 16 };
+enum { BLOCK = 1 << 16, FEW = 1 << 9 };
 
 /* --- the scalar level: float_bits.h, element by element --------------------------- */
 
@@ -109,11 +109,98 @@ tb_level_used(void)
     return used;
 }
 
+/* Pairs that no level has a kernel for, out of two that it has: float32 holds every
+ * number of a half type. */
+enum { PART = 1 << 10 };
+
+static int
+convert_by_f32(tb_type from, tb_type to, const char *src, ptrdiff_t n, char *dst)
+{
+    tb_float_kernel widen = (*levels[used])[TB_FLOAT_PAIR(from, TB_F32)];
+    tb_float_kernel narrow = (*levels[used])[TB_FLOAT_PAIR(TB_F32, to)];
+    float wide[PART];
+    int reaches = 0;
+
+    for (ptrdiff_t i = 0; i < n; i += PART) {
+        ptrdiff_t count = n - i < PART ? n - i : PART;
+        (void)widen(src + 2 * i, count, wide, 0);
+        reaches |= narrow(wide, count, dst + 2 * i, 0);
+    }
+    return reaches;
+}
+
+static int
+f16_bf16_by_f32(const void *src, ptrdiff_t n, void *dst, int stream)
+{
+    (void)stream;
+    return convert_by_f32(TB_F16, TB_BF16, (const char *)src, n, (char *)dst);
+}
+
+static int
+bf16_f16_by_f32(const void *src, ptrdiff_t n, void *dst, int stream)
+{
+    (void)stream;
+    return convert_by_f32(TB_BF16, TB_F16, (const char *)src, n, (char *)dst);
+}
+
+/* The processor's own: exact, as subnormal numbers are kept here. */
+static int
+f32_f64_native(const void *from, ptrdiff_t n, void *out, int stream)
+{
+    const char *src = (const char *)from;
+    char *dst = (char *)out;
+
+    (void)stream;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        float narrow;
+        memcpy(&narrow, src + i * (ptrdiff_t)sizeof narrow, sizeof narrow);
+        double wide = (double)narrow;
+        memcpy(dst + i * (ptrdiff_t)sizeof wide, &wide, sizeof wide);
+    }
+    return 0;
+}
+
+static int
+widen_by_f32(tb_type from, const char *src, ptrdiff_t n, char *dst)
+{
+    tb_float_kernel widen = (*levels[used])[TB_FLOAT_PAIR(from, TB_F32)];
+    float wide[PART];
+
+    for (ptrdiff_t i = 0; i < n; i += PART) {
+        ptrdiff_t count = n - i < PART ? n - i : PART;
+        (void)widen(src + 2 * i, count, wide, 0);
+        (void)f32_f64_native(wide, count, dst + 8 * i, 0);
+    }
+    return 0;
+}
+
+static int
+f16_f64_by_f32(const void *src, ptrdiff_t n, void *dst, int stream)
+{
+    (void)stream;
+    return widen_by_f32(TB_F16, (const char *)src, n, (char *)dst);
+}
+
+static int
+bf16_f64_by_f32(const void *src, ptrdiff_t n, void *dst, int stream)
+{
+    (void)stream;
+    return widen_by_f32(TB_BF16, (const char *)src, n, (char *)dst);
+}
+
+static const tb_float_kernels composed_kernels = {
+    [TB_FLOAT_PAIR(TB_F32, TB_F64)] = f32_f64_native,
+    [TB_FLOAT_PAIR(TB_F16, TB_F64)] = f16_f64_by_f32,
+    [TB_FLOAT_PAIR(TB_BF16, TB_F64)] = bf16_f64_by_f32,
+    [TB_FLOAT_PAIR(TB_F16, TB_BF16)] = f16_bf16_by_f32,
+    [TB_FLOAT_PAIR(TB_BF16, TB_F16)] = bf16_f16_by_f32,
+};
+
 static tb_float_kernel
 find_kernel(tb_type from, tb_type to)
 {
     tb_float_kernel kernel = (*levels[used])[TB_FLOAT_PAIR(from, to)];
-    return kernel != NULL ? kernel : scalar_kernels[TB_FLOAT_PAIR(from, to)];
+    return kernel != NULL ? kernel : composed_kernels[TB_FLOAT_PAIR(from, to)];
 }
 
 /* --- overflow --------------------------------------------------------------------- */
@@ -222,23 +309,27 @@ count_overflow(tb_type from, tb_type to, const char *src, ptrdiff_t n, ptrdiff_t
     int size = format.bits / 8;
     uint64_t first, end;
 
-    /* Mostly it is infinities and NaN that are met here, and all is well. */
-    if (!overflow_range(from, to, &first, &end) ||
-        count_between(src, n, size, first, end) == 0) {
+    if (!overflow_range(from, to, &first, &end)) {
         return;
     }
-    for (ptrdiff_t i = 0; i < n; i++) {
-        uint64_t bits = load_bits(src, i, size);
-        uint64_t magnitude = bits & tb_magnitude_mask(format);
-        if (magnitude < first || magnitude >= end) {
-            continue;
-        }
-        overflow->first = overflow->count == 0 ? at + i : overflow->first;
-        overflow->count++;
-        if (dst != NULL) {
+    for (ptrdiff_t i = 0; i < n; i += FEW) {
+        /* Mostly it is infinities and NaN that are met here, and all is well. */
+        ptrdiff_t few = n - i < FEW ? n - i : FEW;
+        ptrdiff_t found = count_between(src + i * size, few, size, first, end);
+        for (ptrdiff_t k = i; found > 0 && k < i + few; k++) {
+            uint64_t bits = load_bits(src, k, size);
+            uint64_t magnitude = bits & tb_magnitude_mask(format);
+            if (magnitude < first || magnitude >= end) {
+                continue;
+            }
+            overflow->first = overflow->first < 0 ? at + k : overflow->first;
+            if (dst == NULL) {
+                break;
+            }
             uint64_t sign = bits >> (format.bits - 1) << (narrow.bits - 1);
-            store_bits(dst, i, narrow.bits / 8, sign | (tb_infinity(narrow) - 1));
+            store_bits(dst, k, narrow.bits / 8, sign | (tb_infinity(narrow) - 1));
         }
+        overflow->count += found;
     }
 }
 

@@ -88,36 +88,49 @@ convert_there_and_back(const block *b, tb_type to, float *back)
 
 /* --- counts ----------------------------------------------------------------------- */
 
-static void
-note_place(tb_places *places, int64_t at)
+/* The kinds of numbers whose places are noted. */
+typedef enum { IS_NAN, IS_INFINITE, IS_OVERFLOWED, IS_FLUSHED } kind;
+
+static int
+is_of_kind(kind which, double value, double converted)
 {
-    if (places->count < TB_LOSS_FIRST) {
-        places->first[places->count] = at;
+    switch (which) {
+        case IS_NAN:
+            return isnan(value);
+        case IS_INFINITE:
+            return isinf(value);
+        case IS_OVERFLOWED:
+            return isfinite(value) && isinf(converted);
+        default:
+            return value != 0 && converted == 0;
     }
-    places->count++;
 }
 
-/* One by one, whatever they are; `given` is what the half type makes of them. */
+/* `count` more of a kind, which are looked for until enough places are known. */
 static void
-count_half(const block *b, const float *given, double smallest_normal, int64_t at,
-           tb_half_loss *loss)
+add_places(tb_places *places, int64_t count, kind which, const block *b,
+           const float *given, int64_t at)
 {
-    for (ptrdiff_t i = 0; i < b->n; i++) {
-        double value = fabs(b->values[i]), converted = fabs((double)given[i]);
-        loss->exact += converted == value;
-        if (!(value <= DBL_MAX)) {
-            continue;
-        }
-        if (isinf(converted)) {
-            note_place(&loss->overflowed, at + i);
-        }
-        else if (converted == 0 && value > 0) {
-            note_place(&loss->flushed, at + i);
-        }
-        else if (converted > 0 && converted < smallest_normal) {
-            loss->subnormal++;
+    for (ptrdiff_t i = 0, known = (ptrdiff_t)places->count;
+         count > 0 && known < TB_LOSS_FIRST && i < b->n; i++) {
+        if (is_of_kind(which, b->values[i], (double)given[i])) {
+            places->first[known++] = at + i;
         }
     }
+    places->count += count;
+}
+
+static void
+add_half_counts(const tb_loss_loops *loops, const block *b, const float *given,
+                double normal, int64_t at, tb_half_loss *loss)
+{
+    tb_half_counts counts;
+
+    loops->count_half(b->values, given, normal, &counts);
+    loss->exact += counts.exact - (TB_LOSS_BLOCK - b->n);
+    loss->subnormal += counts.subnormal;
+    add_places(&loss->overflowed, counts.overflowed, IS_OVERFLOWED, b, given, at);
+    add_places(&loss->flushed, counts.flushed, IS_FLUSHED, b, given, at);
 }
 
 static void
@@ -128,18 +141,17 @@ note_magnitude(double magnitude, tb_loss *loss)
 }
 
 static void
-count_values(const block *b, int64_t at, tb_loss *loss)
+add_value_counts(const tb_loss_loops *loops, const block *b, int64_t at, tb_loss *loss)
 {
-    for (ptrdiff_t i = 0; i < b->n; i++) {
-        double magnitude = fabs(b->values[i]);
-        if (isnan(magnitude)) {
-            note_place(&loss->nan, at + i);
-        }
-        else if (isinf(magnitude)) {
-            note_place(&loss->infinite, at + i);
-        }
-        else if (magnitude > 0) {
-            note_magnitude(magnitude, loss);
+    tb_value_counts counts;
+
+    loops->count_values(b->values, &counts);
+    add_places(&loss->nan, counts.nan, IS_NAN, b, b->f32, at);
+    add_places(&loss->infinite, counts.infinite, IS_INFINITE, b, b->f32, at);
+    for (int i = 0; i < TB_LANES; i++) {
+        if (counts.largest[i] > 0) {
+            note_magnitude(counts.largest[i], loss);
+            note_magnitude(counts.smallest[i], loss);
         }
     }
 }
@@ -289,11 +301,11 @@ add_block(const tb_loss_loops *loops, const block *b, int is_counted, int what,
     convert_there_and_back(b, TB_F16, f16);
     convert_there_and_back(b, TB_BF16, bf16);
     if (!is_counted) {
-        count_values(b, at, loss);
-        count_half(b, f16, 0x1p-14, at, &loss->f16);
-        count_half(b, bf16, 0x1p-126, at, &loss->bf16);
+        add_value_counts(loops, b, at, loss);
+        add_half_counts(loops, b, f16, 0x1p-14, at, &loss->f16);
+        add_half_counts(loops, b, bf16, 0x1p-126, at, &loss->bf16);
         if (b->is_float64) {
-            count_half(b, b->f32, 0x1p-126, at, &loss->f32);
+            add_half_counts(loops, b, b->f32, 0x1p-126, at, &loss->f32);
         }
     }
     if (what & TB_LOSS_ERRORS) {

@@ -55,6 +55,45 @@ widen_block(const float *narrow, double *values)
     return zeros;
 }
 
+/* Counts of a block, whatever is in it; `given` is what a half type makes of it. */
+TARGET static void
+count_half(const double *values, const float *given, double normal,
+           tb_half_counts *found)
+{
+    tb_half_counts c = {0, 0, 0, 0};
+
+    for (int i = 0; i < TB_LOSS_BLOCK; i++) {
+        double value = fabs(values[i]), converted = fabs((double)given[i]);
+        c.exact += converted == value;
+        c.overflowed += (value <= DBL_MAX) & (converted > DBL_MAX);
+        c.flushed += (converted == 0) & (value > 0);
+        c.subnormal += (converted > 0) & (converted < normal);
+    }
+    *found = c;
+}
+
+TARGET static void
+count_values(const double *values, tb_value_counts *found)
+{
+    tb_value_counts c = {0, 0, {0}, {0}};
+
+    for (int k = 0; k < TB_LANES; k++) {
+        c.smallest[k] = (double)INFINITY;
+    }
+    for (int i = 0; i < TB_LOSS_BLOCK; i += TB_LANES) {
+        for (int k = 0; k < TB_LANES; k++) {
+            double value = fabs(values[i + k]);
+            double finite = value <= DBL_MAX ? value : 0;
+            double above = finite > 0 ? finite : (double)INFINITY;
+            c.infinite += value > DBL_MAX;
+            c.nan += value != value;
+            c.largest[k] = finite > c.largest[k] ? finite : c.largest[k];
+            c.smallest[k] = above < c.smallest[k] ? above : c.smallest[k];
+        }
+    }
+    *found = c;
+}
+
 #ifndef MEASURE_ERRORS
 #    define MEASURE_ERRORS measure_errors
 /* Side by side, so that there is one order for vectors of up to eight numbers. */
@@ -94,7 +133,8 @@ measure_errors(const double *values, const float *given, uint32_t lowest, double
 }
 #endif
 
-const tb_loss_loops TABLE = {COUNT_COMMON, widen_block, MEASURE_ERRORS};
+const tb_loss_loops TABLE = {COUNT_COMMON, widen_block, count_half, count_values,
+                             MEASURE_ERRORS};
 
 #undef COUNT_COMMON
 #undef MEASURE_ERRORS

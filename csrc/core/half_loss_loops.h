@@ -42,9 +42,27 @@ typedef struct {
 } tb_errors;
 
 typedef struct {
+    int64_t exact;
+    int64_t overflowed;
+    int64_t flushed;
+    int64_t subnormal;
+} tb_half_counts;
+
+typedef struct {
+    int64_t nan;
+    int64_t infinite;
+    double largest[TB_LANES];  /* finite; 0: none */
+    double smallest[TB_LANES]; /* above zero; infinity: none */
+} tb_value_counts;
+
+typedef struct {
     /* 0: there are numbers among them that it does not count right. */
     int (*count_common)(const char *src, ptrdiff_t n, tb_common_counts *counts);
     uint32_t (*widen_block)(const float *narrow, double *values);
+    /* Of whole blocks; NaN is neither exact nor anything else. */
+    void (*count_half)(const double *values, const float *given, double normal,
+                       tb_half_counts *counts);
+    void (*count_values)(const double *values, tb_value_counts *counts);
     /* Of a block that became `given`, a half type as float32; `lowest` are the bits of
      * its smallest normal number. 1: some relative error may be above `known`. */
     int (*measure_errors)(const double *values, const float *given, uint32_t lowest,
