@@ -280,7 +280,8 @@ def test_out_is_written_and_returned(target):
 def test_overflow_rules():
     x = np.float32([[1, 65519.996], [-70000, 1e30], [np.inf, np.nan]])
     with pytest.warns(
-        RuntimeWarning, match=r"to_float16\(\): 2 numbers overflow float16.*\(1, 0\): -70000"
+        RuntimeWarning,
+        match=r"to_float16\(\): 2 of 6 numbers overflow float16.*\(1, 0\) is -70000.0",
     ):
         warned = tb.to_float16(x)
     np.testing.assert_array_equal(warned, tb.to_float16(x, overflow="inf"))
@@ -290,7 +291,7 @@ def test_overflow_rules():
     assert saturated[2, 0] == np.inf
     assert np.isnan(saturated[2, 1])
     with pytest.raises(
-        ValueError, match=r"to_float16\(\): element \(1, 0\) is -70000, which overf"
+        ValueError, match=r"to_float16\(\): element \(1, 0\) is -70000.0, which overf"
     ):
         tb.to_float16(x, overflow="error")
     assert tb.to_float16(x[:1], overflow="error").tolist() == [[1, 65504]]
@@ -312,7 +313,7 @@ def test_the_first_that_overflows_is_named(kind, place):
         counts = function(kind(x), overflow="saturate", return_counts=True)[1]
         assert counts.first_overflowed == where
         assert counts.overflowed == x.size - place
-    with pytest.warns(RuntimeWarning, match="1 numbers overflow float16"):
+    with pytest.warns(RuntimeWarning, match="1 of 1 numbers overflow float16"):
         tb.to_float16(kind(np.float64(1e39).reshape(1)))
 
 
@@ -334,6 +335,26 @@ def test_counts(source, target):
         for name, which in (("first_nan", np.isnan(wide)), ("first_infinite", np.isinf(wide))):
             where = np.argwhere(which)
             assert getattr(counts, name) == (tuple(where[0]) if len(where) else None)
+
+
+def test_what_overflows_is_told_whatever_x_is():
+    big = np.array([1.0, 1e30])
+    for x in (
+        memoryview(big.astype("<f8")),
+        memoryview(big.astype(">f8")),
+        torch.from_numpy(big).requires_grad_(),
+        torch.from_numpy(big).bfloat16(),
+    ):
+        with pytest.raises(ValueError, match=r"element 1 is 1(\.\d+)?e\+30"):
+            tb.to_float16(x, overflow="error")
+    with pytest.raises(ValueError, match=r"3\.4028235677973366e\+38, which overflows float32"):
+        tb.to_float32(np.array([3.4028235677973366e38]), overflow="error")
+
+
+def test_new_tensors_are_on_the_cpu():
+    x = torch.ones(3)
+    with torch.device("meta"):
+        assert tb.to_float16(x).tolist() == [1.0] * 3
 
 
 # ml_dtypes is optional

@@ -116,7 +116,7 @@ def test_what_fails_comes_first_and_is_named():
             "flag": torch.tensor([True]),
         }
     )
-    assert [tensor.name for tensor in report] == ["too large", "too small", "rounded", "fine"]
+    assert [tensor.name for tensor in report] == ["too large", "rounded", "too small", "fine"]
     assert report.others == {"steps": "int64", "flag": "torch.bool"}
     large = report["too large"]
     assert large.float16.first_overflowed == ((1,), (2,))
@@ -132,6 +132,86 @@ def test_what_fails_comes_first_and_is_named():
     assert report.half_nbytes == 18
     with pytest.raises(KeyError):
         report["none"]
+
+
+def test_order_of_risk():
+    """An infinity first; then what is noisiest, however few or many numbers are flushed."""
+    harmless = np.full(10**5, 0.5, np.float32)
+    harmless[7] = 1e-9
+    report = tb.half_report(
+        {
+            "harmless": harmless,
+            "all flushed": np.full(100, 1e-9, np.float32),
+            "one infinite": np.float32([1e6, *[0.5] * 9999]),
+            "coarse": np.full(100, 1e-7, np.float32),
+        }
+    )
+    names = [tensor.name for tensor in report]
+    assert names == ["one infinite", "all flushed", "coarse", "harmless"]
+    assert report["all flushed"].float16.sqnr_db == 0
+
+
+def test_sqnr_where_nothing_is_left_or_nothing_can_be_squared():
+    ruined = tb.half_report(np.float32([1e6, -1e7]))[0]
+    assert ruined.float16.sqnr_db is None
+    assert "exact" not in str(tb.half_report(np.float32([1e6, -1e7]))).splitlines()[3]
+    tiny = tb.half_report(np.array([1e-200]))[0]
+    assert tiny.float16.flushed == 1
+    assert tiny.float16.sqnr_db is None
+    for array in (np.float32([np.nan]), np.zeros(0, np.float32), np.float32([0.5])):
+        assert tb.half_report(array)[0].float16.sqnr_db == math.inf
+        assert str(tb.half_report(array)).splitlines()[3].split().count("exact") == 2
+
+
+def test_tied_weights_are_counted_once_and_other_entries_left_out():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=50, n_positions=4))
+    report = tb.half_report(model)
+    assert report.nbytes == sum(p.nbytes for p in model.parameters())
+    assert report.others["lm_head.weight"] == "the memory of transformer.wte.weight"
+    shared = np.ones(4, np.float32)
+    mixed = {
+        1: np.arange(3),
+        "1": np.float32([1e6]),
+        "a": shared,
+        "b": shared,
+        "other view": shared[::2],
+        "freqs_cis": torch.ones(2, dtype=torch.complex64),
+        "epoch": 3,
+        "none": None,
+        "list": [1.0],
+        "float8": torch.ones(2).to(torch.float8_e5m2),
+        "names": np.array(["x"]),
+    }
+    report = tb.half_report(mixed)
+    assert {tensor.name for tensor in report} == {"1", "a", "other view"}
+    assert "1" in report
+    assert "epoch" not in report
+    assert report.others == {
+        "1": "int64",
+        "b": "the memory of a",
+        "freqs_cis": "torch.complex64",
+        "epoch": "int",
+        "none": "NoneType",
+        "list": "list",
+        "float8": "torch.float8_e5m2",
+        "names": "<U1",
+    }
+
+
+def test_subnormal_float64_whatever_the_process_has_set():
+    expected = tb.half_report(np.array([5e-324])).to_dict()
+    torch.set_flush_denormal(True)
+    try:
+        found = tb.half_report(np.array([5e-324]))
+        scale = found[0].float16.safe_scale
+        flushed = found[0].float16.flushed
+    finally:
+        torch.set_flush_denormal(False)
+    assert flushed == 1
+    assert scale == 2.0**127
+    assert found.to_dict() == expected
 
 
 def test_a_gradient_that_float16_flushes_is_saved_by_the_safe_scale():
@@ -232,7 +312,7 @@ def test_plot():
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
     array = near(1e-3, 5000)
-    ax = tb.half_report({"a": array, "b": array}).plot()
+    ax = tb.half_report({"a": array, "b": array.copy()}).plot()
     heights = {
         round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in ax.containers[0]
     }

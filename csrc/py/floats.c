@@ -86,7 +86,9 @@ take_tensor(tb_state *state, const tb_context *context, PyObject *tensor,
     tb_view view;
 
     if (tb_view_plain_tensor(state, tensor, &view)) {
-        return take_view(context, &view, floats);
+        return tb_check_storage(context, tensor, &view) < 0
+                   ? -1
+                   : take_view(context, &view, floats);
     }
     PyArrayObject *array = tb_tensor_array(context, -1, "found", tensor, &is_bfloat16);
     int answer =
@@ -143,6 +145,9 @@ each_strided_run(const tb_floats *floats, tb_run_function function, void *contex
     int answer = -1;
 
     Py_XDECREF(native);
+    if (iterator == NULL && !PyErr_Occurred()) {
+        PyErr_NoMemory(); /* NumPy does not always say */
+    }
     if (iterator != NULL) {
         next = NpyIter_GetIterNext(iterator, NULL);
     }

@@ -222,8 +222,7 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
 {
     tb_number number;
     tb_status status = TB_OK;
-    uint64_t element =
-        0; /* aligned for any type that is stored, as `dst` need not be */
+    uint64_t element = 0; /* aligned, as `dst` need not be */
     int answer = -1;
 
     if (tb_read_number(state, value, &number) < 0) {

@@ -161,13 +161,49 @@ tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view)
         !dtype_from_dlpack(tensor.dtype, &view->dtype) || !is_contiguous(&tensor)) {
         return 0;
     }
+    int64_t count = 1;
     view->owner = NULL;
-    view->data = (const char *)tensor.data + tensor.byte_offset;
     view->ndim = tensor.ndim;
     for (int d = 0; d < tensor.ndim; d++) {
         view->shape[d] = (npy_intp)tensor.shape[d];
+        count *= tensor.shape[d];
     }
+    if (tensor.data == NULL) {
+        view->data = NULL;
+        return count == 0; /* otherwise torch is asked what it is */
+    }
+    view->data = (const char *)tensor.data + tensor.byte_offset;
     return 1;
+}
+
+int
+tb_check_storage(const tb_context *context, PyObject *tensor, const tb_view *view)
+{
+    PyObject *storage = PyObject_CallMethod(tensor, "untyped_storage", NULL);
+    PyObject *nbytes =
+        storage == NULL ? NULL : PyObject_CallMethod(storage, "nbytes", NULL);
+    PyObject *begin =
+        nbytes == NULL ? NULL : PyObject_CallMethod(storage, "data_ptr", NULL);
+    int64_t held = nbytes == NULL ? -1 : PyLong_AsLongLong(nbytes);
+    uintptr_t first = begin == NULL ? 0 : (uintptr_t)PyLong_AsVoidPtr(begin);
+    int64_t needed = view->dtype.item_size;
+
+    Py_XDECREF(storage);
+    Py_XDECREF(nbytes);
+    Py_XDECREF(begin);
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    for (int d = 0; d < view->ndim; d++) {
+        needed *= view->shape[d];
+    }
+    if (needed > 0 && (int64_t)((uintptr_t)view->data - first) + needed > held) {
+        return tb_raise_at(context, PyExc_ValueError, -1, -1,
+                           "found a tensor whose storage holds %lld bytes, fewer than "
+                           "its shape needs",
+                           (long long)held);
+    }
+    return 0;
 }
 
 PyArrayObject *
@@ -178,7 +214,9 @@ tb_tensor_array(const tb_context *context, Py_ssize_t row, const char *verb,
     PyObject *array = NULL, *reason = NULL;
 
     if (module != NULL) {
-        answer = PyObject_CallMethod(module, "tensor_to_array", "O", tensor);
+        /* "found ...", or "out= is ...", which is to be written. */
+        answer = PyObject_CallMethod(module, "tensor_to_array", "Oi", tensor,
+                                     strcmp(verb, "found") != 0);
         Py_DECREF(module);
     }
     if (answer != NULL &&

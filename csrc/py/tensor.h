@@ -14,6 +14,10 @@ int tb_view_tensor(tb_state *state, const tb_context *context, Py_ssize_t row,
  * type; 0 for every other, without an exception. `object` is a tensor. */
 int tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view);
 
+/* A storage can be resized under its tensors, to less than they are: ValueError then.
+ */
+int tb_check_storage(const tb_context *context, PyObject *tensor, const tb_view *view);
+
 /* A writeable array over a CPU tensor's own memory (bfloat16 as int16). A TypeError
  * says
  * "`verb` a sparse tensor" and so on. */

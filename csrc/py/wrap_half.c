@@ -2,8 +2,11 @@
 #include "tb_numpy.h"
 #include "args.h"
 #include "floats.h"
+#include "fp_state.h"
 #include "half_loss.h"
 #include "out.h"
+
+#include <math.h>
 
 /* Converted and counted before the next ones drive them out of the cache. */
 enum { BLOCK = 1 << 14 };
@@ -21,6 +24,7 @@ typedef struct {
     char *dst; /* NULL: nothing is converted, only overflow looked for */
     tb_overflow_rule rule;
     tb_overflow overflow;
+    double value;  /* that overflows first */
     tb_loss *loss; /* NULL: not counted */
     int what;      /* of it */
 } conversion;
@@ -44,7 +48,10 @@ convert_run(const void *src, npy_intp n, npy_intp at, void *context)
                               job->dst + (at + i) * size_out, job->rule, &overflow);
         }
         if (overflow.count > 0 && job->overflow.count == 0) {
+            tb_overflow none;
             job->overflow.first = at + i + overflow.first;
+            tb_convert_floats(job->from, TB_F64, from + (i + overflow.first) * size, 1,
+                              &job->value, TB_OVERFLOW_INFINITY, &none);
         }
         job->overflow.count += overflow.count;
         if (job->loss != NULL) {
@@ -86,8 +93,8 @@ read_rule(const tb_context *context, PyObject *value, tb_overflow_rule *rule,
 
 /* Memory of a tensor that torch's table tells about, if it is what is needed. */
 static int
-place_in_plain_tensor(tb_state *state, PyObject *tensor, const tb_floats *floats,
-                      tb_type to, place *out)
+place_in_plain_tensor(tb_state *state, const tb_context *context, PyObject *tensor,
+                      const tb_floats *floats, tb_type to, place *out)
 {
     tb_view view;
     int is_tensor = tb_is_tensor(state, tensor);
@@ -99,6 +106,14 @@ place_in_plain_tensor(tb_state *state, PyObject *tensor, const tb_floats *floats
         !PyArray_CompareLists(view.shape, floats->shape, floats->ndim)) {
         return 0;
     }
+    PyObject *grad = PyObject_GetAttrString(tensor, "requires_grad");
+    Py_XDECREF(grad);
+    if (grad != Py_False) {
+        return grad == NULL ? -1 : 0;
+    }
+    if (tb_check_storage(context, tensor, &view) < 0) {
+        return -1;
+    }
     out->data = (char *)(uintptr_t)view.data;
     return 1;
 }
@@ -109,8 +124,9 @@ place_in_given(tb_state *state, const tb_context *context, PyObject *given,
 {
     tb_dtype dtype = {to, tb_type_size(to), NULL};
     int is_bfloat16;
-    int found =
-        PyArray_Check(given) ? 0 : place_in_plain_tensor(state, given, floats, to, out);
+    int found = PyArray_Check(given)
+                    ? 0
+                    : place_in_plain_tensor(state, context, given, floats, to, out);
 
     out->object = Py_NewRef(given);
     if (found != 0) {
@@ -161,8 +177,7 @@ place_in_new(tb_state *state, const tb_context *context, PyObject *like,
     return 0;
 }
 
-/* --- what was counted, for Python --------------------------------------------------
- */
+/* --- what was counted, for Python ------------------------------------------------ */
 
 static PyObject *
 build_places(const tb_places *places)
@@ -199,7 +214,8 @@ build_half(const tb_half_loss *loss)
                          loss->max_absolute, loss->max_relative, loss->max_ulp);
 }
 
-/* (count, zero, nan, infinite, largest, smallest, exponents, {dtype: what it loses}) */
+/* (count, zero, nan, infinite, largest, its (fraction, power of two), smallest,
+ * exponents, {dtype: what it loses}) */
 static PyObject *
 build_loss(const tb_loss *loss)
 {
@@ -209,15 +225,21 @@ build_loss(const tb_loss *loss)
     PyObject *exponents = PyArray_SimpleNew(1, &size, NPY_INT64);
     PyObject *f16 = build_half(&loss->f16), *bf16 = build_half(&loss->bf16);
     PyObject *f32 = build_half(&loss->f32);
+    double smallest = isinf(loss->smallest) ? 0.0 : loss->smallest;
+    int power = 0;
+    tb_fp_state saved =
+        tb_enter_fp(0); /* where subnormal numbers are none, frexp() errs */
+    double fraction = frexp(loss->largest, &power);
+    tb_leave_fp(saved);
 
     if (nan != NULL && infinite != NULL && exponents != NULL && f16 != NULL &&
         bf16 != NULL && f32 != NULL) {
         memcpy(PyArray_DATA((PyArrayObject *)exponents), loss->exponents,
                sizeof loss->exponents);
-        answer = Py_BuildValue("(LLOOddO{sOsOsO})", (long long)loss->count,
+        answer = Py_BuildValue("(LLOOd(di)dO{sOsOsO})", (long long)loss->count,
                                (long long)loss->zero, nan, infinite, loss->largest,
-                               loss->smallest, exponents, "float16", f16, "bfloat16",
-                               bf16, "float32", f32);
+                               fraction, power, smallest, exponents, "float16", f16,
+                               "bfloat16", bf16, "float32", f32);
     }
     Py_XDECREF(nan);
     Py_XDECREF(infinite);
@@ -228,8 +250,7 @@ build_loss(const tb_loss *loss)
     return answer;
 }
 
-/* --- functions ---------------------------------------------------------------------
- */
+/* --- functions -------------------------------------------------------------------- */
 
 static int
 find_overflow_first(const tb_floats *floats, conversion *job)
@@ -240,23 +261,32 @@ find_overflow_first(const tb_floats *floats, conversion *job)
     look.loss = NULL;
     int answer = tb_each_run(floats, convert_run, &look);
     job->overflow = look.overflow;
+    job->value = look.value;
     return answer;
 }
 
 /* What is converted; or where the caller has to say or count something, (converted or
- * None, overflowed, first, what was counted or None). None with overflow="error": then
- * nothing was written to out=. */
+ * None, shape, overflowed, the first one's place and value, what was counted or None).
+ * None with overflow="error": then nothing was written to out=. */
 static PyObject *
-build_answer(const conversion *job, PyObject *converted, int is_told)
+build_answer(const conversion *job, const tb_floats *floats, PyObject *converted,
+             int is_told)
 {
     if (!is_told && job->loss == NULL) {
         return Py_NewRef(converted);
     }
+    PyObject *shape = PyArray_IntTupleFromIntp(floats->ndim, floats->shape);
     PyObject *counted = job->loss == NULL ? Py_NewRef(Py_None) : build_loss(job->loss);
-    return counted == NULL
-               ? NULL
-               : Py_BuildValue("(OLLN)", converted, (long long)job->overflow.count,
-                               (long long)job->overflow.first, counted);
+    PyObject *answer = NULL;
+
+    if (shape != NULL && counted != NULL) {
+        answer =
+            Py_BuildValue("(OOLLdO)", converted, shape, (long long)job->overflow.count,
+                          (long long)job->overflow.first, job->value, counted);
+    }
+    Py_XDECREF(shape);
+    Py_XDECREF(counted);
+    return answer;
 }
 
 /* (x, overflow, out, return_counts) */
@@ -266,8 +296,8 @@ convert_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
 {
     tb_state *state = tb_state_of(module);
     const tb_context context = {function, NULL, NULL, 0};
-    conversion job = {to,      to,   NULL,          TB_OVERFLOW_INFINITY,
-                      {0, -1}, NULL, TB_LOSS_COUNTS};
+    conversion job = {to,      to, NULL, TB_OVERFLOW_INFINITY,
+                      {0, -1}, 0,  NULL, TB_LOSS_COUNTS};
     tb_floats floats = {0};
     place out = {NULL, NULL, NULL};
     tb_loss loss;
@@ -304,7 +334,7 @@ convert_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     }
     stopped = stopped == 0 ? tb_each_run(&floats, convert_run, &job) : stopped;
     if (stopped >= 0) {
-        answer = build_answer(&job, stopped ? Py_None : out.object,
+        answer = build_answer(&job, &floats, stopped ? Py_None : out.object,
                               stopped || (is_warned && job.overflow.count > 0));
     }
 done:

@@ -109,11 +109,11 @@ def _integers_lost(
     return inexact | too_long
 
 
-def tensor_to_array(tensor: Any) -> tuple[NDArray[Any] | None, bool, str]:
+def tensor_to_array(tensor: Any, is_written: bool = False) -> tuple[NDArray[Any] | None, bool, str]:
     """View a dense CPU tensor as an array: ``(array, is_bfloat16, "")``.
 
     bfloat16, which NumPy lacks, comes as int16. A tensor that is no dense CPU tensor of real
-    numbers gives ``(None, False, reason)``.
+    numbers gives ``(None, False, reason)``, and so does one that is to be written and cannot be.
     """
     import torch
 
@@ -123,6 +123,14 @@ def tensor_to_array(tensor: Any) -> tuple[NDArray[Any] | None, bool, str]:
     if tensor.device.type != "cpu":
         where = str(tensor.device)
         return None, False, f"a tensor on device {where!r}; expected the CPU: .cpu() copies it"
+    if _extent(tensor) > tensor.untyped_storage().nbytes():
+        held = tensor.untyped_storage().nbytes()
+        return None, False, f"a tensor whose storage holds {held} bytes, fewer than its shape needs"
+    if is_written and tensor.is_neg():
+        return None, False, "a negated view; expected memory of its own: .resolve_neg() copies it"
+    if is_written and tensor.requires_grad and torch.is_grad_enabled():
+        reason = "a tensor that requires a gradient, which what is written would not have"
+        return None, False, f"{reason}; pass out.detach()"
     plain = tensor.detach().resolve_neg()
     try:
         if plain.dtype == torch.bfloat16:
@@ -130,6 +138,15 @@ def tensor_to_array(tensor: Any) -> tuple[NDArray[Any] | None, bool, str]:
         return plain.numpy(), False, ""
     except (TypeError, RuntimeError) as error:
         return None, False, f"a tensor of dtype {tensor.dtype}: {error}"
+
+
+def _extent(tensor: Any) -> int:
+    """Bytes up to the end of the last element; a storage can have been resized since."""
+    if not tensor.numel():
+        return 0
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in steps)
+    return int((last + 1) * tensor.element_size())
 
 
 def as_array(function: str, source: Any) -> NDArray[Any]:
@@ -169,4 +186,4 @@ def empty_tensor(like: Any, name: str) -> Any:
     """Make a CPU tensor of another type and the same shape."""
     import torch
 
-    return torch.empty(like.shape, dtype=getattr(torch, name))
+    return torch.empty(like.shape, dtype=getattr(torch, name), device="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -110,7 +111,7 @@ def to_float16(
     [0.333251953125, 65504.0, 65504.0]
     """
     found = _core.to_float16(x, overflow, out, return_counts)
-    return _told("to_float16", "float16", x, overflow, *found) if type(found) is tuple else found
+    return _told("to_float16", "float16", overflow, *found) if type(found) is tuple else found
 
 
 def to_bfloat16(
@@ -150,7 +151,7 @@ def to_bfloat16(
     [0.333984375, 70144.0]
     """
     found = _core.to_bfloat16(x, overflow, out, return_counts)
-    return _told("to_bfloat16", "bfloat16", x, overflow, *found) if type(found) is tuple else found
+    return _told("to_bfloat16", "bfloat16", overflow, *found) if type(found) is tuple else found
 
 
 def to_float32(
@@ -182,42 +183,41 @@ def to_float32(
     [0.0999755859375, inf]
     """
     found = _core.to_float32(x, overflow, out, return_counts)
-    return _told("to_float32", "float32", x, overflow, *found) if type(found) is tuple else found
+    return _told("to_float32", "float32", overflow, *found) if type(found) is tuple else found
 
 
 def _told(
     function: str,
     dtype: str,
-    x: Any,
     overflow: Overflow,
     converted: Any,
+    shape: Index,
     overflowed: int,
     first: int,
+    value: float,
     counted: tuple[Any, ...] | None,
 ) -> Any:
     """Warn or raise, and count, where the conversion found reason to."""
     if overflowed and overflow in ("warn", "error"):
-        given = x if hasattr(x, "shape") else np.asarray(x)
-        index = _index(first, given.shape)
-        value = float(given[index])
+        where = f"element {_written(_index(first, shape))} is {value!r}"
         if overflow == "error":
             raise ValueError(
-                f"{function}(): element {_written(index)} is {value:g}, which overflows {dtype}; "
-                "pass overflow='inf' or 'saturate', or scale x first"
+                f"{function}(): {where}, which overflows {dtype}; pass overflow='inf' or "
+                "'saturate', or scale x first"
             )
         warnings.warn(
-            f"{function}(): {overflowed} numbers overflow {dtype} and are infinite, first element "
-            f"{_written(index)}: {value:g}; overflow= says what becomes of them",
+            f"{function}(): {overflowed:,} of {math.prod(shape):,} numbers overflow {dtype} and "
+            f"are infinite: {where}; overflow= says what becomes of them",
             RuntimeWarning,
             stacklevel=3,
         )
     if counted is None:
         return converted
-    return converted, _counts(counted, dtype, np.shape(converted))
+    return converted, _counts(counted, dtype, shape)
 
 
 def _counts(counted: tuple[Any, ...], dtype: str, shape: Index) -> ConversionCounts:
-    size, _, nan, infinite, _, _, _, losses = counted
+    size, _, nan, infinite, *_, losses = counted
     overflowed, flushed, subnormal, exact, *_ = losses[dtype]
     firsts = [
         _index(places[1][0], shape) if places[0] else None

@@ -16,6 +16,7 @@ from . import _core
 __all__ = ["HalfLoss", "HalfReport", "TensorReport", "half_report"]
 
 _ROWS = 30  # that are shown as text
+_FLOATS = {"float64", "float32", "float16", "bfloat16", "f8", "f4", "f2"}
 _LOWEST_EXPONENT = -127
 Index = tuple[int, ...]
 # Numbers of half a step above the largest overflow: as parts of the next power of two.
@@ -30,7 +31,7 @@ class HalfLoss(NamedTuple):
     overflowed : int
         Finite numbers that would be infinite.
     flushed : int
-        Numbers that would be zero.
+        Numbers other than zero that would be zero.
     subnormal : int
         That would lie so close to zero that they have fewer digits than others.
     exact : int
@@ -42,7 +43,8 @@ class HalfLoss(NamedTuple):
         that stay finite, here and in the next; None without ``errors=True``.
     sqnr_db : float or None
         Signal to quantisation noise, 10 log10(sum(x**2) / sum((x - converted)**2)), in decibels;
-        infinity where nothing is lost.
+        infinity where nothing is lost, or nothing that float64 can square; None where no number
+        stays finite.
     safe_scale : float
         The largest power of two (up to 2**127) times which no finite number overflows.
     """
@@ -109,14 +111,22 @@ class TensorReport(NamedTuple):
         return self.size * 2
 
     def risk(self, dtype: str = "float16") -> tuple[float, float, float]:
-        """What reports are sorted by: parts that overflow, that are flushed, noise to signal."""
+        """What reports are sorted by: the part that overflows, noise to signal, the part flushed.
+
+        One infinite weight ruins a model; a number that is flushed matters as much as it is large
+        beside the others, which noise to signal tells.
+        """
         loss: HalfLoss = getattr(self, dtype)
         size = max(self.size, 1)
         noise = 0.0 if loss.sqnr_db is None else 10 ** (-loss.sqnr_db / 10)
-        return loss.overflowed / size, loss.flushed / size, noise
+        return loss.overflowed / size, noise, loss.flushed / size
+
+    def __repr__(self) -> str:
+        """Name, type and shape; the fields hold the rest."""
+        return f"<TensorReport {self.name!r}: {self.dtype}{list(self.shape)}>"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HalfReport:
     """What float16 and bfloat16 would lose: the answer of :func:`half_report`.
 
@@ -126,7 +136,8 @@ class HalfReport:
     ----------
     tensors : tuple of TensorReport
     others : dict of str to str
-        Entries that hold no floats, and their types; half precision leaves them as they are.
+        Entries that were left out, and why: their type, where it is none of floats; or with which
+        other entry they share their memory (tied weights).
 
     Examples
     --------
@@ -158,6 +169,10 @@ class HalfReport:
             raise KeyError(key)
         return self.tensors[key]
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a tensor of that name."""
+        return any(tensor.name == name for tensor in self.tensors)
+
     @property
     def size(self) -> int:
         """Numbers in all tensors."""
@@ -174,7 +189,10 @@ class HalfReport:
         return sum(tensor.half_nbytes for tensor in self.tensors)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as numbers, strings and lists, as JSON has them; None for no number."""
+        """Everything as numbers, strings and lists, as JSON has them; None for no number.
+
+        `sqnr_db` is None where nothing is lost, which `exact` tells, and where nothing is left.
+        """
         return {
             "size": self.size,
             "nbytes": self.nbytes,
@@ -224,7 +242,7 @@ class HalfReport:
             lines.append(f"... and {len(self) - _ROWS} tensors of less risk")
         if self.others:
             some = ", ".join(f"{name} ({dtype})" for name, dtype in list(self.others.items())[:5])
-            lines.append(f"no floats, left as they are: {some}{', ...' * (len(self.others) > 5)}")
+            lines.append(f"left out: {some}{', ...' * (len(self.others) > 5)}")
         return lines
 
     def plot(self, ax: Any = None) -> Any:
@@ -265,7 +283,7 @@ _LEGEND = (
 def _cells(tensor: TensorReport) -> list[str]:
     f16, bf16 = tensor.float16, tensor.bfloat16
     return [
-        tensor.name,
+        "".join(c if c.isprintable() else "?" for c in tensor.name),
         f"{tensor.dtype}{list(tensor.shape)}",
         f"{tensor.size:,}",
         f"{tensor.largest:.3g}",
@@ -274,16 +292,18 @@ def _cells(tensor: TensorReport) -> list[str]:
         f"{f16.overflowed:,}",
         f"{f16.flushed:,}",
         f"{f16.subnormal:,}",
-        _decibels(f16.sqnr_db),
+        _decibels(f16, tensor),
         f"2**{math.frexp(f16.safe_scale)[1] - 1}",
         f"{bf16.overflowed:,}",
         f"{bf16.flushed:,}",
-        _decibels(bf16.sqnr_db),
+        _decibels(bf16, tensor),
     ]
 
 
-def _decibels(value: float | None) -> str:
-    return "" if value is None else "exact" if math.isinf(value) else f"{value:.1f}"
+def _decibels(loss: HalfLoss, tensor: TensorReport) -> str:
+    if loss.exact == tensor.size - tensor.nan:
+        return "exact"
+    return "" if loss.sqnr_db is None else f"{loss.sqnr_db:.1f}"
 
 
 def _as_plain(value: Any) -> Any:
@@ -304,8 +324,9 @@ def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfR
     Parameters
     ----------
     x : ndarray, CPU tensor, mapping of names to them, or module
-        float64, float32, float16 or bfloat16; of a mapping (a ``state_dict``) and of a module,
-        whose ``state_dict`` is taken, entries of other types are named and left out.
+        float64, float32, float16 or bfloat16. Of a mapping (a ``state_dict``), and of a module,
+        whose ``state_dict`` is taken, entries that are something else are named and left out, and
+        so is what shares its memory with an entry before.
     errors : bool
         Also measure errors and SQNR. Counts alone take a small part of the time.
     histogram : bool
@@ -318,7 +339,8 @@ def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfR
     Raises
     ------
     TypeError
-        When x, or an entry, is not on the CPU, or no array, or x holds no floats.
+        When x, or an entry that holds floats, is not on the CPU; when x is none of these or holds
+        no floats.
 
     Notes
     -----
@@ -336,31 +358,50 @@ def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfR
     """
     if hasattr(x, "state_dict") and callable(x.state_dict):
         x = x.state_dict()
-    named = dict(x) if isinstance(x, Mapping) else None
-    if named is None:
+    if not isinstance(x, Mapping):
+        if not hasattr(x, "dtype") and not isinstance(x, (memoryview, bytes, bytearray)):
+            raise TypeError(
+                f"half_report(): found a {type(x).__name__}; expected an array, a CPU tensor, a "
+                "mapping of names to them (dict(model.named_parameters()), a state_dict) or a "
+                "module"
+            )
         return HalfReport((_survey("", None, x, errors, histogram),), {})
-    others = {str(name): str(value.dtype) for name, value in named.items() if _no_floats(value)}
-    tensors = [
-        _survey(str(name), name, value, errors, histogram)
-        for name, value in named.items()
-        if str(name) not in others
-    ]
+    tensors, others = [], {}
+    seen: dict[Any, str] = {}
+    for name, value in x.items():
+        if not _holds_floats(value):
+            others[str(name)] = str(getattr(value, "dtype", type(value).__name__))
+            continue
+        first = seen.setdefault(_memory(value), str(name))
+        if first != str(name):
+            others[str(name)] = f"the memory of {first}"
+        else:
+            tensors.append(_survey(str(name), name, value, errors, histogram))
     tensors.sort(key=TensorReport.risk, reverse=True)
     return HalfReport(tuple(tensors), others)
 
 
-def _no_floats(value: Any) -> bool:
-    """Integers and bools, in arrays or tensors."""
-    dtype: Any = getattr(value, "dtype", None)
-    if isinstance(dtype, np.dtype):
-        return dtype.kind in "biu"
-    is_tensor = hasattr(dtype, "is_floating_point")
-    return is_tensor and not (dtype.is_floating_point or dtype.is_complex)
+def _holds_floats(value: Any) -> bool:
+    """Arrays and dense tensors of the four types; where they are is looked at later."""
+    if getattr(value, "is_quantized", False):
+        return False
+    return str(getattr(value, "dtype", "")).removeprefix("torch.").lstrip("<>=") in _FLOATS
+
+
+def _memory(value: Any) -> Any:
+    """What tied entries have in common; of an empty or sparse one, itself."""
+    if hasattr(value, "untyped_storage"):
+        if value.device.type != "cpu" or value.is_sparse or not value.numel():
+            return id(value)
+        return value.data_ptr(), tuple(value.shape), value.stride(), value.dtype
+    if not value.size:
+        return id(value)
+    return value.ctypes.data, value.shape, value.strides, value.dtype
 
 
 def _survey(name: str, key: Any, x: Any, errors: bool, histogram: bool) -> TensorReport:
     dtype, counted = _core.half_loss("half_report", key, x, errors, histogram)
-    size, zero, nan, infinite, largest, smallest, exponents, losses = counted
+    size, zero, nan, infinite, largest, parts, smallest, exponents, losses = counted
     shape = tuple(int(size) for size in np.shape(x))
     return TensorReport(
         name=name,
@@ -372,17 +413,23 @@ def _survey(name: str, key: Any, x: Any, errors: bool, histogram: bool) -> Tenso
         first_nan=_indices(nan[1], shape),
         first_infinite=_indices(infinite[1], shape),
         largest=largest,
-        smallest=smallest if largest > 0 else 0.0,
+        smallest=smallest,
         zero=zero if histogram else None,
         exponents=exponents if histogram else None,
-        float16=_loss("float16", losses, largest, shape, errors),
-        bfloat16=_loss("bfloat16", losses, largest, shape, errors),
+        float16=_loss("float16", losses, parts, shape, errors),
+        bfloat16=_loss("bfloat16", losses, parts, shape, errors),
     )
 
 
-def _loss(dtype: str, losses: Any, largest: float, shape: Index, errors: bool) -> HalfLoss:
+def _loss(
+    dtype: str, losses: Any, parts: tuple[float, int], shape: Index, errors: bool
+) -> HalfLoss:
     overflowed, flushed, subnormal, exact, signal, noise, *maxima = losses[dtype]
-    sqnr = math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
+    sqnr = None
+    if noise > 0 and signal > 0:
+        sqnr = 10 * (math.log10(signal) - math.log10(noise))
+    elif noise == 0 and (signal > 0 or not (overflowed[0] or flushed[0])):
+        sqnr = math.inf
     return HalfLoss(
         overflowed=overflowed[0],
         flushed=flushed[0],
@@ -394,14 +441,14 @@ def _loss(dtype: str, losses: Any, largest: float, shape: Index, errors: bool) -
         max_rel_error=maxima[1] if errors else None,
         max_ulp_error=maxima[2] if errors else None,
         sqnr_db=sqnr if errors else None,
-        safe_scale=_safe_scale(largest, *_LIMITS[dtype]),
+        safe_scale=_safe_scale(*parts, *_LIMITS[dtype]),
     )
 
 
-def _safe_scale(largest: float, exponent: int, limit: float) -> float:
-    if largest == 0:
+def _safe_scale(fraction: float, power: int, exponent: int, limit: float) -> float:
+    """Of the largest magnitude, fraction * 2**power."""
+    if fraction == 0:
         return 1.0
-    fraction, power = math.frexp(largest)
     return math.ldexp(1.0, min(exponent - power - (fraction >= limit), 127))
 
 
