@@ -102,17 +102,20 @@ class Amp:
     >>> amp.steps, amp.skipped_steps
     (3, 0)
 
-    All that a run needs to go on as if it had never stopped:
+    What a run needs to go on as if it had never stopped, given the same batches. Dropout draws
+    from torch's generator, on a GPU from the device's: ``torch.cuda.get_rng_state_all()``.
 
     >>> checkpoint = {
     ...     "model": model.state_dict(),
     ...     "optimizer": optimizer.state_dict(),
     ...     "amp": amp.state_dict(),  # and the scheduler's and the sampler's, where there are any
+    ...     "random": torch.get_rng_state(),
     ... }
     >>> model.load_state_dict(checkpoint["model"])
     <All keys matched successfully>
     >>> optimizer.load_state_dict(checkpoint["optimizer"])
     >>> amp.load_state_dict(checkpoint["amp"])
+    >>> torch.set_rng_state(checkpoint["random"])
     """
 
     def __init__(
