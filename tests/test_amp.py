@@ -263,6 +263,51 @@ def test_mistake_gradients_of_the_batch_before_are_added():
     assert all(p.grad is None for p in run.model.parameters())  # their memory is free again
 
 
+def zero_some_other_way(run):
+    for parameter in run.model[3].parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+
+TOUCHES = [
+    (lambda run: run.optimizer.zero_grad(), "zeroed"),
+    (lambda run: run.model[3].zero_grad(), "zeroed"),
+    (lambda run: run.optimizer.zero_grad(set_to_none=False), "zeroed or changed"),
+    (zero_some_other_way, "zeroed or changed"),
+    (lambda run: run.model[0].bias.square().sum().backward(), "zeroed or changed"),
+]
+
+
+@pytest.mark.parametrize(("touch", "change"), TOUCHES)
+@pytest.mark.parametrize("end", ["step", "finish"])
+def test_mistake_gradients_are_zeroed_or_added_to_within_a_group(touch, change, end):
+    """All but the last batch would be lost; a gradient of another loss is not scaled."""
+    data = batches(3)
+    run, fresh = Run(optimizer="SGD"), Run(optimizer="SGD")
+    loop = run.amp(dtype="float16", accumulate=3)
+    loop.step(loss_of(run.model, *data[0]))
+    loop.step(loss_of(run.model, *data[1]))
+    touch(run)
+    match = rf"{end}\(\): gradients of the group were {change} after 2 of 3 batches;.*zero_grad\(\)"
+    with pytest.raises(RuntimeError, match=match):
+        loop.finish() if end == "finish" else loop.step(loss_of(run.model, *data[2]))
+    assert loop.finish() is False  # the group is dropped, and the next one is whole
+    for each, each_run in ((loop, run), (fresh.amp(dtype="float16", accumulate=3), fresh)):
+        touch(each_run)  # between groups nothing is lost
+        assert [each.step(loss_of(each_run.model, *b)) for b in data] == [False, False, True]
+    assert run.bits() == fresh.bits()
+
+
+def test_a_parameter_without_a_gradient_may_get_one_in_a_later_batch():
+    model = torch.nn.ModuleList([torch.nn.Linear(2, 1), torch.nn.Embedding(4, 1, sparse=True)])
+    loop = Amp(model, torch.optim.SGD(model.parameters(), 0.1), dtype="float32", accumulate=4)
+    rows, tokens = torch.ones(3, 2), torch.tensor([1, 1, 2])
+    assert not loop.step(model[0](rows).sum())
+    assert not loop.step(model[1](tokens).sum())
+    assert not loop.step((model[0](rows) * model[1](tokens)).sum())
+    loop.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(1))]})
+    assert loop.step(model[0](rows).sum())
+
+
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_mistake_accumulating_sums_where_one_large_batch_averages(accumulate):
     data = batches(accumulate)
@@ -436,6 +481,26 @@ def test_an_exception_drops_the_group_and_the_next_one_is_whole():
     for each, each_run in ((loop, run), (other, fresh)):
         assert [each.step(loss_of(each_run.model, *b)) for b in data[1:]] == [False, True]
     assert run.bits() == fresh.bits()
+
+
+def test_a_loss_that_is_refused_drops_the_group_too():
+    data = batches(3)
+    run, fresh = Run(), Run()
+    loop, other = (each.amp(dtype="float16", accumulate=2) for each in (run, fresh))
+    loop.step(loss_of(run.model, *data[0]))
+    with pytest.raises(ValueError, match="loss has no gradient"):
+        loop.step(loss_of(run.model, *data[0]).detach())
+    assert all(p.grad is None for p in run.model.parameters())
+    for each, each_run in ((loop, run), (other, fresh)):
+        assert [each.step(loss_of(each_run.model, *b)) for b in data[1:]] == [False, True]
+    assert run.bits() == fresh.bits()
+
+
+def test_finish_names_itself_where_no_loss_depends_on_the_parameters():
+    loop = Run().amp(dtype="float32", accumulate=2)
+    loop.step(torch.ones((), requires_grad=True) * 2)
+    with pytest.raises(RuntimeError, match=r"^finish\(\): no parameter .* has a gradient"):
+        loop.finish()
 
 
 def test_max_norm_inf_measures_and_does_not_clip():

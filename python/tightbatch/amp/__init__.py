@@ -1,4 +1,4 @@
-"""Automatic mixed precision: the training step, without its usual mistakes.
+"""Automatic mixed precision: a training step that avoids the usual mistakes.
 
 On ``torch.autocast`` and ``torch.amp.GradScaler``, which do the work. :class:`Amp` calls them in
 the right order, :class:`GradScaler` adds limits, counts and names to torch's, and

@@ -18,7 +18,7 @@ HALVES = (torch.float16, torch.bfloat16)
 
 
 class Amp:
-    """A training step in mixed precision, in which the usual mistakes cannot be made.
+    """A training step in mixed precision that avoids the usual mistakes.
 
     The forward pass and the loss go into ``with amp.autocast():``. There torch computes matrix
     products, convolutions and attention in the half type, and what needs the range or the digits
@@ -80,6 +80,15 @@ class Amp:
 
     Notes
     -----
+    From the first to the last :meth:`step` of a group its gradients are this Amp's: no
+    ``zero_grad()``, and no other backward pass into the same parameters. Those would be neither
+    scaled nor averaged; before a group they are zeroed, within one they are an error. Add a
+    regulariser to the loss given to :meth:`step`; freeze a GAN's discriminator, by
+    ``requires_grad_(False)``, while the generator's loss goes through it.
+
+    One Amp is one optimizer: a second Amp would need the same loss to go backward twice. For
+    several optimizers on one loss write torch's recipe, with :class:`GradScaler`.
+
     Waiting for the device: once at the end of a group, to know whether to skip, as torch's scaler
     does. An exception on the way (out of memory, an interrupt) drops the group; the next
     :meth:`step` begins a new one. Gradients that are sharded over processes (FSDP) would have to
@@ -156,6 +165,7 @@ class Amp:
         self.scaler = scaler
         self.steps = self.skipped_steps = 0
         self._batches = 0  # of the group so far
+        self._seen: list[tuple[torch.Tensor, torch.Tensor | None, int]] = []  # after the last one
         self._norm: torch.Tensor | None = None
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -197,17 +207,22 @@ class Amp:
         ValueError
             When it has several elements, no gradient, or is on another device than the model.
         RuntimeError
-            When no parameter of the optimizer has a part in it.
+            When no parameter of the optimizer has a part in it; or a gradient of the group was
+            zeroed or changed since the batch before.
         """
-        self._check_loss(loss)
         try:
+            self._check_loss(loss)
+            self._check_gradients("step")
             if self._batches == 0:
                 self.optimizer.zero_grad(set_to_none=True)
             with outside_autocast(self.precision.device):
                 part = loss if self.accumulate == 1 else loss / self.accumulate
                 self.scaler.scale(part).backward()
             self._batches += 1
-            return self._batches == self.accumulate and self._end()
+            if self._batches == self.accumulate:
+                return self._end("step")
+            self._seen = [(parameter, *_mark(parameter)) for parameter in self._parameters()]
+            return False
         except BaseException:
             self._drop()
             raise
@@ -223,10 +238,12 @@ class Amp:
         Raises
         ------
         RuntimeError
-            When no parameter of the optimizer has a part in the losses.
+            When no parameter of the optimizer has a part in the losses; or a gradient of the
+            group was zeroed or changed since the last batch.
         """
         try:
-            return self._batches > 0 and self._end()
+            self._check_gradients("finish")
+            return self._batches > 0 and self._end("finish")
         except BaseException:
             self._drop()
             raise
@@ -319,12 +336,24 @@ class Amp:
                 f"expected the same: make the Amp after model.to({loss.device.type!r})",
             )
 
-    def _end(self) -> bool:
+    def _check_gradients(self, name: str) -> None:
+        """Refuse to go on with a group whose gradients somebody else has touched."""
+        for parameter, grad, version in self._seen:
+            found, found_version = _mark(parameter)
+            if found is not grad or found_version != version:
+                change = "zeroed" if found is None else "zeroed or changed"
+                raise RuntimeError(
+                    f"{name}(): gradients of the group were {change} after {self._batches} of "
+                    f"{self.accumulate} batches; expected them as step() left them: leave out "
+                    "zero_grad(), Amp zeroes them itself, and add other losses to that of step()"
+                )
+
+    def _end(self, name: str) -> bool:
         """Unscale, clip, step and update, at the end of a group."""
         parameters = self._parameters()
         if all(parameter.grad is None for parameter in parameters):
             raise RuntimeError(
-                "step(): no parameter of the optimizer has a gradient; expected a loss that "
+                f"{name}(): no parameter of the optimizer has a gradient; expected a loss that "
                 "depends on them"
             )
         if self._batches < self.accumulate or self.max_norm is not None:
@@ -353,8 +382,15 @@ class Amp:
     def _drop(self) -> None:
         """Let go of the group and its gradients."""
         self._batches = 0
+        self._seen = []
         self.scaler._forget()
         self.optimizer.zero_grad(set_to_none=True)
+
+
+def _mark(parameter: torch.Tensor) -> tuple[torch.Tensor | None, int]:
+    """Give a gradient and how often it was written to: zeroing it changes one or the other."""
+    grad = parameter.grad
+    return grad, 0 if grad is None else grad._version
 
 
 def _check_parts(read: Reader, model: Any, optimizer: Any, scheduler: Any, scaler: Any) -> None:
