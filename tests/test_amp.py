@@ -523,6 +523,16 @@ def test_a_disabled_scaler_neither_scales_nor_skips():
     assert any(p.isnan().any() for p in run.model.parameters())
 
 
+def test_complex_parameters_are_trained_without_a_scaler():
+    weight = torch.nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    model, optimizer = torch.nn.ParameterList([weight]), torch.optim.SGD([weight], lr=0.5)
+    scaler = GradScaler("cpu", enabled=False)
+    loop = Amp(model, optimizer, dtype="float32", scaler=scaler, accumulate=4, max_norm=9.0)
+    assert not loop.step((weight * 1j).imag.sum())
+    assert loop.finish()
+    assert weight.tolist() == [0.5, 0.5]
+
+
 def test_frozen_halves_are_fine():
     model = net()
     model[0].requires_grad_(False).half()
@@ -542,6 +552,9 @@ def part(name):
         model.half()
     elif name == "bfloat16":
         model[3].bfloat16()
+    elif name == "complex":
+        model[3].weight = torch.nn.Parameter(torch.ones(3, 16, dtype=torch.complex64))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     elif name == "other":
         optimizer = torch.optim.SGD(net().parameters(), lr=0.1)
     elif name == "lbfgs":
@@ -556,6 +569,7 @@ def part(name):
 PARTS = [
     ("half", ValueError, r"parameter 0\.weight is torch\.float16; expected float32: model\.float"),
     ("bfloat16", ValueError, r"parameter 3\.weight is torch\.bfloat16; expected float32"),
+    ("complex", ValueError, r"3\.weight is torch\.complex64, which torch's loss scaler does not"),
     ("other", ValueError, "the optimizer has no parameter of the model"),
     ("lbfgs", TypeError, "LBFGS wants a closure"),
     ("no optimizer", TypeError, "optimizer is a generator; expected a torch.optim.Optimizer"),

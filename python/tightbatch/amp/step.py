@@ -72,8 +72,8 @@ class Amp:
     ------
     ValueError
         When the optimizer has no parameter of the model, or a trained parameter is float16 or
-        bfloat16; when `accumulate` is below 1, `max_norm` not positive, `dtype` or `device`
-        unknown.
+        bfloat16, or complex under a scaler that is enabled; when `accumulate` is below 1,
+        `max_norm` not positive, `dtype` or `device` unknown.
     TypeError
         When an argument is of the wrong kind; when the scheduler wants a metric
         (ReduceLROnPlateau: step it yourself), or the optimizer a closure (LBFGS).
@@ -418,6 +418,14 @@ def _check_parts(read: Reader, model: Any, optimizer: Any, scheduler: Any, scale
                 ValueError,
                 f"parameter {name} is {parameter.dtype}; expected float32: model.float(), and "
                 "autocast does the rest",
+            )
+        is_scaled = not isinstance(scaler, GradScaler) or scaler.is_enabled()
+        if parameter.requires_grad and parameter.is_complex() and is_scaled:
+            name = names.get(id(parameter), "of the optimizer, without a name")
+            raise read.error(
+                ValueError,
+                f"parameter {name} is {parameter.dtype}, which torch's loss scaler does not take; "
+                "expected float32, or scaler=GradScaler(enabled=False)",
             )
     if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
         message = "scheduler ReduceLROnPlateau wants a metric; leave it out, and step it yourself"
