@@ -424,6 +424,18 @@ def test_a_parameter_without_a_name_is_called_by_its_place():
     assert scaler.overflowed == ("weight", "param_groups[1]['params'][1]")
 
 
+def test_a_large_float64_gradient_is_not_named_beside_one_that_overflowed():
+    """Finite in its own type, though not in float32."""
+    large, other = (torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(2))
+    optimizer = torch.optim.SGD([large, other], lr=0.1)
+    scaler = GradScaler("cpu", named_parameters=[("large", large), ("other", other)])
+    scaler.scale(torch.ones(()))
+    large.grad = torch.full((2,), 1e200, dtype=torch.float64)
+    other.grad = torch.full((2,), torch.inf, dtype=torch.float64)
+    scaler.step(optimizer)
+    assert scaler.overflowed == ("other",)
+
+
 def test_sparse_empty_and_missing_gradients():
     table, empty = torch.nn.Embedding(5, 2, sparse=True), torch.nn.Parameter(torch.zeros(0))
     unused = one()

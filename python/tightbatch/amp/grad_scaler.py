@@ -269,7 +269,7 @@ class GradScaler(torch.amp.GradScaler):
         if "is_found" in self._per_optimizer_states[id(optimizer)] or not self._is_found(optimizer):
             return
         names = {id(parameter): name for name, parameter in self._names or ()}
-        norms: dict[torch.device, list[torch.Tensor]] = {}
+        flags: dict[torch.device, list[torch.Tensor]] = {}
         owners: dict[torch.device, list[str]] = {}
         for group_number, group in enumerate(optimizer.param_groups):
             for number, parameter in enumerate(group["params"]):
@@ -281,12 +281,11 @@ class GradScaler(torch.amp.GradScaler):
                     continue
                 # The largest magnitude: NaN or inf where there is one, without a temporary.
                 norm = torch.linalg.vector_norm(values, math.inf)
-                norms.setdefault(values.device, []).append(norm.to(torch.float32))
+                flags.setdefault(values.device, []).append(norm.isfinite())
                 place = f"param_groups[{group_number}]['params'][{number}]"
                 owners.setdefault(values.device, []).append(names.get(id(parameter), place))
-        for device, found in norms.items():
-            finite = torch.stack(found).isfinite().tolist()
-            for name, is_finite in zip(owners[device], finite, strict=True):
+        for device, finite in flags.items():
+            for name, is_finite in zip(owners[device], torch.stack(finite).tolist(), strict=True):
                 if not is_finite:
                     self._overflowed[name] = None
 
