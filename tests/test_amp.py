@@ -503,6 +503,15 @@ def test_finish_names_itself_where_no_loss_depends_on_the_parameters():
         loop.finish()
 
 
+def test_sparse_gradients_are_trained_but_not_clipped():
+    model = torch.nn.Embedding(4, 2, sparse=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loops = [Amp(model, optimizer, dtype="float32", max_norm=norm) for norm in (None, 1.0)]
+    assert loops[0].step(model(torch.tensor([1, 1])).sum())
+    with pytest.raises(NotImplementedError, match="Sparse"):
+        loops[1].step(model(torch.tensor([1, 1])).sum())
+
+
 def test_max_norm_inf_measures_and_does_not_clip():
     runs = Run(), Run()
     for run, max_norm in zip(runs, (None, math.inf), strict=True):

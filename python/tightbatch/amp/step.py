@@ -209,6 +209,9 @@ class Amp:
         RuntimeError
             When no parameter of the optimizer has a part in it; or a gradient of the group was
             zeroed or changed since the batch before.
+        NotImplementedError
+            From torch, which cannot clip sparse gradients: with `max_norm` leave
+            ``Embedding(sparse=True)`` out.
         """
         try:
             self._check_loss(loss)
@@ -240,6 +243,8 @@ class Amp:
         RuntimeError
             When no parameter of the optimizer has a part in the losses; or a gradient of the
             group was zeroed or changed since the last batch.
+        NotImplementedError
+            With `max_norm` and sparse gradients, as :meth:`step` does.
         """
         try:
             self._check_gradients("finish")
