@@ -1,6 +1,7 @@
 """tightbatch.amp.Amp against torch's recipe written out by hand, and the choice of a half type."""
 
 import copy
+import gc
 import io
 import math
 import subprocess
@@ -627,6 +628,18 @@ def test_a_scheduler_that_wants_a_metric():
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(run.optimizer)
     with pytest.raises(TypeError, match="ReduceLROnPlateau wants a metric; leave it out"):
         Amp(run.model, run.optimizer, scheduler=plateau)
+
+
+def test_a_scaler_of_another_amp_is_refused_while_its_optimizer_lives():
+    scaler, first, second = GradScaler("cpu"), Run(), Run()
+    loop = first.amp(dtype="float16", scaler=scaler)
+    loop = first.amp(dtype="float16", scaler=scaler)  # as in a notebook's cell that is run again
+    with pytest.raises(ValueError, match="scaler is that of another Amp, for another optimizer"):
+        second.amp(dtype="float16", scaler=scaler)
+    second.amp(dtype="float16", scaler=copy.deepcopy(scaler))
+    del loop, first
+    gc.collect()
+    second.amp(dtype="float16", scaler=scaler)
 
 
 LOSSES = [

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import torch
 
@@ -15,6 +16,9 @@ from .precision import choose_precision, outside_autocast
 
 STATE = ("dtype", "scaler", "skipped_steps", "steps")
 HALVES = (torch.float16, torch.bfloat16)
+
+# Whose gradients a given scaler scales, while both live. Not kept on the scaler, to be pickled.
+OPTIMIZERS: WeakKeyDictionary[GradScaler, ref[torch.optim.Optimizer]] = WeakKeyDictionary()
 
 
 class Amp:
@@ -73,7 +77,8 @@ class Amp:
     ValueError
         When the optimizer has no parameter of the model, or a trained parameter is float16 or
         bfloat16, or complex under a scaler that is enabled; when `accumulate` is below 1,
-        `max_norm` not positive, `dtype` or `device` unknown.
+        `max_norm` not positive, `dtype` or `device` unknown; when the scaler is another Amp's,
+        for another optimizer that still lives.
     TypeError
         When an argument is of the wrong kind; when the scheduler wants a metric
         (ReduceLROnPlateau: step it yourself), or the optimizer a closure (LBFGS).
@@ -163,6 +168,7 @@ class Amp:
                 named_parameters=model.named_parameters(),
             )
         self.scaler = scaler
+        OPTIMIZERS[scaler] = ref(optimizer)
         self.steps = self.skipped_steps = 0
         self._batches = 0  # of the group so far
         self._seen: list[tuple[torch.Tensor, torch.Tensor | None, int]] = []  # after the last one
@@ -441,3 +447,10 @@ def _check_parts(read: Reader, model: Any, optimizer: Any, scheduler: Any, scale
     if scaler is not None and not isinstance(scaler, GradScaler):
         kind = f"{type(scaler).__module__}.{type(scaler).__name__}"
         raise read.error(TypeError, f"scaler is a {kind}; expected a tightbatch.amp.GradScaler")
+    owner = None if scaler is None else OPTIMIZERS.get(scaler, ref(optimizer))()
+    if owner not in (None, optimizer):
+        raise read.error(
+            ValueError,
+            "scaler is that of another Amp, for another optimizer; expected one for each, as "
+            "either would change the other's scale within a group",
+        )
