@@ -598,6 +598,21 @@ def test_a_pickle_goes_on_where_the_scaler_was():
         assert (copied.skipped_steps, copied.min_scale) == (1, 4.0)
 
 
+def test_a_copy_of_the_scaler_alone_tells_places():
+    parameter = one()
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    scaler = GradScaler("cpu", named_parameters=[("weight", parameter)])
+    both = copy.deepcopy((scaler, optimizer))
+    for (each, owner), name in (
+        ((copy.deepcopy(scaler), optimizer), "param_groups[0]['params'][0]"),
+        (both, "weight"),
+    ):
+        each.scale(torch.ones(()))
+        owner.param_groups[0]["params"][0].grad = torch.tensor([torch.inf])
+        each.step(owner)
+        assert each.overflowed == (name,)
+
+
 def test_a_scaler_pickled_with_its_model_still_knows_the_names():
     model = layers()
     scaler = GradScaler("cpu", named_parameters=model.named_parameters())

@@ -58,7 +58,8 @@ class GradScaler(torch.amp.GradScaler):
     gradients are read once more for the names. Fused optimizers skip on the device, and nothing
     waits until `skipped_steps` is read; but with `named_parameters` each step does.
 
-    A copy or a pickle holds the parameters that it was given; ``state_dict()`` holds torch's five
+    A copy or a pickle holds the parameters that it was given, as copies: unless the optimizer is
+    copied with it, `overflowed` tells places instead of names. ``state_dict()`` holds torch's five
     numbers only, without limits, count and names.
 
     Examples
