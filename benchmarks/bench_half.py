@@ -104,10 +104,10 @@ def from_float64() -> list[Row]:
     )
 
 
-def losses(x: np.ndarray, half: np.ndarray, smallest_normal: float, largest: float) -> dict:
+def losses(x: np.ndarray, half: np.ndarray, smallest_normal: float) -> dict:
     """The counts of half_report for one type, as one would write them in NumPy."""
     finite = np.isfinite(x)
-    there_and_back = half.astype(np.float32)
+    there_and_back = half.astype(x.dtype)
     over = finite & np.isinf(there_and_back)
     flushed = (there_and_back == 0) & (x != 0)
     magnitude = np.abs(there_and_back)
@@ -145,12 +145,9 @@ def numpy_report(x: np.ndarray, with_errors: bool, with_exponents: bool) -> list
             "smallest": np.min(np.abs(x), where=x != 0, initial=np.inf),
         }
     ]
-    for name, digits, lowest, largest in (
-        (np.float16, 10, -14, 65504),
-        (ml_dtypes.bfloat16, 7, -126, 3.39e38),
-    ):
+    for name, digits, lowest in ((np.float16, 10, -14), (ml_dtypes.bfloat16, 7, -126)):
         half = x.astype(name)
-        found.append(losses(x, half, 2.0**lowest, largest))
+        found.append(losses(x, half, 2.0**lowest))
         if with_errors:
             found.append(errors(x, half, digits, lowest))
     if with_exponents:
@@ -188,5 +185,75 @@ def reports() -> list[Row]:
     return rows
 
 
+def other_numbers() -> dict[str, np.ndarray]:
+    """1 Mi that are not what a layer's weights are."""
+    x = as_array(weights(1 << 20))
+    bias, large = x.copy(), x * 1e4
+    bias[::2000] = -np.inf
+    large[::2000] = 1e6
+    return {
+        "float32 with an -inf in 2,000": bias,
+        "float32 with an overflow in 2,000": large,
+        "float32 that holds float16": x.astype(np.float16).astype(np.float32),
+        "float64": x.astype(np.float64),
+        "float16": x.astype(np.float16),
+    }
+
+
+def other_reports() -> list[Row]:
+    """half_report of what is rarer."""
+    rows = []
+    for name, x in other_numbers().items():
+        for what, errors_too in (("", True), (", counts alone", False)):
+            rows += compare(
+                f"half_report of 1 Mi {name}{what}",
+                lambda x=x, e=errors_too: tb.half_report(x, errors=e, histogram=e),
+                {"NumPy, the same numbers": (lambda x=x, e=errors_too: numpy_report(x, e, e), 10)},
+            )
+    return rows
+
+
+def other_conversions() -> list[Row]:
+    """Overflow, and the pairs that are rarer, 1 Mi into out=."""
+    large = as_array(weights(1 << 20)) * np.float32(1e4)
+    large[::5000] = 1e6
+    source, target = torch.from_numpy(large), torch.zeros(1 << 20, dtype=torch.float16)
+    out = as_array(target)
+    rows = compare(
+        "float32 to float16, an overflow in 5,000, overflow='inf'",
+        lambda: tb.to_float16(large, overflow="inf", out=out),
+        {"torch, copy_": (lambda: target.copy_(source), None)},
+    )
+    clean = as_array(weights(1 << 20))
+    rows += compare(
+        "float32 to float16, overflow='error'",
+        lambda: tb.to_float16(clean, overflow="error", out=out),
+        {
+            "torch, isfinite().all() and copy_": (
+                lambda: target.copy_(torch.from_numpy(clean)).isfinite().all(),
+                None,
+            )
+        },
+    )
+    halves, others = weights(1 << 20, torch.bfloat16), torch.zeros(1 << 20, dtype=torch.float16)
+    rows += compare(
+        "bfloat16 to float16",
+        lambda: tb.to_float16(halves, out=others),
+        {"torch, copy_": (lambda: others.copy_(halves), 1)},
+    )
+    return rows
+
+
 if __name__ == "__main__":
-    run([to_float16, to_bfloat16, to_float32, from_float64, reports], __doc__)
+    run(
+        [
+            to_float16,
+            to_bfloat16,
+            to_float32,
+            from_float64,
+            other_conversions,
+            reports,
+            other_reports,
+        ],
+        __doc__,
+    )

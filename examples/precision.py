@@ -174,8 +174,8 @@ def reasons(runs: Sequence[Run]) -> list[str]:
         most = max(lost, key=lambda case: lost[case])
         lines.append(
             f"{name}: {share(mine, 'lost', 'updates'):.0%} of the updates ({lost[most]:.0%} in "
-            f'"{most}") left the weight as it was, being less than half the distance to the next '
-            f"number, {info.eps:.1e} of a weight."
+            f'"{most}") left the weight as it was; the next number is up to {info.eps:.1e} of '
+            f"a weight away."
         )
         top = target.max().to(dtype)
         step = (top - torch.nextafter(top, torch.zeros_like(top))).item()
@@ -189,7 +189,7 @@ def reasons(runs: Sequence[Run]) -> list[str]:
         if infinite:
             lines.append(
                 f"{name}: the mean squared error of raw targets exceeds {info.max:.0f} on the way "
-                f"in {infinite:.1%} of the steps and is infinite; its gradient is not."
+                f"in {infinite:.1%} of the steps and is infinite there."
             )
         for eps in sorted({case.eps for case in CASES if case.optimizer == "AdamW"}):
             cases = [case for case in CASES if case.optimizer == "AdamW" and case.eps == eps]

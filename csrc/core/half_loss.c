@@ -63,10 +63,11 @@ load_block(const tb_loss_loops *loops, tb_type type, const char *src, ptrdiff_t 
     tb_convert_floats(type, TB_F32, src, n, b->f32, TB_OVERFLOW_INFINITY, &overflow);
     if (type == TB_F64) {
         memcpy(b->values, src, (size_t)n * sizeof *b->values);
-        b->zeros = 0;
+        uint32_t zeros = 0;
         for (int i = 0; i < TB_LOSS_BLOCK; i++) {
-            b->zeros += b->values[i] == 0;
+            zeros += b->values[i] == 0;
         }
+        b->zeros = zeros;
     }
     else {
         b->zeros = loops->widen_block(b->f32, b->values);
@@ -148,11 +149,9 @@ add_value_counts(const tb_loss_loops *loops, const block *b, int64_t at, tb_loss
     loops->count_values(b->values, &counts);
     add_places(&loss->nan, counts.nan, IS_NAN, b, b->f32, at);
     add_places(&loss->infinite, counts.infinite, IS_INFINITE, b, b->f32, at);
-    for (int i = 0; i < TB_LANES; i++) {
-        if (counts.largest[i] > 0) {
-            note_magnitude(counts.largest[i], loss);
-            note_magnitude(counts.smallest[i], loss);
-        }
+    if (counts.largest > 0) {
+        note_magnitude(counts.largest, loss);
+        note_magnitude(counts.smallest, loss);
     }
 }
 

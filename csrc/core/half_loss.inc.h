@@ -60,38 +60,41 @@ TARGET static void
 count_half(const double *values, const float *given, double normal,
            tb_half_counts *found)
 {
-    tb_half_counts c = {0, 0, 0, 0};
+    uint32_t exact = 0, overflowed = 0, flushed = 0, subnormal = 0;
 
     for (int i = 0; i < TB_LOSS_BLOCK; i++) {
         double value = fabs(values[i]), converted = fabs((double)given[i]);
-        c.exact += converted == value;
-        c.overflowed += (value <= DBL_MAX) & (converted > DBL_MAX);
-        c.flushed += (converted == 0) & (value > 0);
-        c.subnormal += (converted > 0) & (converted < normal);
+        exact += converted == value;
+        overflowed += (value <= DBL_MAX) & (converted > DBL_MAX);
+        flushed += (converted == 0) & (value > 0);
+        subnormal += (converted > 0) & (converted < normal);
     }
-    *found = c;
+    *found = (tb_half_counts){exact, overflowed, flushed, subnormal};
 }
 
+/* Magnitudes as integers, which orders them alike. */
 TARGET static void
 count_values(const double *values, tb_value_counts *found)
 {
-    tb_value_counts c = {0, 0, {0}, {0}};
+    const int64_t infinity = 0x7ff0000000000000;
+    int64_t nan = 0, infinite = 0, largest = 0, smallest = INT64_MAX;
 
-    for (int k = 0; k < TB_LANES; k++) {
-        c.smallest[k] = (double)INFINITY;
+    for (int i = 0; i < TB_LOSS_BLOCK; i++) {
+        int64_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        bits &= INT64_MAX;
+        nan += bits > infinity ? 1 : 0;
+        infinite += bits == infinity ? 1 : 0;
+        int64_t finite = bits < infinity ? bits : 0;
+        int64_t above = finite > 0 ? finite : INT64_MAX;
+        largest = finite > largest ? finite : largest;
+        smallest = above < smallest ? above : smallest;
     }
-    for (int i = 0; i < TB_LOSS_BLOCK; i += TB_LANES) {
-        for (int k = 0; k < TB_LANES; k++) {
-            double value = fabs(values[i + k]);
-            double finite = value <= DBL_MAX ? value : 0;
-            double above = finite > 0 ? finite : (double)INFINITY;
-            c.infinite += value > DBL_MAX;
-            c.nan += value != value;
-            c.largest[k] = finite > c.largest[k] ? finite : c.largest[k];
-            c.smallest[k] = above < c.smallest[k] ? above : c.smallest[k];
-        }
-    }
-    *found = c;
+    found->nan = nan;
+    found->infinite = infinite;
+    memcpy(&found->largest, &largest, sizeof largest);
+    smallest = smallest < infinity ? smallest : infinity;
+    memcpy(&found->smallest, &smallest, sizeof smallest);
 }
 
 #ifndef MEASURE_ERRORS

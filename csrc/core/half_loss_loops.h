@@ -51,8 +51,8 @@ typedef struct {
 typedef struct {
     int64_t nan;
     int64_t infinite;
-    double largest[TB_LANES];  /* finite; 0: none */
-    double smallest[TB_LANES]; /* above zero; infinity: none */
+    double largest;  /* finite; 0: none */
+    double smallest; /* above zero; infinity: none */
 } tb_value_counts;
 
 typedef struct {

@@ -79,7 +79,8 @@ def to_float16(
         how many and where the first is; infinity; 65504, the largest, with their sign; or a
         ValueError.
     out : ndarray or CPU tensor, optional
-        Of x's shape and the new type, C-contiguous, sharing no memory with x.
+        Of x's shape and the new type, C-contiguous, sharing no memory with x. Writing to a tensor
+        is not recorded by autograd.
     return_counts : bool
         Also return what became of the numbers.
 

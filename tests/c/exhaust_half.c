@@ -1,8 +1,8 @@
 /*
  * Every float32 there is, all 2**32, to float16 and to bfloat16 on every level that
  * this machine has, against half_expected.h: `make exhaust`, some minutes. With a
- * number after its name the program looks at every so manieth block alone, where a
- * processor is emulated; an odd one, for all bits to vary.
+ * number N after its name the program looks at every Nth block alone, where a
+ * processor is emulated; N is odd, for all bits to vary.
  *
  * Expectations are made in order of magnitude: which half owns a number changes only
  * where a midpoint, itself a float32, is passed.
