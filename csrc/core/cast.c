@@ -50,14 +50,6 @@ static const cast_function casts[TB_U64 + 1][TB_F64 + 1] = {
     TO_ALL(u8), TO_ALL(u16), TO_ALL(u32), TO_ALL(u64),
 };
 
-int
-tb_type_size(tb_type type)
-{
-    static const unsigned char sizes[TB_OTHER] = {1, 1, 2, 4, 8, 1, 2,
-                                                  4, 8, 4, 8, 2, 2};
-    return sizes[type];
-}
-
 /* How many in front the half type `to` holds exactly: its significand has fewer bits
  * than that of float32, and those beyond are zero. Integers are never subnormal. */
 static ptrdiff_t

@@ -1,53 +1,11 @@
-/*
- * Element types, and checked conversion between them: a value is either held by the
- * output type or it is an error. Only narrowing a float rounds.
- */
+/* Checked conversion between element types: a value is either held by the output type
+ * or it is an error. Only narrowing a float rounds. */
 #ifndef TB_CAST_H
 #define TB_CAST_H
 
 #include "macros.h"
 #include "status.h"
-
-typedef enum {
-    TB_BOOL, /* one byte, 0 or 1 */
-    TB_I8,
-    TB_I16,
-    TB_I32,
-    TB_I64,
-    TB_U8,
-    TB_U16,
-    TB_U32,
-    TB_U64,
-    TB_F32,
-    TB_F64,
-    TB_F16,
-    TB_BF16,
-    TB_OTHER, /* what the core does not convert, but moves */
-} tb_type;
-
-enum { TB_MAX_ITEM_SIZE = 16 };
-
-static inline int
-tb_type_is_integer(tb_type type)
-{
-    return type >= TB_I8 && type <= TB_U64;
-}
-
-static inline int
-tb_type_is_float(tb_type type)
-{
-    return type >= TB_F32 && type <= TB_BF16;
-}
-
-/* The types of two bytes that hold fractions. */
-static inline int
-tb_type_is_half(tb_type type)
-{
-    return type == TB_F16 || type == TB_BF16;
-}
-
-/* Bytes an element; not for TB_OTHER, whose size its owner knows. */
-int tb_type_size(tb_type type);
+#include "type.h"
 
 /* 1 where |value| has a significand of at most `bits` bits, so that a float with that
  * many holds it exactly (exponents aside): the odd part of |value| is below 2**bits. */

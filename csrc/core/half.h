@@ -6,8 +6,11 @@
 #ifndef TB_HALF_H
 #define TB_HALF_H
 
-#include "cast.h"
 #include "cpu.h"
+#include "type.h"
+
+#include <stddef.h>
+#include <stdint.h>
 
 /* Finite values that became infinite (or, saturated, the largest finite one). */
 typedef struct {

@@ -1,0 +1,52 @@
+/* The types of elements that the core knows. */
+#ifndef TB_TYPE_H
+#define TB_TYPE_H
+
+typedef enum {
+    TB_BOOL, /* one byte, 0 or 1 */
+    TB_I8,
+    TB_I16,
+    TB_I32,
+    TB_I64,
+    TB_U8,
+    TB_U16,
+    TB_U32,
+    TB_U64,
+    TB_F32,
+    TB_F64,
+    TB_F16,
+    TB_BF16,
+    TB_OTHER, /* what the core does not convert, but moves */
+} tb_type;
+
+enum { TB_MAX_ITEM_SIZE = 16 };
+
+static inline int
+tb_type_is_integer(tb_type type)
+{
+    return type >= TB_I8 && type <= TB_U64;
+}
+
+static inline int
+tb_type_is_float(tb_type type)
+{
+    return type >= TB_F32 && type <= TB_BF16;
+}
+
+/* The types of two bytes that hold fractions. */
+static inline int
+tb_type_is_half(tb_type type)
+{
+    return type == TB_F16 || type == TB_BF16;
+}
+
+/* Bytes an element; not for TB_OTHER, whose size its owner knows. */
+static inline int
+tb_type_size(tb_type type)
+{
+    static const unsigned char sizes[TB_OTHER] = {1, 1, 2, 4, 8, 1, 2,
+                                                  4, 8, 4, 8, 2, 2};
+    return sizes[type];
+}
+
+#endif
