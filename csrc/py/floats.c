@@ -5,9 +5,11 @@
 static int
 refuse_type(const tb_context *context, PyObject *found)
 {
-    return tb_raise_at(context, PyExc_TypeError, -1, -1,
-                       "found dtype %S; expected float64, float32, float16 or bfloat16",
-                       found);
+    return tb_raise_at(
+        context, PyExc_TypeError, -1, -1,
+        "found dtype %S; expected float64, float32, float16 or bfloat16: "
+        ".astype() makes it one",
+        found);
 }
 
 static int
@@ -60,7 +62,8 @@ take_view(const tb_context *context, tb_view *view, tb_floats *floats)
     if (!tb_type_is_float(view->dtype.type)) {
         int answer = tb_raise_at(
             context, PyExc_TypeError, -1, -1,
-            "found dtype %s; expected float64, float32, float16 or bfloat16",
+            "found dtype %s; expected float64, float32, float16 or bfloat16: "
+            ".float() makes it one",
             tb_dtype_name(&view->dtype));
         Py_CLEAR(view->owner);
         Py_XDECREF((PyObject *)view->dtype.descr);
