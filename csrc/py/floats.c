@@ -104,10 +104,11 @@ int
 tb_read_floats(tb_state *state, const tb_context *context, PyObject *object,
                tb_floats *floats)
 {
-    static const tb_floats none = {0};
     tb_view view;
 
-    *floats = none;
+    floats->data = NULL;
+    floats->strided = NULL;
+    floats->owner = NULL;
     if (PyArray_Check(object)) {
         return take_array(state, context, (PyArrayObject *)object, 0, floats);
     }

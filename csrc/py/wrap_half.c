@@ -298,7 +298,7 @@ convert_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     const tb_context context = {function, NULL, NULL, 0};
     conversion job = {to,      to, NULL, TB_OVERFLOW_INFINITY,
                       {0, -1}, 0,  NULL, TB_LOSS_COUNTS};
-    tb_floats floats = {0};
+    tb_floats floats;
     place out = {NULL, NULL, NULL};
     tb_loss loss;
     PyObject *answer = NULL;
@@ -385,7 +385,7 @@ wrap_half_loss(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
     tb_context context = {NULL, NULL, NULL, 0};
-    tb_floats floats = {0};
+    tb_floats floats;
     tb_loss loss;
     PyObject *answer = NULL;
     int errors, exponents;

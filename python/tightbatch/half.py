@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import _core
+from ._core import to_bfloat16 as _to_bfloat16
+from ._core import to_float16 as _to_float16
+from ._core import to_float32 as _to_float32
 
 __all__ = ["ConversionCounts", "to_bfloat16", "to_float16", "to_float32"]
 
@@ -111,7 +113,7 @@ def to_float16(
     >>> tb.to_float16(np.array([1 / 3, 65519.0, 70000.0]), overflow="saturate").tolist()
     [0.333251953125, 65504.0, 65504.0]
     """
-    found = _core.to_float16(x, overflow, out, return_counts)
+    found = _to_float16(x, overflow, out, return_counts)
     return _told("to_float16", "float16", overflow, *found) if type(found) is tuple else found
 
 
@@ -151,7 +153,7 @@ def to_bfloat16(
     >>> tb.to_bfloat16(np.float32([1 / 3, 70000])).astype(float).tolist()
     [0.333984375, 70144.0]
     """
-    found = _core.to_bfloat16(x, overflow, out, return_counts)
+    found = _to_bfloat16(x, overflow, out, return_counts)
     return _told("to_bfloat16", "bfloat16", overflow, *found) if type(found) is tuple else found
 
 
@@ -183,7 +185,7 @@ def to_float32(
     >>> tb.to_float32(np.float16([0.1, np.inf])).tolist()
     [0.0999755859375, inf]
     """
-    found = _core.to_float32(x, overflow, out, return_counts)
+    found = _to_float32(x, overflow, out, return_counts)
     return _told("to_float32", "float32", overflow, *found) if type(found) is tuple else found
 
 
