@@ -1,6 +1,6 @@
 """Run every benchmark and write its table into README.md, between its two markers.
 
-Names of benchmarks (``bench_masks``) measure those alone again; all other lines stay.
+Names of benchmarks (``bench_masks``) measure those alone; all other lines stay.
 """
 
 from __future__ import annotations
@@ -45,17 +45,16 @@ def measure(scripts: list[Path]) -> list[Row]:
     return rows
 
 
+def key(line: str) -> tuple[str, ...]:
+    """The work and the peer of a line of the table."""
+    return tuple(line.split("|")[n] for n in (1, 3)) if "|" in line else ()
+
+
 def replaced(table: str, lines: list[str]) -> str:
-    """Put new lines where the table has those of the same work against the same peer."""
-    new = {tuple(line.split("|")[n] for n in (1, 3)): line for line in lines}
-    old = table.splitlines()
-    found = [
-        new.pop(tuple(line.split("|")[n] for n in (1, 3)), line) if "|" in line else line
-        for line in old
-    ]
-    if new:
-        sys.exit(f"README.md has no line yet for {list(new)}: measure all of it")
-    return "\n".join(found) + "\n"
+    """Put new lines where the table has those of the same work and peer, or behind all."""
+    new = {key(line): line for line in lines}
+    kept = [new.pop(key(line), line) for line in table.splitlines()]
+    return "\n".join([*kept, *new.values()]) + "\n"
 
 
 def main() -> None:
