@@ -28,16 +28,10 @@ DEVICES = [
 ]
 HALVES = ["float32", "bfloat16", "float16"]
 
-pytestmark = pytest.mark.skipif(SANITIZED, reason="it is torch that computes")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Two threads that wait for each other take many times longer on a machine that is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.skipif(SANITIZED, reason="it is torch that computes"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 
 def net(device="cpu", seed=0):

@@ -6,9 +6,6 @@
 
 #include <string.h>
 
-/* Bytes of output from which on it is streamed: see pad.c. */
-enum { STREAM_FROM = 32 << 20 };
-
 /* Elements converted at a time. Where one of them overflows they are looked at once
  * more, one by one, while they are in the cache. */
 enum { BLOCK = 1 << 16, FEW = 1 << 9 };
@@ -268,23 +265,18 @@ store_bits(char *dst, ptrdiff_t i, int size, uint64_t bits)
     }
 }
 
-/* How many of n elements have a magnitude in [first, end); `first` is above 0. */
+/* How many of n elements, at most FEW, have a magnitude in [first, end). */
 #define COUNT_BETWEEN(name, WORD, LARGEST)                                    \
     static ptrdiff_t name(const char *src, ptrdiff_t n, WORD first, WORD end) \
     {                                                                         \
-        ptrdiff_t count = 0;                                                  \
-        for (ptrdiff_t i = 0; i < n;) {                                       \
-            ptrdiff_t stop = n - i < 1024 ? n : i + 1024;                     \
-            WORD some = 0;                                                    \
-            for (; i < stop; i++) {                                           \
-                WORD x;                                                       \
-                memcpy(&x, src + i * (ptrdiff_t)sizeof x, sizeof x);          \
-                x = (WORD)(x & LARGEST);                                      \
-                some = (WORD)(some + ((x >= first) & (x < end)));             \
-            }                                                                 \
-            count += (ptrdiff_t)some;                                         \
+        WORD count = 0;                                                       \
+        for (ptrdiff_t i = 0; i < n; i++) {                                   \
+            WORD x;                                                           \
+            memcpy(&x, src + i * (ptrdiff_t)sizeof x, sizeof x);              \
+            x = (WORD)(x & LARGEST);                                          \
+            count = (WORD)(count + ((x >= first) & (x < end)));               \
         }                                                                     \
-        return count;                                                         \
+        return (ptrdiff_t)count;                                              \
     }
 
 COUNT_BETWEEN(count_f64_between, int64_t, INT64_MAX)
@@ -337,13 +329,8 @@ void
 tb_find_overflow(tb_type from, tb_type to, const void *src, ptrdiff_t n,
                  tb_overflow *overflow)
 {
-    ptrdiff_t size = tb_type_size(from);
-
     *overflow = (tb_overflow){0, -1};
-    for (ptrdiff_t i = 0; i < n; i += BLOCK) {
-        count_overflow(from, to, (const char *)src + i * size,
-                       n - i < BLOCK ? n - i : BLOCK, i, NULL, overflow);
-    }
+    count_overflow(from, to, (const char *)src, n, 0, NULL, overflow);
 }
 
 /* --- conversion ------------------------------------------------------------------- */
@@ -353,7 +340,7 @@ convert_blocks(tb_float_kernel kernel, tb_type from, tb_type to, const char *src
                ptrdiff_t n, char *dst, tb_overflow_rule rule, tb_overflow *overflow)
 {
     ptrdiff_t size = tb_type_size(from), narrow = tb_type_size(to);
-    int stream = n >= STREAM_FROM / narrow;
+    int stream = n >= TB_STREAM_FROM / narrow;
 
     for (ptrdiff_t i = 0; i < n; i += BLOCK) {
         ptrdiff_t count = n - i < BLOCK ? n - i : BLOCK;

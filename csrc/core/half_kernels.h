@@ -10,7 +10,7 @@
  * NaN. */
 typedef int (*tb_float_kernel)(const void *src, ptrdiff_t n, void *dst, int stream);
 
-/* By types, from TB_F32 up. NULL: the scalar level's serves. */
+/* By types, from TB_F32 up. NULL: half.c makes it of two others. */
 enum { TB_FLOAT_TYPES = TB_BF16 - TB_F32 + 1 };
 typedef tb_float_kernel tb_float_kernels[TB_FLOAT_TYPES * TB_FLOAT_TYPES];
 

@@ -4,9 +4,6 @@
 
 #include <string.h>
 
-/* Bytes of output: as much as the last-level cache of a server, or more. */
-enum { STREAM_FROM = 32 << 20 };
-
 /* How many rows ahead one is fetched. */
 enum { AHEAD = 3 };
 
@@ -143,7 +140,7 @@ tb_pad_rows(const tb_rows *rows, const tb_layout *layout, void *out, tb_error *e
     ptrdiff_t position = own.trailing * own.item_size;
     char *to = (char *)out;
 
-    own.stream = own.width * position * (own.flat ? 1 : rows->count) >= STREAM_FROM;
+    own.stream = own.width * position * (own.flat ? 1 : rows->count) >= TB_STREAM_FROM;
     for (ptrdiff_t i = 0; i < rows->count; i++) {
         tb_span span = tb_locate_row(&own, rows->lengths[i]);
         if (i + AHEAD < rows->count) {

@@ -10,6 +10,10 @@
 
 #include <stddef.h>
 
+/* Bytes of output from which on it pays: as much as the last-level cache of a server,
+ * or more. */
+enum { TB_STREAM_FROM = 32 << 20 };
+
 /* As memcpy. */
 void tb_stream_copy(void *dst, const void *src, size_t n);
 

@@ -202,7 +202,7 @@ def _told(
 ) -> Any:
     """Warn or raise, and count, where the conversion found reason to."""
     if overflowed and overflow in ("warn", "error"):
-        where = f"element {_written(_index(first, shape))} is {value!r}"
+        where = f"element {_written(unravel(first, shape))} is {value!r}"
         if overflow == "error":
             raise ValueError(
                 f"{function}(): {where}, which overflows {dtype}; pass overflow='inf' or "
@@ -223,7 +223,7 @@ def _counts(counted: tuple[Any, ...], dtype: str, shape: Index) -> ConversionCou
     size, _, nan, infinite, *_, losses = counted
     overflowed, flushed, subnormal, exact, *_ = losses[dtype]
     firsts = [
-        _index(places[1][0], shape) if places[0] else None
+        unravel(places[1][0], shape) if places[0] else None
         for places in (overflowed, flushed, nan, infinite)
     ]
     return ConversionCounts(
@@ -231,7 +231,8 @@ def _counts(counted: tuple[Any, ...], dtype: str, shape: Index) -> ConversionCou
     )
 
 
-def _index(flat: int, shape: Index) -> Index:
+def unravel(flat: int, shape: Index) -> Index:
+    """Give the index of an element from its place in C order."""
     return tuple(int(i) for i in np.unravel_index(flat, shape))
 
 

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .half import Index, unravel
 
 __all__ = ["HalfLoss", "HalfReport", "TensorReport", "half_report"]
 
 _ROWS = 30  # that are shown as text
 _FLOATS = {"float64", "float32", "float16", "bfloat16", "f8", "f4", "f2"}
 _LOWEST_EXPONENT = -127
-Index = tuple[int, ...]
 # Numbers of half a step above the largest overflow: as parts of the next power of two.
 _LIMITS = {"float16": (16, 65520 / 65536), "bfloat16": (128, 1 - 2.0**-9)}
 
@@ -453,9 +453,7 @@ def _safe_scale(fraction: float, power: int, exponent: int, limit: float) -> flo
 
 
 def _indices(places: Any, shape: Index) -> tuple[Index, ...]:
-    if not places:
-        return ()
-    return tuple(tuple(int(i) for i in np.unravel_index(place, shape)) for place in places)
+    return tuple(unravel(place, shape) for place in places) if places else ()
 
 
 def _plot(report: HalfReport, ax: Any) -> Any:
