@@ -53,9 +53,9 @@ setup(
     ext_modules=[
         Extension(
             "tightbatch._core",
-            sources=sorted(glob("csrc/core/*.c") + glob("csrc/py/*.c")),
-            depends=sorted(glob("csrc/core/*.h") + glob("csrc/py/*.h")),
-            include_dirs=["csrc/core"] + ([] if switch("WERROR") else [numpy.get_include()]),
+            sources=sorted(glob("csrc/**/*.c", recursive=True)),
+            depends=sorted(glob("csrc/**/*.h", recursive=True)),
+            include_dirs=["csrc"] + ([] if switch("WERROR") else [numpy.get_include()]),
             define_macros=[
                 ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
                 ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),

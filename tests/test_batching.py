@@ -14,7 +14,7 @@ import reference_batching as reference
 from checks import checked
 from reference_batching import NO_CAP, draw_lengths, plan_of
 from tightbatch import _core
-from tightbatch.batching import LengthBatchSampler
+from tightbatch.sampling.sampler import LengthBatchSampler
 
 
 def width_of(lengths, batch, max_length=None, multiple=None):

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import SANITIZED
 from reference_batching import draw_lengths
-from tightbatch.batching import LengthBatchSampler
+from tightbatch.sampling.sampler import LengthBatchSampler
 
 torch = pytest.importorskip("torch")
 data = pytest.importorskip("torch.utils.data")

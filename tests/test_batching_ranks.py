@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from checks import fails
 from reference_batching import NO_CAP, draw_lengths, find_cost
-from tightbatch.batching import LengthBatchSampler
+from tightbatch.sampling.sampler import LengthBatchSampler
 
 RANKS = (2, 4, 8, 16)
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 
 from checks import fails
 from reference_batching import draw_lengths
-from tightbatch.batching import LengthBatchSampler
+from tightbatch.sampling.sampler import LengthBatchSampler
 
 LENGTHS = draw_lengths(200).tolist()
 

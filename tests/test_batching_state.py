@@ -10,7 +10,7 @@ import pytest
 
 from checks import fails
 from reference_batching import Random, draw_lengths
-from tightbatch.batching import LengthBatchSampler
+from tightbatch.sampling.sampler import LengthBatchSampler
 
 LENGTHS = draw_lengths(200).tolist()
 

@@ -9,7 +9,7 @@ import pytest
 
 from checks import run_python
 from reference_batching import draw_lengths, plan_of
-from tightbatch.batching import LengthBatchSampler
+from tightbatch.sampling.sampler import LengthBatchSampler
 
 # Epochs
 

@@ -19,14 +19,15 @@ MODULES = [
     "padding",
     "ragged",
     "dataset",
-    "collate",
-    "padding_free",
-    "batching",
-    "packing",
-    "segments",
-    "buckets",
-    "half",
-    "half_report",
+    "masks",
+    "collate.batch",
+    "collate.padded",
+    "collate.padding_free",
+    "sampling.sampler",
+    "sampling.packing",
+    "sampling.buckets",
+    "half.conversion",
+    "half.report",
     "amp.grad_scaler",
     "amp.precision",
     "amp.step",
@@ -46,7 +47,7 @@ def run(code, *flags):
     )
 
 
-@pytest.mark.parametrize("path", sorted(CORE.glob("*.[ch]")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted(CORE.rglob("*.[ch]")), ids=lambda p: p.name)
 def test_the_core_knows_neither_python_nor_the_binding(path):
     standard = {
         "arm_neon.h",
@@ -63,18 +64,18 @@ def test_the_core_knows_neither_python_nor_the_binding(path):
         "stdlib.h",
         "string.h",
     }
-    own = {header.name for header in CORE.glob("*.h")}
+    own = {str(header.relative_to(ROOT / "csrc")) for header in CORE.rglob("*.h")}
     assert set(includes(path)) <= standard | own
 
 
-@pytest.mark.parametrize("path", sorted(BINDING.glob("*.c")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted(BINDING.rglob("*.c")), ids=lambda p: p.name)
 def test_numpy_and_python_come_through_one_header(path):
     assert not {name for name in includes(path) if name.startswith(("Python", "numpy"))}
 
 
 def test_names_that_the_linker_sees_have_the_prefix():
     hidden = re.compile(r"^(TARGET )?static|^INLINE")
-    for path in [*CORE.glob("*.c"), *BINDING.glob("*.c")]:
+    for path in [*CORE.rglob("*.c"), *BINDING.rglob("*.c")]:
         for name in re.findall(r"^([a-z]\w*)\(", path.read_text(), re.MULTILINE):
             before = path.read_text().split(f"\n{name}(")[0].rsplit("\n", 1)[-1]
             assert name.startswith(("tb_", "PyInit_")) or hidden.search(before), (path, name)

@@ -318,7 +318,8 @@ def test_failing_allocations():
         import _testcapi
         import numpy as np
         import tightbatch as tb
-        from tightbatch import _core, padding_free
+        from tightbatch import _core
+        from tightbatch.collate import padding_free
 
         class Recorder:
             gather_columns, is_arrow = _core.gather_columns, _core.is_arrow

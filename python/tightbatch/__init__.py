@@ -1,25 +1,35 @@
 """Variable-length sequences to model-ready batches: padding, masks, batching by length."""
 
-from .batching import LengthBatchSampler
-from .buckets import bucket_boundaries
-from .collate import Batch, PadCollator
+from __future__ import annotations
+
+from typing import Any
+
+from .collate.batch import Batch
+from .collate.padded import PadCollator
+from .collate.padding_free import PaddingFreeCollator
 from .dataset import RaggedDataset
-from .half import ConversionCounts, to_bfloat16, to_float16, to_float32
-from .half_report import HalfReport, half_report
-from .packing import Packing, pack, pack_dataset
-from .padding import (
+from .half.conversion import ConversionCounts, to_bfloat16, to_float16, to_float32
+from .half.report import HalfReport, half_report
+from .masks import (
     attention_mask,
+    block_mask,
+    cu_seqlens,
+    position_ids,
+    segment_ids,
+    segment_mask,
+)
+from .padding import (
     fixed_pad_sequences,
     lengths,
     pad,
     pad_sequences_dynamic,
-    position_ids,
     uniform_length_batching,
     unpad,
 )
-from .padding_free import PaddingFreeCollator
 from .ragged import Ragged
-from .segments import block_mask, cu_seqlens, segment_ids, segment_mask
+from .sampling.buckets import bucket_boundaries
+from .sampling.packing import Packing, pack, pack_dataset
+from .sampling.sampler import LengthBatchSampler
 
 __version__ = "0.1.0"
 
@@ -53,3 +63,18 @@ __all__ = [
     "uniform_length_batching",
     "unpad",
 ]
+
+# Imported when first looked at: they need torch or take time to import.
+_SUBPACKAGES = ("amp", "huggingface")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        import importlib
+
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_SUBPACKAGES, "__version__"])

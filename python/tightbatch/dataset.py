@@ -9,8 +9,8 @@ import numpy as np
 
 from . import _arrow, _core
 from ._arrow import Text
-from ._columns import kind_of
-from ._convert import as_array
+from ._numpy_fallback import as_array
+from .collate.columns import kind_of
 from .ragged import MappedFile, Ragged, row_indices
 
 __all__ = ["RaggedDataset"]

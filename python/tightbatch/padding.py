@@ -1,4 +1,4 @@
-"""Padding and the masks that go with it."""
+"""Rows of different lengths to one rectangle, and back."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._convert import as_array
+from ._numpy_fallback import as_array
+from .masks import attention_mask
 from .ragged import Ragged
 
 __all__ = [
-    "attention_mask",
     "fixed_pad_sequences",
     "lengths",
     "pad",
     "pad_sequences_dynamic",
-    "position_ids",
     "uniform_length_batching",
     "unpad",
 ]
@@ -224,96 +223,6 @@ def lengths(sequences: Any, column: str | None = None) -> NDArray[np.int64]:
     from .dataset import column_lengths
 
     return column_lengths(sequences, column)  # type: ignore[no-any-return]
-
-
-def attention_mask(
-    lengths: Any,
-    width: int | None = None,
-    *,
-    padding_side: str = "right",
-    pad_to_multiple_of: int | None = None,
-    dtype: Any = None,
-    additive: bool = False,
-) -> NDArray[Any]:
-    """Build the mask that makes a model ignore padding.
-
-    Parameters
-    ----------
-    lengths : sequence of int, integer array or tensor of shape (batch,)
-        Tokens in each row.
-    width : int, optional
-        Positions in a row of the mask; the largest length, if not given.
-    padding_side : {"right", "left"}
-        Where the padding is.
-    pad_to_multiple_of : int, optional
-        The width is rounded up to a multiple of it.
-    dtype : dtype, optional
-        bool, if not given; float32 for an additive mask.
-    additive : bool
-        Give what is added to attention scores: 0 at tokens, and at padding the lowest finite
-        value of ``dtype``. It is never ``-inf``: a row of nothing but padding would come out of
-        the softmax as NaN.
-
-    Returns
-    -------
-    ndarray of shape (batch, width)
-        True (or 1, or 0.0 when additive) at tokens.
-
-    Raises
-    ------
-    TypeError
-        When a length is not an integer, or for ``additive`` with an integer type.
-    ValueError
-        When a length is negative or above ``width``.
-
-    Examples
-    --------
-    >>> import tightbatch as tb
-    >>> tb.attention_mask([2, 0, 3], dtype="int64")
-    array([[1, 1, 0],
-           [0, 0, 0],
-           [1, 1, 1]])
-    """
-    return _core.attention_mask(lengths, width, padding_side, pad_to_multiple_of, dtype, additive)
-
-
-def position_ids(
-    lengths: Any,
-    width: int | None = None,
-    *,
-    padding_side: str = "right",
-    pad_to_multiple_of: int | None = None,
-    flat: bool = False,
-) -> NDArray[np.int64]:
-    """Number the tokens of each row from 0.
-
-    Parameters
-    ----------
-    lengths, width, padding_side, pad_to_multiple_of
-        As for :func:`attention_mask`.
-    flat : bool
-        Number the tokens without padding, one row after another.
-
-    Returns
-    -------
-    int64 ndarray of shape (batch, width), or (sum of lengths,) when flat
-        Padding has position 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`attention_mask`.
-
-    Examples
-    --------
-    >>> import tightbatch as tb
-    >>> tb.position_ids([3, 1], padding_side="left")
-    array([[0, 1, 2],
-           [0, 0, 0]])
-    >>> tb.position_ids([3, 1], flat=True)
-    array([0, 1, 2, 0])
-    """
-    return _core.position_ids(lengths, width, padding_side, pad_to_multiple_of, flat)
 
 
 def fixed_pad_sequences(

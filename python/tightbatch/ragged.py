@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _arrow, _core
-from ._convert import as_array
+from ._numpy_fallback import as_array
 
 __all__ = ["Ragged"]
 

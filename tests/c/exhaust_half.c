@@ -7,7 +7,7 @@
  * Expectations are made in order of magnitude: which half owns a number changes only
  * where a midpoint, itself a float32, is passed.
  */
-#include "half.h"
+#include "core/cast/half.h"
 #include "half_expected.h"
 
 #include <stdio.h>

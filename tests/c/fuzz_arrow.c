@@ -3,7 +3,7 @@
  *
  * Sizes of buffers are not part of Arrow's interface, so each buffer is exactly as
  * large as its array says; the rest of the fields may be anything. */
-#include "arrow.h"
+#include "core/arrow/arrow.h"
 
 #include <stdlib.h>
 #include <string.h>

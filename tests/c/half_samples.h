@@ -4,7 +4,7 @@
 #define TB_HALF_SAMPLES_H
 
 #include "check.h"
-#include "half.h"
+#include "core/cast/half.h"
 
 #include <string.h>
 

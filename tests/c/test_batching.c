@@ -1,7 +1,7 @@
 /* Random numbers against published values, and plans against what they promise. */
-#include "balance.h"
-#include "batching.h"
-#include "random.h"
+#include "core/plan/balance.h"
+#include "core/plan/batching.h"
+#include "core/base/random.h"
 #include "check.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Boundaries against a dynamic programme that looks at every cut. */
-#include "buckets.h"
-#include "random.h"
+#include "core/plan/buckets.h"
+#include "core/base/random.h"
 #include "check.h"
 
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* Every pair of types, around every power of two: does the value survive, and is it
  * told when it does not? Expectations come from sign and magnitude alone. */
-#include "cast.h"
+#include "core/cast/cast.h"
 #include "check.h"
-#include "half.h"
+#include "core/cast/half.h"
 #include "half_expected.h"
 
 #include <float.h>

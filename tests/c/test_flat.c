@@ -1,5 +1,5 @@
 /* Sequences in one line: plans, numbers, boundaries, labels, and searches. */
-#include "flat.h"
+#include "core/layout/flat.h"
 #include "check.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Counts and errors against a definition that looks at one number after the other. */
 #include "check.h"
 #include "half_expected.h"
-#include "half_loss.h"
+#include "core/loss/half_loss.h"
 
 #include <float.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Conversion under whatever the process has set up: the same bits, and what was set
  * stays so. */
 #include "half_samples.h"
-#include "macros.h"
+#include "core/base/macros.h"
 
 #include <fenv.h>
 

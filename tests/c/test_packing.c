@@ -1,6 +1,6 @@
 /* Packs against a plain best fit, at capacities around powers of 64. */
-#include "packing.h"
-#include "random.h"
+#include "core/plan/packing.h"
+#include "core/base/random.h"
 #include "check.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Spans, fills of every width, cut and side, masks and positions. */
-#include "mask.h"
-#include "pad.h"
-#include "stream.h"
+#include "core/layout/mask.h"
+#include "core/layout/pad.h"
+#include "core/cast/stream.h"
 #include "check.h"
 
 #include <string.h>

@@ -1,8 +1,8 @@
 /* The core's segments and blocks against comparing every query with every key. */
-#include "block_mask.h"
+#include "core/layout/block_mask.h"
 #include "check.h"
-#include "random.h"
-#include "segment.h"
+#include "core/base/random.h"
+#include "core/layout/segment.h"
 
 #include <string.h>
 

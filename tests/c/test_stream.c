@@ -1,6 +1,6 @@
 /* Streamed copies and fills at every place in a line: these bytes, and none beside. */
-#include "pad.h"
-#include "stream.h"
+#include "core/layout/pad.h"
+#include "core/cast/stream.h"
 #include "check.h"
 
 #include <stdlib.h>

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._columns import Spec, assemble, kind_of, stack_spec
-from ..collate import Batch
+from ..collate.batch import Batch
+from ..collate.columns import Spec, assemble, kind_of, stack_spec
 from ..dataset import Samples, batch_columns
 from ..ragged import Ragged
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._columns import Spec, assemble, build
+from ..collate.columns import Spec, assemble, build
 from ._features import columns_of, row_lengths
 
 __all__ = ["DataCollatorWithFlattening"]

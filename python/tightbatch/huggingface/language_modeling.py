@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._columns import build
+from ..collate.columns import build
 from ..dataset import Samples
 from ._features import Padding, columns_of, encoding, is_matrix, row_lengths
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from .._columns import build
+from ..collate.columns import build
 from ..ragged import Ragged
 from ._features import Padding, columns_of, encoding
 

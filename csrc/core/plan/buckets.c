@@ -1,0 +1,284 @@
+#include "core/plan/buckets.h"
+
+#include "core/base/memory.h"
+#include "core/base/sort.h"
+
+#include <string.h>
+
+enum { SMALL_TABLE = 4096 }; /* counters that are affordable for any number of rows */
+
+/* A place for the last cut: the best one from width `from` on, until the next line's.
+ */
+typedef struct {
+    int64_t from;
+    ptrdiff_t cut;
+} envelope_line;
+
+/* --- lengths to distinct widths -------------------------------------------------- */
+
+static tb_status
+allocate_widths(ptrdiff_t count, tb_widths *out)
+{
+    out->widths = (int64_t *)tb_allocate_array(count, sizeof *out->widths);
+    out->rows = (int64_t *)tb_allocate_array(count + 1, sizeof *out->rows);
+    if (out->widths == NULL || out->rows == NULL) {
+        return TB_ERR_MEMORY;
+    }
+    out->rows[0] = 0;
+    return TB_OK;
+}
+
+/* `length`, longer than those before it, is that of the rows up to number `rows`. */
+static void
+append_width(tb_widths *out, int64_t length, int64_t rows)
+{
+    out->widths[out->count++] = length;
+    out->rows[out->count] = rows;
+}
+
+/* A counter for every length up to `mask`. What was looked at before is masked all the
+ * same: somebody may write to the lengths meanwhile. */
+static tb_status
+count_in_table(const int64_t *lengths, ptrdiff_t n, uint64_t mask, tb_widths *out)
+{
+    ptrdiff_t size = (ptrdiff_t)mask + 1, distinct = 0;
+    int64_t *counts = (int64_t *)tb_allocate_array(size, sizeof *counts), rows = 0;
+    tb_status status;
+
+    if (counts == NULL) {
+        return TB_ERR_MEMORY;
+    }
+    memset(counts, 0, (size_t)size * sizeof *counts);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        counts[(uint64_t)lengths[i] & mask]++;
+    }
+    for (ptrdiff_t length = 0; length < size; length++) {
+        distinct += counts[length] != 0;
+    }
+    status = allocate_widths(distinct, out);
+    for (ptrdiff_t length = 0; status == TB_OK && length < size; length++) {
+        if (counts[length] != 0) {
+            rows += counts[length];
+            append_width(out, length, rows);
+        }
+    }
+    free(counts);
+    return status;
+}
+
+/* For lengths that are long beside their number. */
+static tb_status
+count_by_sorting(const int64_t *lengths, ptrdiff_t n, uint64_t mask, tb_widths *out)
+{
+    uint64_t *block = (uint64_t *)tb_allocate_array(n, 2 * sizeof *block);
+    uint64_t *sorted = block;
+    ptrdiff_t distinct = 0;
+    tb_status status;
+
+    if (block == NULL) {
+        return TB_ERR_MEMORY;
+    }
+    for (ptrdiff_t i = 0; i < n; i++) {
+        sorted[i] = (uint64_t)lengths[i] & mask;
+    }
+    tb_sort_items(sorted, n, tb_lay_out_sort(mask, n, 0), block + n);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        distinct += i + 1 == n || sorted[i] != sorted[i + 1];
+    }
+    status = allocate_widths(distinct, out);
+    for (ptrdiff_t i = 0; status == TB_OK && i < n; i++) {
+        if (i + 1 == n || sorted[i] != sorted[i + 1]) {
+            append_width(out, (int64_t)sorted[i], i + 1);
+        }
+    }
+    free(block);
+    return status;
+}
+
+/* Adds up the lengths and rounds them to widths, once that is known to fit. */
+static tb_status
+round_widths(int64_t multiple, tb_widths *out)
+{
+    int64_t longest = out->widths[out->count - 1], n = out->rows[out->count];
+    int64_t missing = (multiple - longest % multiple) % multiple;
+    ptrdiff_t distinct = 0;
+
+    if (longest > INT64_MAX - missing || longest + missing > INT64_MAX / n) {
+        return TB_ERR_SIZE;
+    }
+    for (ptrdiff_t j = 0; j < out->count; j++) {
+        int64_t length = out->widths[j];
+        int64_t width = length + (multiple - length % multiple) % multiple;
+        out->tokens += (out->rows[j + 1] - out->rows[j]) * length;
+        if (distinct == 0 || out->widths[distinct - 1] != width) {
+            out->widths[distinct++] = width;
+        }
+        /* Not read again: `distinct` is j + 1 at most. */
+        out->rows[distinct] = out->rows[j + 1];
+    }
+    out->count = distinct;
+    return TB_OK;
+}
+
+/* The first negative length, or of none the first longest. */
+static void
+find_refused(const int64_t *lengths, ptrdiff_t n, tb_error *error)
+{
+    error->row = 0;
+    error->column = -1;
+    for (ptrdiff_t i = 0; i < n && lengths[error->row] >= 0; i++) {
+        if (lengths[i] < 0 || lengths[i] > lengths[error->row]) {
+            error->row = i;
+        }
+    }
+    error->value = lengths[error->row];
+}
+
+tb_status
+tb_count_widths(const int64_t *lengths, ptrdiff_t n, int64_t multiple,
+                tb_widths *widths, tb_error *error)
+{
+    uint64_t mask = 0; /* all bits that any length has, and then all below them */
+    ptrdiff_t most = n > SMALL_TABLE ? n : SMALL_TABLE;
+    tb_status status;
+
+    memset(widths, 0, sizeof *widths);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        mask |= (uint64_t)lengths[i];
+    }
+    if (mask > INT64_MAX) {
+        find_refused(lengths, n, error);
+        return TB_ERR_NEGATIVE;
+    }
+    for (int shift = 1; shift < 64; shift *= 2) {
+        mask |= mask >> shift;
+    }
+    status = mask < (uint64_t)most ? count_in_table(lengths, n, mask, widths)
+                                   : count_by_sorting(lengths, n, mask, widths);
+    if (status == TB_OK) {
+        status = round_widths(multiple, widths);
+    }
+    if (status == TB_ERR_SIZE) {
+        find_refused(lengths, n, error);
+    }
+    return status;
+}
+
+/* --- distinct widths to boundaries ----------------------------------------------- */
+
+/* The first width at which a cut at `b` is better than one at `a` < b. Between equals
+ * the smaller cut wins. More rows never take fewer tokens, and so nothing is negative.
+ */
+static int64_t
+find_crossing(const int64_t *before, const int64_t *rows, ptrdiff_t a, ptrdiff_t b)
+{
+    int64_t crossing = (before[b] - before[a]) / (rows[b] - rows[a]);
+
+    return crossing < INT64_MAX ? crossing + 1 : INT64_MAX;
+}
+
+/* One layer: with before[i] the fewest tokens of the first i widths in q - 1 runs,
+ * those of the first j in q runs, and where the last of these runs begins. Defined from
+ * i = q
+ * - 1 and j = q on. */
+static void
+choose_cuts(const tb_widths *widths, ptrdiff_t q, const int64_t *TB_RESTRICT before,
+            envelope_line *TB_RESTRICT lines, int64_t *TB_RESTRICT after,
+            uint32_t *cuts)
+{
+    const int64_t *rows = widths->rows;
+    ptrdiff_t best = 0, count = 0; /* the line that is best now; all lines */
+
+    for (ptrdiff_t j = q; j <= widths->count; j++) {
+        int64_t width = widths->widths[j - 1], from = 0;
+        for (; count > best; count--) {
+            from = find_crossing(before, rows, lines[count - 1].cut, j - 1);
+            if (count - 1 == best || from > lines[count - 1].from) {
+                break;
+            }
+        }
+        lines[count++] = (envelope_line){from, j - 1};
+        while (best + 1 < count && lines[best + 1].from <= width) {
+            best++;
+        }
+        ptrdiff_t cut = lines[best].cut;
+        after[j] = before[cut] + (rows[j] - rows[cut]) * width;
+        if (cuts != NULL) {
+            cuts[j] = (uint32_t)cut;
+        }
+    }
+}
+
+/* All layers up to q = k; `cuts`, NULL where nobody asks, has a row of them for each
+ * layer from q = 2 on. */
+static tb_status
+choose_all_cuts(const tb_widths *widths, ptrdiff_t k, uint32_t *cuts, int64_t *waste)
+{
+    ptrdiff_t size = widths->count + 1;
+    int64_t *block = (int64_t *)tb_allocate_array(size, 2 * sizeof *block);
+    int64_t *before = block, *after = block + size;
+    envelope_line *lines = (envelope_line *)tb_allocate_array(size, sizeof *lines);
+    tb_status status = TB_ERR_MEMORY;
+
+    if (block == NULL || lines == NULL) {
+        goto done;
+    }
+    before[0] = 0;
+    for (ptrdiff_t j = 1; j < size; j++) {
+        before[j] = widths->rows[j] * widths->widths[j - 1];
+    }
+    for (ptrdiff_t q = 1;; q++) {
+        if (waste != NULL) {
+            waste[q - 1] = before[widths->count] - widths->tokens;
+        }
+        if (q == k) {
+            break;
+        }
+        choose_cuts(widths, q + 1, before, lines, after, cuts);
+        cuts = cuts == NULL ? NULL : cuts + size;
+        int64_t *held = before;
+        before = after;
+        after = held;
+    }
+    status = TB_OK;
+done:
+    free(block);
+    free(lines);
+    return status;
+}
+
+tb_status
+tb_choose_boundaries(const tb_widths *widths, ptrdiff_t k, int64_t *boundaries,
+                     int64_t *waste)
+{
+    ptrdiff_t size = widths->count + 1, cells = 0, end = widths->count;
+    uint32_t *cuts = NULL;
+    tb_status status;
+
+    if (k >= widths->count) {
+        memcpy(boundaries, widths->widths, (size_t)end * sizeof *boundaries);
+        return waste == NULL ? TB_OK : choose_all_cuts(widths, end, NULL, waste);
+    }
+    if (size > UINT32_MAX || tb_multiply_sizes(size, k - 1, &cells) != TB_OK) {
+        return TB_ERR_MEMORY;
+    }
+    cuts = (uint32_t *)tb_allocate_array(cells, sizeof *cuts);
+    if (cuts == NULL) {
+        return TB_ERR_MEMORY;
+    }
+    status = choose_all_cuts(widths, k, cuts, waste);
+    for (ptrdiff_t q = k; status == TB_OK && q > 0; q--) {
+        boundaries[q - 1] = widths->widths[end - 1];
+        end = q > 1 ? (ptrdiff_t)cuts[(q - 2) * size + end] : 0;
+    }
+    free(cuts);
+    return status;
+}
+
+void
+tb_free_widths(tb_widths *widths)
+{
+    free(widths->widths);
+    free(widths->rows);
+    memset(widths, 0, sizeof *widths);
+}

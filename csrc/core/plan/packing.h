@@ -1,0 +1,50 @@
+/*
+ * Packing: rows, longest first, each into the pack in which it leaves the least room
+ * (best-fit decreasing; D. S. Johnson, "Near-optimal bin packing algorithms", 1973).
+ * Of packs with as much room, the one that came to have it first takes the row.
+ *
+ * Packs that can take more are found by a tree over the bits of their room, six at a
+ * time: each node says which of its 64 branches lead to a pack, so that the smallest
+ * room that is large enough takes a few instructions a level, whatever the capacity.
+ */
+#ifndef TB_PACKING_H
+#define TB_PACKING_H
+
+#include "core/base/macros.h"
+#include "core/base/status.h"
+
+typedef struct tb_pack_tree tb_pack_tree;
+
+typedef struct {
+    int64_t room; /* what is left of the capacity */
+    uint32_t rows;
+    uint32_t next; /* in the ring of packs with the same room */
+} tb_pack;
+
+/* The packs begun so far, numbered in the order in which they were begun. */
+typedef struct {
+    int64_t capacity; /* of a pack */
+    int64_t max_rows; /* in a pack; INT64_MAX: any number */
+    tb_pack *packs;
+    uint32_t count;
+    uint32_t allocated;
+    tb_pack_tree *tree;
+} tb_packer;
+
+/* No packs. capacity >= 0, max_rows >= 1. The packer is the caller's to free, also
+ * after an error. */
+TB_MUST_CHECK tb_status tb_start_packs(tb_packer *packer, int64_t capacity,
+                                       int64_t max_rows);
+
+/* Forgets all packs and keeps their memory. */
+void tb_restart_packs(tb_packer *packer);
+
+/* Packs `count` rows of one size, at most the capacity, and not above that of the rows
+ * before. Fills pack_of: the number of each one's pack. More than 2**32 - 1 packs are
+ * TB_ERR_SIZE. */
+TB_MUST_CHECK tb_status tb_pack_rows(tb_packer *packer, int64_t size, ptrdiff_t count,
+                                     uint32_t *pack_of);
+
+void tb_free_packs(tb_packer *packer);
+
+#endif

@@ -1,0 +1,92 @@
+#include "py/input/array.h"
+
+/* A masked array's data has values where it is masked: padding them would use them. */
+int
+tb_is_masked(PyArrayObject *array)
+{
+    PyObject *mask = NULL, *fill = NULL;
+    int answer;
+
+    if (PyArray_CheckExact(array)) {
+        return 0;
+    }
+    answer = tb_find_attribute((PyObject *)array, "_mask", &mask);
+    if (answer > 0) {
+        answer = tb_find_attribute((PyObject *)array, "fill_value", &fill);
+    }
+    Py_XDECREF(mask);
+    Py_XDECREF(fill);
+    return answer;
+}
+
+int
+tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
+              PyArrayObject *array, tb_view *view)
+{
+    view->owner = NULL;
+    int masked = tb_is_masked(array);
+    if (masked < 0) {
+        return -1;
+    }
+    if (masked) {
+        return tb_raise_at(context, PyExc_TypeError, row, -1,
+                           "found a masked array; expected one without a mask: "
+                           ".filled(value) or .compressed() gives one");
+    }
+    int refused = tb_dtype_from_descr(state, PyArray_DESCR(array), &view->dtype);
+    if (refused != 0) {
+        return refused < 0 ? -1
+                           : tb_raise_at(context, PyExc_TypeError, row, -1,
+                                         "found an array of dtype %R, expected bool, "
+                                         "integers or floats",
+                                         (PyObject *)PyArray_DESCR(array));
+    }
+    if (!PyArray_ISCARRAY_RO(array)) {
+        array = (PyArrayObject *)PyArray_FROM_OF(
+            (PyObject *)array, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED);
+        if (array == NULL) {
+            Py_CLEAR(view->dtype.descr);
+            return -1;
+        }
+        view->owner = (PyObject *)array;
+    }
+    view->data = PyArray_DATA(array);
+    view->ndim = PyArray_NDIM(array);
+    for (int d = 0; d < view->ndim; d++) {
+        view->shape[d] = PyArray_DIM(array, d);
+    }
+    return 0;
+}
+
+int
+tb_view_buffer(tb_state *state, const tb_context *context, Py_ssize_t row,
+               PyObject *object, tb_view *view)
+{
+    PyObject *source, *method = NULL;
+
+    if (PyObject_CheckBuffer(object)) {
+        /* By way of memoryview: NumPy reads bytes themselves as one string. */
+        source = PyMemoryView_FromObject(object);
+    }
+    else {
+        int found = tb_find_attribute(object, "__array__", &method);
+        Py_XDECREF(method);
+        if (found <= 0) {
+            return found;
+        }
+        source = Py_NewRef(object);
+    }
+    PyArrayObject *array =
+        source == NULL ? NULL : (PyArrayObject *)PyArray_FROM_O(source);
+    Py_XDECREF(source);
+    if (array == NULL) {
+        return -1;
+    }
+    int answer = tb_view_array(state, context, row, array, view) < 0 ? -1 : 1;
+    if (answer == 1 && view->owner == NULL) {
+        view->owner = (PyObject *)array;
+        return 1;
+    }
+    Py_DECREF(array);
+    return answer;
+}

@@ -1,0 +1,30 @@
+/* Arrays and buffers, of any layout, as plain memory. */
+#ifndef TB_ARRAY_H
+#define TB_ARRAY_H
+
+#include "py/input/dtype.h"
+
+/* Elements in memory: aligned, native and C-contiguous. */
+typedef struct {
+    const void *data;
+    tb_dtype dtype;
+    int ndim;
+    npy_intp shape[NPY_MAXDIMS];
+    PyObject *owner; /* owned: keeps `data` alive where the object itself does not */
+} tb_view;
+
+/* The view of an array; of a copy, which `owner` then is, where it is laid out
+ * otherwise. -1 with TypeError for an element type that no row may have, and for masked
+ * arrays. */
+int tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
+                  PyArrayObject *array, tb_view *view);
+
+/* 1 for numpy.ma's arrays, 0 for others, -1 with an exception. */
+int tb_is_masked(PyArrayObject *array);
+
+/* 1 and the view of anything with the buffer protocol or __array__, 0 for something
+ * else, -1 with an exception. */
+int tb_view_buffer(tb_state *state, const tb_context *context, Py_ssize_t row,
+                   PyObject *object, tb_view *view);
+
+#endif

@@ -1,0 +1,394 @@
+#include "py/input/list.h"
+
+#include <string.h>
+
+/* Numbers go through a buffer on the stack when the output is not what was read. */
+enum { CHUNK = 256 };
+
+/* A critical section for the list that is read: the fast loops look at its items
+ * without a reference of their own. With the GIL it is the GIL. */
+#if PY_VERSION_HEX >= 0x030D0000
+#    define BEGIN_LIST(list) Py_BEGIN_CRITICAL_SECTION(list)
+#    define END_LIST() Py_END_CRITICAL_SECTION()
+#else
+#    define BEGIN_LIST(list) {
+#    define END_LIST() }
+#endif
+
+/* 1 and the value where `item` is exactly an int of one digit: no call, no check left.
+ */
+static inline int
+read_compact_int(PyObject *item, int64_t *value)
+{
+    if (TB_UNLIKELY(!PyLong_CheckExact(item))) {
+        return 0;
+    }
+#if PY_VERSION_HEX >= 0x030C0000
+    const PyLongObject *number = (const PyLongObject *)item;
+    if (TB_UNLIKELY(!PyUnstable_Long_IsCompact(number))) {
+        return 0;
+    }
+    *value = PyUnstable_Long_CompactValue(number);
+#else
+    Py_ssize_t digits = Py_SIZE(item); /* its sign is the number's */
+    if (TB_UNLIKELY(digits < -1 || digits > 1)) {
+        return 0;
+    }
+    *value = digits * (int64_t)((PyLongObject *)item)->ob_digit[0];
+#endif
+    return 1;
+}
+
+/* As many compact ints as there are in front. No Python code runs in here. */
+static Py_ssize_t
+read_ints(PyObject *const *items, Py_ssize_t n, int64_t *TB_RESTRICT dst)
+{
+    Py_ssize_t i = 0;
+
+    while (i < n && read_compact_int(items[i], &dst[i])) {
+        i++;
+    }
+    return i;
+}
+
+static Py_ssize_t
+read_floats(PyObject *const *items, Py_ssize_t n, double *TB_RESTRICT dst)
+{
+    Py_ssize_t i = 0;
+
+    while (i < n && PyFloat_CheckExact(items[i])) {
+        dst[i] = PyFloat_AS_DOUBLE(items[i]);
+        i++;
+    }
+    return i;
+}
+
+static Py_ssize_t
+read_bools(PyObject *const *items, Py_ssize_t n, unsigned char *TB_RESTRICT dst)
+{
+    Py_ssize_t i = 0;
+
+    while (i < n && PyBool_Check(items[i])) {
+        dst[i] = items[i] == Py_True;
+        i++;
+    }
+    return i;
+}
+
+static PyObject *
+item_at(PyObject *list, Py_ssize_t i)
+{
+    return PyList_Check(list) ? PyList_GET_ITEM(list, i) : PyTuple_GET_ITEM(list, i);
+}
+
+static PyObject *const *
+items_of(PyObject *list)
+{
+    return PyList_Check(list) ? ((PyListObject *)list)->ob_item
+                              : ((PyTupleObject *)list)->ob_item;
+}
+
+static Py_ssize_t
+size_of(PyObject *list)
+{
+    return PyList_Check(list) ? PyList_GET_SIZE(list) : PyTuple_GET_SIZE(list);
+}
+
+static tb_read
+refuse_item(const tb_list_reader *reader, Py_ssize_t column, PyObject *item)
+{
+    const char *expected = tb_type_is_float(reader->dtype.type) || reader->provisional
+                               ? "a number"
+                               : "an integer";
+    if (tb_is_list(item)) {
+        expected = "a number: rows must be nested equally deep";
+    }
+    else if (PyArray_Check(item)) {
+        expected = "a number: stack a list of arrays with numpy.stack()";
+    }
+    PyObject *found = tb_describe(item);
+    if (found != NULL) {
+        tb_raise_at(reader->context, PyExc_TypeError, reader->row, column,
+                    "found %U, expected %s", found, expected);
+        Py_DECREF(found);
+    }
+    return TB_READ_ERROR;
+}
+
+/* Nobody asked for a dtype and `kind` does not fit into the one assumed so far. */
+static int
+must_widen(tb_list_reader *reader, tb_number_kind kind)
+{
+    tb_type type = reader->dtype.type;
+
+    if (!reader->provisional || type == TB_F32) {
+        return 0;
+    }
+    if (kind == TB_NUMBER_FLOAT) {
+        reader->dtype = (tb_dtype){TB_F32, 4, NULL};
+        return 1;
+    }
+    if (type == TB_BOOL && kind != TB_NUMBER_BOOL) {
+        reader->dtype = (tb_dtype){TB_I64, 8, NULL};
+        return 1;
+    }
+    return 0;
+}
+
+/* 0 where an integer among floats needs more bits than the type that it is bound for.
+ */
+static int
+fits_reader(const tb_list_reader *reader, const tb_number *number)
+{
+    uint64_t magnitude = number->kind == TB_NUMBER_UINT ? number->u
+                         : number->i < 0                ? ~(uint64_t)number->i + 1
+                                                        : (uint64_t)number->i;
+
+    if (reader->significand == 0 || number->kind == TB_NUMBER_FLOAT) {
+        return 1;
+    }
+    return number->kind != TB_NUMBER_HUGE &&
+           tb_fits_significand(magnitude, reader->significand);
+}
+
+/* One item by the careful way: any object, Python code may run. */
+static tb_read
+read_item(tb_list_reader *reader, PyObject *item, Py_ssize_t column, void *dst)
+{
+    tb_number number;
+    tb_status status = TB_OK;
+    tb_read answer = TB_READ_ERROR;
+
+    Py_INCREF(item);
+    if (tb_read_number(reader->state, item, &number) < 0) {
+        goto done;
+    }
+    if (number.kind == TB_NOT_A_NUMBER) {
+        refuse_item(reader, column, item);
+    }
+    else if (must_widen(reader, number.kind)) {
+        answer = TB_READ_WIDEN;
+    }
+    else if (number.kind == TB_NUMBER_FLOAT && reader->dtype.type < TB_F32) {
+        tb_raise_at(reader->context, PyExc_TypeError, reader->row, column,
+                    "found the float %R, expected an integer for %s", item,
+                    tb_dtype_name(&reader->dtype));
+    }
+    else if (tb_store_number(&number, reader->dtype.type, dst, &status) == 0) {
+        answer = TB_READ_DONE;
+        if (status == TB_OK && !fits_reader(reader, &number)) {
+            status = TB_ERR_INEXACT;
+        }
+        if (status != TB_OK) {
+            answer = (tb_read)tb_raise_value(reader->context, status, reader->row,
+                                             column, item, &reader->dtype);
+        }
+    }
+done:
+    Py_XDECREF(number.object);
+    Py_DECREF(item);
+    return answer;
+}
+
+/* A run of exact ints, floats or bools in front of `items`: how many were stored at
+ * `dst`. Stops before whatever the careful way must look at, and at what does not fit.
+ */
+static Py_ssize_t
+read_run(const tb_list_reader *reader, PyObject *const *items, Py_ssize_t n, void *dst)
+{
+    tb_type type = reader->dtype.type;
+
+    if (type == TB_I64) {
+        return read_ints(items, n, (int64_t *)dst);
+    }
+    if (type == TB_F64) {
+        Py_ssize_t run = read_floats(items, n, (double *)dst);
+        if (run > 0) {
+            return run;
+        }
+    }
+    if (type == TB_BOOL) {
+        Py_ssize_t run = read_bools(items, n, (unsigned char *)dst);
+        if (run > 0 || reader->provisional) {
+            return run;
+        }
+    }
+    union {
+        int64_t ints[CHUNK];
+        double floats[CHUNK];
+    } buffer;
+    ptrdiff_t bad = 0;
+    tb_type from = TB_I64;
+    if (reader->significand > 0) {
+        return 0; /* integers are looked at one by one */
+    }
+    Py_ssize_t run = read_ints(items, n < CHUNK ? n : CHUNK, buffer.ints);
+    if (run == 0 && tb_type_is_float(type)) {
+        run = read_floats(items, n < CHUNK ? n : CHUNK, buffer.floats);
+        from = TB_F64;
+    }
+    if (tb_cast_elements(from, type, &buffer, run, dst, &bad) != TB_OK) {
+        return bad;
+    }
+    return run;
+}
+
+static tb_read
+changed_size(const tb_list_reader *reader)
+{
+    return (tb_read)tb_raise_at(reader->context, PyExc_RuntimeError, reader->row, -1,
+                                "changed size during conversion");
+}
+
+static tb_read
+read_numbers(tb_list_reader *reader, PyObject *list, Py_ssize_t length,
+             Py_ssize_t start, Py_ssize_t count, Py_ssize_t column, char *dst)
+{
+    Py_ssize_t i = 0;
+
+    while (i < count) {
+        i += read_run(reader, items_of(list) + start + i, count - i,
+                      dst + i * reader->dtype.item_size);
+        if (i == count) {
+            break;
+        }
+        tb_read read =
+            read_item(reader, item_at(list, start + i), column < 0 ? start + i : column,
+                      dst + i * reader->dtype.item_size);
+        if (read != TB_READ_DONE) {
+            return read;
+        }
+        if (size_of(list) != length) {
+            return changed_size(reader);
+        }
+        i++;
+    }
+    return TB_READ_DONE;
+}
+
+static ptrdiff_t
+elements_below(const tb_list_reader *reader, int depth)
+{
+    ptrdiff_t elements = 1;
+
+    for (int d = depth; d < reader->ndim; d++) {
+        elements *= reader->shape[d];
+    }
+    return elements;
+}
+
+static tb_read
+refuse_number(const tb_list_reader *reader, Py_ssize_t column, PyObject *item,
+              Py_ssize_t expected)
+{
+    PyObject *found = tb_describe(item);
+    if (found != NULL) {
+        tb_raise_at(
+            reader->context, PyExc_TypeError, reader->row, column,
+            "found %U, expected a list of %zd: rows must be nested equally deep", found,
+            expected);
+        Py_DECREF(found);
+    }
+    return TB_READ_ERROR;
+}
+
+/* `column` is -1 at the top, where each item is a column of its own. */
+static tb_read
+read_level(tb_list_reader *reader, PyObject *list, Py_ssize_t length, Py_ssize_t start,
+           Py_ssize_t count, int depth, Py_ssize_t column, char *dst)
+{
+    if (depth == reader->ndim) {
+        return read_numbers(reader, list, length, start, count, column, dst);
+    }
+    Py_ssize_t expected = reader->shape[depth];
+    ptrdiff_t pitch = elements_below(reader, depth) * reader->dtype.item_size;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Py_ssize_t at = column < 0 ? start + i : column;
+        PyObject *item = item_at(list, start + i);
+        if (!tb_is_list(item)) {
+            return refuse_number(reader, at, item, expected);
+        }
+        if (size_of(item) != expected) {
+            return (tb_read)tb_raise_at(
+                reader->context, PyExc_ValueError, reader->row, at,
+                "found a list of %zd, expected %zd: only the first dimension may vary",
+                size_of(item), expected);
+        }
+        Py_INCREF(item);
+        tb_read read = read_level(reader, item, expected, 0, expected, depth + 1, at,
+                                  dst + i * pitch);
+        Py_DECREF(item);
+        if (read != TB_READ_DONE) {
+            return read;
+        }
+        if (size_of(list) != length) {
+            return changed_size(reader);
+        }
+    }
+    return TB_READ_DONE;
+}
+
+tb_read
+tb_read_list(tb_list_reader *reader, PyObject *list, Py_ssize_t length,
+             Py_ssize_t start, Py_ssize_t count, void *dst)
+{
+    tb_read read;
+
+    BEGIN_LIST(list);
+    read = size_of(list) == length
+               ? read_level(reader, list, length, start, count, 0, -1, (char *)dst)
+               : changed_size(reader);
+    END_LIST();
+    return read;
+}
+
+int
+tb_guess_dtype(tb_state *state, PyObject *list, Py_ssize_t start, tb_dtype *dtype,
+               int *found)
+{
+    tb_number number;
+
+    *found = 0;
+    while (tb_is_list(list)) {
+        if (size_of(list) <= start) {
+            return 0;
+        }
+        list = item_at(list, start);
+        start = 0;
+    }
+    *found = 1;
+    *dtype = (tb_dtype){TB_I64, 8, NULL};
+    if (PyLong_CheckExact(list)) {
+        return 0;
+    }
+    Py_INCREF(list);
+    int answer = tb_read_number(state, list, &number);
+    Py_DECREF(list);
+    Py_XDECREF(number.object);
+    if (answer == 0 && number.kind == TB_NUMBER_BOOL) {
+        *dtype = (tb_dtype){TB_BOOL, 1, NULL};
+    }
+    if (answer == 0 && number.kind == TB_NUMBER_FLOAT) {
+        *dtype = (tb_dtype){TB_F32, 4, NULL};
+    }
+    return answer;
+}
+
+int
+tb_nested_shape(const tb_context *context, Py_ssize_t row, PyObject *list, int *ndim,
+                npy_intp *shape)
+{
+    *ndim = 0;
+    while (size_of(list) > 0 && tb_is_list(item_at(list, 0))) {
+        if (*ndim == TB_MAX_TRAILING) {
+            return tb_raise_at(context, PyExc_ValueError, row, 0,
+                               "nested deeper than %d levels, or a list that contains "
+                               "itself",
+                               (int)TB_MAX_TRAILING);
+        }
+        list = item_at(list, 0);
+        shape[*ndim] = size_of(list);
+        *ndim += 1;
+    }
+    return 0;
+}

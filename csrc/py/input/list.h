@@ -1,0 +1,49 @@
+/* Reading Python lists and tuples of numbers, nested or not, straight into elements. */
+#ifndef TB_LIST_H
+#define TB_LIST_H
+
+#include "py/input/number.h"
+
+typedef struct {
+    tb_state *state;
+    const tb_context *context;
+    tb_dtype dtype;        /* of the elements written; not TB_OTHER */
+    int provisional;       /* nobody asked for dtype: it may still turn out wider */
+    int significand;       /* bits that an integer may need, 0: those of dtype */
+    Py_ssize_t row;        /* for messages */
+    int ndim;              /* how deep a row's items are nested: 0 for numbers */
+    const npy_intp *shape; /* and how long the lists are at each depth */
+} tb_list_reader;
+
+/* What reading a row came to. */
+typedef enum {
+    TB_READ_ERROR = -1,
+    TB_READ_DONE = 0,
+    TB_READ_WIDEN = 1, /* reader->dtype has been widened: start all over with it */
+} tb_read;
+
+/* Items start to start + count of `list` (a list or tuple of `length`), converted to
+ * C-ordered elements at `dst`. May run Python code. */
+tb_read tb_read_list(tb_list_reader *reader, PyObject *list, Py_ssize_t length,
+                     Py_ssize_t start, Py_ssize_t count, void *dst);
+
+/* The narrowest of bool, int64 and float32 that the first number of `list` from item
+ * `start` on asks for, when there is one: *found. Goes down into nested lists. */
+int tb_guess_dtype(tb_state *state, PyObject *list, Py_ssize_t start, tb_dtype *dtype,
+                   int *found);
+
+/* The shape below the first dimension of a nested list, from its first item at each
+ * depth. Raises where it is nested deeper than arrays can be. */
+int tb_nested_shape(const tb_context *context, Py_ssize_t row, PyObject *list,
+                    int *ndim, npy_intp *shape);
+
+static inline int
+tb_is_list(PyObject *object)
+{
+    return PyList_Check(object) || PyTuple_Check(object);
+}
+
+/* One less than NumPy allows for [batch, width, *trailing]. */
+enum { TB_MAX_TRAILING = NPY_MAXDIMS - 2 };
+
+#endif

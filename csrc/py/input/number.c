@@ -1,0 +1,283 @@
+#include "py/input/number.h"
+
+#include <string.h>
+
+static int
+read_int(PyObject *item, tb_number *number)
+{
+    int overflow = 0;
+
+    number->i = PyLong_AsLongLongAndOverflow(item, &overflow);
+    number->kind = TB_NUMBER_INT;
+    if (overflow == 0) {
+        return number->i == -1 && PyErr_Occurred() ? -1 : 0;
+    }
+    if (overflow > 0) {
+        number->u = PyLong_AsUnsignedLongLong(item);
+        if (!PyErr_Occurred()) {
+            number->kind = TB_NUMBER_UINT;
+            return 0;
+        }
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            return -1;
+        }
+        PyErr_Clear();
+    }
+    number->kind = TB_NUMBER_HUGE;
+    Py_INCREF(item);
+    number->object = item;
+    return 0;
+}
+
+/* A scalar that carries its type: 0-d arrays and tensors, NumPy's floats and bools. */
+static int
+is_boxed_number(tb_state *state, PyObject *item)
+{
+    return (PyArray_Check(item) && PyArray_NDIM((PyArrayObject *)item) == 0) ||
+           PyArray_IsScalar(item, Floating) || PyArray_IsScalar(item, Bool) ||
+           (state->tensor != NULL && PyObject_TypeCheck(item, state->tensor));
+}
+
+static int
+read_boxed_number(PyObject *item, tb_number *number)
+{
+    if (PyArray_IsScalar(item, Bool)) {
+        int truth = PyObject_IsTrue(item);
+        number->kind = TB_NUMBER_BOOL;
+        number->i = truth;
+        return truth < 0 ? -1 : 0;
+    }
+    if (PyArray_IsScalar(item, Floating)) {
+        number->kind = TB_NUMBER_FLOAT;
+        number->f = PyFloat_AsDouble(item);
+        return number->f == -1.0 && PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *ndim = PyObject_GetAttrString(item, "ndim"), *value = NULL;
+    long dimensions = ndim == NULL ? -1 : PyLong_AsLong(ndim);
+    Py_XDECREF(ndim);
+    if (dimensions != 0) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    value = PyObject_CallMethod(item, "item", NULL);
+    if (value == NULL) {
+        return -1;
+    }
+    int answer = 0;
+    if (PyBool_Check(value)) {
+        number->kind = TB_NUMBER_BOOL;
+        number->i = value == Py_True;
+    }
+    else if (PyLong_Check(value)) {
+        answer = read_int(value, number);
+    }
+    else if (PyFloat_Check(value)) {
+        number->kind = TB_NUMBER_FLOAT;
+        number->f = PyFloat_AS_DOUBLE(value);
+    }
+    Py_DECREF(value);
+    return answer;
+}
+
+int
+tb_read_number(tb_state *state, PyObject *item, tb_number *number)
+{
+    *number = (tb_number){.kind = TB_NOT_A_NUMBER};
+    if (PyBool_Check(item)) {
+        number->kind = TB_NUMBER_BOOL;
+        number->i = item == Py_True;
+        return 0;
+    }
+    if (PyLong_Check(item)) {
+        return read_int(item, number);
+    }
+    if (PyFloat_Check(item)) {
+        number->kind = TB_NUMBER_FLOAT;
+        number->f = PyFloat_AS_DOUBLE(item);
+        return 0;
+    }
+    if (is_boxed_number(state, item)) {
+        return read_boxed_number(item, number);
+    }
+    if (PyIndex_Check(item) && !PyArray_Check(item)) {
+        PyObject *value = PyNumber_Index(item);
+        int answer = value == NULL ? -1 : read_int(value, number);
+        Py_XDECREF(value);
+        return answer;
+    }
+    return 0;
+}
+
+/* A Python int of any size to a float, when that is exact. */
+static int
+store_huge(const tb_number *number, tb_type type, void *dst, tb_status *status)
+{
+    double value = PyLong_AsDouble(number->object);
+
+    if (value == -1.0 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        *status = TB_ERR_RANGE;
+        return 0;
+    }
+    PyObject *back = PyLong_FromDouble(value);
+    int same =
+        back == NULL ? -1 : PyObject_RichCompareBool(back, number->object, Py_EQ);
+    Py_XDECREF(back);
+    if (same < 0) {
+        return -1;
+    }
+    ptrdiff_t bad;
+    double again = value;
+    *status = tb_cast_elements(TB_F64, type, &value, 1, dst, &bad);
+    if (*status == TB_OK) {
+        *status = tb_cast_elements(type, TB_F64, dst, 1, &again, &bad);
+    }
+    if (*status == TB_OK && (!same || again != value)) {
+        *status = TB_ERR_INEXACT;
+    }
+    return 0;
+}
+
+int
+tb_store_number(const tb_number *number, tb_type type, void *dst, tb_status *status)
+{
+    ptrdiff_t bad;
+
+    switch (number->kind) {
+        case TB_NUMBER_BOOL:
+        case TB_NUMBER_INT:
+            *status = tb_cast_elements(TB_I64, type, &number->i, 1, dst, &bad);
+            return 0;
+        case TB_NUMBER_UINT:
+            *status = tb_cast_elements(TB_U64, type, &number->u, 1, dst, &bad);
+            return 0;
+        case TB_NUMBER_FLOAT:
+            *status = tb_cast_elements(TB_F64, type, &number->f, 1, dst, &bad);
+            return 0;
+        case TB_NUMBER_HUGE:
+            if (tb_type_is_float(type)) {
+                return store_huge(number, type, dst, status);
+            }
+            *status = TB_ERR_RANGE;
+            return 0;
+        case TB_NOT_A_NUMBER:
+            break;
+    }
+    PyErr_SetString(PyExc_SystemError, "tb_store_number() was given no number");
+    return -1;
+}
+
+int
+tb_raise_value(const tb_context *context, tb_status status, Py_ssize_t row,
+               Py_ssize_t column, PyObject *found, const tb_dtype *dtype)
+{
+    const char *name = tb_dtype_name(dtype);
+    const char *reason = "value %R is not exact in %s";
+
+    if (status == TB_ERR_RANGE) {
+        reason = "value %R is outside %s";
+    }
+    else if (status == TB_ERR_OVERFLOW) {
+        reason = "value %R overflows %s";
+    }
+    return tb_raise_at(context, tb_status_exception(status), row, column, reason, found,
+                       name);
+}
+
+/* By way of a one-element array, for types that only NumPy can write. */
+static int
+convert_fill(tb_state *state, const tb_context *context, const tb_number *number,
+             const tb_dtype *dtype, unsigned char *dst)
+{
+    npy_intp one = 1;
+    int is_float = number->kind == TB_NUMBER_FLOAT || number->kind == TB_NUMBER_HUGE;
+    PyArrayObject *given =
+        (PyArrayObject *)PyArray_SimpleNew(1, &one, is_float ? NPY_FLOAT64 : NPY_INT64);
+    PyArrayObject *converted = NULL;
+    tb_status status = TB_OK;
+
+    if (given != NULL && tb_store_number(number, is_float ? TB_F64 : TB_I64,
+                                         PyArray_DATA(given), &status) == 0) {
+        if (status != TB_OK) {
+            tb_raise_at(context, tb_status_exception(status), -1, -1,
+                        "padding_value is outside %s", tb_dtype_name(dtype));
+        }
+        else {
+            converted = tb_convert_array(state, context, -1, 0, given, dtype);
+        }
+    }
+    if (converted != NULL) {
+        memcpy(dst, PyArray_DATA(converted), (size_t)dtype->item_size);
+    }
+    Py_XDECREF(given);
+    Py_XDECREF(converted);
+    return converted == NULL ? -1 : 0;
+}
+
+int
+tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
+             const tb_dtype *dtype, unsigned char *dst)
+{
+    tb_number number;
+    tb_status status = TB_OK;
+    uint64_t element = 0; /* aligned, as `dst` need not be */
+    int answer = -1;
+
+    if (tb_read_number(state, value, &number) < 0) {
+        return -1;
+    }
+    int whole = dtype->type < TB_F32;
+    if (number.kind == TB_NOT_A_NUMBER) {
+        PyObject *found = tb_describe(value);
+        if (found != NULL) {
+            tb_raise_at(context, PyExc_TypeError, -1, -1,
+                        "padding_value is %U, expected a number", found);
+            Py_DECREF(found);
+        }
+    }
+    else if (number.kind == TB_NUMBER_FLOAT && whole) {
+        tb_raise_at(context, PyExc_ValueError, -1, -1,
+                    "padding_value=%R cannot be held by %s; give an integer, or a "
+                    "floating dtype=",
+                    value, tb_dtype_name(dtype));
+    }
+    else if (dtype->type == TB_OTHER) {
+        answer = convert_fill(state, context, &number, dtype, dst);
+    }
+    else if (tb_store_number(&number, dtype->type, &element, &status) == 0) {
+        memcpy(dst, &element, (size_t)dtype->item_size);
+        answer = status == TB_OK
+                     ? 0
+                     : tb_raise_at(context, tb_status_exception(status), -1, -1,
+                                   "padding_value=%R cannot be held exactly by %s",
+                                   value, tb_dtype_name(dtype));
+    }
+    Py_XDECREF(number.object);
+    return answer;
+}
+
+int
+tb_read_mask_values(tb_state *state, const tb_context *context, const tb_dtype *dtype,
+                    int additive, unsigned char *real, unsigned char *fill)
+{
+    PyObject *lowest = NULL, *one = NULL;
+    int answer = -1;
+
+    if (additive && dtype->type < TB_F32) {
+        return tb_raise_at(context, PyExc_TypeError, -1, -1,
+                           "additive=True with dtype=%s; expected a floating type",
+                           tb_dtype_name(dtype));
+    }
+    one = PyLong_FromLong(additive ? 0 : 1);
+    lowest = additive ? tb_lowest_value(state, dtype) : PyLong_FromLong(0);
+    if (one != NULL && lowest != NULL &&
+        tb_read_fill(state, context, one, dtype, real) == 0 &&
+        tb_read_fill(state, context, lowest, dtype, fill) == 0) {
+        answer = 0;
+    }
+    Py_XDECREF(one);
+    Py_XDECREF(lowest);
+    return answer;
+}

@@ -1,0 +1,420 @@
+#include "py/input/rows.h"
+
+#include "py/arrow/capsule.h"
+#include "py/input/ragged.h"
+
+#include <string.h>
+
+static int
+same_trailing(const tb_column *column, int ndim, const npy_intp *shape)
+{
+    return column->ndim == ndim &&
+           memcmp(column->trailing, shape, (size_t)ndim * sizeof *shape) == 0;
+}
+
+static PyObject *
+shape_tuple(int ndim, const npy_intp *shape)
+{
+    PyObject *tuple = PyTuple_New(ndim);
+    for (int d = 0; tuple != NULL && d < ndim; d++) {
+        PyObject *size = PyLong_FromSsize_t(shape[d]);
+        if (size == NULL) {
+            Py_CLEAR(tuple);
+            break;
+        }
+        PyTuple_SET_ITEM(tuple, d, size);
+    }
+    return tuple;
+}
+
+/* Every row's positions have one shape; the first row that has one tells it. */
+static int
+note_trailing(tb_column *column, Py_ssize_t row, int ndim, const npy_intp *shape)
+{
+    if (column->ndim < 0) {
+        if (ndim > TB_MAX_TRAILING) {
+            return tb_raise_at(&column->context, PyExc_ValueError, row, -1,
+                               "has %d dimensions, expected at most %d", ndim + 1,
+                               (int)TB_MAX_TRAILING + 1);
+        }
+        column->ndim = ndim;
+        column->shape_row = row;
+        memcpy(column->trailing, shape, (size_t)ndim * sizeof *shape);
+        return 0;
+    }
+    if (same_trailing(column, ndim, shape)) {
+        return 0;
+    }
+    PyObject *found = shape_tuple(ndim, shape);
+    PyObject *expected = shape_tuple(column->ndim, column->trailing);
+    if (found != NULL && expected != NULL) {
+        int flat = ndim == 0 || column->ndim == 0;
+        tb_raise_at(&column->context, flat ? PyExc_TypeError : PyExc_ValueError, row,
+                    flat ? 0 : -1,
+                    "each position has shape %S, expected %S as in row %zd: only the "
+                    "first dimension may vary",
+                    found, expected, (Py_ssize_t)column->shape_row);
+    }
+    Py_XDECREF(found);
+    Py_XDECREF(expected);
+    return -1;
+}
+
+int
+tb_note_owner(tb_column *column, PyObject *owner)
+{
+    if (column->owners == NULL) {
+        column->owners = PyList_New(0);
+    }
+    return column->owners == NULL ? -1 : PyList_Append(column->owners, owner);
+}
+
+/* An empty row has no values that could be lost: any other row decides the type. */
+static void
+note_array_row(tb_column *column, ptrdiff_t i)
+{
+    if (column->array_row < 0 ||
+        (column->lengths[column->array_row] == 0 && column->lengths[i] > 0)) {
+        column->array_row = i;
+    }
+}
+
+/* A column has one type from outside NumPy at most. Takes over view->dtype.descr. */
+static int
+note_other(tb_column *column, Py_ssize_t i, tb_view *view)
+{
+    PyArray_Descr *descr = view->dtype.descr;
+
+    view->dtype.descr = NULL;
+    if (descr == NULL || column->other == NULL) {
+        column->other = descr == NULL ? column->other : descr;
+        return 0;
+    }
+    int same = descr->type_num == column->other->type_num;
+    if (!same) {
+        tb_raise_at(&column->context, PyExc_TypeError, i, -1, "found %S, expected %S",
+                    (PyObject *)descr, (PyObject *)column->other);
+    }
+    Py_DECREF(descr);
+    return same ? 0 : -1;
+}
+
+static int
+note_view(tb_column *column, Py_ssize_t i, tb_view *view)
+{
+    int answer = -1;
+
+    if (view->ndim == 0) {
+        Py_CLEAR(view->dtype.descr);
+        tb_raise_at(&column->context, PyExc_TypeError, i, -1,
+                    "is a single number, expected a sequence of them");
+        goto done;
+    }
+    if (note_other(column, i, view) < 0 ||
+        (view->owner != NULL && tb_note_owner(column, view->owner) < 0)) {
+        goto done;
+    }
+    column->data[i] = view->data;
+    column->lengths[i] = view->shape[0];
+    column->types[i] = (unsigned char)view->dtype.type;
+    column->held[i] = view->owner == NULL;
+    note_array_row(column, i);
+    answer = view->ndim == 1 && view->shape[0] == 0
+                 ? 0
+                 : note_trailing(column, i, view->ndim - 1, view->shape + 1);
+done:
+    Py_XDECREF(view->owner);
+    return answer;
+}
+
+static int
+note_list(tb_column *column, Py_ssize_t i, PyObject *list)
+{
+    int ndim = 0;
+    npy_intp shape[TB_MAX_TRAILING];
+    Py_ssize_t length =
+        PyList_Check(list) ? PyList_GET_SIZE(list) : PyTuple_GET_SIZE(list);
+
+    column->data[i] = list;
+    column->lengths[i] = length;
+    column->types[i] = TB_LIST;
+    column->lists++;
+    if (length == 0 || column->ndim == 0) {
+        return 0; /* an empty list has the shape of the others; numbers are read later
+                   */
+    }
+    if (tb_nested_shape(&column->context, i, list, &ndim, shape) < 0) {
+        return -1;
+    }
+    return note_trailing(column, i, ndim, shape);
+}
+
+static int
+refuse_row(const tb_column *column, Py_ssize_t i, PyObject *row)
+{
+    PyObject *found = tb_describe(row);
+    if (found != NULL) {
+        tb_raise_at(&column->context, PyExc_TypeError, i, -1,
+                    "found %U, expected a list, an array or a CPU tensor of numbers",
+                    found);
+        Py_DECREF(found);
+    }
+    return -1;
+}
+
+/* range, deque and their like: copied into a tuple, which is then the row. */
+static int
+note_sequence(tb_column *column, Py_ssize_t i, PyObject *row)
+{
+    if (!PySequence_Check(row) || PyUnicode_Check(row) || PyType_Check(row) ||
+        PyDict_Check(row)) {
+        return refuse_row(column, i, row);
+    }
+    PyObject *tuple = PySequence_Tuple(row);
+    if (tuple == NULL) {
+        return -1;
+    }
+    int answer = tb_note_owner(column, tuple) < 0 ? -1 : note_list(column, i, tuple);
+    Py_DECREF(tuple);
+    return answer;
+}
+
+static int
+survey_row(tb_state *state, tb_column *column, Py_ssize_t i, PyObject *row)
+{
+    tb_view view;
+
+    if (tb_is_list(row)) {
+        return note_list(column, i, row);
+    }
+    view.dtype.descr = NULL;
+    int answer = PyArray_Check(row);
+    if (answer) {
+        answer =
+            tb_view_array(state, &column->context, i, (PyArrayObject *)row, &view) < 0
+                ? -1
+                : 1;
+    }
+    else {
+        answer = tb_view_tensor(state, &column->context, i, row, &view);
+        if (answer == 0 && !PyUnicode_Check(row) && !PyType_Check(row)) {
+            answer = tb_view_buffer(state, &column->context, i, row, &view);
+        }
+    }
+    if (answer == 0) {
+        return note_sequence(column, i, row);
+    }
+    return answer < 0 ? -1 : note_view(column, i, &view);
+}
+
+int
+tb_allocate_rows(tb_column *column, Py_ssize_t count)
+{
+    size_t each = sizeof *column->data + sizeof *column->lengths +
+                  sizeof *column->types + sizeof *column->held;
+
+    if ((size_t)count > (size_t)PTRDIFF_MAX / each - 1) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    char *block = PyMem_Malloc(((size_t)count + 1) * each);
+    if (block == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    column->count = count;
+    column->data = (const void **)(void *)block;
+    column->lengths =
+        (ptrdiff_t *)(void *)(block + (size_t)count * sizeof *column->data);
+    column->types = (unsigned char *)(column->lengths + count);
+    column->held = column->types + count;
+    memset(column->held, 0, (size_t)count);
+    return 0;
+}
+
+/* One array of two or more dimensions is rows of one length, at a fixed distance. */
+static int
+survey_rectangle(tb_column *column, tb_view *view)
+{
+    ptrdiff_t pitch = view->dtype.item_size;
+    int is_copy = view->owner != NULL;
+
+    column->other = view->dtype.descr;
+    column->whole = view->dtype;
+    int noted = is_copy ? tb_note_owner(column, view->owner) : 0;
+    Py_CLEAR(view->owner);
+    if (noted < 0) {
+        return -1;
+    }
+    if (view->ndim < 2) {
+        return tb_raise_at(&column->context, PyExc_TypeError, -1, -1,
+                           "found an array of %d dimension%s, expected rows: two "
+                           "dimensions or more",
+                           view->ndim, view->ndim == 1 ? "" : "s");
+    }
+    if (tb_allocate_rows(column, view->shape[0]) < 0) {
+        return -1;
+    }
+    for (int d = 1; d < view->ndim; d++) {
+        pitch *= view->shape[d];
+    }
+    for (ptrdiff_t i = 0; i < column->count; i++) {
+        column->data[i] = (const char *)view->data + i * pitch;
+        column->lengths[i] = view->shape[1];
+        column->types[i] = (unsigned char)view->dtype.type;
+        column->held[i] = !is_copy;
+    }
+    column->array_row = column->count > 0 ? 0 : -1;
+    return note_trailing(column, 0, view->ndim - 2, view->shape + 2);
+}
+
+/* 1 where `sequences` was one array or tensor of numbers and is surveyed, else 0. */
+static int
+survey_whole(tb_state *state, tb_column *column, PyObject *sequences)
+{
+    tb_view view;
+    int answer;
+
+    view.dtype.descr = NULL;
+    if (PyArray_Check(sequences)) {
+        PyArrayObject *array = (PyArrayObject *)sequences;
+        if (PyArray_TYPE(array) == NPY_OBJECT && PyArray_NDIM(array) == 1) {
+            return 0;
+        }
+        answer = tb_view_array(state, &column->context, -1, array, &view) < 0 ? -1 : 1;
+    }
+    else {
+        answer = tb_view_tensor(state, &column->context, -1, sequences, &view);
+    }
+    if (answer > 0 && survey_rectangle(column, &view) < 0) {
+        return -1;
+    }
+    return answer;
+}
+
+static int
+refuse_sequences(const tb_column *column, PyObject *sequences)
+{
+    return tb_raise_at(
+        &column->context, PyExc_TypeError, -1, -1,
+        "found %s, expected a list of rows, or an array or tensor of two "
+        "dimensions or more",
+        Py_TYPE(sequences)->tp_name);
+}
+
+/* An Arrow array is read as a Ragged. */
+static int
+survey_arrow(tb_state *state, tb_column *column, PyObject *source)
+{
+    int answer = state->ragged == NULL ? 0 : tb_is_arrow(source);
+
+    if (answer <= 0) {
+        return answer;
+    }
+    PyObject *ragged = PyObject_CallMethod((PyObject *)state->ragged, "_read_arrow",
+                                           "sO", column->context.function, source);
+    answer = ragged == NULL ? -1 : tb_survey_ragged(state, ragged, column);
+    Py_XDECREF(ragged);
+    return answer;
+}
+
+int
+tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,
+               tb_column *column)
+{
+    memset(column, 0, sizeof *column);
+    column->context = *context;
+    column->ndim = -1;
+    column->array_row = -1;
+    if (PyUnicode_Check(sequences) || PyBytes_Check(sequences) ||
+        PyByteArray_Check(sequences) || PyDict_Check(sequences) ||
+        PyAnySet_Check(sequences)) {
+        return refuse_sequences(column, sequences);
+    }
+    if (!PyList_CheckExact(sequences) && !PyTuple_CheckExact(sequences)) {
+        int whole = tb_survey_ragged(state, sequences, column);
+        if (whole == 0) {
+            whole = survey_whole(state, column, sequences);
+        }
+        if (whole == 0) {
+            whole = survey_arrow(state, column, sequences);
+        }
+        if (whole != 0) {
+            column->rows = whole > 0 ? Py_NewRef(sequences) : NULL;
+            return whole < 0 ? -1 : 0;
+        }
+        if (Py_TYPE(sequences)->tp_iter == NULL && !PySequence_Check(sequences)) {
+            return refuse_sequences(column, sequences);
+        }
+    }
+    /* A tuple of our own: code that runs while rows are read can change the caller's.
+     */
+    column->rows = PySequence_Tuple(sequences);
+    if (column->rows == NULL ||
+        tb_allocate_rows(column, PyTuple_GET_SIZE(column->rows)) < 0) {
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < column->count; i++) {
+        if (survey_row(state, column, i, PyTuple_GET_ITEM(column->rows, i)) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Whether `object`, an array or tensor, still has the bytes from `data` on. */
+static int
+is_unmoved(PyObject *object, const void *data, ptrdiff_t length, int dimension)
+{
+    PyArrayObject *array = (PyArrayObject *)object;
+
+    return !PyArray_Check(object) ||
+           (PyArray_DATA(array) == data && PyArray_NDIM(array) > dimension &&
+            PyArray_DIM(array, dimension) == length);
+}
+
+int
+tb_verify_rows(const tb_column *column)
+{
+    if (column->whole.item_size > 0) {
+        if (column->count > 0 && column->owners == NULL &&
+            !(is_unmoved(column->rows, column->data[0], column->count, 0) &&
+              is_unmoved(column->rows, column->data[0], column->lengths[0], 1))) {
+            return tb_raise_at(&column->context, PyExc_RuntimeError, 0, -1,
+                               "changed size during conversion");
+        }
+        return 0;
+    }
+    for (ptrdiff_t i = 0; i < column->count; i++) {
+        if (column->held[i] && !is_unmoved(PyTuple_GET_ITEM(column->rows, i),
+                                           column->data[i], column->lengths[i], 0)) {
+            return tb_raise_at(&column->context, PyExc_RuntimeError, i, -1,
+                               "changed size during conversion");
+        }
+    }
+    return 0;
+}
+
+PyArrayObject *
+tb_new_lengths(const tb_column *column)
+{
+    npy_intp count = column->count;
+    PyArrayObject *lengths = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_INT64);
+
+    if (lengths != NULL && count > 0) {
+        memcpy(PyArray_DATA(lengths), column->lengths,
+               (size_t)count * sizeof *column->lengths);
+    }
+    return lengths;
+}
+
+void
+tb_clear_column(tb_column *column)
+{
+    PyMem_Free((void *)(uintptr_t)column->data);
+    column->data = NULL;
+    Py_CLEAR(column->rows);
+    Py_CLEAR(column->owners);
+    Py_CLEAR(column->other);
+    Py_CLEAR(column->dtype.descr);
+}

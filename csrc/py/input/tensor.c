@@ -1,0 +1,263 @@
+#include "py/input/tensor.h"
+
+#include <string.h>
+
+/* torch's exchange table, if this torch has one in a version that is understood. */
+static void
+find_exchange(tb_state *state)
+{
+    PyObject *capsule =
+        PyObject_GetAttrString((PyObject *)state->tensor, "__dlpack_c_exchange_api__");
+    const tb_dlpack_header *header =
+        capsule == NULL ? NULL
+                        : (const tb_dlpack_header *)PyCapsule_GetPointer(
+                              capsule, TB_DLPACK_CAPSULE);
+
+    while (header != NULL && header->major != TB_DLPACK_MAJOR) {
+        header = header->previous;
+    }
+    state->dlpack = (const tb_dlpack_exchange *)header;
+    if (state->dlpack != NULL && state->dlpack->tensor_from_object == NULL) {
+        state->dlpack = NULL;
+    }
+    Py_XDECREF(capsule);
+    PyErr_Clear(); /* an older torch: it is asked in Python then */
+}
+
+/* torch.Tensor, torch.nn.Parameter and Tensor.is_neg; while torch is still being
+ * imported some may not be there: 0. */
+static int
+find_types(PyObject *torch, PyObject **tensor, PyObject **nn, PyObject **parameter,
+           PyObject **is_neg)
+{
+    int found = tb_find_attribute(torch, "Tensor", tensor);
+
+    found = found > 0 ? tb_find_attribute(torch, "nn", nn) : found;
+    found = found > 0 ? tb_find_attribute(*nn, "Parameter", parameter) : found;
+    found = found > 0 ? tb_find_attribute(*tensor, "is_neg", is_neg) : found;
+    return found > 0 ? PyType_Check(*tensor) && PyType_Check(*parameter) : found;
+}
+
+/* Remembers torch's types once somebody has imported torch. */
+static int
+find_torch(tb_state *state)
+{
+    PyObject *name = PyUnicode_FromString("torch"), *torch = NULL, *tensor = NULL;
+    PyObject *nn = NULL, *parameter = NULL, *is_neg = NULL;
+
+    if (name == NULL) {
+        return -1;
+    }
+    torch = PyImport_GetModule(name);
+    Py_DECREF(name);
+    if (torch == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    int found = find_types(torch, &tensor, &nn, &parameter, &is_neg);
+    if (found > 0) {
+        state->tensor = (PyTypeObject *)Py_NewRef(tensor);
+        state->parameter = (PyTypeObject *)Py_NewRef(parameter);
+        state->tensor_is_neg = Py_NewRef(is_neg);
+        find_exchange(state);
+    }
+    Py_DECREF(torch);
+    Py_XDECREF(tensor);
+    Py_XDECREF(nn);
+    Py_XDECREF(parameter);
+    Py_XDECREF(is_neg);
+    return found < 0 ? -1 : 0;
+}
+
+int
+tb_is_tensor(tb_state *state, PyObject *object)
+{
+    if (state->tensor == NULL) {
+        const char *dot = strrchr(Py_TYPE(object)->tp_name, '.');
+        /* Nothing but a heap type can be a tensor, and those are rare as rows. */
+        if (dot == NULL && !(Py_TYPE(object)->tp_flags & Py_TPFLAGS_HEAPTYPE)) {
+            return 0;
+        }
+        if (find_torch(state) < 0) {
+            return -1;
+        }
+    }
+    return state->tensor != NULL && PyObject_TypeCheck(object, state->tensor);
+}
+
+static int
+dtype_from_dlpack(tb_dl_dtype given, tb_dtype *out)
+{
+    static const tb_type ints[] = {TB_I8, TB_I16, TB_I32, TB_I64};
+    static const tb_type uints[] = {TB_U8, TB_U16, TB_U32, TB_U64};
+    static const tb_type floats[] = {TB_OTHER, TB_F16, TB_F32, TB_F64};
+    int log2 = given.bits == 8    ? 0
+               : given.bits == 16 ? 1
+               : given.bits == 32 ? 2
+               : given.bits == 64 ? 3
+                                  : -1;
+
+    out->descr = NULL;
+    out->item_size = given.bits / 8;
+    out->type = TB_OTHER;
+    if (log2 < 0 || given.lanes != 1) {
+        return 0;
+    }
+    switch (given.code) {
+        case TB_DL_INT:
+            out->type = ints[log2];
+            break;
+        case TB_DL_UINT:
+            out->type = uints[log2];
+            break;
+        case TB_DL_FLOAT:
+            out->type = floats[log2];
+            break;
+        case TB_DL_BFLOAT:
+            out->type = log2 == 1 ? TB_BF16 : TB_OTHER;
+            break;
+        case TB_DL_BOOL:
+            out->type = log2 == 0 ? TB_BOOL : TB_OTHER;
+            break;
+        default:
+            break;
+    }
+    return out->type != TB_OTHER;
+}
+
+static int
+is_contiguous(const tb_dl_tensor *tensor)
+{
+    int64_t expected = 1;
+
+    for (int d = tensor->ndim - 1; tensor->strides != NULL && d >= 0; d--) {
+        if (tensor->shape[d] == 0) {
+            return 1;
+        }
+        if (tensor->shape[d] != 1 && tensor->strides[d] != expected) {
+            return 0;
+        }
+        expected *= tensor->shape[d];
+    }
+    return 1;
+}
+
+int
+tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view)
+{
+    tb_dl_tensor tensor;
+
+    if (state->dlpack == NULL ||
+        (Py_TYPE(object) != state->tensor && Py_TYPE(object) != state->parameter)) {
+        return 0;
+    }
+    /* A lazily negated tensor's memory holds the values before the negation. */
+    PyObject *is_neg = PyObject_CallOneArg(state->tensor_is_neg, object);
+    Py_XDECREF(is_neg);
+    if (is_neg != Py_False || state->dlpack->tensor_from_object(object, &tensor) != 0) {
+        PyErr_Clear();
+        return 0;
+    }
+    if (tensor.device.device_type != TB_DL_CPU || tensor.ndim > NPY_MAXDIMS ||
+        !dtype_from_dlpack(tensor.dtype, &view->dtype) || !is_contiguous(&tensor)) {
+        return 0;
+    }
+    int64_t count = 1;
+    view->owner = NULL;
+    view->ndim = tensor.ndim;
+    for (int d = 0; d < tensor.ndim; d++) {
+        view->shape[d] = (npy_intp)tensor.shape[d];
+        count *= tensor.shape[d];
+    }
+    if (tensor.data == NULL) {
+        view->data = NULL;
+        return count == 0; /* otherwise torch is asked what it is */
+    }
+    view->data = (const char *)tensor.data + tensor.byte_offset;
+    return 1;
+}
+
+int
+tb_check_storage(const tb_context *context, PyObject *tensor, const tb_view *view)
+{
+    PyObject *storage = PyObject_CallMethod(tensor, "untyped_storage", NULL);
+    PyObject *nbytes =
+        storage == NULL ? NULL : PyObject_CallMethod(storage, "nbytes", NULL);
+    PyObject *begin =
+        nbytes == NULL ? NULL : PyObject_CallMethod(storage, "data_ptr", NULL);
+    int64_t held = nbytes == NULL ? -1 : PyLong_AsLongLong(nbytes);
+    uintptr_t first = begin == NULL ? 0 : (uintptr_t)PyLong_AsVoidPtr(begin);
+    int64_t needed = view->dtype.item_size;
+
+    Py_XDECREF(storage);
+    Py_XDECREF(nbytes);
+    Py_XDECREF(begin);
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    for (int d = 0; d < view->ndim; d++) {
+        needed *= view->shape[d];
+    }
+    if (needed > 0 && (int64_t)((uintptr_t)view->data - first) + needed > held) {
+        return tb_raise_at(context, PyExc_ValueError, -1, -1,
+                           "found a tensor whose storage holds %lld bytes, fewer than "
+                           "its shape needs",
+                           (long long)held);
+    }
+    return 0;
+}
+
+PyArrayObject *
+tb_tensor_array(const tb_context *context, Py_ssize_t row, const char *verb,
+                PyObject *tensor, int *is_bfloat16)
+{
+    PyObject *module = PyImport_ImportModule("tightbatch._numpy_fallback"),
+             *answer = NULL;
+    PyObject *array = NULL, *reason = NULL;
+
+    if (module != NULL) {
+        /* "found ...", or "out= is ...", which is to be written. */
+        answer = PyObject_CallMethod(module, "tensor_to_array", "Oi", tensor,
+                                     strcmp(verb, "found") != 0);
+        Py_DECREF(module);
+    }
+    if (answer != NULL &&
+        PyArg_ParseTuple(answer, "OpO", &array, is_bfloat16, &reason)) {
+        if (array == Py_None) {
+            tb_raise_at(context, PyExc_TypeError, row, -1, "%s %S", verb, reason);
+            array = NULL;
+        }
+        Py_XINCREF(array);
+    }
+    Py_XDECREF(answer);
+    return (PyArrayObject *)array;
+}
+
+int
+tb_view_tensor(tb_state *state, const tb_context *context, Py_ssize_t row,
+               PyObject *object, tb_view *view)
+{
+    int answer = tb_is_tensor(state, object);
+
+    view->owner = NULL;
+    if (answer <= 0) {
+        return answer;
+    }
+    if (tb_view_plain_tensor(state, object, view)) {
+        return 1;
+    }
+    int is_bfloat16 = 0;
+    PyArrayObject *array = tb_tensor_array(context, row, "found", object, &is_bfloat16);
+    if (array == NULL) {
+        return -1;
+    }
+    answer = tb_view_array(state, context, row, array, view) < 0 ? -1 : 1;
+    if (answer > 0 && view->owner == NULL) {
+        view->owner = (PyObject *)array;
+        array = NULL;
+    }
+    Py_XDECREF((PyObject *)array);
+    if (is_bfloat16) {
+        view->dtype = (tb_dtype){TB_BF16, 2, NULL};
+    }
+    return answer;
+}

@@ -1,0 +1,1 @@
+"""Samples to batches, padded or one row after another: a DataLoader's ``collate_fn``."""

@@ -1,0 +1,56 @@
+"""What the collators return: a dict of tensors that can be moved as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Batch"]
+
+
+class Batch(dict[Any, Any]):
+    """A batch: a dict of tensors (or arrays, or lists) that can be moved as a whole.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> batch = tb.PadCollator()([{"input_ids": [5, 6]}, {"input_ids": [7]}])
+    >>> batch.to("cpu")["input_ids"]
+    tensor([[5, 6],
+            [7, 0]])
+    """
+
+    def to(self, device: Any, non_blocking: bool = False) -> Batch:
+        """Move the tensors to a device, in place, and return the batch.
+
+        Parameters
+        ----------
+        device : torch.device, str or int
+            Where to; as for ``torch.Tensor.to``.
+        non_blocking : bool
+            Do not wait for the copies, where the memory is pinned.
+
+        Returns
+        -------
+        Batch
+            This batch, so that both ``batch.to(device)`` and ``batch = batch.to(device)`` work,
+            as with transformers' BatchEncoding.
+        """
+        return self._replace(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self, device: Any = None) -> Batch:
+        """Pin the tensors' memory, in place, and return the batch.
+
+        A DataLoader with ``pin_memory=True`` calls it. Raises what ``torch.Tensor.pin_memory``
+        raises, a RuntimeError where there is no accelerator.
+        """
+        pin = (lambda t: t.pin_memory()) if device is None else (lambda t: t.pin_memory(device))
+        return self._replace(pin)
+
+    def _replace(self, function: Callable[[Any], Any]) -> Batch:
+        import torch
+
+        for key, value in self.items():
+            if isinstance(value, torch.Tensor):
+                self[key] = function(value)
+        return self

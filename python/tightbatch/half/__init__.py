@@ -1,0 +1,1 @@
+"""Half precision: conversion, and what it would cost."""

@@ -1,0 +1,240 @@
+"""Half precision: conversion to it and back, and how many numbers that changes."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from .._core import to_bfloat16 as _to_bfloat16
+from .._core import to_float16 as _to_float16
+from .._core import to_float32 as _to_float32
+
+__all__ = ["ConversionCounts", "to_bfloat16", "to_float16", "to_float32"]
+
+Overflow = Literal["warn", "inf", "saturate", "error"]
+Index = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ConversionCounts:
+    """What became of the numbers of one conversion.
+
+    Attributes
+    ----------
+    size : int
+        Numbers in all.
+    overflowed : int
+        Finite ones beyond the largest of the new type.
+    flushed : int
+        Others than zero that became zero.
+    subnormal : int
+        That have fewer digits than the type's other numbers, as they lie close to zero.
+    exact : int
+        That kept their value.
+    nan, infinite : int
+        That were NaN or infinite before.
+    first_overflowed, first_flushed, first_nan, first_infinite : tuple of int or None
+        The index of the first of them.
+
+    Examples
+    --------
+    >>> import numpy as np, tightbatch as tb
+    >>> counts = tb.to_float16(np.float32([1, 1e-9, 1e9]), overflow="inf", return_counts=True)[1]
+    >>> counts.overflowed, counts.first_overflowed, counts.flushed, counts.exact
+    (1, (2,), 1, 1)
+    """
+
+    size: int
+    overflowed: int
+    flushed: int
+    subnormal: int
+    exact: int
+    nan: int
+    infinite: int
+    first_overflowed: Index | None
+    first_flushed: Index | None
+    first_nan: Index | None
+    first_infinite: Index | None
+
+
+def to_float16(
+    x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: bool = False
+) -> Any:
+    """Convert floats to float16.
+
+    Rounded to nearest, ties to even, and once: float64 does not go by way of float32. Subnormal
+    numbers are exact; NaN keeps its sign and the top of its payload, and becomes quiet. The bits
+    depend neither on the processor nor on what the process has set for floating point (rounding
+    mode, flush to zero).
+
+    Parameters
+    ----------
+    x : ndarray, CPU tensor or buffer
+        float64, float32, float16 or bfloat16 (ml_dtypes' in an array), of any shape, stride, byte
+        order and alignment. What has the type already is copied as it is.
+    overflow : {"warn", "inf", "saturate", "error"}
+        What becomes of finite numbers from 65520 on: infinity, with a RuntimeWarning that says
+        how many and where the first is; infinity; 65504, the largest, with their sign; or a
+        ValueError.
+    out : ndarray or CPU tensor, optional
+        Of x's shape and the new type, C-contiguous, sharing no memory with x. Writing to a tensor
+        is not recorded by autograd.
+    return_counts : bool
+        Also return what became of the numbers.
+
+    Returns
+    -------
+    ndarray or tensor
+        C-contiguous; a tensor, without a gradient, where x is one; `out` where it was given.
+    ConversionCounts
+        With `return_counts`.
+
+    Raises
+    ------
+    TypeError
+        When x is neither an array, nor a CPU tensor, nor a buffer, or of another type.
+    ValueError
+        When `overflow` is "error" and a number overflows (the message names the first, and `out`
+        is as it was); when `out` has another shape or type, is read-only, not contiguous, or
+        shares memory with x; when `overflow` is none of the four.
+
+    Notes
+    -----
+    IEEE 754-2019, binary16. Equal to NumPy's ``astype`` but for NaN, which there can stay
+    signalling, and to torch's ``half`` but for float64, which there is rounded twice.
+
+    Examples
+    --------
+    >>> import numpy as np, tightbatch as tb
+    >>> tb.to_float16(np.array([1 / 3, 65519.0, 70000.0]), overflow="saturate").tolist()
+    [0.333251953125, 65504.0, 65504.0]
+    """
+    found = _to_float16(x, overflow, out, return_counts)
+    return _told("to_float16", "float16", overflow, *found) if type(found) is tuple else found
+
+
+def to_bfloat16(
+    x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: bool = False
+) -> Any:
+    """Convert floats to bfloat16: float32's range with 8 significant bits.
+
+    Parameters
+    ----------
+    x, overflow, out, return_counts
+        As for :func:`to_float16`. Finite numbers overflow from 2**128 - 2**119 on, to infinity or
+        (2 - 2**-7) * 2**127.
+
+    Returns
+    -------
+    ndarray or tensor
+        As for :func:`to_float16`; arrays have ml_dtypes' type bfloat16.
+    ConversionCounts
+        With `return_counts`.
+
+    Raises
+    ------
+    TypeError
+        As :func:`to_float16`; and when an array is to be made and ml_dtypes is not installed.
+    ValueError
+        As :func:`to_float16`.
+
+    Notes
+    -----
+    Equal to ml_dtypes and torch but for NaN, whose bits differ between torch's own code paths, and
+    for float64, which both round twice.
+
+    Examples
+    --------
+    >>> import numpy as np, tightbatch as tb
+    >>> tb.to_bfloat16(np.float32([1 / 3, 70000])).astype(float).tolist()
+    [0.333984375, 70144.0]
+    """
+    found = _to_bfloat16(x, overflow, out, return_counts)
+    return _told("to_bfloat16", "bfloat16", overflow, *found) if type(found) is tuple else found
+
+
+def to_float32(
+    x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: bool = False
+) -> Any:
+    """Convert floats to float32: exactly from both half types, rounded once from float64.
+
+    Parameters
+    ----------
+    x, overflow, out, return_counts
+        As for :func:`to_float16`. Only float64 can overflow.
+
+    Returns
+    -------
+    ndarray or tensor
+        As for :func:`to_float16`.
+    ConversionCounts
+        With `return_counts`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`to_float16`. Raises ValueError when `overflow` is "error" and a number overflows.
+
+    Examples
+    --------
+    >>> import numpy as np, tightbatch as tb
+    >>> tb.to_float32(np.float16([0.1, np.inf])).tolist()
+    [0.0999755859375, inf]
+    """
+    found = _to_float32(x, overflow, out, return_counts)
+    return _told("to_float32", "float32", overflow, *found) if type(found) is tuple else found
+
+
+def _told(
+    function: str,
+    dtype: str,
+    overflow: Overflow,
+    converted: Any,
+    shape: Index,
+    overflowed: int,
+    first: int,
+    value: float,
+    counted: tuple[Any, ...] | None,
+) -> Any:
+    """Warn or raise, and count, where the conversion found reason to."""
+    if overflowed and overflow in ("warn", "error"):
+        where = f"element {_written(unravel(first, shape))} is {value!r}"
+        if overflow == "error":
+            raise ValueError(
+                f"{function}(): {where}, which overflows {dtype}; pass overflow='inf' or "
+                "'saturate', or scale x first"
+            )
+        warnings.warn(
+            f"{function}(): {overflowed:,} of {math.prod(shape):,} numbers overflow {dtype} and "
+            f"are infinite: {where}; overflow= says what becomes of them",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    if counted is None:
+        return converted
+    return converted, _counts(counted, dtype, shape)
+
+
+def _counts(counted: tuple[Any, ...], dtype: str, shape: Index) -> ConversionCounts:
+    size, _, nan, infinite, *_, losses = counted
+    overflowed, flushed, subnormal, exact, *_ = losses[dtype]
+    firsts = [
+        unravel(places[1][0], shape) if places[0] else None
+        for places in (overflowed, flushed, nan, infinite)
+    ]
+    return ConversionCounts(
+        size, overflowed[0], flushed[0], subnormal, exact, nan[0], infinite[0], *firsts
+    )
+
+
+def unravel(flat: int, shape: Index) -> Index:
+    """Give the index of an element from its place in C order."""
+    return tuple(int(i) for i in np.unravel_index(flat, shape))
+
+
+def _written(index: Index) -> str:
+    return str(index[0]) if len(index) == 1 else str(index)

@@ -1,0 +1,486 @@
+"""What float16 and bfloat16 would lose of arrays, tensors and whole models."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from .conversion import Index, unravel
+
+__all__ = ["HalfLoss", "HalfReport", "TensorReport", "half_report"]
+
+_ROWS = 30  # that are shown as text
+_FLOATS = {"float64", "float32", "float16", "bfloat16", "f8", "f4", "f2"}
+_LOWEST_EXPONENT = -127
+# Numbers of half a step above the largest overflow: as parts of the next power of two.
+_LIMITS = {"float16": (16, 65520 / 65536), "bfloat16": (128, 1 - 2.0**-9)}
+
+
+class HalfLoss(NamedTuple):
+    """What one half type would lose of one tensor.
+
+    Attributes
+    ----------
+    overflowed : int
+        Finite numbers that would be infinite.
+    flushed : int
+        Numbers other than zero that would be zero.
+    subnormal : int
+        That would lie so close to zero that they have fewer digits than others.
+    exact : int
+        That would keep their value.
+    first_overflowed, first_flushed : tuple of index
+        Where the first five of them are, at most.
+    max_abs_error, max_rel_error, max_ulp_error : float or None
+        The largest |x - converted|; the same over |x|; the same in steps of the type. Of numbers
+        that stay finite, here and in the next; None without ``errors=True``.
+    sqnr_db : float or None
+        Signal to quantisation noise, 10 log10(sum(x**2) / sum((x - converted)**2)), in decibels;
+        infinity where nothing is lost, or nothing that float64 can square; None where no number
+        stays finite.
+    safe_scale : float
+        The largest power of two (up to 2**127) times which no finite number overflows.
+    """
+
+    overflowed: int
+    flushed: int
+    subnormal: int
+    exact: int
+    first_overflowed: tuple[Index, ...]
+    first_flushed: tuple[Index, ...]
+    max_abs_error: float | None
+    max_rel_error: float | None
+    max_ulp_error: float | None
+    sqnr_db: float | None
+    safe_scale: float
+
+
+class TensorReport(NamedTuple):
+    """One tensor of a report.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+    dtype : str
+    size : int
+        Numbers in it.
+    nan, infinite : int
+    first_nan, first_infinite : tuple of index
+        Where the first five of them are, at most.
+    largest, smallest : float
+        Of the finite magnitudes above zero; 0.0 where there are none.
+    zero : int or None
+        None without ``histogram=True``.
+    exponents : ndarray of int64, shape [256], or None
+        How many finite numbers but zero have the binary exponent -127 (and all below), -126, ...
+        127, 128 (and all above).
+    float16, bfloat16 : HalfLoss
+    """
+
+    name: str
+    shape: Index
+    dtype: str
+    size: int
+    nan: int
+    infinite: int
+    first_nan: tuple[Index, ...]
+    first_infinite: tuple[Index, ...]
+    largest: float
+    smallest: float
+    zero: int | None
+    exponents: NDArray[np.int64] | None
+    float16: HalfLoss
+    bfloat16: HalfLoss
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes as it is."""
+        return self.size * {"float64": 8, "float32": 4}.get(self.dtype, 2)
+
+    @property
+    def half_nbytes(self) -> int:
+        """Bytes as either half type."""
+        return self.size * 2
+
+    def risk(self, dtype: str = "float16") -> tuple[float, float, float]:
+        """What reports are sorted by: the part that overflows, noise to signal, the part flushed.
+
+        One infinite weight ruins a model; a number that is flushed matters as much as it is large
+        beside the others, which noise to signal tells.
+        """
+        loss: HalfLoss = getattr(self, dtype)
+        size = max(self.size, 1)
+        noise = 0.0 if loss.sqnr_db is None else 10 ** (-loss.sqnr_db / 10)
+        return loss.overflowed / size, noise, loss.flushed / size
+
+    def __repr__(self) -> str:
+        """Name, type and shape; the fields hold the rest."""
+        return f"<TensorReport {self.name!r}: {self.dtype}{list(self.shape)}>"
+
+
+@dataclass(frozen=True, eq=False)
+class HalfReport:
+    """What float16 and bfloat16 would lose: the answer of :func:`half_report`.
+
+    A sequence of `TensorReport`, those that float16 endangers most first; also by name.
+
+    Attributes
+    ----------
+    tensors : tuple of TensorReport
+    others : dict of str to str
+        Entries that were left out, and why: their type, where it is none of floats; or with which
+        other entry they share their memory (tied weights).
+
+    Examples
+    --------
+    >>> import numpy as np, tightbatch as tb
+    >>> report = tb.half_report({"weight": np.float32([0.1, 1e5]), "bias": np.float32([0.5])})
+    >>> report["weight"].float16.first_overflowed, report["weight"].bfloat16.overflowed
+    (((1,),), 0)
+    >>> report.nbytes, report.half_nbytes
+    (12, 6)
+    """
+
+    tensors: tuple[TensorReport, ...]
+    others: dict[str, str]
+
+    def __len__(self) -> int:
+        """How many tensors there are."""
+        return len(self.tensors)
+
+    def __iter__(self) -> Iterator[TensorReport]:
+        """From the one most endangered on."""
+        return iter(self.tensors)
+
+    def __getitem__(self, key: int | str) -> TensorReport:
+        """Give a tensor by place or by name."""
+        if isinstance(key, str):
+            for tensor in self.tensors:
+                if tensor.name == key:
+                    return tensor
+            raise KeyError(key)
+        return self.tensors[key]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a tensor of that name."""
+        return any(tensor.name == name for tensor in self.tensors)
+
+    @property
+    def size(self) -> int:
+        """Numbers in all tensors."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors as they are."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    @property
+    def half_nbytes(self) -> int:
+        """Bytes of all tensors as either half type."""
+        return sum(tensor.half_nbytes for tensor in self.tensors)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as numbers, strings and lists, as JSON has them; None for no number.
+
+        `sqnr_db` is None where nothing is lost, which `exact` tells, and where nothing is left.
+        """
+        return {
+            "size": self.size,
+            "nbytes": self.nbytes,
+            "half_nbytes": self.half_nbytes,
+            "tensors": [_as_plain(tensor) for tensor in self.tensors],
+            "others": dict(self.others),
+        }
+
+    def __str__(self) -> str:
+        """The summary, and a line for each tensor."""
+        table = [list(_HEADER), *(_cells(tensor) for tensor in self.tensors[:_ROWS])]
+        widths = [max(len(row[column]) for row in table) for column in range(len(_HEADER))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if column < 2 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in table
+        ]
+        return "\n".join([self._summary(), "", *lines, *self._rest(), "", *_LEGEND])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in _HEADER)
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(tensor)) + "</tr>"
+            for tensor in self.tensors[:_ROWS]
+        )
+        after = "".join(
+            f"<p>{html.escape(line)}</p>" for line in (*self._rest(), " ".join(_LEGEND))
+        )
+        return (
+            f"<p>{html.escape(self._summary())}</p><table><thead><tr>{head}</tr></thead>"
+            f"<tbody>{rows}</tbody></table>{after}"
+        )
+
+    def _summary(self) -> str:
+        return (
+            f"{len(self)} tensors of {self.size:,} numbers: {self.nbytes:,} bytes, "
+            f"{self.half_nbytes:,} in half precision"
+        )
+
+    def _rest(self) -> list[str]:
+        lines = []
+        if len(self) > _ROWS:
+            lines.append(f"... and {len(self) - _ROWS} tensors of less risk")
+        if self.others:
+            some = ", ".join(f"{name} ({dtype})" for name, dtype in list(self.others.items())[:5])
+            lines.append(f"left out: {some}{', ...' * (len(self.others) > 5)}")
+        return lines
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the exponents of all numbers, and the windows of the two types.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure's otherwise.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        ValueError
+            When the report was made with ``histogram=False``.
+        ImportError
+            When matplotlib is not installed.
+        """
+        return _plot(self, ax)
+
+
+_HEADER = (
+    "tensor", "type", "numbers", "largest", "smallest", "nan/inf",
+    "fp16: overflow", "to zero", "subnormal", "SQNR dB", "safe scale",
+    "bf16: overflow", "to zero", "SQNR dB",
+)  # fmt: skip
+_LEGEND = (
+    "From the most endangered in float16 on. Largest and smallest magnitude above zero; overflow:",
+    "finite numbers that would be infinite; to zero: others than zero that would be; subnormal: of",
+    "fewer digits than the rest; SQNR: signal to rounding noise; safe scale: the largest power of",
+    "two times which nothing overflows.",
+)
+
+
+def _cells(tensor: TensorReport) -> list[str]:
+    f16, bf16 = tensor.float16, tensor.bfloat16
+    return [
+        "".join(c if c.isprintable() else "?" for c in tensor.name),
+        f"{tensor.dtype}{list(tensor.shape)}",
+        f"{tensor.size:,}",
+        f"{tensor.largest:.3g}",
+        f"{tensor.smallest:.3g}",
+        f"{tensor.nan + tensor.infinite:,}",
+        f"{f16.overflowed:,}",
+        f"{f16.flushed:,}",
+        f"{f16.subnormal:,}",
+        _decibels(f16, tensor),
+        f"2**{math.frexp(f16.safe_scale)[1] - 1}",
+        f"{bf16.overflowed:,}",
+        f"{bf16.flushed:,}",
+        _decibels(bf16, tensor),
+    ]
+
+
+def _decibels(loss: HalfLoss, tensor: TensorReport) -> str:
+    if loss.exact == tensor.size - tensor.nan:
+        return "exact"
+    return "" if loss.sqnr_db is None else f"{loss.sqnr_db:.1f}"
+
+
+def _as_plain(value: Any) -> Any:
+    if isinstance(value, (HalfLoss, TensorReport)):
+        return {name: _as_plain(item) for name, item in value._asdict().items()}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, tuple):
+        return [_as_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfReport:
+    """Tell what each of some tensors would lose as float16 and as bfloat16.
+
+    Each is read once; nothing is converted or kept.
+
+    Parameters
+    ----------
+    x : ndarray, CPU tensor, mapping of names to them, or module
+        float64, float32, float16 or bfloat16. Of a mapping (a ``state_dict``), and of a module,
+        whose ``state_dict`` is taken, entries that are something else are named and left out, and
+        so is what shares its memory with an entry before.
+    errors : bool
+        Also measure errors and SQNR. Counts alone take a small part of the time.
+    histogram : bool
+        Also count the exponents, which `HalfReport.plot` draws.
+
+    Returns
+    -------
+    HalfReport
+
+    Raises
+    ------
+    TypeError
+        When x, or an entry that holds floats, is not on the CPU; when x is none of these or holds
+        no floats.
+
+    Notes
+    -----
+    float16 as in IEEE 754-2019 (binary16), rounded to nearest. Errors are measured in float64. A
+    loss of half a step (`max_ulp_error` 0.5) is what rounding always costs; it is `flushed`,
+    `overflowed` and a low SQNR that tell of more. P. Micikevicius et al., "Mixed precision
+    training" (2018), section 3.2, has the histogram for gradients.
+
+    Examples
+    --------
+    >>> import numpy as np, tightbatch as tb
+    >>> loss = tb.half_report(np.float32([1e-9, 0.1, 1.0]))[0].float16
+    >>> loss.flushed, loss.first_flushed, loss.exact, loss.safe_scale
+    (1, ((0,),), 1, 32768.0)
+    """
+    if hasattr(x, "state_dict") and callable(x.state_dict):
+        x = x.state_dict()
+    if not isinstance(x, Mapping):
+        if not hasattr(x, "dtype") and not isinstance(x, (memoryview, bytes, bytearray)):
+            raise TypeError(
+                f"half_report(): found a {type(x).__name__}; expected an array, a CPU tensor, a "
+                "mapping of names to them (dict(model.named_parameters()), a state_dict) or a "
+                "module"
+            )
+        return HalfReport((_survey("", None, x, errors, histogram),), {})
+    tensors, others = [], {}
+    seen: dict[Any, str] = {}
+    for name, value in x.items():
+        if not _holds_floats(value):
+            others[str(name)] = str(getattr(value, "dtype", type(value).__name__))
+            continue
+        first = seen.setdefault(_memory(value), str(name))
+        if first != str(name):
+            others[str(name)] = f"the memory of {first}"
+        else:
+            tensors.append(_survey(str(name), name, value, errors, histogram))
+    tensors.sort(key=TensorReport.risk, reverse=True)
+    return HalfReport(tuple(tensors), others)
+
+
+def _holds_floats(value: Any) -> bool:
+    """Arrays and dense tensors of the four types; where they are is looked at later."""
+    if getattr(value, "is_quantized", False):
+        return False
+    return str(getattr(value, "dtype", "")).removeprefix("torch.").lstrip("<>=") in _FLOATS
+
+
+def _memory(value: Any) -> Any:
+    """What tied entries have in common; of an empty or sparse one, itself."""
+    if hasattr(value, "untyped_storage"):
+        if value.device.type != "cpu" or value.is_sparse or not value.numel():
+            return id(value)
+        return value.data_ptr(), tuple(value.shape), value.stride(), value.dtype
+    if not value.size:
+        return id(value)
+    return value.ctypes.data, value.shape, value.strides, value.dtype
+
+
+def _survey(name: str, key: Any, x: Any, errors: bool, histogram: bool) -> TensorReport:
+    dtype, counted = _core.half_loss("half_report", key, x, errors, histogram)
+    size, zero, nan, infinite, largest, parts, smallest, exponents, losses = counted
+    shape = tuple(int(size) for size in np.shape(x))
+    return TensorReport(
+        name=name,
+        shape=shape,
+        dtype=dtype,
+        size=size,
+        nan=nan[0],
+        infinite=infinite[0],
+        first_nan=_indices(nan[1], shape),
+        first_infinite=_indices(infinite[1], shape),
+        largest=largest,
+        smallest=smallest,
+        zero=zero if histogram else None,
+        exponents=exponents if histogram else None,
+        float16=_loss("float16", losses, parts, shape, errors),
+        bfloat16=_loss("bfloat16", losses, parts, shape, errors),
+    )
+
+
+def _loss(
+    dtype: str, losses: Any, parts: tuple[float, int], shape: Index, errors: bool
+) -> HalfLoss:
+    overflowed, flushed, subnormal, exact, signal, noise, *maxima = losses[dtype]
+    sqnr = None
+    if noise > 0 and signal > 0:
+        sqnr = 10 * (math.log10(signal) - math.log10(noise))
+    elif noise == 0 and (signal > 0 or not (overflowed[0] or flushed[0])):
+        sqnr = math.inf
+    return HalfLoss(
+        overflowed=overflowed[0],
+        flushed=flushed[0],
+        subnormal=subnormal,
+        exact=exact,
+        first_overflowed=_indices(overflowed[1], shape),
+        first_flushed=_indices(flushed[1], shape),
+        max_abs_error=maxima[0] if errors else None,
+        max_rel_error=maxima[1] if errors else None,
+        max_ulp_error=maxima[2] if errors else None,
+        sqnr_db=sqnr if errors else None,
+        safe_scale=_safe_scale(*parts, *_LIMITS[dtype]),
+    )
+
+
+def _safe_scale(fraction: float, power: int, exponent: int, limit: float) -> float:
+    """Of the largest magnitude, fraction * 2**power."""
+    if fraction == 0:
+        return 1.0
+    return math.ldexp(1.0, min(exponent - power - (fraction >= limit), 127))
+
+
+def _indices(places: Any, shape: Index) -> tuple[Index, ...]:
+    return tuple(unravel(place, shape) for place in places) if places else ()
+
+
+def _plot(report: HalfReport, ax: Any) -> Any:
+    counts = np.zeros(256, np.int64)
+    for tensor in report.tensors:
+        if tensor.exponents is not None:
+            counts += tensor.exponents
+    if any(tensor.exponents is None for tensor in report.tensors):
+        raise ValueError("HalfReport.plot(): made with histogram=False; make it with True")
+    if ax is None:
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError as error:
+            raise ImportError(
+                "HalfReport.plot() draws with matplotlib: pip install 'tightbatch[plot]'"
+            ) from error
+        ax = plt.subplots(figsize=(9, 3.5), layout="constrained")[1]
+    found = np.flatnonzero(counts)
+    low, high = (int(found[0]), int(found[-1])) if len(found) else (127, 127)
+    low, high = min(low, 127 - 28), max(high, 127 + 18)
+    exponents = np.arange(low, high + 1) + _LOWEST_EXPONENT
+    ax.axvspan(-14.5, 15.5, color="#228833", alpha=0.2, label="float16")
+    ax.axvspan(-25.5, -14.5, color="#ccbb44", alpha=0.3, label="float16, subnormal")
+    ax.axvspan(-126.5, 127.5, color="#4477aa", alpha=0.1, label="bfloat16")
+    ax.bar(exponents, counts[low : high + 1], width=0.9, color="#444444")
+    ax.set_xlim(exponents[0] - 0.5, exponents[-1] + 0.5)
+    ax.set_yscale("symlog")
+    ax.set(xlabel="binary exponent, floor(log2 |x|)", ylabel="numbers")
+    ax.legend(loc="upper left", fontsize=8)
+    return ax

@@ -1,0 +1,1 @@
+"""Which rows share a batch or a pack, and which widths they are padded to."""

@@ -1,0 +1,155 @@
+"""The batches of an epoch dealt to ranks: as many to each, every row once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+
+Array = NDArray[np.int64]
+
+# Rows that are made Python ints at a time, while an epoch is run through.
+_ROWS_AT_ONCE = 2048
+_BATCHES_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Where batches lie in the epoch's line of rows: rank r has number step * ranks + r."""
+
+    begin: int
+    begins: Array
+    ends: Array
+    ranks: int
+    dropped: int
+    repeated: int
+    once: int  # how many of the batches lie in line; those behind begin again
+
+    def __len__(self) -> int:
+        """Steps, the same number for every rank."""
+        return len(self.begins) // self.ranks
+
+    def end_of(self, step: int) -> int:
+        """How many of the epoch's rows are handed out once `step` steps are done."""
+        batches = min(step * self.ranks, self.once)
+        return int(self.ends[batches - 1]) if batches else self.begin
+
+    def go_on(self, begin: int) -> Steps | None:
+        """Give the steps from the one that begins with row `begin`; None where none does."""
+        step = int(np.searchsorted(self.begins[: self.once : self.ranks], begin))
+        batch = step * self.ranks
+        if batch >= self.once or self.begins[batch] != begin:
+            return None
+        return replace(
+            self,
+            begin=begin,
+            begins=self.begins[batch:],
+            ends=self.ends[batch:],
+            once=self.once - batch,
+        )
+
+
+@dataclass
+class Run:
+    """An iteration: which epoch it hands out, and how far it is."""
+
+    epoch: int
+    steps: Steps
+    moves: int
+    done: int = 0
+
+
+def deal(offsets: Array, begin: int, ranks: int, uneven: str) -> Steps:
+    """Deal what is left of an epoch from row number `begin` on.
+
+    Batches go to ranks in turn. Where their number is no multiple of that of the ranks, "drop"
+    leaves the last ones out, "repeat" begins again with the first ones, and "split" makes more
+    batches by cutting some of the last ones into parts, which lie in the line as before. (Where
+    there are not rows enough for that, it repeats too.)
+    """
+    first = int(np.searchsorted(offsets, begin, side="right")) - 1
+    edges = offsets[first:].copy()
+    if len(edges):
+        edges[0] = begin
+    begins, ends = edges[:-1], edges[1:]
+    count, lacking = len(begins), -len(begins) % ranks
+    dropped = repeated = 0
+    if lacking and uneven == "drop":
+        kept = count - count % ranks
+        dropped = int(edges[-1] - edges[kept])
+        begins, ends = begins[:kept], ends[:kept]
+    if lacking and uneven == "split":
+        begins, ends = _split_last(begins, ends, ranks, lacking)
+        lacking = -len(begins) % ranks
+    once = len(begins)
+    if lacking and uneven != "drop":
+        again = np.resize(np.arange(count), lacking)
+        repeated = int((ends[again] - begins[again]).sum())
+        begins = np.concatenate([begins, begins[again]])
+        ends = np.concatenate([ends, ends[again]])
+    return Steps(begin, begins, ends, ranks, dropped, repeated, once)
+
+
+def _split_last(begins: Array, ends: Array, ranks: int, lacking: int) -> tuple[Array, Array]:
+    """Cut `lacking` more batches out of as few of the last steps as have the rows for it."""
+    steps = len(begins) // ranks + 1
+    spare = ends - begins - 1
+    spare_of_step = np.add.reduceat(spare, np.arange(steps) * ranks)
+    enough = np.cumsum(spare_of_step[::-1]) >= lacking
+    if not enough.any():
+        return begins, ends
+    first = (steps - 1 - int(enough.argmax())) * ranks
+    parts = np.ones(len(begins) - first, np.int64)
+    rows = (ends - begins)[first:]
+    for _ in range(lacking):
+        # The batch with the most rows a part gets one more.
+        parts[np.argmax(rows / parts * (parts < rows))] += 1
+    pieces = [
+        begin + (end - begin) * np.arange(count + 1) // count
+        for begin, end, count in zip(begins[first:], ends[first:], parts.tolist(), strict=True)
+    ]
+    return (
+        np.concatenate([begins[:first], *(edges[:-1] for edges in pieces)]),
+        np.concatenate([ends[:first], *(edges[1:] for edges in pieces)]),
+    )
+
+
+def in_line(indices: Array, begins: Array, ends: Array) -> Iterator[list[int]]:
+    """Give batches that lie one behind the other.
+
+    Several a conversion, since a NumPy call costs as much as 20 rows.
+    """
+    count = len(begins)
+    at_once = max(_ROWS_AT_ONCE * count // max(len(indices), 1), 1)
+    for first in range(0, count, at_once):
+        begin, own = begins[first], ends[first : first + at_once]
+        rows = indices[begin : own[-1]].tolist()
+        for here, end in pairwise([0, *(own - begin).tolist()]):
+            yield rows[here:end]
+
+
+def dealt(indices: Array, steps: Steps, rank: int) -> Iterator[list[int]]:
+    """Give the batches of one of several ranks."""
+    for first in range(rank, len(steps.begins), _BATCHES_AT_ONCE * steps.ranks):
+        own = slice(first, first + _BATCHES_AT_ONCE * steps.ranks, steps.ranks)
+        for begin, end in zip(steps.begins[own].tolist(), steps.ends[own].tolist(), strict=True):
+            yield indices[begin:end].tolist()
+
+
+def shared(
+    indices: Array, steps: Steps, rank: int, row_costs: Callable[[Array], Array]
+) -> Iterator[list[int]]:
+    """Deal the rows of each step anew, by cost; steps that repeat batches stay as they are."""
+    begins = steps.begins.reshape(-1, steps.ranks)
+    ends = steps.ends.reshape(-1, steps.ranks)
+    for begin, end in zip(begins, ends, strict=True):
+        if (begin[1:] != end[:-1]).any():
+            yield indices[begin[rank] : end[rank]].tolist()
+            continue
+        rows = indices[begin[0] : end[-1]]
+        yield rows[_core.share_rows(row_costs(rows), steps.ranks) == rank].tolist()

@@ -1,0 +1,517 @@
+"""Which rows share a batch: rows of like length, so that little of a batch is padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import signature
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from .._settings import NO_CAP, Reader, check_state, or_no_cap
+from .buckets import read_boundaries
+from .ranks import Run, Steps, deal, dealt, in_line, shared
+
+__all__ = ["LengthBatchSampler"]
+
+# Batches in a window, with shuffle_window="auto": about 1.4 % of a batch of 32 is then padding
+# where lengths are log-normal, while rows still meet others in every epoch.
+_WINDOW_BATCHES = 100
+# What a saved position depends on: with any of these changed, the order is another one.
+_ORDER = (
+    "max_tokens",
+    "padding_free",
+    "quadratic_length",
+    "max_length",
+    "overlong",
+    "pad_to_multiple_of",
+    "boundaries",
+    "shuffle",
+    "shuffle_window",
+    "balance",
+    "longest_first",
+    "seed",
+    "drop_last",
+)
+_PLAN = 1  # another number where another release plans otherwise: old states do not fit it
+_read = Reader("LengthBatchSampler")
+
+Plan = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+class LengthBatchSampler:
+    """Batches of rows of like length, in a new order every epoch.
+
+    Pass it to ``DataLoader(dataset, batch_sampler=sampler, collate_fn=...)``. It reads lengths
+    only, never the rows, and yields lists of int: the indices of the rows of each batch.
+
+    At least one cap is needed. `max_tokens` is a hard cap on what a batch costs once padded:
+    its number of rows times its longest row, which is rounded up to `pad_to_multiple_of`. (A
+    batch of empty rows counts as if they were of length 1.) With both caps, both hold.
+
+    With `padding_free` a batch costs the sum of its rows, each rounded up: it is for a collator
+    that puts rows one after another, and with `max_tokens` batches are packs, filled by best
+    fit, each row into the pack in which it leaves the least room.
+
+    An epoch is planned in five steps:
+
+    1. Rows are shuffled.
+    2. The first `shuffle_window` of them, then the next, and so on, are sorted by length,
+       longest first; rows of equal length stay in their random order.
+    3. Each window is cut, from its longest row on, into full batches. A batch is full when it
+       could not take one more row as long as its longest. The rows that are left of a window,
+       too few for a batch, join the next window before that is sorted. Packs instead are all
+       taken but for the emptiest one of the window, whose rows join the next.
+    4. What is left of the last window is the one batch that is not full: the tail.
+    5. The full batches are sorted by cost and put together in runs of `balance` (fewer, where
+       there are few batches), these in runs of 16; the runs are shuffled, and the batches in
+       them. The tail, where there is one, comes last.
+
+    Without `shuffle` there are no steps 1 and 5, and one window of all rows: every epoch runs
+    from the longest batch to the shortest, rows of equal length in the order of their indices.
+
+    Every index comes exactly once an epoch, rows of length 0 too. Only `drop_last` and
+    `overlong="drop"` leave rows out, counted by `dropped`. Where `batch_size` is the only cap
+    and rows are shuffled, it is chance that decides which rows `drop_last` leaves out; with
+    `max_tokens`, or without shuffling, those of the tail are the shortest of the last window.
+
+    An epoch's plan depends on lengths, settings, seed and epoch alone; it is the same on every
+    machine and for any number of ranks. It is made when first needed, and kept until the next.
+
+    **Ranks.** Of `num_replicas` ranks, `rank` gets batches number rank, rank + num_replicas, ...
+    of the one order, so that each step of all ranks together is a run of it, and batches of like
+    cost where `num_replicas` divides `balance`. With `padding_free` and no `max_tokens`, the
+    rows of each step are dealt anew, by largest differencing, so that all ranks have like cost
+    and as many rows. All ranks make the same number of steps; `tail` says how.
+
+    **Resuming.** `state_dict` holds the epoch and how many of its rows all ranks together were
+    given; a sampler of the same lengths and settings goes on from there, on any number of ranks
+    (with another one, steps and runs of like cost part for what is left of the epoch). Copies
+    and pickles have the epoch, and no place in it.
+
+    Parameters
+    ----------
+    lengths : sequence of int, ndarray, or CPU tensor, shape [rows]
+        The length of each row of the data set. They are copied. No lengths make an empty
+        sampler, of ``len`` 0.
+    batch_size : int, optional
+        The most rows in a batch.
+    max_tokens : int, optional
+        The most tokens in a batch, padding included.
+    padding_free : bool
+        Whether rows lie one after another instead of being padded to the longest.
+    quadratic_length : int, optional
+        Attention costs by the square: a row of width w counts as ``w + w * w //
+        quadratic_length`` tokens, so that one of this width counts twice. For `max_tokens` and
+        for the balance of ranks.
+    max_length : int, optional
+        Longer rows count as this long. Give the collator the same, to cut them.
+    overlong : {"error", "truncate", "drop"}
+        What to do with a row that alone costs more than `max_tokens`. "truncate" lowers
+        `max_length` to what it allows (give the collator the sampler's `max_length`); "drop"
+        leaves the row out of every epoch.
+    shuffle : bool
+        Whether there is a new order every epoch.
+    shuffle_window : int, None or "auto"
+        How many shuffled rows are sorted together. A larger window leaves less padding and
+        mixes less: with None, one window of all rows, rows always meet rows of nearly their
+        own length. "auto" is 100 batches, but at most a quarter of the rows (and at least one).
+    balance : int
+        Batches that lie together because they cost about the same. Ranks whose number divides it
+        (or 16) have like work at each step; with more ranks give their number. 1: any order of
+        batches is as likely as any other, as one rank may want it.
+    longest_first : bool
+        Whether a shuffled epoch begins with the most expensive full batch, so that a lack of
+        memory shows at the first step.
+    seed : int
+        Chooses the orders, from 0 to 2**64 - 1.
+    drop_last : bool
+        Whether the tail is left out, and the last batches that do not make a step of all ranks.
+    tail : {"split", "repeat"}
+        What happens without `drop_last` where the batches do not make whole steps of all ranks.
+        "split" cuts some of the last batches into parts, so that every row still comes exactly
+        once: for evaluation as for training. (Where nearly all batches have one row there may be
+        nothing to cut; then it repeats.) "repeat" hands the first batches out again, counted by
+        `repeated`.
+    pad_to_multiple_of : int, optional
+        What the collator rounds the width up to; it counts for `max_tokens`.
+    boundaries : sequence of int, optional
+        The widths that the collator pads to; they count for `max_tokens`, and a row longer than
+        the last one is overlong.
+    num_replicas, rank : int
+        Of how many ranks this is which one. Under accelerate leave them as they are: it takes
+        each process's share of the batches itself.
+
+    Attributes
+    ----------
+    batch_size : int or None
+        None where `max_tokens` makes the number of rows vary, as other libraries expect it.
+    max_length : int or None
+        As given, or lower with ``overlong="truncate"``.
+    shuffle_window : int
+        Rows in a window, where "auto" and None have been resolved.
+    truncated : int
+        How many rows are longer than `max_length`.
+    max_tokens, padding_free, ... :
+        The other parameters, as given.
+
+    Raises
+    ------
+    ValueError
+        When there is no cap; when a number is out of range; when there are fewer rows than ranks;
+        when a length is negative or, with the row and what to change, when a row alone is above
+        `max_tokens`.
+    TypeError
+        When lengths are not integers in one dimension, or a setting is of the wrong kind.
+    OverflowError
+        When a number does not fit into 64 bits.
+
+    Notes
+    -----
+    The epoch advances by itself: an iteration that has run to its end moves the sampler from
+    the epoch it ran to the next, unless `set_epoch` has moved it meanwhile. One that is
+    abandoned, or started again before its end, repeats its epoch. Several may run at a time.
+    Under a DataLoader with workers, which reads ahead, the sampler may be at the next epoch,
+    and under `max_tokens` ``len`` that epoch's, before the loop's end. (torchdata's, loaded from
+    a state saved at the very end of an epoch, reads ahead once for nothing: with fewer batches
+    than workers prefetch, that is an epoch. Save after the last batch, in the loop.)
+
+    Sorting within windows of shuffled rows is described as sequence bucketing by V. Khomenko
+    et al., "Accelerating recurrent neural network training using sequence bucketing and
+    multi-GPU data parallelization" (2016), https://arxiv.org/abs/1708.05604; best-fit packing
+    of documents by H. Ding et al., "Fewer truncations improve language modeling" (2024),
+    https://arxiv.org/abs/2404.10830.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> lengths = [5, 3, 9, 2, 7, 3]
+    >>> list(tb.LengthBatchSampler(lengths, batch_size=2, shuffle=False))
+    [[2, 4], [0, 1], [5, 3]]
+    >>> list(tb.LengthBatchSampler(lengths, max_tokens=10, shuffle=False))
+    [[2], [4], [0, 1], [5, 3]]
+
+    >>> sampler = tb.LengthBatchSampler(lengths, batch_size=2, seed=1)
+    >>> first, second = list(sampler), list(sampler)
+    >>> len(sampler), sampler.epoch
+    (3, 2)
+    >>> sampler.set_epoch(0)
+    >>> list(sampler) == first
+    True
+    """
+
+    def __init__(
+        self,
+        lengths: Any,
+        *,
+        batch_size: int | None = None,
+        max_tokens: int | None = None,
+        padding_free: bool = False,
+        quadratic_length: int | None = None,
+        max_length: int | None = None,
+        overlong: Literal["error", "truncate", "drop"] = "error",
+        shuffle: bool = True,
+        shuffle_window: int | Literal["auto"] | None = "auto",
+        balance: int = 48,
+        longest_first: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        tail: Literal["split", "repeat"] = "split",
+        pad_to_multiple_of: int | None = None,
+        boundaries: Sequence[int] | None = None,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        if batch_size is None and max_tokens is None:
+            raise _read.error(ValueError, "pass batch_size=, max_tokens= or both")
+        self._max_rows = _read.cap("batch_size", batch_size)
+        self.max_tokens = _read.cap("max_tokens", max_tokens)
+        self.padding_free = _read.flag("padding_free", padding_free)
+        self.quadratic_length = _read.cap("quadratic_length", quadratic_length)
+        self.max_length = _read.cap("max_length", max_length)
+        self.overlong = _read.choice("overlong", overlong, ("error", "truncate", "drop"))
+        self.pad_to_multiple_of = _read.cap("pad_to_multiple_of", pad_to_multiple_of)
+        self.boundaries = None
+        if boundaries is not None:
+            self.boundaries = list(read_boundaries("LengthBatchSampler(): ", boundaries))
+        if boundaries is not None and self.padding_free:
+            raise _read.error(ValueError, "boundaries= with padding_free=True; expected one")
+        self.batch_size = self._max_rows if self.max_tokens is None else None
+        self.shuffle = _read.flag("shuffle", shuffle)
+        self.balance = _read.number("balance", balance, 1, NO_CAP)
+        self.longest_first = _read.flag("longest_first", longest_first)
+        self.drop_last = _read.flag("drop_last", drop_last)
+        self.tail = _read.choice("tail", tail, ("split", "repeat"))
+        self.seed = _read.number("seed", seed, 0, 2**64 - 1)
+        self.num_replicas = _read.number("num_replicas", num_replicas, 1, NO_CAP)
+        self.rank = _read.rank(rank, self.num_replicas)
+        _read.not_bools(lengths)
+        if "Sampler" in type(lengths).__name__:
+            raise _read.error(
+                TypeError,
+                f"found a {type(lengths).__name__}, expected lengths; where Lightning passes it, "
+                "give its Trainer use_distributed_sampler=False, and num_replicas= and rank= "
+                "here; for predict, DataLoader(sampler=this, batch_size=None)",
+            )
+        self._lengths: NDArray[np.int64] = _core.as_lengths(lengths, "LengthBatchSampler")
+        self.shuffle_window = 1
+        self._settle_lengths(shuffle_window)
+        self._epoch = 0
+        self._begin = 0
+        self._moves = 0  # by set_epoch and load_state_dict; iterations begun before move nothing
+        self._run: Run | None = None
+        self._dealt: tuple[NDArray[np.int64], Steps] | None = None
+        self._cached: tuple[int, Plan] | None = None
+
+    def _settle_lengths(self, window: Any) -> None:
+        """Check the lengths, cut what is too long, and settle what depends on them."""
+        dropping = self.overlong != "error"
+        rows, total, allowed, self._fingerprint = _core.survey_batches(
+            self._lengths, self._settings(dropping)
+        )
+        if self.overlong == "truncate" and (self.max_tokens or self.boundaries):
+            if allowed < 1:
+                given = f"max_tokens={self.max_tokens}" if self.max_tokens else "the last boundary"
+                raise _read.error(ValueError, f"{given} is less than any row costs; pass more")
+            self.max_length = min(or_no_cap(self.max_length), allowed)
+            rows, total, *_ = _core.survey_batches(self._lengths, self._settings())
+        most = or_no_cap(self.max_length)
+        self.truncated = int((self._lengths > most).sum()) if self.max_length else 0
+        if 0 < rows < self.num_replicas and self.tail == "split":
+            raise _read.error(
+                ValueError,
+                f"{rows} rows for num_replicas={self.num_replicas}; expected at least a row for "
+                "each rank, or tail='repeat'",
+            )
+        self.shuffle_window = self._resolve_window(window, rows, total)
+
+    def _resolve_window(self, window: Any, rows: int, total: int) -> int:
+        """Rows in a window; `total` is the sum of the lengths, once clipped."""
+        if window is None:
+            return max(len(self._lengths), 1)
+        if not isinstance(window, str):
+            return _read.number("shuffle_window", window, 1, NO_CAP)
+        if window != "auto":
+            raise _read.error(
+                ValueError, f"shuffle_window={window!r}; expected an int, None or 'auto'"
+            )
+        batch = or_no_cap(self._max_rows)
+        if self.max_tokens is not None:
+            mean = max(-(-total // max(rows, 1)), 1)
+            batch = min(batch, max(self.max_tokens // int(self._cost_of(mean)), 1))
+        batches = max(min(rows // (4 * batch), _WINDOW_BATCHES), 1)
+        return min(batch * batches, NO_CAP)
+
+    def _cost_of(self, length: Any) -> Any:
+        """What a row of this length costs alone, or rows of these."""
+        multiple, widths = self.pad_to_multiple_of or 1, self.boundaries
+        if widths is not None:
+            length = np.append(widths, NO_CAP)[np.searchsorted(widths, length)]
+        width = -(-length // multiple) * multiple
+        return width + (width * width // self.quadratic_length if self.quadratic_length else 0)
+
+    def _row_costs(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        costs: NDArray[np.int64] = self._cost_of(
+            np.minimum(self._lengths[rows], or_no_cap(self.max_length))
+        )
+        return costs
+
+    def _settings(self, drop_overlong: bool | None = None) -> tuple[Any, ...]:
+        """What the C functions take."""
+        return (
+            or_no_cap(self._max_rows),
+            or_no_cap(self.max_tokens),
+            or_no_cap(self.max_length),
+            self.pad_to_multiple_of or 1,
+            self.quadratic_length or 0,
+            self.shuffle_window,
+            self.balance,
+            self.padding_free,
+            self.shuffle,
+            self.longest_first,
+            self.drop_last,
+            self.overlong == "drop" if drop_overlong is None else drop_overlong,
+            self.seed,
+            None if self.boundaries is None else np.array(self.boundaries, np.int64),
+        )
+
+    @property
+    def sampler(self) -> LengthBatchSampler:
+        """The sampler itself: accelerate and Lightning look for ``set_epoch`` here."""
+        return self
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next iteration runs."""
+        return self._epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration runs; those under way are not changed.
+
+        Choosing the epoch that the sampler is at changes nothing: loaded in the middle of an
+        epoch, it still goes on from there.
+
+        Parameters
+        ----------
+        epoch : int
+            From 0 to 2**63 - 1; a ValueError, TypeError or OverflowError otherwise.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> sampler = tb.LengthBatchSampler([4, 2, 3], batch_size=2)
+        >>> sampler.set_epoch(5)
+        >>> sampler.epoch
+        5
+        """
+        number = _read.number("epoch", epoch, 0, NO_CAP)
+        if number != self._epoch:
+            self._epoch, self._begin, self._run = number, 0, None
+            self._moves += 1
+
+    @property
+    def dropped(self) -> int:
+        """How many rows the coming iteration leaves out, on all ranks together."""
+        return len(self._lengths) - len(self._plan()[0]) + self._deal().dropped
+
+    @property
+    def repeated(self) -> int:
+        """How many rows the coming iteration hands out twice, on all ranks together."""
+        return self._deal().repeated
+
+    def _plan(self) -> Plan:
+        """The coming epoch: indices [rows], and offsets [batches + 1] into them."""
+        epoch = self._epoch if self.shuffle else 0
+        cached = self._cached
+        if cached is None or cached[0] != epoch:
+            plan: Plan = _core.plan_batches(self._lengths, self._settings(), epoch)
+            self._cached = cached = (epoch, plan)
+        return cached[1]
+
+    def _deal(self) -> Steps:
+        """What the coming iteration hands out, the steps of a whole epoch where it can be."""
+        offsets = self._plan()[1]
+        uneven = "drop" if self.drop_last else self.tail
+        if self._dealt is None or self._dealt[0] is not offsets:
+            self._dealt = (offsets, deal(offsets, 0, self.num_replicas, uneven))
+        steps = self._dealt[1]
+        if self._begin == 0:
+            return steps
+        rest = steps.go_on(self._begin)
+        return deal(offsets, self._begin, self.num_replicas, uneven) if rest is None else rest
+
+    def __len__(self) -> int:
+        """Batches of this rank in the coming epoch, exactly, counted from its beginning."""
+        batches = len(self._plan()[1]) - 1
+        return batches // self.num_replicas if self.drop_last else -(-batches // self.num_replicas)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Run through the epoch that the sampler is at now."""
+        indices = self._plan()[0]
+        self._run = run = Run(self._epoch, self._deal(), self._moves)
+        if self.padding_free and self.max_tokens is None and self.num_replicas > 1:
+            batches = shared(indices, run.steps, self.rank, self._row_costs)
+        elif self.num_replicas > 1:
+            batches = dealt(indices, run.steps, self.rank)
+        else:
+            batches = in_line(indices, run.steps.begins, run.steps.ends)
+        return self._hand_out(run, batches)
+
+    def _hand_out(self, run: Run, batches: Iterator[list[int]]) -> Iterator[list[int]]:
+        for batch in batches:
+            run.done += 1
+            yield batch
+        if (self._epoch, self._moves) == (run.epoch, run.moves):
+            self._epoch, self._begin = min(run.epoch + 1, NO_CAP), 0
+
+    def state_dict(self, batches_consumed: int | None = None) -> dict[str, Any]:
+        """Say how far the latest iteration is: a small dict of numbers, new with every call.
+
+        Parameters
+        ----------
+        batches_consumed : int, optional
+            How many batches of the latest iteration were trained on, on this rank. A DataLoader
+            with workers takes batches ahead: without it, all that it took count as done.
+
+        Returns
+        -------
+        dict
+            For `load_state_dict`, of a sampler with the same lengths and settings on any number
+            of ranks. After an epoch's last batch it is the beginning of the next epoch.
+
+        Raises
+        ------
+        ValueError
+            When more batches were consumed than handed out.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> sampler = tb.LengthBatchSampler([4, 2, 3, 5], batch_size=1)
+        >>> batches = iter(sampler)
+        >>> first, second = next(batches), next(batches)
+        >>> state = sampler.state_dict()
+        >>> other = tb.LengthBatchSampler([4, 2, 3, 5], batch_size=1)
+        >>> other.load_state_dict(state)
+        >>> list(other) == list(batches)
+        True
+        """
+        run = self._run
+        handed_out = 0 if run is None else run.done
+        done = handed_out
+        if batches_consumed is not None:
+            done = _read.number("batches_consumed", batches_consumed, 0, NO_CAP)
+        if done > handed_out:
+            raise _read.error(
+                ValueError,
+                f"batches_consumed={done}, but the latest iteration has handed out {handed_out}",
+            )
+        epoch, begin = self._epoch, self._begin
+        if run is not None and done < len(run.steps):
+            epoch, begin = run.epoch, run.steps.end_of(done)
+        elif run is not None and epoch == run.epoch:
+            epoch, begin = min(epoch + 1, NO_CAP), 0
+        return {
+            "epoch": epoch,
+            "rows": begin,
+            "lengths": [len(self._lengths), self._fingerprint],
+            "settings": self._order(),
+        }
+
+    def _order(self) -> dict[str, Any]:
+        order = {"batch_size": self._max_rows} | {name: getattr(self, name) for name in _ORDER}
+        order["plan"] = _PLAN
+        order["boundaries"] = None if self.boundaries is None else self.boundaries.copy()
+        return order
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was called: the next iteration begins there.
+
+        Raises a ValueError that says what differs when the state is of other lengths or settings,
+        a TypeError when it is no mapping.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> sampler = tb.LengthBatchSampler([4, 2, 3], batch_size=2)
+        >>> sampler.load_state_dict(sampler.state_dict())
+        """
+        check_state(_read, state, self.state_dict())
+        epoch = _read.number("epoch", state["epoch"], 0, NO_CAP)
+        self._epoch, self._begin, self._run = epoch, int(state["rows"]), None
+        self._moves += 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the plan, which is made again where it is needed, and what is under way."""
+        return {**self.__dict__, "_cached": None, "_run": None, "_dealt": None}
+
+    def __repr__(self) -> str:
+        """The settings that are not what they are by default."""
+        given = [f"batch_size={self._max_rows!r}"] if self._max_rows else []
+        for name, parameter in signature(LengthBatchSampler).parameters.items():
+            value = getattr(self, name, parameter.default)
+            if name != "batch_size" and value != parameter.default:
+                given.append(f"{name}={value!r}")
+        return f"<LengthBatchSampler of {len(self._lengths)} rows: {', '.join(given)}>"
