@@ -1,6 +1,8 @@
 /* Random numbers against published values, and plans against what they promise. */
 #include "core/plan/balance.h"
 #include "core/plan/batching.h"
+#include "core/plan/cost.h"
+#include "core/plan/survey.h"
 #include "core/base/random.h"
 #include "check.h"
 

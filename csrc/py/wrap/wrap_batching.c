@@ -5,6 +5,8 @@
 #include "py/base/state.h"
 #include "core/plan/balance.h"
 #include "core/plan/batching.h"
+#include "core/plan/cost.h"
+#include "core/plan/survey.h"
 
 #include <string.h>
 
