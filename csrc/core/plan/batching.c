@@ -15,14 +15,14 @@ number_items(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *setti
              tb_batch_plan *plan)
 {
     int64_t limit = tb_find_drop_limit(settings);
+    int64_t most = settings->max_length, longest = plan->longest;
     uint64_t *items = plan->items;
+    int index_bits = plan->index_bits; /* 0 with one row, whose key is 0 then */
 
     for (ptrdiff_t i = 0; i < n; i++) {
-        int64_t length = tb_min(lengths[i], settings->max_length);
-        uint64_t lacks = (uint64_t)(plan->longest - length);
-        /* With one row there are no index bits; its key is then 0 and fills none. */
+        int64_t length = tb_min(lengths[i], most);
         if (length <= limit) {
-            *items++ = lacks << plan->index_bits | (uint64_t)i;
+            *items++ = (uint64_t)(longest - length) << index_bits | (uint64_t)i;
         }
     }
 }
