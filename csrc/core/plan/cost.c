@@ -43,11 +43,12 @@ void
 tb_find_row_costs(const int64_t *lengths, ptrdiff_t n,
                   const tb_batch_settings *settings, int64_t *costs)
 {
+    int64_t most = n > 0 ? INT64_MAX / n : INT64_MAX;
+
     for (ptrdiff_t i = 0; i < n; i++) {
         int64_t length = tb_min(lengths[i], settings->max_length);
-        if (tb_find_row_cost(length, settings, &costs[i]) != TB_OK) {
-            costs[i] = INT64_MAX;
-        }
+        tb_status status = tb_find_row_cost(length, settings, &costs[i]);
+        costs[i] = status == TB_OK ? tb_min(costs[i], most) : most;
     }
 }
 

@@ -22,8 +22,8 @@ TB_MUST_CHECK tb_status tb_find_row_cost(int64_t length,
                                          const tb_batch_settings *settings,
                                          int64_t *cost);
 
-/* What each of n rows costs, clipped to max_length; INT64_MAX where that is an error.
- */
+/* What each of n rows costs, clipped to max_length. Where that is more than INT64_MAX /
+ * n, or an error, it is that: the sum fits. */
 void tb_find_row_costs(const int64_t *lengths, ptrdiff_t n,
                        const tb_batch_settings *settings, int64_t *costs);
 

@@ -1,5 +1,5 @@
-/* plan_batches(), survey_batches() and share_rows(), for LengthBatchSampler and pack().
- */
+/* plan_batches(), survey_batches(), row_costs() and share_rows(), for LengthBatchSampler
+ * and pack(). */
 #include "py/base/tb_numpy.h"
 #include "py/base/errors.h"
 #include "py/base/state.h"
@@ -232,6 +232,32 @@ wrap_survey_batches(PyObject *Py_UNUSED(module), PyObject *args)
                          (unsigned long long)fingerprint);
 }
 
+/* row_costs(lengths, settings) -> what each row costs alone, int64, never more than lets
+ * their sum fit */
+static PyObject *
+wrap_row_costs(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    tb_batch_settings settings;
+    PyObject *lengths, *given, *costs;
+    ptrdiff_t n = 0;
+
+    if (!PyArg_ParseTuple(args, "OO!:row_costs", &lengths, &PyTuple_Type, &given) ||
+        read_settings(given, &settings) < 0) {
+        return NULL;
+    }
+    const int64_t *data = read_length_array(lengths, &n);
+    if (data == NULL) {
+        return NULL;
+    }
+    npy_intp rows = n;
+    costs = PyArray_SimpleNew(1, &rows, NPY_INT64);
+    if (costs != NULL) {
+        tb_find_row_costs(data, n, &settings,
+                          (int64_t *)PyArray_DATA((PyArrayObject *)costs));
+    }
+    return costs;
+}
+
 /* share_rows(costs, ranks) -> the rank of each row, int64 */
 static PyObject *
 wrap_share_rows(PyObject *Py_UNUSED(module), PyObject *args)
@@ -272,6 +298,7 @@ wrap_share_rows(PyObject *Py_UNUSED(module), PyObject *args)
 PyMethodDef tb_batching_methods[] = {
     {"plan_batches", wrap_plan_batches, METH_VARARGS, NULL},
     {"survey_batches", wrap_survey_batches, METH_VARARGS, NULL},
+    {"row_costs", wrap_row_costs, METH_VARARGS, NULL},
     {"share_rows", wrap_share_rows, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

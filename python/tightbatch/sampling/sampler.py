@@ -300,23 +300,13 @@ class LengthBatchSampler:
         batch = or_no_cap(self._max_rows)
         if self.max_tokens is not None:
             mean = max(-(-total // max(rows, 1)), 1)
-            batch = min(batch, max(self.max_tokens // int(self._cost_of(mean)), 1))
+            (cost,) = _core.row_costs(np.array([mean], np.int64), self._settings()).tolist()
+            batch = min(batch, max(self.max_tokens // cost, 1))
         batches = max(min(rows // (4 * batch), _WINDOW_BATCHES), 1)
         return min(batch * batches, NO_CAP)
 
-    def _cost_of(self, length: Any) -> Any:
-        """What a row of this length costs alone, or rows of these."""
-        multiple, widths = self.pad_to_multiple_of or 1, self.boundaries
-        if widths is not None:
-            length = np.append(widths, NO_CAP)[np.searchsorted(widths, length)]
-        width = -(-length // multiple) * multiple
-        return width + (width * width // self.quadratic_length if self.quadratic_length else 0)
-
     def _row_costs(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        costs: NDArray[np.int64] = self._cost_of(
-            np.minimum(self._lengths[rows], or_no_cap(self.max_length))
-        )
-        return costs
+        return _core.row_costs(self._lengths[rows], self._settings())
 
     def _settings(self, drop_overlong: bool | None = None) -> tuple[Any, ...]:
         """What the C functions take."""
