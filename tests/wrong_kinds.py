@@ -129,7 +129,7 @@ class Fill(Kind):
     """A number that int64 holds: padding of ids."""
 
     def errors(self, value):
-        if is_bool(value) or isinstance(value, float) and value.is_integer():
+        if is_bool(value) or (isinstance(value, float) and value.is_integer()):
             return None
         if not isinstance(value, numbers.Real):
             return TypeError
