@@ -696,9 +696,14 @@ def test_what_was_asked_for_is_taken_and_called_what_it_is(monkeypatch):
 
 @pytest.mark.parametrize(("has", "dtype"), [(True, "bfloat16"), (False, "float16")])
 def test_the_choice_for_a_gpu(has, dtype, monkeypatch):
+    """Any GPU emulates bfloat16: what counts is whether it computes in it."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: has)
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: has or including_emulation,
+    )
     chosen = choose_precision("cuda:0")
     assert (chosen.device, chosen.dtype, chosen.native) == ("cuda", dtype, True)
     assert "A GPU" in chosen.reason
