@@ -1,8 +1,9 @@
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 def pad(
     function: str,
@@ -18,7 +19,7 @@ def pad(
     return_mask: bool,
     /,
 ) -> Any: ...
-def lengths(function: str, sequences: Iterable[Any], /) -> NDArray[np.int64]: ...
+def lengths(function: str, sequences: Iterable[Any], key: Any = ..., /) -> NDArray[np.int64]: ...
 def uniform_length_batching(
     sequences: Iterable[Any], batch_size: int, padding_value: float, /
 ) -> tuple[list[NDArray[Any]], NDArray[np.int64]]: ...
@@ -65,21 +66,54 @@ def share_rows(costs: NDArray[np.int64], ranks: int, /) -> NDArray[np.int64]: ..
 def bucket_boundaries(
     lengths: Any, k: int, pad_to_multiple_of: int | None, return_waste: bool, /
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]: ...
-def register_ragged(ragged: type, /) -> None: ...
+
+class RaggedBuffers:
+    def __init__(
+        self,
+        chunks: tuple[NDArray[Any], ...],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        /,
+    ) -> None: ...
+    @property
+    def chunks(self) -> tuple[NDArray[Any], ...]: ...
+    @property
+    def bounds(self) -> NDArray[np.int64]: ...
+    @property
+    def starts(self) -> NDArray[np.int64]: ...
+    @property
+    def lengths(self) -> NDArray[np.int64]: ...
+    def take(self, indices: NDArray[np.int64], /) -> Self: ...
+    def with_rows(
+        self, starts: NDArray[np.int64], lengths: NDArray[np.int64], /
+    ) -> Self: ...
+
+_Rows = TypeVar("_Rows", bound=RaggedBuffers)
+
 def flatten(
-    function: str, key: Any, sequences: Any, dtype: Any, is_flat: bool, /
-) -> tuple[NDArray[Any], NDArray[np.int64]]: ...
+    function: str, cls: type[_Rows], key: Any, sequences: Any, dtype: Any, /
+) -> _Rows: ...
+def as_numbers(function: str, key: Any, numbers: Any, /) -> NDArray[Any]: ...
+def as_array(function: str, key: Any, source: Any, /) -> NDArray[Any]: ...
+def read_offsets(function: str, name: str, offsets: Any, /) -> NDArray[np.int64]: ...
 def as_indices(function: str, indices: Any, count: int, /) -> NDArray[np.int64]: ...
-def read_arrow(
-    function: str, source: Any, wanted: Container[str] | None, /
-) -> list[tuple[Any, Any]]: ...
-def export_arrow(
-    format: str,
-    values: NDArray[Any],
-    offsets: NDArray[np.int64],
-    shape: tuple[int, ...],
+def arrow_rows(
+    function: str, cls: type[_Rows], source: Any, column: str | None, fill_null: Any, /
+) -> _Rows: ...
+def arrow_columns(
+    function: str,
+    cls: type[_Rows],
+    source: Any,
+    key: Any,
+    wanted: Container[str] | None,
+    fill_null: Any,
+    chosen: NDArray[np.int64] | None,
     /,
-) -> tuple[Any, Any]: ...
+) -> list[tuple[str | None, Any]]: ...
+def arrow_lengths(
+    function: str, source: Any, column: str, chosen: NDArray[np.int64] | None, /
+) -> NDArray[np.int64]: ...
+def export_arrow(ragged: RaggedBuffers, /) -> tuple[Any, Any]: ...
 def is_arrow(object: Any, /) -> bool: ...
 def mask_tokens(
     ids: NDArray[np.int64],

@@ -1,5 +1,7 @@
 #include "py/input/number.h"
 
+#include "py/input/array.h"
+
 #include <string.h>
 
 static int
@@ -29,12 +31,16 @@ read_int(PyObject *item, tb_number *number)
     return 0;
 }
 
-/* A scalar that carries its type: 0-d arrays and tensors, NumPy's floats and bools. */
+/* A scalar that carries its type: 0-d arrays and tensors, NumPy's floats and bools. A
+ * masked one is no number. -1 with an exception. */
 static int
 is_boxed_number(tb_state *state, PyObject *item)
 {
-    return (PyArray_Check(item) && PyArray_NDIM((PyArrayObject *)item) == 0) ||
-           PyArray_IsScalar(item, Floating) || PyArray_IsScalar(item, Bool) ||
+    if (PyArray_Check(item)) {
+        int masked = tb_is_masked((PyArrayObject *)item);
+        return masked < 0 ? -1 : !masked && PyArray_NDIM((PyArrayObject *)item) == 0;
+    }
+    return PyArray_IsScalar(item, Floating) || PyArray_IsScalar(item, Bool) ||
            (state->tensor != NULL && PyObject_TypeCheck(item, state->tensor));
 }
 
@@ -95,8 +101,9 @@ tb_read_number(tb_state *state, PyObject *item, tb_number *number)
         number->f = PyFloat_AS_DOUBLE(item);
         return 0;
     }
-    if (is_boxed_number(state, item)) {
-        return read_boxed_number(item, number);
+    int is_boxed = is_boxed_number(state, item);
+    if (is_boxed != 0) {
+        return is_boxed < 0 ? -1 : read_boxed_number(item, number);
     }
     if (PyIndex_Check(item) && !PyArray_Check(item)) {
         PyObject *value = PyNumber_Index(item);

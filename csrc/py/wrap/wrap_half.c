@@ -153,12 +153,7 @@ place_in_new(tb_state *state, const tb_context *context, PyObject *like,
         return -1;
     }
     if (is_tensor) {
-        PyObject *module = PyImport_ImportModule("tightbatch._numpy_fallback");
-        PyObject *tensor = module == NULL
-                               ? NULL
-                               : PyObject_CallMethod(module, "empty_tensor", "Os", like,
-                                                     tb_dtype_name(&dtype));
-        Py_XDECREF(module);
+        PyObject *tensor = tb_new_tensor(like, tb_dtype_name(&dtype));
         int answer = tensor == NULL
                          ? -1
                          : place_in_given(state, context, tensor, floats, to, out);
