@@ -92,3 +92,13 @@ tb_clear_column(tb_column *column)
     Py_CLEAR(column->other);
     Py_CLEAR(column->dtype.descr);
 }
+
+tb_dtype
+tb_row_dtype(const tb_column *column, ptrdiff_t i)
+{
+    tb_type type = (tb_type)column->types[i];
+    int is_other = type == TB_OTHER;
+    int size = is_other ? (int)PyDataType_ELSIZE(column->other) : tb_type_size(type);
+
+    return (tb_dtype){type, size, is_other ? column->other : NULL};
+}

@@ -28,6 +28,9 @@ typedef struct {
     int provisional;      /* `dtype` may still be widened while the lists are read */
 } tb_column;
 
+/* The type of row i, which is no list; borrowed from the column. */
+tb_dtype tb_row_dtype(const tb_column *column, ptrdiff_t i);
+
 /* The rows' lengths as a new int64 array [batch]. */
 PyArrayObject *tb_new_lengths(const tb_column *column);
 

@@ -2,24 +2,10 @@
 #ifndef TB_ROWS_H
 #define TB_ROWS_H
 
-#include "core/layout/pad.h"
+#include "py/base/gil.h"
 #include "py/input/column.h"
 #include "py/input/list.h"
-
-/* Below this many bytes taking the GIL back costs more than others gain from it. */
-enum { TB_WORTH_RELEASING = 1 << 16 };
-
-/* What pad() and the collator are asked for; -1 is "not given". */
-typedef struct {
-    Py_ssize_t width;
-    Py_ssize_t max_length;
-    Py_ssize_t multiple;
-    int pad_left;
-    int cut_left;
-    int flat;                  /* rows one after another in one row of the output */
-    const int64_t *boundaries; /* ascending: the widths there may be; NULL: any */
-    ptrdiff_t boundary_count;
-} tb_pad_options;
+#include "py/input/pad_options.h"
 
 /* Looks at every row: its length, shape and type. Nothing is converted yet. */
 int tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,
@@ -28,9 +14,6 @@ int tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequenc
 /* Settles the output's element type: `asked` (may be NULL), or the rows' own. */
 int tb_settle_dtype(tb_state *state, tb_column *column, const tb_pad_options *options,
                     const tb_dtype *asked);
-
-/* The type of row i, which is no list; borrowed from the column. */
-tb_dtype tb_row_dtype(const tb_column *column, ptrdiff_t i);
 
 /* What is kept of row i, which the core does not convert, is made an array, which then
  * is the row: of the output's type, or of float64 where that is a half type, which the

@@ -1,8 +1,8 @@
 /* Arrow columns in and out. */
 #include "py/base/tb_numpy.h"
-#include "py/input/args.h"
 #include "py/input/arrow_nulls.h"
 #include "py/input/arrow_rows.h"
+#include "py/input/settings.h"
 #include "py/output/arrow_export.h"
 
 #include <string.h>
@@ -14,14 +14,11 @@ static PyObject *
 wrap_arrow_rows(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
     tb_ragged rows;
 
-    if (tb_check_count("arrow_rows", nargs, 5) < 0) {
-        return NULL;
-    }
-    context.function = PyUnicode_AsUTF8(args[0]);
-    if (context.function == NULL ||
+    if (tb_check_count("arrow_rows", nargs, 5) < 0 ||
+        tb_read_function(args[0], &context) < 0 ||
         tb_read_arrow_rows(state, &context, args[2],
                            args[3] == Py_None ? NULL : args[3], args[4], &rows) < 0) {
         return NULL;
@@ -132,18 +129,15 @@ check_chosen(PyObject *chosen)
 static PyObject *
 wrap_arrow_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
     tb_arrow_source source;
     PyObject *pairs = NULL;
 
-    if (tb_check_count("arrow_columns", nargs, 7) < 0 || check_chosen(args[6]) < 0) {
+    if (tb_check_count("arrow_columns", nargs, 7) < 0 || check_chosen(args[6]) < 0 ||
+        tb_read_function(args[0], &context) < 0) {
         return NULL;
     }
-    context.function = PyUnicode_AsUTF8(args[0]);
     context.key = args[3] == Py_None ? NULL : args[3];
-    if (context.function == NULL) {
-        return NULL;
-    }
     if (tb_take_arrow(&context, args[2], &source) == 0) {
         pairs = read_pairs(tb_state_of(module), &context, &source, args);
     }
@@ -174,16 +168,13 @@ column_lengths(tb_arrow_column *column, PyObject *chosen)
 static PyObject *
 wrap_arrow_lengths(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
     tb_arrow_source source;
     tb_arrow_column column;
     PyObject *lengths = NULL;
 
-    if (tb_check_count("arrow_lengths", nargs, 4) < 0 || check_chosen(args[3]) < 0) {
-        return NULL;
-    }
-    context.function = PyUnicode_AsUTF8(args[0]);
-    if (context.function == NULL) {
+    if (tb_check_count("arrow_lengths", nargs, 4) < 0 || check_chosen(args[3]) < 0 ||
+        tb_read_function(args[0], &context) < 0) {
         return NULL;
     }
     memset(&column, 0, sizeof column);

@@ -1,8 +1,9 @@
 /* What tightbatch.Ragged leaves to C: rows copied into one buffer, numbers,
  * and indices. */
 #include "py/base/tb_numpy.h"
-#include "py/input/args.h"
+#include "py/input/lengths.h"
 #include "py/input/ragged.h"
+#include "py/input/settings.h"
 #include "py/input/tensor.h"
 
 /* Rows already surveyed, one after another: ndarray [total, *trailing], or NULL. */
@@ -103,7 +104,7 @@ flatten(tb_state *state, const tb_context *context, PyObject *type, PyObject *se
 static PyObject *
 wrap_flatten(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
 
     if (tb_check_count("flatten", nargs, 5) < 0) {
         return NULL;
@@ -119,14 +120,14 @@ wrap_flatten(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 static PyObject *
 wrap_as_numbers(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    tb_context context = {NULL, NULL, NULL, 1};
+    tb_context context = {.one_row = 1};
 
-    if (tb_check_count("as_numbers", nargs, 3) < 0) {
+    if (tb_check_count("as_numbers", nargs, 3) < 0 ||
+        tb_read_function(args[0], &context) < 0) {
         return NULL;
     }
-    context.function = PyUnicode_AsUTF8(args[0]);
     context.key = args[1];
-    PyObject *one = context.function == NULL ? NULL : PyTuple_Pack(1, args[2]);
+    PyObject *one = PyTuple_Pack(1, args[2]);
     PyObject *answer =
         one == NULL ? NULL
                     : flatten(tb_state_of(module), &context, Py_None, one, Py_None);
@@ -138,14 +139,14 @@ wrap_as_numbers(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 static PyObject *
 wrap_read_offsets(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
 
-    if (tb_check_count("read_offsets", nargs, 3) < 0) {
+    if (tb_check_count("read_offsets", nargs, 3) < 0 ||
+        tb_read_function(args[0], &context) < 0) {
         return NULL;
     }
-    context.function = PyUnicode_AsUTF8(args[0]);
-    context.key = args[1];
-    return context.function == NULL
+    context.argument = PyUnicode_AsUTF8(args[1]);
+    return context.argument == NULL
                ? NULL
                : (PyObject *)tb_read_lengths(tb_state_of(module), &context, args[2]);
 }
@@ -173,14 +174,14 @@ static PyObject *
 wrap_as_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
 
-    if (tb_check_count("as_array", nargs, 3) < 0) {
+    if (tb_check_count("as_array", nargs, 3) < 0 ||
+        tb_read_function(args[0], &context) < 0) {
         return NULL;
     }
-    context.function = PyUnicode_AsUTF8(args[0]);
     context.key = args[1] == Py_None ? NULL : args[1];
-    int is_tensor = context.function == NULL ? -1 : tb_is_tensor(state, args[2]);
+    int is_tensor = tb_is_tensor(state, args[2]);
     if (is_tensor != 0) {
         return is_tensor < 0 ? NULL : array_of_tensor(state, &context, args[2]);
     }
@@ -205,7 +206,7 @@ wrap_as_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 static PyObject *
 wrap_as_indices(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {.argument = "indices"};
     PyArrayObject *indices;
     Py_ssize_t count;
 
