@@ -2,6 +2,8 @@
 
 #include "core/layout/mask.h"
 #include "core/layout/segment.h"
+#include "py/input/number.h"
+#include "py/input/ragged.h"
 
 /* How many dimensions an array, a tensor or their like has: -1 for anything else, -2
  * with an exception. */
@@ -59,7 +61,7 @@ is_single_row(tb_state *state, PyObject *object)
         PyArray_DESCR((PyArrayObject *)object)->type_num == NPY_OBJECT) {
         return 0;
     }
-    if (state->ragged != NULL && PyObject_TypeCheck(object, state->ragged)) {
+    if (tb_is_ragged(state, object)) {
         return 0;
     }
     Py_ssize_t ndim = count_dimensions(object);

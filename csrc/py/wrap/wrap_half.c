@@ -71,13 +71,13 @@ read_rule(const tb_context *context, PyObject *value, tb_overflow_rule *rule,
     static const char *const choices[] = {"warn", "inf", "saturate", "error", NULL};
     static const tb_overflow_rule rules[] = {TB_OVERFLOW_INFINITY, TB_OVERFLOW_INFINITY,
                                              TB_OVERFLOW_SATURATE, TB_OVERFLOW_STOP};
-    int place;
+    int chosen;
 
-    if (tb_read_choice(context, "overflow", value, choices, &place) < 0) {
+    if (tb_read_choice(context, "overflow", value, choices, &chosen) < 0) {
         return -1;
     }
-    *rule = rules[place];
-    *is_warned = place == 0;
+    *rule = rules[chosen];
+    *is_warned = chosen == 0;
     return 0;
 }
 
@@ -145,12 +145,7 @@ place_in_new(tb_state *state, const tb_context *context, PyObject *like,
         return -1;
     }
     if (is_tensor) {
-        PyObject *module = PyImport_ImportModule("tightbatch._numpy_fallback");
-        PyObject *tensor = module == NULL
-                               ? NULL
-                               : PyObject_CallMethod(module, "empty_tensor", "Os", like,
-                                                     tb_dtype_name(&dtype));
-        Py_XDECREF(module);
+        PyObject *tensor = tb_new_tensor(like, tb_dtype_name(&dtype));
         int answer = tensor == NULL
                          ? -1
                          : place_in_given(state, context, tensor, floats, to, out);

@@ -170,12 +170,11 @@ class Packing:
                 f"Packing.apply(): row {row} has {ragged.lengths[row]} positions, expected the "
                 f"{self.row_lengths[row]} that were packed"
             )
-        begins = ragged._starts[self.indices]
-        begins += self.starts
-        segments = ragged._of(ragged._chunks, begins, self.lengths, ragged._bounds)
-        values, _ = _core.flatten("Packing.apply", None, segments, None, False)
+        begins = ragged.starts[self.indices] + self.starts
+        segments = ragged.with_rows(begins, self.lengths)
+        tokens = _core.flatten("Packing.apply", type(ragged), None, segments, None)
         ends = self._token_offsets()
-        return ragged._of((values,), ends[:-1], np.diff(ends))
+        return tokens.with_rows(ends[:-1], np.diff(ends))
 
     def _first_other(self, ragged: Ragged) -> int | None:
         """The first row that is not as long as the one that was packed."""
