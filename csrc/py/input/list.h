@@ -46,6 +46,12 @@ tb_is_list(PyObject *object)
     return PyList_Check(object) || PyTuple_Check(object);
 }
 
+static inline Py_ssize_t
+tb_list_size(PyObject *list)
+{
+    return PyList_Check(list) ? PyList_GET_SIZE(list) : PyTuple_GET_SIZE(list);
+}
+
 /* One less than NumPy allows for [batch, width, *trailing]. */
 enum { TB_MAX_TRAILING = NPY_MAXDIMS - 2 };
 
