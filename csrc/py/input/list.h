@@ -9,6 +9,7 @@ typedef struct {
     const tb_context *context;
     tb_dtype dtype;  /* of the elements written; not TB_OTHER */
     int provisional; /* nobody asked for dtype: it may still turn out wider */
+    int no_bools;    /* bools are refused instead of taken for 0 and 1 */
     /* Set where the int64 or float64 that is read becomes another type, so that an
      * integer among floats may need no more bits than that type has; else NULL. */
     const tb_dtype *target;
