@@ -20,9 +20,6 @@ int tb_raise_at(const tb_context *context, PyObject *exception, Py_ssize_t row,
 /* What was found, for a message: "'a' (str)". A repr() that raises is left out. */
 PyObject *tb_describe(PyObject *object);
 
-/* An attribute: 1 and a new reference, 0 where there is none, -1 with an exception. */
-int tb_find_attribute(PyObject *object, const char *name, PyObject **value);
-
 /* The exception that a core status is. */
 PyObject *tb_status_exception(tb_status status);
 

@@ -82,8 +82,8 @@ check_no_bools(const tb_column *column)
             continue;
         }
         PyObject *list = (PyObject *)(uintptr_t)column->data[i];
-        for (Py_ssize_t j = 0; j < PySequence_Fast_GET_SIZE(list); j++) {
-            PyObject *item = PySequence_Fast_GET_ITEM(list, j);
+        for (Py_ssize_t j = 0; j < tb_list_size(list); j++) {
+            PyObject *item = tb_list_item(list, j);
             if (PyBool_Check(item) || PyArray_IsScalar(item, Bool)) {
                 return tb_raise_at(&column->context, PyExc_TypeError, i, j,
                                    "found %R, expected an integer", item);
