@@ -119,6 +119,38 @@ tb_read_compact_int(PyObject *item, int64_t *value)
     return 1;
 }
 
+/* --- objects dropped by any thread -------------------------------------------------- */
+
+/* Drops a reference, from a thread with or without the GIL, one of Python's or not. When
+ * the interpreter is on its way out the object is left alone: nobody collects it any
+ * more, and on 3.15 a thread that asked for the GIL then need not hang. */
+static inline void
+tb_decref_anywhere(PyObject *object)
+{
+#if PY_VERSION_HEX >= 0x030F0000
+    if (PyThreadState_GetUnchecked() != NULL) {
+        Py_DECREF(object);
+        return;
+    }
+    PyInterpreterView *view = PyInterpreterView_FromMain();
+    PyThreadStateToken *token =
+        view == NULL ? NULL : PyThreadState_EnsureFromView(view);
+    if (token != NULL) {
+        Py_DECREF(object);
+        PyThreadState_Release(token);
+    }
+    if (view != NULL) {
+        PyInterpreterView_Close(view);
+    }
+#else
+    if (Py_IsInitialized()) {
+        PyGILState_STATE gil = PyGILState_Ensure();
+        Py_DECREF(object);
+        PyGILState_Release(gil);
+    }
+#endif
+}
+
 /* --- the module ------------------------------------------------------------------- */
 
 /* What the module declares about itself, as far as this Python asks. NumPy supports
