@@ -216,8 +216,8 @@ class Amp:
             When no parameter of the optimizer has a part in it; or a gradient of the group was
             zeroed or changed since the batch before.
         NotImplementedError
-            From torch, which cannot clip sparse gradients: with `max_norm` leave
-            ``Embedding(sparse=True)`` out.
+            From a torch that cannot clip sparse gradients (2.13 cannot, 2.14.1 can): leave
+            `max_norm` or ``Embedding(sparse=True)`` out.
         """
         try:
             self._check_loss(loss)
