@@ -1,5 +1,7 @@
 #include "core/arrow/arrow.h"
 
+#include "core/base/size.h"
+
 #include <limits.h>
 #include <string.h>
 
