@@ -26,7 +26,6 @@ needs_cuda = pytest.mark.skipif(
 
 pytestmark = [
     pytest.mark.skipif(SANITIZED, reason="it is torch that computes"),
-    pytest.mark.usefixtures("one_thread"),
 ]
 
 

@@ -346,6 +346,7 @@ def test_trl_makes_the_same_of_packs():
 
 
 def test_pickled_frozen_and_equal():
+    pytest.importorskip("torch")
     collate = tb.PaddingFreeCollator(max_tokens=8, padding_value={"labels": -1})
     again = pickle.loads(pickle.dumps(collate))
     assert again == collate
