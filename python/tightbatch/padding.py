@@ -157,7 +157,7 @@ def unpad(array: Any, lengths_or_mask: Any, *, padding_side: str = "right") -> R
     if hasattr(given, "ndim") and given.ndim == 2:
         counts = _mask_lengths(as_array("unpad", given), (batch, width), padding_side)
     else:
-        counts = _core.as_lengths(given, "unpad")
+        counts = _core.read_lengths("unpad", "lengths_or_mask", given)
     if len(counts) != batch:
         raise ValueError(f"unpad(): {len(counts)} lengths for {batch} rows")
     if (counts > width).any():

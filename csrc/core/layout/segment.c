@@ -70,6 +70,26 @@ tb_segment_rows(const int64_t *lengths, const ptrdiff_t *counts,
     }
 }
 
+void
+tb_position_segments(const int64_t *lengths, const ptrdiff_t *counts,
+                     const ptrdiff_t *totals, ptrdiff_t packs, const tb_layout *layout,
+                     int64_t *out)
+{
+    for (ptrdiff_t i = 0; i < packs; i++) {
+        tb_span span = tb_locate_row(layout, totals[i]);
+        int64_t *to = out + span.at;
+        for (ptrdiff_t k = 0; k < counts[i]; k++) {
+            for (int64_t j = 0; j < lengths[k]; j++) {
+                to[j] = j;
+            }
+            to += lengths[k];
+        }
+        tb_fill_around(layout, span, out);
+        lengths += counts[i];
+        out += layout->width;
+    }
+}
+
 /* --- runs of one id --------------------------------------------------------------- */
 
 static int

@@ -33,6 +33,7 @@ tb_state_of(PyObject *module)
 }
 
 /* One table of methods a family. */
+extern PyMethodDef tb_setting_methods[];
 extern PyMethodDef tb_pad_methods[];
 extern PyMethodDef tb_mask_methods[];
 extern PyMethodDef tb_batching_methods[];

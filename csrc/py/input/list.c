@@ -115,6 +115,19 @@ refuse_item(const tb_list_reader *reader, Py_ssize_t column, PyObject *item)
     return TB_READ_ERROR;
 }
 
+static void
+refuse_float(const tb_list_reader *reader, Py_ssize_t column, PyObject *item)
+{
+    PyObject *found = tb_show(item);
+
+    if (found != NULL) {
+        tb_raise_at(reader->context, PyExc_TypeError, reader->row, column,
+                    "found the float %U, expected an integer for %s", found,
+                    tb_dtype_name(&reader->dtype));
+        Py_DECREF(found);
+    }
+}
+
 /* Nobody asked for a dtype and `kind` does not fit into the one assumed so far. */
 static int
 must_widen(tb_list_reader *reader, tb_number_kind kind)
@@ -163,16 +176,15 @@ read_item(tb_list_reader *reader, PyObject *item, Py_ssize_t column, void *dst)
     if (tb_read_number(reader->state, item, &number) < 0) {
         goto done;
     }
-    if (number.kind == TB_NOT_A_NUMBER) {
+    if (number.kind == TB_NOT_A_NUMBER ||
+        (number.kind == TB_NUMBER_BOOL && reader->no_bools)) {
         refuse_item(reader, column, item);
     }
     else if (must_widen(reader, number.kind)) {
         answer = TB_READ_WIDEN;
     }
     else if (number.kind == TB_NUMBER_FLOAT && reader->dtype.type < TB_F32) {
-        tb_raise_at(reader->context, PyExc_TypeError, reader->row, column,
-                    "found the float %R, expected an integer for %s", item,
-                    tb_dtype_name(&reader->dtype));
+        refuse_float(reader, column, item);
     }
     else if (tb_store_number(&number, reader->dtype.type, dst, &status) == 0) {
         answer = TB_READ_DONE;

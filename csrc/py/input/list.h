@@ -9,6 +9,7 @@ typedef struct {
     const tb_context *context;
     tb_dtype dtype;        /* of the elements written; not TB_OTHER */
     int provisional;       /* nobody asked for dtype: it may still turn out wider */
+    int no_bools;          /* bools are refused instead of taken for 0 and 1 */
     int significand;       /* bits that an integer may need, 0: those of dtype */
     Py_ssize_t row;        /* for messages */
     int ndim;              /* how deep a row's items are nested: 0 for numbers */

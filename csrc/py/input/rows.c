@@ -295,10 +295,17 @@ survey_whole(tb_state *state, tb_column *column, PyObject *sequences)
 static int
 refuse_sequences(const tb_column *column, PyObject *sequences)
 {
+    if (column->context.one_row) {
+        return tb_raise_at(&column->context, PyExc_TypeError, -1, -1,
+                           "found %s, expected a sequence of integers",
+                           Py_TYPE(sequences)->tp_name);
+    }
     return tb_raise_at(
         &column->context, PyExc_TypeError, -1, -1,
-        "found %s, expected a list of rows, or an array or tensor of two "
-        "dimensions or more",
+        "%sfound %s, expected a list of rows, or an array or tensor of two dimensions "
+        "or more",
+        column->context.key == NULL && column->context.argument == NULL ? "sequences: "
+                                                                        : "",
         Py_TYPE(sequences)->tp_name);
 }
 

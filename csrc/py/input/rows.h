@@ -2,15 +2,14 @@
 #ifndef TB_ROWS_H
 #define TB_ROWS_H
 
+#include "py/base/gil.h"
 #include "py/input/list.h"
+#include "py/input/pad_options.h"
 #include "core/layout/pad.h"
 #include "py/input/tensor.h"
 
 /* In tb_column.types: a list or tuple, which is read when the output is there. */
 enum { TB_LIST = TB_OTHER + 1 };
-
-/* Below this many bytes taking the GIL back costs more than others gain from it. */
-enum { TB_WORTH_RELEASING = 1 << 16 };
 
 typedef struct {
     tb_context context;
@@ -31,18 +30,6 @@ typedef struct {
     tb_dtype dtype;       /* of the output; its descr is owned */
     int provisional;      /* `dtype` may still be widened while the lists are read */
 } tb_column;
-
-/* What pad() and the collator are asked for; -1 is "not given". */
-typedef struct {
-    Py_ssize_t width;
-    Py_ssize_t max_length;
-    Py_ssize_t multiple;
-    int pad_left;
-    int cut_left;
-    int flat;                  /* rows one after another in one row of the output */
-    const int64_t *boundaries; /* ascending: the widths there may be; NULL: any */
-    ptrdiff_t boundary_count;
-} tb_pad_options;
 
 /* Looks at every row: its length, shape and type. Nothing is converted yet. */
 int tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,

@@ -1,7 +1,7 @@
 /* Arrow columns as NumPy arrays over the producer's memory, and back. */
 #include "py/base/tb_numpy.h"
 #include "py/arrow/capsule.h"
-#include "py/input/args.h"
+#include "py/input/lengths.h"
 
 #include <string.h>
 
@@ -329,7 +329,7 @@ static PyObject *
 wrap_read_arrow(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
     tb_arrow_source source;
     PyObject *answer = NULL;
 

@@ -1,6 +1,6 @@
 /* to_float16() and its siblings, and what half types lose. */
 #include "py/base/tb_numpy.h"
-#include "py/input/args.h"
+#include "py/input/settings.h"
 #include "py/input/floats.h"
 #include "core/cast/fp_state.h"
 #include "core/loss/half_loss.h"
@@ -68,25 +68,17 @@ static int
 read_rule(const tb_context *context, PyObject *value, tb_overflow_rule *rule,
           int *is_warned)
 {
-    static const struct {
-        const char *name;
-        tb_overflow_rule rule;
-    } rules[] = {{"warn", TB_OVERFLOW_INFINITY},
-                 {"inf", TB_OVERFLOW_INFINITY},
-                 {"saturate", TB_OVERFLOW_SATURATE},
-                 {"error", TB_OVERFLOW_STOP}};
+    static const char *const choices[] = {"warn", "inf", "saturate", "error", NULL};
+    static const tb_overflow_rule rules[] = {TB_OVERFLOW_INFINITY, TB_OVERFLOW_INFINITY,
+                                             TB_OVERFLOW_SATURATE, TB_OVERFLOW_STOP};
+    int place;
 
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
-        if (PyUnicode_Check(value) &&
-            PyUnicode_CompareWithASCIIString(value, rules[i].name) == 0) {
-            *rule = rules[i].rule;
-            *is_warned = i == 0;
-            return 0;
-        }
+    if (tb_read_choice(context, "overflow", value, choices, &place) < 0) {
+        return -1;
     }
-    return tb_raise_at(context, PyExc_ValueError, -1, -1,
-                       "overflow=%R; expected 'warn', 'inf', 'saturate' or 'error'",
-                       value);
+    *rule = rules[place];
+    *is_warned = place == 0;
+    return 0;
 }
 
 /* --- where it goes ---------------------------------------------------------------- */
@@ -295,7 +287,7 @@ convert_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
               const char *function, tb_type to)
 {
     tb_state *state = tb_state_of(module);
-    const tb_context context = {function, NULL, NULL, 0};
+    const tb_context context = {.function = function};
     conversion job = {to,      to, NULL, TB_OVERFLOW_INFINITY,
                       {0, -1}, 0,  NULL, TB_LOSS_COUNTS};
     tb_floats floats;
@@ -306,7 +298,7 @@ convert_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
 
     if (tb_check_count(function, nargs, 4) < 0 ||
         read_rule(&context, args[1], &job.rule, &is_warned) < 0 ||
-        tb_read_flag(args[3], &is_counted) < 0 ||
+        tb_read_flag(&context, "return_counts", args[3], &is_counted) < 0 ||
         tb_read_floats(state, &context, args[0], &floats) < 0) {
         return NULL;
     }
@@ -384,7 +376,7 @@ static PyObject *
 wrap_half_loss(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
     tb_floats floats;
     tb_loss loss;
     PyObject *answer = NULL;
@@ -395,8 +387,9 @@ wrap_half_loss(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     context.function = PyUnicode_AsUTF8(args[0]);
     context.key = args[1] == Py_None ? NULL : args[1];
-    if (context.function == NULL || tb_read_flag(args[3], &errors) < 0 ||
-        tb_read_flag(args[4], &exponents) < 0 ||
+    if (context.function == NULL ||
+        tb_read_flag(&context, "errors", args[3], &errors) < 0 ||
+        tb_read_flag(&context, "histogram", args[4], &exponents) < 0 ||
         tb_read_floats(state, &context, args[2], &floats) < 0) {
         return NULL;
     }

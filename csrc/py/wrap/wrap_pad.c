@@ -1,6 +1,6 @@
 /* pad() and lengths(): parse, survey the rows, allocate, fill, return. */
 #include "py/base/tb_numpy.h"
-#include "py/input/args.h"
+#include "py/input/rows.h"
 #include "core/layout/mask.h"
 #include "py/output/out.h"
 
@@ -131,7 +131,7 @@ static PyObject *
 wrap_pad(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
     tb_pad_options options = {0};
     tb_column column;
     tb_layout layout;
@@ -144,11 +144,10 @@ wrap_pad(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (tb_check_count("pad", nargs, 11) < 0) {
         return NULL;
     }
-    context.function = PyUnicode_AsUTF8(args[0]);
-    if (context.function == NULL ||
-        tb_read_pad_options(state, &context, args[2], args[3], args[5], args[6],
-                            args[7], &options) < 0 ||
-        tb_read_flag(args[10], &return_mask) < 0) {
+    if (tb_read_function(args[0], &context) < 0 ||
+        tb_read_pad_options(&context, args[2], args[3], args[5], args[6], args[7],
+                            &options) < 0 ||
+        tb_read_flag(&context, "return_mask", args[10], &return_mask) < 0) {
         return NULL;
     }
     has_dtype = tb_dtype_from_object(state, &context, args[8], &asked);
@@ -265,7 +264,7 @@ fill_batches(tb_state *state, tb_column *column, PyArrayObject *order,
 static PyObject *
 wrap_uniform_length_batching(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    static const tb_context context = {"uniform_length_batching", NULL, NULL, 0};
+    static const tb_context context = {.function = "uniform_length_batching"};
     tb_state *state = tb_state_of(module);
     tb_column column;
     PyArrayObject *order = NULL;
@@ -274,12 +273,8 @@ wrap_uniform_length_batching(PyObject *module, PyObject *const *args, Py_ssize_t
     tb_read read = TB_READ_ERROR;
 
     if (tb_check_count(context.function, nargs, 3) < 0 ||
-        tb_read_size(&context, "batch_size", args[1], 1, 0, &batch_size) < 0) {
-        return NULL;
-    }
-    if (batch_size == 0) {
-        tb_raise_at(&context, PyExc_TypeError, -1, -1,
-                    "batch_size=None; expected an integer");
+        tb_read_size(&context, "batch_size", args[1], 1, TB_REQUIRED, &batch_size) <
+            0) {
         return NULL;
     }
     if (tb_survey_rows(state, &context, args[0], &column) == 0 &&
@@ -306,15 +301,14 @@ wrap_uniform_length_batching(PyObject *module, PyObject *const *args, Py_ssize_t
 static PyObject *
 wrap_lengths(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
     tb_column column;
     PyArrayObject *lengths = NULL;
 
     if (tb_check_count("lengths", nargs, 2) < 0) {
         return NULL;
     }
-    context.function = PyUnicode_AsUTF8(args[0]);
-    if (context.function == NULL) {
+    if (tb_read_function(args[0], &context) < 0) {
         return NULL;
     }
     if (tb_survey_rows(tb_state_of(module), &context, args[1], &column) == 0) {

@@ -1,6 +1,6 @@
 /* What tightbatch.Ragged leaves to C: rows put together in one buffer, and indices. */
 #include "py/base/tb_numpy.h"
-#include "py/input/args.h"
+#include "py/input/lengths.h"
 
 static PyObject *
 wrap_register_ragged(PyObject *module, PyObject *type)
@@ -54,7 +54,7 @@ wrap_flatten(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     static const tb_pad_options flat = {
         .width = -1, .max_length = -1, .multiple = 1, .flat = 1};
     tb_state *state = tb_state_of(module);
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
     tb_dtype asked = {TB_I64, 8, NULL};
     PyArrayObject *values = NULL, *lengths = NULL;
     PyObject *answer = NULL;
@@ -62,7 +62,7 @@ wrap_flatten(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 
     memset(&column, 0, sizeof column);
     if (tb_check_count("flatten", nargs, 5) < 0 ||
-        tb_read_flag(args[4], &context.is_flat) < 0) {
+        tb_read_flag(&context, "is_flat", args[4], &context.one_row) < 0) {
         return NULL;
     }
     context.function = PyUnicode_AsUTF8(args[0]);
@@ -92,7 +92,7 @@ wrap_flatten(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 static PyObject *
 wrap_as_indices(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {.argument = "indices"};
     PyArrayObject *indices;
     Py_ssize_t count;
 
