@@ -30,7 +30,6 @@ HALVES = ["float32", "bfloat16", "float16"]
 
 pytestmark = [
     pytest.mark.skipif(SANITIZED, reason="it is torch that computes"),
-    pytest.mark.usefixtures("one_thread"),
 ]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tightbatch as tb
-from checks import assert_same, checked, fails
+from checks import WORKER_LIMIT, assert_same, checked, fails
 from tightbatch import _core
 
 torch = pytest.importorskip("torch")
@@ -179,6 +179,7 @@ def test_an_epoch_has_no_more_shapes_than_boundaries(workers, as_ragged):
         collate_fn=tb.PadCollator(boundaries=boundaries),
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
+        timeout=WORKER_LIMIT if workers else 0,
     )
     shapes, labels = set(), []
     for batch in loader:
