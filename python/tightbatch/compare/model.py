@@ -1,12 +1,14 @@
-"""Tokenizer and model: a small ModernBERT built here, or the user's own."""
+"""The tokenizer, the model and the token rows: what every way of padding starts from."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tightbatch.compare.settings import CompareError, Settings
+from tightbatch.compare import CompareError, Settings
+from tightbatch.compare.text import Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -17,10 +19,12 @@ LAYERS, HEAD_WIDTH = 2, 32
 # Positions of these start after the padding id: 514 of them carry 512 tokens.
 OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "xlm-roberta-xl", "data2vec-text")
 
+Row = dict[str, Any]  # {"input_ids": list of int, "label": int}
+
 
 @dataclass(frozen=True)
 class Start:
-    """What every strategy starts from."""
+    """The tokenizer and the untrained model."""
 
     name: str
     tokenizer: PreTrainedTokenizerFast
@@ -29,11 +33,26 @@ class Start:
     learning_rate: float
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Token rows for training and testing, and what cutting them lost."""
+
+    training: list[Row]
+    held_out: list[Row]
+    rows_cut: int
+    tokens_lost: int
+    tokens_before: int  # in all rows, before cutting
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each training row."""
+        return [len(row["input_ids"]) for row in self.training]
+
+
 def offline() -> None:
     """Keep transformers off the network and quiet; call before it is imported."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        os.environ[name] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
 
     import transformers
@@ -71,17 +90,18 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def build(
-    texts: list[str], labels: int, width: int, seed: int, learning_rate: float | None
-) -> Start:
-    """The built-in start: a vocabulary from `texts`, a small ModernBERT with random weights."""
+def build(texts: list[str], labels: int, settings: Settings) -> Start:
+    """A vocabulary from `texts`, and a small ModernBERT with random weights."""
     import torch
     from transformers import ModernBertConfig, ModernBertForSequenceClassification
 
     tokenizer = train_tokenizer(texts)
-    torch.manual_seed(seed)
+    torch.manual_seed(settings.seed)
+    width = 64 if settings.quick else 128
     # Any: keywords of the common base class are not in the annotations of every version.
     config: Any = ModernBertConfig
+    # Without dropout, ModernBERT's default, the same batches give the same losses however they
+    # are padded.
     model = ModernBertForSequenceClassification(
         config(
             vocab_size=len(tokenizer),
@@ -100,11 +120,9 @@ def build(
             cls_token_id=tokenizer.cls_token_id,
             eos_token_id=tokenizer.sep_token_id,
             sep_token_id=tokenizer.sep_token_id,
-            # Dropout is off, as is ModernBERT's way: the same batches give the same losses
-            # however they are padded, so the loss column shows what padding changes: nothing.
         )
     )
-    rate = learning_rate or (1e-3 if width > 64 else 3e-3)
+    rate = 3e-3 if settings.quick else 1e-3
     return Start("built-in small ModernBERT", tokenizer, model, LIMIT, rate)
 
 
@@ -115,21 +133,21 @@ def first_position(model: PreTrainedModel) -> int:
 
 
 def limit_of(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> int:
-    """The most tokens a row may have: what the tokenizer says and the positions allow."""
+    """The most tokens that a row may have, by the tokenizer and the model's positions."""
     limit = int(tokenizer.model_max_length)
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and positions > 0:
         limit = min(limit, int(positions) - first_position(model))
-    # A tokenizer that knows no limit says 10**30; some rectangle has to be chosen.
+    # A tokenizer without a limit says 10**30, which no batch could be padded to.
     return min(limit, 512) if limit > 1_000_000 else limit
 
 
-def load(name: str, labels: int, seed: int, learning_rate: float | None) -> Start:
-    """The user's start: a transformers model from a directory or the local cache."""
+def load(name: str, labels: int, settings: Settings) -> Start:
+    """A transformers model from a directory or the local cache."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    torch.manual_seed(seed)  # the new classification head is random
+    torch.manual_seed(settings.seed)  # the new classification head is random
     tokenizer: Any
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
@@ -148,26 +166,44 @@ def load(name: str, labels: int, seed: int, learning_rate: float | None) -> Star
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.problem_type = "single_label_classification"
-    # Weights saved in a half type would make the float32 rows of the table something else.
-    model = model.float()
-    return Start(name, tokenizer, model, limit_of(tokenizer, model), learning_rate or 5e-5)
+    # Weights saved in a half type are made float32, as the table says they are.
+    return Start(name, tokenizer, model.float(), limit_of(tokenizer, model), 5e-5)
 
 
-def start(settings: Settings, texts: list[str], labels: int) -> Start:
-    """The tokenizer, model, limit and learning rate that every strategy starts from."""
+def start(settings: Settings, text: Text) -> Start:
+    """The tokenizer, model, limit and learning rate that the settings ask for."""
+    labels = len(text.label_names)
     if settings.model is None:
-        made = build(
-            texts, labels, 64 if settings.quick else 128, settings.seed, settings.learning_rate
-        )
+        made = build([row for row, _ in text.training], labels, settings)
     else:
-        made = load(settings.model, labels, settings.seed, settings.learning_rate)
-    if settings.max_length is not None and settings.max_length < made.limit:
-        least = made.tokenizer.num_special_tokens_to_add() + 1
-        if settings.max_length < least:
-            raise CompareError(f"--max-length {settings.max_length}: at least {least} is needed")
-        return Start(made.name, made.tokenizer, made.model, settings.max_length, made.learning_rate)
-    if settings.max_length is not None and settings.max_length > made.limit:
-        raise CompareError(
-            f"--max-length {settings.max_length}: the model's limit is {made.limit} tokens"
-        )
-    return made
+        made = load(settings.model, labels, settings)
+    limit = settings.max_length or made.limit
+    least = made.tokenizer.num_special_tokens_to_add() + 1
+    if limit > made.limit:
+        raise CompareError(f"--max-length {limit}: the model's limit is {made.limit} tokens")
+    if limit < least:
+        raise CompareError(f"--max-length {limit}: at least {least} is needed")
+    rate = settings.learning_rate or made.learning_rate
+    return Start(made.name, made.tokenizer, made.model, limit, rate)
+
+
+def tokenize(text: Text, tokenizer: PreTrainedTokenizerFast, limit: int) -> Rows:
+    """Tokenize every text; rows longer than `limit` tokens are cut by the tokenizer.
+
+    The tokenizer cuts, not the collator, so that a closing special token stays in its place.
+    """
+    texts = [row for row, _ in text.held_out + text.training]
+    whole = tokenizer(texts, verbose=False, return_attention_mask=False)["input_ids"]
+    cut = tokenizer(texts, truncation=True, max_length=limit, return_attention_mask=False)
+    rows = [
+        {"input_ids": ids, "label": label}
+        for ids, (_, label) in zip(cut["input_ids"], text.held_out + text.training, strict=True)
+    ]
+    lost = [len(ids) - len(row["input_ids"]) for ids, row in zip(whole, rows, strict=True)]
+    return Rows(
+        training=rows[len(text.held_out) :],
+        held_out=rows[: len(text.held_out)],
+        rows_cut=sum(n > 0 for n in lost),
+        tokens_lost=sum(lost),
+        tokens_before=sum(map(len, whole)),
+    )
