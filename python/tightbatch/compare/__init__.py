@@ -18,36 +18,13 @@ import argparse
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 MOST = 10**6  # of what is counted
 
 
 class CompareError(Exception):
     """An error that the user can correct; its text is the one line that is printed."""
-
-
-class Settings(argparse.Namespace):
-    """The options of one run."""
-
-    data: Path | None
-    text_column: str
-    label_column: str | None  # None: "label" if there is one, else the quarter of the file
-    rows: int  # 0: all
-    model: str | None
-    max_length: int | None
-    epochs: int
-    batch_size: int
-    buckets: int
-    capacity: int | None  # None: the width of fixed padding
-    pad_to_multiple_of: int | None
-    shuffle_window: int | str | None  # as LengthBatchSampler takes it; None: all rows
-    learning_rate: float | None
-    seed: int
-    device: str
-    quick: bool
-    json: Path | None
-    plot: Path | None
 
 
 class Parser(argparse.ArgumentParser):
@@ -96,6 +73,16 @@ def rate(text: str) -> float:
     return value
 
 
+DESCRIPTION = """\
+Train the same Transformer on the same real text from the same weights under each way of padding
+and batching, without any network, and print what each costs. The ways: fixed and dynamic padding,
+uniform-length batching, optimal buckets, packs of rows with a mask that separates them, no padding
+with attention for variable lengths, and transformers' own padding and batching.
+
+Without --data the text is the documentation that ships with Python, and the label to learn is the
+part of the library that a text belongs to. Without --model the model is a small ModernBERT with
+random weights, and a BPE vocabulary trained on the text.
+"""
 EXAMPLES = """\
 examples:
   python -m tightbatch compare
@@ -108,7 +95,7 @@ exit code: 0 done; 1 the padding check failed; 2 a bad option, file or missing p
 """
 
 
-def arguments(options: Sequence[str] | None) -> Settings:
+def arguments(options: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; raise CompareError for what is wrong in it."""
     parser = Parser(
         prog="python -m tightbatch",
@@ -117,94 +104,49 @@ def arguments(options: Sequence[str] | None) -> Settings:
     command = parser.add_subparsers(dest="command", metavar="command", required=True).add_parser(
         "compare",
         help="train one Transformer under each way of padding and print what each costs",
-        description="Train the same Transformer on the same real text from the same weights under "
-        "each way of padding and batching, without any network, and print what each costs. "
-        "Without --data the text is the documentation that ships with Python, and the label to "
-        "learn is the part of the library that a text belongs to. The ways: fixed and dynamic "
-        "padding, uniform-length batching, optimal buckets, packs of rows with a mask that "
-        "separates them, no padding with attention for variable lengths, and transformers' own "
-        "padding and batching.",
+        description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+    def add(name: str, metavar: str, kind: Callable[[str], Any], default: Any, text: str) -> None:
+        if default is not None:
+            text = f"{text} (default: {default})"
+        group.add_argument(name, metavar=metavar, type=kind, default=default, help=text)
+
     count = whole_number(1, MOST)
-    add = command.add_argument_group("text").add_argument
-    add(
-        "--data",
-        metavar="FILE",
-        type=Path,
-        help="your own text: .txt (a row per line), .jsonl, .csv or .parquet",
-    )
-    add("--text-column", metavar="NAME", default="text", help="column of the text (default: text)")
-    add(
-        "--label-column",
-        metavar="NAME",
-        help='column of the label (default: "label" if there is one; else the label is the quarter '
-        "of the file that a row comes from: the training is real, but its accuracy only says how "
-        "much the quarters differ)",
-    )
-    add(
-        "--rows",
-        metavar="N",
-        type=whole_number(0, 2**31),
-        help="use N rows, drawn at random; 0 uses all (default: 2400; with --quick 512)",
-    )
-    add = command.add_argument_group("model and training").add_argument
-    add(
-        "--model",
-        metavar="DIR",
-        help="a transformers model: a directory, or a name in the local cache (default: a small "
-        "ModernBERT with random weights and a BPE vocabulary trained on the text)",
-    )
-    add(
-        "--max-length",
-        metavar="N",
-        type=count,
-        help="longest row in tokens; longer rows are cut, and counted (default: the model's "
-        "limit; 256 for the built-in model)",
-    )
-    add("--epochs", metavar="N", type=count, default=2, help="default: 2")
-    add("--batch-size", metavar="N", type=count, default=32, help="default: 32")
-    add(
-        "--buckets",
-        metavar="K",
-        type=count,
-        default=8,
-        help="widths that optimal buckets pad to (default: 8)",
-    )
-    add(
-        "--capacity",
-        metavar="N",
-        type=count,
-        help="tokens in a pack, at least the longest row (default: the width of fixed padding); "
-        "a batch has as many packs as hold about --batch-size rows",
-    )
-    add(
-        "--pad-to-multiple-of",
-        metavar="N",
-        type=count,
-        help="round every width up to a multiple of N; the length limit must be one, too",
-    )
-    add(
-        "--shuffle-window",
-        metavar="N",
-        type=window,
-        help="shuffled rows that uniform-length batching sorts together: all (the default; least "
-        "padding), auto (tightbatch's choice) or a number (more mixing)",
-    )
-    add(
-        "--learning-rate",
-        metavar="X",
-        type=rate,
-        help="of AdamW (default: 1e-3 for the built-in model, 3e-3 with --quick, 5e-5 for --model)",
-    )
-    add("--seed", metavar="N", type=whole_number(0, 2**63 - 1), default=0, help="default: 0")
-    add("--device", default="auto", help="cpu, cuda, ... (default: cuda if there is one)")
-    add = command.add_argument
-    add("--quick", action="store_true", help="less text and a smaller model: about half a minute")
-    add("--json", metavar="FILE", type=Path, help="write every figure to FILE")
-    add("--plot", metavar="FILE", type=Path, help="write a PNG plot to FILE")
-    settings = parser.parse_args(options, Settings())
+    group = command.add_argument_group("text")
+    add("--data", "FILE", Path, None, "your own .txt (a row per line), .jsonl, .csv or .parquet")
+    add("--text-column", "NAME", str, "text", "column of the text")
+    label = "column of the label (default: label, if there is one; else the label is the quarter "
+    label += "of the file that a row comes from, and the accuracy means little)"
+    add("--label-column", "NAME", str, None, label)
+    rows = "use N rows, drawn at random; 0 uses all (default: 2400; with --quick 512)"
+    add("--rows", "N", whole_number(0, 2**31), None, rows)
+    group = command.add_argument_group("model and training")
+    add("--model", "DIR", str, None, "a transformers model: a directory, or a name in the cache")
+    length = "cut longer rows to N tokens (default: the model's limit; 256 for the built-in one)"
+    add("--max-length", "N", count, None, length)
+    add("--epochs", "N", count, 2, "passes over the rows")
+    add("--batch-size", "N", count, 32, "rows in a batch")
+    add("--buckets", "K", count, 8, "widths that optimal buckets pad to")
+    capacity = "tokens in a pack (default: the width of fixed padding); a batch has as many packs "
+    add("--capacity", "N", count, None, capacity + "as hold about --batch-size rows")
+    multiple = "round every width up to a multiple of N; the length limit must be one, too"
+    add("--pad-to-multiple-of", "N", count, None, multiple)
+    shuffled = "shuffled rows that uniform-length batching sorts together: all (the default; least "
+    shuffled += "padding), auto (tightbatch's choice) or a number (more mixing)"
+    add("--shuffle-window", "N", window, None, shuffled)
+    learning = "of AdamW (default: 1e-3; with --quick 3e-3, with --model 5e-5)"
+    add("--learning-rate", "X", rate, None, learning)
+    add("--seed", "N", whole_number(0, 2**63 - 1), 0, "chooses rows, weights and orders")
+    add("--device", "NAME", str, "auto", "cpu, cuda, ...; auto is cuda if there is one")
+    group = command.add_argument_group("size and output")
+    group.add_argument("--quick", action="store_true", help="less text, a smaller model: 30 s")
+    add("--json", "FILE", Path, None, "write every figure to FILE")
+    add("--plot", "FILE", Path, None, "write a PNG plot to FILE")
+    settings = parser.parse_args(options)
+    del settings.command
     if settings.rows is None:
         settings.rows = 512 if settings.quick else 2400
     return settings

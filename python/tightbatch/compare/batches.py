@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tightbatch.compare import CompareError, Settings
-from tightbatch.compare.model import Row, Rows, Start, first_position
+from tightbatch.compare.model import Row, Setup, first_position
 
 if TYPE_CHECKING:
     import torch
@@ -55,82 +53,6 @@ def strategies(single: Precision, half: Precision) -> list[Strategy]:
         Strategy("fixed_amp", f"fixed padding, {half.dtype}", "random", ours, half, fixed=True),
         Strategy("uniform_amp", f"uniform-length, {half.dtype}", "length", ours, half),
     ]
-
-
-def round_up(width: int, multiple: int | None) -> int:
-    """The next multiple."""
-    return width if multiple is None else -(-width // multiple) * multiple
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What all strategies share."""
-
-    settings: Settings
-    start: Start
-    rows: Rows
-    device: str
-    initial: dict[str, torch.Tensor]  # the weights that training starts from
-
-    @cached_property
-    def longest(self) -> int:
-        """Tokens of the longest training row, after cutting."""
-        return max(self.rows.lengths)
-
-    @cached_property
-    def width(self) -> int:
-        """The width of fixed padding."""
-        return round_up(self.longest, self.settings.pad_to_multiple_of)
-
-    @cached_property
-    def pack_width(self) -> int:
-        """Tokens in a pack, padding included."""
-        return round_up(self.settings.capacity or self.width, self.settings.pad_to_multiple_of)
-
-    @cached_property
-    def batch_tokens(self) -> int:
-        """Tokens in a batch without padding: `batch_size` rows of average length."""
-        lengths = self.rows.lengths
-        return max(-(-self.settings.batch_size * sum(lengths) // len(lengths)), self.width)
-
-    @cached_property
-    def packs(self) -> int:
-        """Packs in a batch, so that it has about `batch_size` rows."""
-        return max(1, round(self.batch_tokens / self.pack_width))
-
-    def boundaries(self) -> list[int]:
-        """The bucket boundaries of the training rows."""
-        import tightbatch as tb
-
-        multiple, lengths = self.settings.pad_to_multiple_of, self.rows.lengths
-        found = tb.bucket_boundaries(lengths, self.settings.buckets, pad_to_multiple_of=multiple)
-        return list(map(int, found))
-
-    def check(self) -> None:
-        """Raise CompareError for widths that do not fit the rows."""
-        multiple, limit = self.settings.pad_to_multiple_of, self.start.limit
-        if multiple is not None and limit % multiple:
-            raise CompareError(
-                f"--pad-to-multiple-of {multiple}: the limit of {limit} tokens is no multiple of "
-                f"it; add --max-length {limit // multiple * multiple or multiple}"
-            )
-        capacity, tokens = self.settings.capacity, sum(self.rows.lengths)
-        if capacity is not None and capacity < self.width:
-            raise CompareError(
-                f"--capacity {capacity}: less than the {self.width} tokens of the widest row"
-            )
-        if capacity is not None and capacity > max(tokens, self.width):
-            raise CompareError(
-                f"--capacity {capacity}: more than the {tokens} tokens of all training rows"
-            )
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What a token may attend to, by the model's own rule."""
-
-    causal: bool = False
-    window: int | None = None  # as `tb.segment_mask` takes it; None: no layer has one
 
 
 @dataclass(frozen=True)
@@ -179,21 +101,20 @@ class PackBatches:
     def __init__(self, setup: Setup, rows: list[Row], pad: Any) -> None:
         import tightbatch as tb
 
-        self.rows, self.pad, self.seed, self.epoch = rows, pad, setup.settings.seed, 0
+        self.setup, self.rows, self.pad, self.epoch = setup, rows, pad, 0
         self.tokens = tb.Ragged.from_sequences([row["input_ids"] for row in rows])
-        self.sight, self.first = sight(setup.start.model), first_position(setup.start.model)
-        self.width, self.packs = setup.pack_width, setup.packs
+        self.causal, self.window = sight(setup.model)
 
     def __iter__(self) -> Iterator[Lines]:
         """One epoch; the next iteration is the next."""
         import tightbatch as tb
 
-        seed = self.seed + self.epoch
+        seed = self.setup.settings.seed + self.epoch
         self.epoch += 1
-        packing = tb.pack(self.tokens.lengths, self.width, seed=seed)
+        packing = tb.pack(self.tokens.lengths, self.setup.pack_width, seed=seed)
         packed, segments = packing.apply(self.tokens), packing.seq_lengths
-        for first in range(0, len(packing), self.packs):
-            part = slice(first, min(first + self.packs, len(packing)))
+        for first in range(0, len(packing), self.setup.packs):
+            part = slice(first, min(first + self.setup.packs, len(packing)))
             begin, end = packing.offsets[[part.start, part.stop]]
             yield self.batch(packed[part], segments[part], packing.indices[begin:end])
 
@@ -203,25 +124,24 @@ class PackBatches:
 
         import tightbatch as tb
 
-        head = self.pad([self.rows[i] for i in members])
-        ids = tb.segment_ids(segments, self.width)
+        width, head = self.setup.pack_width, self.pad([self.rows[i] for i in members])
+        ids = tb.segment_ids(segments, width)
         taken, lengths = np.flatnonzero(ids), self.tokens.lengths[members]
         begins = taken[np.cumsum(lengths) - lengths]
         positions = np.zeros(ids.shape, np.int64)
         positions.flat[taken] = taken - np.repeat(begins, lengths)
-        tokens = packs.pad(width=self.width, padding_value=self.pad.padding_value["input_ids"])
+        tokens = packs.pad(width=width, padding_value=self.pad.padding_value["input_ids"])
         inputs = {
             "input_ids": torch.from_numpy(tokens),
-            "position_ids": torch.from_numpy(positions) + self.first,
+            "position_ids": torch.from_numpy(positions) + first_position(self.setup.model),
         }
-        masks = {"attention_mask": None, "windowed_mask": self.sight.window}
-        if self.sight.window is None:
-            del masks["windowed_mask"]
+        masks = {"attention_mask": None, "windowed_mask": self.window}
         for name, window in masks.items():
-            mask: Any = tb.segment_mask(ids, causal=self.sight.causal, window=window)
-            inputs[name] = torch.from_numpy(mask)[:, None]
+            if name == "attention_mask" or window is not None:
+                mask: Any = tb.segment_mask(ids, causal=self.causal, window=window)
+                inputs[name] = torch.from_numpy(mask)[:, None]
         rows = {name: head[name] for name in ("input_ids", "attention_mask")}
-        places, pairs = places_of(begins, lengths), len(packs) * self.width**2
+        places, pairs = places_of(begins, lengths), len(packs) * width**2
         return Lines(inputs, rows, places, head["label"], pairs)
 
 
@@ -231,14 +151,14 @@ def collator(strategy: Strategy, setup: Setup) -> Callable[[list[Row]], Any]:
 
     import tightbatch as tb
 
-    tokenizer, multiple = setup.start.tokenizer, setup.settings.pad_to_multiple_of
+    tokenizer, multiple = setup.tokenizer, setup.settings.pad_to_multiple_of
     if strategy.collator == "transformers":
         return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=multiple)
     if strategy.layout == "rows":
         return tb.PadCollator.from_tokenizer(
             tokenizer,
             width=setup.width if strategy.fixed else None,
-            boundaries=setup.boundaries() if strategy.buckets else None,
+            boundaries=setup.boundaries if strategy.buckets else None,
             pad_to_multiple_of=multiple,
         )
     # The head pools from the first token, or up to the last.
@@ -248,7 +168,7 @@ def collator(strategy: Strategy, setup: Setup) -> Callable[[list[Row]], Any]:
     flat = tb.PaddingFreeCollator(
         padding_value={"input_ids": tokenizer.pad_token_id},
         pad_to_multiple_of=multiple,
-        position_ids_start=first_position(setup.start.model),
+        position_ids_start=first_position(setup.model),
         return_labels=False,
     )
 
@@ -328,15 +248,15 @@ def work(batch: Any) -> tuple[int, tuple[int, ...], int]:
     return int(real.sum()), tuple(ids.shape), pairs
 
 
-def sight(model: PreTrainedModel) -> Sight:
-    """What the model's layers let a token see."""
+def sight(model: PreTrainedModel) -> tuple[bool, int | None]:
+    """What the layers let a token see: `causal` and `window` of `tb.segment_mask`."""
     base, config = model.base_model, model.config
     causal = any(getattr(module, "is_causal", False) for module in base.modules())
     window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
     if window is None or (kinds is not None and "sliding_attention" not in kinds):
-        return Sight(causal)
+        return causal, None
     # Without causality transformers counts the tokens on each side, the query not among them.
-    return Sight(causal, window + (not causal))
+    return causal, window + (not causal)
 
 
 def attend_segments(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tightbatch.compare import CompareError, Settings
-from tightbatch.compare.text import Text
+from tightbatch.compare import CompareError
+from tightbatch.compare.text import Texts
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 VOCABULARY = 4096
@@ -23,30 +24,64 @@ Row = dict[str, Any]  # {"input_ids": list of int, "label": int}
 
 
 @dataclass(frozen=True)
-class Start:
-    """The tokenizer and the untrained model."""
+class Setup:
+    """What all ways of padding share. Widths are in tokens."""
 
-    name: str
+    settings: Namespace
     tokenizer: PreTrainedTokenizerFast
     model: PreTrainedModel
-    limit: int  # longest row in tokens, special tokens included
+    device: str
+    initial: dict[str, torch.Tensor]  # the weights that training starts from
     learning_rate: float
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Token rows for training and testing, and what cutting them lost."""
-
+    limit: int  # the longest that a row may be, special tokens included
     training: list[Row]
     held_out: list[Row]
-    rows_cut: int
-    tokens_lost: int
-    tokens_before: int  # in all rows, before cutting
+    longest: int  # of the training rows
+    width: int  # of fixed padding
+    pack_width: int
+    batch_tokens: int  # in a batch without padding: `batch_size` rows of average length
+    packs: int  # in a batch, so that it has about `batch_size` rows
+    boundaries: list[int]  # of the buckets
 
-    @cached_property
-    def lengths(self) -> list[int]:
-        """Tokens of each training row."""
-        return [len(row["input_ids"]) for row in self.training]
+
+def set_up(settings: Namespace, tokenizer: Any, model: Any, device: str, **rest: Any) -> Setup:
+    """Settle the widths; raise CompareError for those that do not fit the rows.
+
+    `rest` is the learning rate, the limit, and the training and held-out rows.
+    """
+    import tightbatch as tb
+
+    model.to(device)
+    lengths, limit = [len(row["input_ids"]) for row in rest["training"]], rest["limit"]
+    multiple = settings.pad_to_multiple_of or 1
+    if limit % multiple:
+        raise CompareError(
+            f"--pad-to-multiple-of {multiple}: the limit of {limit} tokens is no multiple of it; "
+            f"add --max-length {limit // multiple * multiple or multiple}"
+        )
+    width, tokens = -(-max(lengths) // multiple) * multiple, sum(lengths)
+    capacity = settings.capacity or width
+    if capacity < width:
+        raise CompareError(f"--capacity {capacity}: less than the {width} tokens of the widest row")
+    if capacity > max(tokens, width):
+        raise CompareError(f"--capacity {capacity}: more than the {tokens} tokens of all rows")
+    batch_tokens = max(-(-settings.batch_size * tokens // len(lengths)), width)
+    pack_width = -(-capacity // multiple) * multiple
+    found = tb.bucket_boundaries(lengths, settings.buckets, pad_to_multiple_of=multiple)
+    return Setup(
+        settings=settings,
+        tokenizer=tokenizer,
+        model=model,
+        device=device,
+        initial={name: weight.clone() for name, weight in model.state_dict().items()},
+        longest=max(lengths),
+        width=width,
+        pack_width=pack_width,
+        batch_tokens=batch_tokens,
+        packs=max(1, round(batch_tokens / pack_width)),
+        boundaries=list(map(int, found)),
+        **rest,
+    )
 
 
 def offline() -> None:
@@ -90,7 +125,7 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def build(texts: list[str], labels: int, settings: Settings) -> Start:
+def build(texts: list[str], labels: int, settings: Namespace) -> tuple[Any, Any]:
     """A vocabulary from `texts`, and a small ModernBERT with random weights."""
     import torch
     from transformers import ModernBertConfig, ModernBertForSequenceClassification
@@ -122,8 +157,7 @@ def build(texts: list[str], labels: int, settings: Settings) -> Start:
             sep_token_id=tokenizer.sep_token_id,
         )
     )
-    rate = 3e-3 if settings.quick else 1e-3
-    return Start("built-in small ModernBERT", tokenizer, model, LIMIT, rate)
+    return tokenizer, model
 
 
 def first_position(model: PreTrainedModel) -> int:
@@ -142,7 +176,7 @@ def limit_of(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> int:
     return min(limit, 512) if limit > 1_000_000 else limit
 
 
-def load(name: str, labels: int, settings: Settings) -> Start:
+def load(name: str, labels: int, settings: Namespace) -> tuple[Any, Any]:
     """A transformers model from a directory or the local cache."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -167,43 +201,53 @@ def load(name: str, labels: int, settings: Settings) -> Start:
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.problem_type = "single_label_classification"
     # Weights saved in a half type are made float32, as the table says they are.
-    return Start(name, tokenizer, model.float(), limit_of(tokenizer, model), 5e-5)
+    return tokenizer, model.float()
 
 
-def start(settings: Settings, text: Text) -> Start:
-    """The tokenizer, model, limit and learning rate that the settings ask for."""
-    labels = len(text.label_names)
+def start(settings: Namespace, texts: Texts, device: str) -> tuple[Setup, dict[str, int]]:
+    """Build or load the model and tokenize the texts.
+
+    Rows over the limit are cut by the tokenizer, not the collator, so that a closing special token
+    stays in its place.
+
+    Returns
+    -------
+    setup : Setup
+        What all ways of padding share.
+    cut : dict
+        For JSON: the tokens before cutting, and what cutting lost.
+    """
+    labels = len(texts.figures["labels"])
     if settings.model is None:
-        made = build([row for row, _ in text.training], labels, settings)
+        tokenizer, model = build([text for text, _ in texts.training], labels, settings)
+        rate = 3e-3 if settings.quick else 1e-3
     else:
-        made = load(settings.model, labels, settings)
-    limit = settings.max_length or made.limit
-    least = made.tokenizer.num_special_tokens_to_add() + 1
-    if limit > made.limit:
-        raise CompareError(f"--max-length {limit}: the model's limit is {made.limit} tokens")
+        (tokenizer, model), rate = load(settings.model, labels, settings), 5e-5
+    most, least = limit_of(tokenizer, model), tokenizer.num_special_tokens_to_add() + 1
+    limit = settings.max_length or most
+    if limit > most:
+        raise CompareError(f"--max-length {limit}: the model's limit is {most} tokens")
     if limit < least:
         raise CompareError(f"--max-length {limit}: at least {least} is needed")
-    rate = settings.learning_rate or made.learning_rate
-    return Start(made.name, made.tokenizer, made.model, limit, rate)
-
-
-def tokenize(text: Text, tokenizer: PreTrainedTokenizerFast, limit: int) -> Rows:
-    """Tokenize every text; rows longer than `limit` tokens are cut by the tokenizer.
-
-    The tokenizer cuts, not the collator, so that a closing special token stays in its place.
-    """
-    texts = [row for row, _ in text.held_out + text.training]
-    whole = tokenizer(texts, verbose=False, return_attention_mask=False)["input_ids"]
-    cut = tokenizer(texts, truncation=True, max_length=limit, return_attention_mask=False)
+    pairs = texts.held_out + texts.training
+    inputs = [text for text, _ in pairs]
+    whole = tokenizer(inputs, verbose=False, return_attention_mask=False)["input_ids"]
+    cut = tokenizer(inputs, truncation=True, max_length=limit, return_attention_mask=False)
     rows = [
         {"input_ids": ids, "label": label}
-        for ids, (_, label) in zip(cut["input_ids"], text.held_out + text.training, strict=True)
+        for ids, (_, label) in zip(cut["input_ids"], pairs, strict=True)
     ]
     lost = [len(ids) - len(row["input_ids"]) for ids, row in zip(whole, rows, strict=True)]
-    return Rows(
-        training=rows[len(text.held_out) :],
-        held_out=rows[: len(text.held_out)],
-        rows_cut=sum(n > 0 for n in lost),
-        tokens_lost=sum(lost),
-        tokens_before=sum(map(len, whole)),
+    setup = set_up(
+        settings,
+        tokenizer,
+        model,
+        device,
+        learning_rate=settings.learning_rate or rate,
+        limit=limit,
+        held_out=rows[: len(texts.held_out)],
+        training=rows[len(texts.held_out) :],
     )
+    before = sum(map(len, whole))
+    figures = {"rows_cut": sum(n > 0 for n in lost), "tokens_lost": sum(lost)}
+    return setup, figures | {"tokens_before": before}

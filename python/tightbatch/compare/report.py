@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import os
 import platform
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tightbatch.compare import CompareError, Settings
-from tightbatch.compare.batches import Setup, Strategy, strategies
-from tightbatch.compare.model import offline, start, tokenize
-from tightbatch.compare.text import Text, read_text
-from tightbatch.compare.train import PaddingCheck, Result, check_padding, obstacle, train, warm_up
+from tightbatch.compare import CompareError
+from tightbatch.compare.batches import Strategy, strategies
+from tightbatch.compare.model import Setup, offline, start
+from tightbatch.compare.text import read_text
+from tightbatch.compare.train import check_padding, obstacle, train, warm_up
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,27 +28,33 @@ if TYPE_CHECKING:
 
 UNSTEADY = 1.5  # slowest over fastest epoch of a strategy
 PIPE_WIDTH = 120  # columns of output that does not go to a terminal
-BAR_WIDTH = 60  # columns of a terminal, with fewer of which the progress shows no bar
+BAR_WIDTH = 60  # the progress on a terminal with fewer columns has no bar
 
-Notes = list[tuple[str, str]]  # a word, and what there is to say about it
-# Heading and figure of each column of the table, from a strategy's result and fixed padding's.
-COLUMNS: dict[str, Callable[[Result, Result], str]] = {
-    "real\ntokens": lambda r, _: f"{r.mean('real'):,}",
-    "padded\ntokens": lambda r, _: f"{r.mean('padded'):,}",
-    "waste": lambda r, _: f"{r.waste:.1%}",
-    "attn.\npairs": lambda r, _: f"{r.mean('pairs') / 1e6:.1f}M",
-    "shapes": lambda r, _: f"{r.shapes:,}",
-    "steps": lambda r, _: f"{r.mean('steps'):,}",
-    "s per\nepoch": lambda r, _: f"{r.seconds:.2f}",
-    "of it\ndata": lambda r, _: f"{r.data_seconds:.3f}",
-    "tokens\nper s": lambda r, _: f"{r.tokens_per_second:,.0f}",
-    "speed\n-up": lambda r, fixed: f"{fixed.seconds / r.seconds:.2f}x",
-    "final\nloss": lambda r, _: f"{r.losses[-1]:.3f}",
-    "held-out\naccuracy": lambda r, _: f"{r.accuracy:.1%}",
-}
+Figures = dict[str, Any]  # by their names in JSON
+# Heading, figure and format of each column of the table.
+COLUMNS: list[tuple[str, str, Callable[[Any], str]]] = [
+    ("real\ntokens", "real_tokens", "{:,}".format),
+    ("padded\ntokens", "padded_tokens", "{:,}".format),
+    ("waste", "waste", "{:.1%}".format),
+    ("attn.\npairs", "attention_pairs", lambda pairs: f"{pairs / 1e6:.1f}M"),
+    ("shapes", "shapes", "{:,}".format),
+    ("steps", "steps", "{:,}".format),
+    ("s per\nepoch", "seconds_per_epoch", "{:.2f}".format),
+    ("of it\ndata", "data_seconds_per_epoch", "{:.3f}".format),
+    ("tokens\nper s", "tokens_per_second", "{:,.0f}".format),
+    ("speed\n-up", "speed_up", "{:.2f}x".format),
+    ("final\nloss", "final_loss", "{:.3f}".format),
+    ("held-out\naccuracy", "held_out_accuracy", "{:.1%}".format),
+]
+LEGEND = (
+    "columns: tokens, steps and attention pairs (of a query and a key, in one head of one layer) "
+    "are per epoch; padded tokens include the real ones, waste is the padding among them; shapes "
+    "are all that the batches had; seconds are of the fastest epoch: planning, collating and "
+    "training, not evaluation; tokens per s are real ones; HF is transformers"
+)
 
 
-def check_packages(settings: Settings) -> None:
+def check_packages(settings: Namespace) -> None:
     """Raise CompareError when a package that this run needs is not installed."""
     needed = ["torch", "transformers", "tokenizers", "rich"]
     if settings.plot is not None:
@@ -140,117 +145,89 @@ def progress(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], N
         yield lambda what: bar.update(task, description=what), lambda: bar.advance(task)
 
 
-def train_all(setup: Setup, plan: list[Strategy]) -> list[Result]:
+def train_all(setup: Setup, plan: list[Strategy]) -> list[Figures]:
     """Train under every strategy."""
-    settings, results = setup.settings, []
-    steps = -(-len(setup.rows.training) // settings.batch_size) * settings.epochs
+    steps = -(-len(setup.training) // setup.settings.batch_size) * setup.settings.epochs
+    results = []
     with progress(steps * len(plan)) as (begin, tick):
         begin("warming up")
         warm_up(setup, plan)
         for number, strategy in enumerate(plan, 1):
             begin(f"{number}/{len(plan)} {strategy.name}")
             result = train(setup, strategy, tick)
-            if not all(map(math.isfinite, [*result.losses, result.held_out_loss])):
+            if not result.pop("finite"):
                 raise CompareError(
                     f"{strategy.name}: the loss is not finite; try a smaller --learning-rate"
                 )
             results.append(result)
+            result["speed_up"] = results[0]["seconds_per_epoch"] / result["seconds_per_epoch"]
     return results
 
 
-def opening(text: Text, setup: Setup) -> Notes:
+def opening(setup: Setup, data: Figures, model: Figures) -> list[str]:
     """What is about to be trained, and what was left out or cut to get there."""
-    settings, start, rows = setup.settings, setup.start, setup.rows
-    used = len(rows.training) + len(rows.held_out)
-    counts = {"empty": text.rows_empty, "repeated": text.rows_repeated}
-    counts["not drawn"] = text.rows_found - sum(counts.values()) - used
+    settings, limit, longest = setup.settings, setup.limit, setup.longest
+    counts = {"empty": data["rows_empty"], "repeated": data["rows_repeated"]}
+    used = data["rows_training"] + data["rows_held_out"]
+    counts["not drawn"] = data["rows_found"] - sum(counts.values()) - used
     left_out = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number)
-    parameters = sum(p.numel() for p in start.model.parameters())
-    shorter = "the model's limit" if start.limit <= setup.longest else "the longest training row"
-    boundaries = setup.boundaries()
+    shorter = "the model's limit" if limit <= longest else "the longest training row"
     return [
-        (
-            "text",
-            f"{text.source}: {used:,} of {text.rows_found:,} rows"
-            + (f" ({left_out})" if left_out else ""),
-        ),
-        (
-            "label",
-            f"{text.label_meaning}: {len(text.label_names)} of them; {len(rows.training):,} rows "
-            f"to train on, {len(rows.held_out):,} held out",
-        ),
-        (
-            "model",
-            f"{start.name}: {parameters:,} parameters, vocabulary {len(start.tokenizer):,}, limit "
-            f"{start.limit} tokens; on {setup.device}",
-        ),
-        (
-            "cut",
-            f"{rows.rows_cut:,} rows were longer and lost {rows.tokens_lost:,} of "
-            f"{rows.tokens_before:,} tokens",
-        ),
-        (
-            "fixed",
-            f"padded to {setup.width} tokens: {shorter} (limit {start.limit}, longest "
-            f"{setup.longest})",
-        ),
-        (
-            "buckets",
-            f"{len(boundaries)} widths with the least padding: "
-            f"{', '.join(map(str, boundaries[:12]))}{', ...' if len(boundaries) > 12 else ''}",
-        ),
-        (
-            "lines",
-            f"packed: batches of {setup.packs} packs of {setup.pack_width} tokens; padding-free: "
-            f"one line of up to {setup.batch_tokens:,} tokens",
-        ),
-        (
-            "training",
-            f"{settings.epochs} epochs, batches of {settings.batch_size}, AdamW at "
-            f"{start.learning_rate:g}, seed {settings.seed}: the same weights to start from",
-        ),
-        (
-            "order",
-            f"new every epoch; uniform-length sorts {settings.shuffle_window or 'all'} rows "
-            "together and shuffles the batches (--shuffle-window)",
-        ),
+        f"text: {data['source']}: {used:,} of {data['rows_found']:,} rows"
+        + (f" ({left_out})" if left_out else ""),
+        f"label: {data['label']}: {len(data['labels'])} of them; {data['rows_training']:,} rows to "
+        f"train on, {data['rows_held_out']:,} held out; always answering the commonest label has "
+        f"an accuracy of {data['majority_accuracy']:.1%}",
+        f"model: {model['name']}: {model['parameters']:,} parameters, vocabulary "
+        f"{model['vocabulary']:,}, limit {limit} tokens; on {setup.device}",
+        f"cut: {data['rows_cut']:,} rows were longer and lost {data['tokens_lost']:,} of "
+        f"{data['tokens_before']:,} tokens",
+        f"fixed: padded to {setup.width} tokens: {shorter} (limit {limit}, longest {longest})",
+        f"buckets: {len(setup.boundaries)} widths with the least padding: "
+        f"{', '.join(map(str, setup.boundaries[:12]))}{', ...' * (len(setup.boundaries) > 12)}",
+        f"lines: packed: batches of {setup.packs} packs of {setup.pack_width} tokens; "
+        f"padding-free: one line of up to {setup.batch_tokens:,} tokens",
+        f"training: {settings.epochs} epochs, batches of {settings.batch_size}, AdamW at "
+        f"{setup.learning_rate:g}, seed {settings.seed}: the same weights to start from",
+        f"order: new every epoch; uniform-length sorts {settings.shuffle_window or 'all'} rows "
+        "together and shuffles the batches (--shuffle-window)",
     ]
 
 
-def print_notes(out: Console, notes: Notes) -> None:
-    """Print notes in two columns, the right one folded to the width."""
+def print_notes(out: Console, notes: list[str]) -> None:
+    """Print notes in two columns, the word before the first colon and the rest."""
     from rich.table import Table
-    from rich.text import Text as Plain  # a file name in square brackets is no markup
+    from rich.text import Text  # no markup: a file name may hold square brackets
 
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    for word, what in notes:
-        grid.add_row(Plain(f"{word:<9}"), Plain(what))
+    last = ""
+    for note in notes:
+        word, _, rest = note.partition(": ")
+        grid.add_row(Text("" if word == last else f"{word:<9}"), Text(rest))
+        last = word
     out.print(grid)
 
 
-def print_table(out: Console, results: list[Result], names: dict[str, str]) -> None:
-    """Print a line for each strategy of `names`; in several tables where the width needs it."""
+def print_table(out: Console, results: list[Figures], names: dict[str, str]) -> None:
+    """Print a line for each strategy of `names`, in as many tables as the width needs."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    by_key = {result.strategy.key: result for result in results}
-    cells = {
-        heading: [figure(by_key[key], results[0]) if key in by_key else "-" for key in names]
-        for heading, figure in COLUMNS.items()
-    }
+    by_key = {result["key"]: result for result in results}
 
-    def table(headings: list[str]) -> Table:
+    def table(columns: list[Any]) -> Table:
         made = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         made.add_column("strategy", overflow="fold", max_width=max(12, out.width // 3))
-        for heading in headings:
+        for heading, _, _ in columns:
             made.add_column(heading, justify="right", overflow="fold")
-        for name, *row in zip(names.values(), *(cells[h] for h in headings), strict=True):
-            made.add_row(name, *row)
+        for key, name in names.items():
+            figures = by_key.get(key)
+            made.add_row(name, *(show(figures[f]) if figures else "-" for _, f, show in columns))
         return made
 
-    left = list(cells)
+    left = COLUMNS
     while left:
         count = len(left)
         while count > 1 and out.measure(table(left[:count])).maximum > out.width:
@@ -259,133 +236,62 @@ def print_table(out: Console, results: list[Result], names: dict[str, str]) -> N
         left = left[count:]
 
 
-def costs(results: list[Result], setup: Setup) -> Notes:
-    """What planning, this library, few shapes and no padding gain or cost."""
-    by_key = {result.strategy.key: result for result in results}
-    uniform, same = by_key["uniform"], by_key["uniform_transformers"]
-
-    def times(key: str) -> str:
-        return f"{by_key[key].seconds / uniform.seconds:.2f}x the time"
-
+def closing(results: list[Figures], half: Precision, check: Figures) -> list[str]:
+    """What was gained, whether mixed precision paid, and what the padding check found."""
+    by_key = {result["key"]: result for result in results}
+    seconds = {key: result["seconds_per_epoch"] for key, result in by_key.items()}
+    data = {key: result["data_seconds_per_epoch"] for key, result in by_key.items()}
+    uniform, same = "uniform", "uniform_transformers"
     notes = [
-        (
-            "planning",
-            f"dynamic padding takes {times('dynamic')} of uniform-length batching, both padded by "
-            "this library",
-        ),
-        (
-            "padding",
-            f"the same batches padded by transformers (HF) take {times('uniform_transformers')}; "
-            f"its data work an epoch takes {same.data_seconds * 1e3:.1f} ms, ours "
-            f"{uniform.data_seconds * 1e3:.1f} ms "
-            f"({same.data_seconds / uniform.data_seconds:.1f}x)",
-        ),
-        (
-            "both",
-            f"transformers' group_by_length sampler and collator take {times('transformers')} of "
-            "uniform-length batching",
-        ),
+        f"planning: dynamic padding takes {seconds['dynamic'] / seconds[uniform]:.2f}x the time of "
+        "uniform-length batching, both padded by this library",
+        "padding: the same batches padded by transformers (HF) take "
+        f"{seconds[same] / seconds[uniform]:.2f}x the time; its data work an epoch takes "
+        f"{data[same] * 1e3:.1f} ms, ours {data[uniform] * 1e3:.1f} ms "
+        f"({data[same] / data[uniform]:.1f}x)",
+        "both: transformers' group_by_length sampler and collator take "
+        f"{seconds['transformers'] / seconds[uniform]:.2f}x the time of uniform-length batching",
+        f"half: {half.dtype}, as {half.reason}",
     ]
-    whys = {
-        "buckets": f"{setup.settings.buckets} widths at most, for compilers and graphs that want "
-        "few shapes",
-        "packed": f"a mask over all {setup.pack_width} tokens of a pack separates its rows",
-        "padding_free": "attention goes row by row, as kernels for variable lengths do",
-    }
-    for key in whys.keys() & by_key.keys():
-        found = by_key[key]
-        notes.append(
-            (
-                "layout",
-                f"{found.strategy.name}: {times(key)} of uniform-length batching, "
-                f"{found.waste:.1%} waste for {uniform.waste:.1%}, "
-                f"{found.mean('pairs') / uniform.mean('pairs'):.2f}x the attention, shapes: "
-                f"{found.shapes} for {uniform.shapes}; {whys[key]}",
-            )
-        )
-    return notes
-
-
-def precision_notes(results: list[Result], half: Precision) -> Notes:
-    """Which half type, why, and whether it paid."""
-    by_key = {result.strategy.key: result for result in results}
-    notes = [("half", f"{half.dtype}, as {half.reason}")]
-    for key, name in (("fixed", "fixed padding"), ("uniform", "uniform-length batching")):
-        gain = by_key[key].seconds / by_key[f"{key}_amp"].seconds
+    for key, name in (("fixed", "fixed padding"), (uniform, "uniform-length batching")):
+        gain = seconds[key] / seconds[f"{key}_amp"]
         verdict = f"{gain:.2f}x as fast as" if gain >= 1 else f"SLOWER ({gain:.2f}x) than"
-        notes.append(("half", f"with {name} it is {verdict} float32"))
-    skipped = sum(epoch.skipped for result in results for epoch in result.epochs)
+        notes.append(f"half: with {name} it is {verdict} float32")
+    skipped = sum(result["steps_skipped"] for result in results)
     if skipped:
-        notes.append(("half", f"the loss scaler skipped {skipped} steps that overflowed"))
-    return notes
-
-
-def check_notes(check: PaddingCheck) -> Notes:
-    """Whether padding affects the model, with the figures that say so."""
-    lines = [
-        f"padding does {'not affect' if check.holds else 'AFFECT'} the model: largest difference "
-        f"of a logit from that of the row alone, over {check.rows} held-out rows:"
-    ]
-    for precision in dict.fromkeys(a.precision for a in check.agreements):
-        these = [a for a in check.agreements if a.precision == precision]
-        lines.append(
-            f"{precision}: {max(a.largest_difference for a in these):.1e} "
-            f"(tolerance {these[0].tolerance:.1e}) in {len(these)} strategies"
-        )
-    lines += [
-        f"FAILED: {a.strategy} ({a.precision}): {a.largest_difference:.3e}, more than "
-        f"{a.tolerance:.1e}"
-        for a in check.agreements
-        if not a.holds
-    ]
-    control = f"control: padded without the mask they differ by {check.control_without_mask:.1e}"
-    if not check.control_is_seen:
-        control += (
-            ", which is within the tolerance: this model does not see its padding anyway (a causal "
-            "one with padding on the right does not)"
-        )
-    lines.append(control)
-    if check.control_rows_together is not None:
-        lines.append(
-            "control: packed without the mask that separates rows they differ by "
-            f"{check.control_rows_together:.1e}"
-        )
-    return [("check", line) for line in lines]
-
-
-def closing(text: Text, setup: Setup, results: list[Result], not_run: dict[str, str]) -> Notes:
-    """How to read the table, and warnings."""
-    notes = [
-        (
-            "columns",
-            "tokens, attention pairs and steps are per epoch; padded tokens include the real ones; "
-            "waste is the padding among them; HF is transformers",
-        ),
-        (
-            "columns",
-            "attention pairs are of a query and a key, in one head of one layer; shapes are all "
-            "that the batches had",
-        ),
-        (
-            "columns",
-            f"seconds are the fastest of {setup.settings.epochs} epochs: planning, collating and "
-            "training, not evaluation; tokens per s are real ones",
-        ),
-        (
-            "columns",
-            f"always answering the commonest label would have an accuracy of {text.majority:.1%}",
-        ),
-    ]
-    notes += [("NOT RUN", f"{name}: {why}") for name, why in not_run.items()]
-    worst = max(results, key=lambda r: max(e.seconds for e in r.epochs) / r.seconds)
-    slowest = max(epoch.seconds for epoch in worst.epochs)
-    if slowest >= UNSTEADY * worst.seconds:
+        notes.append(f"half: the loss scaler skipped {skipped} steps that overflowed")
+    notes.append(
+        f"check: padding does {'not affect' if check['holds'] else 'AFFECT'} the model; the "
+        "largest differences of a logit from that of the row alone, over "
+        f"{check['rows']} held-out rows:"
+    )
+    for precision in dict.fromkeys(one["precision"] for one in check["agreements"]):
+        these = [one for one in check["agreements"] if one["precision"] == precision]
         notes.append(
-            (
-                "UNSTEADY",
-                f"epochs of {worst.strategy.name!r} took {worst.seconds:.2f} to {slowest:.2f} s: "
-                "other work on this machine blurs these times",
-            )
+            f"check: {precision}: {max(one['largest_difference'] for one in these):.1e} "
+            f"(tolerance {these[0]['tolerance']:.1e}) in {len(these)} strategies"
+        )
+        notes += [
+            f"check: FAILED: {one['strategy']} ({precision}): {one['largest_difference']:.3e}"
+            for one in these
+            if not one["holds"]
+        ]
+    seen = (
+        ""
+        if check["control_is_seen"]
+        else ": within the tolerance, so this model does not see its padding anyway (a causal one "
+        "with padding on the right does not)"
+    )
+    notes.append(f"check: control, without the mask: {check['control_without_mask']:.1e}{seen}")
+    if check["control_rows_together"] is not None:
+        together = f"{check['control_rows_together']:.1e}"
+        notes.append(f"check: control, packed without the mask that separates rows: {together}")
+    worst = max(results, key=lambda r: max(r["epoch_seconds"]) / r["seconds_per_epoch"])
+    fastest, slowest = worst["seconds_per_epoch"], max(worst["epoch_seconds"])
+    if slowest >= UNSTEADY * fastest:
+        notes.append(
+            f"UNSTEADY: epochs of {worst['name']!r} took {fastest:.2f} to {slowest:.2f} s: other "
+            "work on this machine blurs these times"
         )
     return notes
 
@@ -398,137 +304,63 @@ def version(package: str) -> str | None:
         return None
 
 
-def result_figures(result: Result, fixed: Result) -> dict[str, Any]:
-    """One strategy's figures, for JSON."""
-    strategy = result.strategy
-    return {
-        **{name: value for name, value in vars(strategy).items() if name != "precision"},
-        "precision": strategy.precision.dtype,
-        "real_tokens": result.mean("real"),
-        "padded_tokens": result.mean("padded"),
-        "attention_pairs": result.mean("pairs"),
-        "shapes": result.shapes,
-        "waste": result.waste,
-        "steps": result.mean("steps"),
-        "steps_skipped": sum(epoch.skipped for epoch in result.epochs),
-        "seconds_per_epoch": result.seconds,
-        "data_seconds_per_epoch": result.data_seconds,
-        "epoch_seconds": [epoch.seconds for epoch in result.epochs],
-        "epoch_data_seconds": [epoch.data_seconds for epoch in result.epochs],
-        "tokens_per_second": result.tokens_per_second,
-        "speed_up": fixed.seconds / result.seconds,
-        "epoch_losses": result.losses,
-        "final_loss": result.losses[-1],
-        "held_out_loss": result.held_out_loss,
-        "held_out_accuracy": result.accuracy,
-    }
-
-
-def figures(text: Text, setup: Setup, half: Precision, results: list[Result]) -> dict[str, Any]:
-    """What was asked for, what it was measured on, and every figure."""
+def environment(device: str) -> Figures:
+    """What the figures were measured on."""
     import torch
 
-    settings, start, rows = setup.settings, setup.start, setup.rows
-    options = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in vars(settings).items()
-        if name != "command"
-    }
+    packages = ("tightbatch", "torch", "transformers", "tokenizers", "numpy")
     return {
-        "settings": options | {"learning_rate": start.learning_rate},
-        "environment": {
-            "python": platform.python_version(),
-            "system": platform.platform(),
-            "processor": platform.processor() or platform.machine(),
-            "cpus": os.cpu_count(),
-            "torch_threads": torch.get_num_threads(),
-            "device": setup.device,
-            "gpu": torch.cuda.get_device_name() if setup.device == "cuda" else None,
-            **{
-                name: version(name)
-                for name in ("tightbatch", "torch", "transformers", "tokenizers", "numpy")
-            },
-        },
-        "data": {
-            "source": text.source,
-            "label": text.label_meaning,
-            "labels": text.label_names,
-            "rows_found": text.rows_found,
-            "rows_empty": text.rows_empty,
-            "rows_repeated": text.rows_repeated,
-            "rows_training": len(rows.training),
-            "rows_held_out": len(rows.held_out),
-            "rows_cut": rows.rows_cut,
-            "tokens_before": rows.tokens_before,
-            "tokens_lost": rows.tokens_lost,
-            "longest_training_row": setup.longest,
-            "majority_accuracy": text.majority,
-        },
-        "model": {
-            "name": start.name,
-            "parameters": sum(p.numel() for p in start.model.parameters()),
-            "vocabulary": len(start.tokenizer),
-            "limit": start.limit,
-            "fixed_width": setup.width,
-        },
-        "batching": {
-            "bucket_boundaries": setup.boundaries(),
-            "pack_capacity": setup.pack_width,
-            "packs_a_batch": setup.packs,
-            "tokens_a_line": setup.batch_tokens,
-        },
-        "mixed_precision": {
-            "device": half.device,
-            "half": half.dtype,
-            "reason": half.reason,
-            "native": half.native,
-        },
-        "strategies": [result_figures(result, results[0]) for result in results],
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "device": device,
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        **{package: version(package) for package in packages},
     }
 
 
-def write_plot(results: list[Result], title: str, path: Path) -> None:
+def write_plot(results: list[Figures], title: str, path: Path) -> None:
     """Write a PNG: seconds an epoch on the left, real tokens and padding on the right."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     FigureCanvasAgg(figure)  # no window, no display, no global state
-    times, tokens = figure.subplots(1, 2, sharey=True)
-    names = [result.strategy.name for result in results]
-    seconds = [result.seconds for result in results]
-    data = [result.data_seconds for result in results]
-    rest = [result.seconds - result.data_seconds for result in results]
-    real = [result.mean("real") / 1e3 for result in results]
-    padded = [result.mean("padded") / 1e3 for result in results]
-    padding = [all_of_it - some for all_of_it, some in zip(padded, real, strict=True)]
-    for axes, unit, ends, *bars in (
-        (
-            times,
-            "seconds per epoch, the fastest one (and speed-up over fixed padding)",
-            seconds,
-            (rest, "#4477aa", "model"),
-            (data, "#ee6677", "data: planning and collating"),
-        ),
-        (
-            tokens,
-            "thousand tokens per epoch",
-            padded,
-            (real, "#228833", "real"),
-            (padding, "#bbbbbb", "padding"),
-        ),
-    ):
-        (first, color, label), (second, other, what) = bars
-        axes.barh(names, first, color=color, label=label)
-        axes.barh(names, second, left=first, color=other, label=what)
-        axes.set_xlim(right=1.3 * max(ends))
-        axes.set(xlabel=unit)
+    names = [result["name"] for result in results]
+
+    def bars(axes: Any, whole: str, part: str, labels: list[str], note: str, unit: str) -> None:
         for row, result in enumerate(results):
-            note = f" {result.seconds:.2f} s, {seconds[0] / result.seconds:.1f}x"
-            note = note if axes is times else f" {result.waste:.0%} padding"
-            axes.annotate(note, (ends[row], row), va="center", fontsize=9)
+            first, end = result[part], result[whole]
+            axes.barh(row, first, color="#4477aa", label=labels[0] if row == 0 else None)
+            axes.barh(
+                row, end - first, left=first, color="#ccbb44", label=labels[1] if row == 0 else None
+            )
+            axes.annotate(note.format(**result), (end, row), va="center", fontsize=9)
+        axes.set_xlim(right=1.3 * max(result[whole] for result in results))
+        axes.set(xlabel=unit)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(loc="lower right", frameon=False, fontsize=9)
+
+    times, tokens = figure.subplots(1, 2, sharey=True)
+    times.set_yticks(range(len(names)), names)
+    bars(
+        times,
+        "seconds_per_epoch",
+        "data_seconds_per_epoch",
+        ["data: planning and collating", "model"],
+        " {seconds_per_epoch:.2f} s, {speed_up:.1f}x",
+        "seconds per epoch, the fastest one (and speed-up over fixed padding)",
+    )
+    bars(
+        tokens,
+        "padded_tokens",
+        "real_tokens",
+        ["real", "padding"],
+        " {waste:.0%} padding",
+        "tokens per epoch",
+    )
     times.invert_yaxis()  # shared: the table's order from the top
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=120)
@@ -544,7 +376,7 @@ def write(option: str, path: Path | None, writer: Callable[[Path], object]) -> N
         raise CompareError(f"{option} {path}: cannot be written: {error.strerror}") from None
 
 
-def compare(settings: Settings) -> int:
+def compare(settings: Namespace) -> int:
     """Train under every strategy, print what each costs, and write JSON and plot.
 
     Returns
@@ -561,25 +393,45 @@ def compare(settings: Settings) -> int:
     check_packages(settings)
     check_output(settings.json, "--json")
     check_output(settings.plot, "--plot")
+    texts = read_text(settings)
     from tightbatch.amp import choose_precision
 
-    text = read_text(settings)
     offline()
     device = pick_device(settings.device)
-    made = start(settings, text)
-    rows = tokenize(text, made.tokenizer, made.limit)
-    net: Any = made.model
-    net.to(device)
-    initial = {name: weight.clone() for name, weight in net.state_dict().items()}
-    setup = Setup(settings, made, rows, device, initial)
-    setup.check()
-    out = console()
-    print_notes(out, opening(text, setup))
-
+    setup, cut = start(settings, texts, device)
     half = mixed_precision(device)
     plan = strategies(choose_precision(device, "float32"), half)
-    names, not_run = {strategy.key: strategy.name for strategy in plan}, {}
-    if settings.model is not None:  # the built-in model can be trained under all of them
+    names = {strategy.key: strategy.name for strategy in plan}
+    options = {n: str(v) if isinstance(v, Path) else v for n, v in vars(settings).items()}
+    figures: Figures = {
+        "settings": options | {"learning_rate": setup.learning_rate},
+        "environment": environment(device),
+        "data": texts.figures | cut | {"longest_training_row": setup.longest},
+        "model": {
+            "name": settings.model or "built-in small ModernBERT",
+            "parameters": sum(p.numel() for p in setup.model.parameters()),
+            "vocabulary": len(setup.tokenizer),
+            "limit": setup.limit,
+            "fixed_width": setup.width,
+        },
+        "batching": {
+            "bucket_boundaries": setup.boundaries,
+            "pack_capacity": setup.pack_width,
+            "packs_a_batch": setup.packs,
+            "tokens_a_line": setup.batch_tokens,
+        },
+        "mixed_precision": {
+            "device": half.device,
+            "half": half.dtype,
+            "reason": half.reason,
+            "native": half.native,
+        },
+    }
+    out = console()
+    print_notes(out, opening(setup, figures["data"], figures["model"]))
+
+    not_run = {}
+    if settings.model is not None:  # the built-in model can be trained under all strategies
         tried = {s.key: obstacle(setup, s) for s in plan if s.layout != "rows"}
         not_run = {key: why for key, why in tried.items() if why is not None}
         plan = [strategy for strategy in plan if strategy.key not in not_run]
@@ -587,25 +439,17 @@ def compare(settings: Settings) -> int:
     check = check_padding(setup, plan)
 
     print_table(out, results, names)
-    unable = {names[key]: why for key, why in not_run.items()}
-    print_notes(
-        out,
-        [
-            *closing(text, setup, results, unable),
-            *costs(results, setup),
-            *precision_notes(results, half),
-            *check_notes(check),
-        ],
-    )
-    found = figures(text, setup, half, results) | {
+    unable = [f"NOT RUN: {names[key]}: {why}" for key, why in not_run.items()]
+    print_notes(out, [LEGEND, *unable, *closing(results, half, check)])
+    figures |= {
+        "strategies": results,
         "not_run": not_run,
-        "padding_check": asdict(check)
-        | {"holds": check.holds, "control_is_seen": check.control_is_seen},
+        "padding_check": check,
         "seconds_in_all": time.perf_counter() - began,
     }
-    content = json.dumps(found, indent=2) + "\n"
+    content = json.dumps(figures, indent=2) + "\n"
     write("--json", settings.json, lambda path: path.write_text(content, encoding="utf-8"))
-    title = f"{text.source}: {len(rows.training):,} training rows, batches of "
+    title = f"{texts.figures['source']}: {len(setup.training):,} training rows, batches of "
     title += f"{settings.batch_size}, {device}"
     write("--plot", settings.plot, lambda path: write_plot(results, title, path))
-    return 0 if check.holds else 1
+    return 0 if check["holds"] else 1

@@ -9,14 +9,16 @@ import random
 import re
 import sysconfig
 import warnings
+from argparse import Namespace
 from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tightbatch.compare import CompareError, Settings
+from tightbatch.compare import CompareError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,23 +57,12 @@ Columns = dict[str, list[Any]]  # values by column name, None where a row has no
 
 
 @dataclass(frozen=True)
-class Text:
-    """The rows of one run, and what was left out of them."""
+class Texts:
+    """The text and the label of each row."""
 
-    source: str
-    label_meaning: str
-    label_names: list[str]
-    held_out: list[tuple[str, int]]  # text and label of each row to test on
     training: list[tuple[str, int]]
-    rows_found: int
-    rows_empty: int
-    rows_repeated: int
-
-    @property
-    def majority(self) -> float:
-        """The accuracy of always answering the commonest training label, on the held-out rows."""
-        commonest = Counter(label for _, label in self.training).most_common(1)[0][0]
-        return sum(label == commonest for _, label in self.held_out) / len(self.held_out)
+    held_out: list[tuple[str, int]]  # to test on
+    figures: dict[str, Any]  # for JSON: where they come from, and what was left out
 
 
 def source_files(stdlib: Path, module: str) -> Iterator[Path]:
@@ -131,7 +122,7 @@ def library_text() -> tuple[list[str], list[str], int]:
     """
     stdlib = Path(sysconfig.get_paths()["stdlib"])
     try:
-        from pydoc_data.topics import topics  # a dict of strings
+        topics = import_module("pydoc_data.topics").topics  # a dict of strings
     except ImportError:
         topics = {}
     found = [
@@ -301,7 +292,7 @@ def check(value: Any, where: str, is_label: bool) -> None:
             raise CompareError(f"{where} is not Unicode text: it holds {found}") from None
 
 
-def read_text(settings: Settings) -> Text:
+def read_text(settings: Namespace) -> Texts:
     """Read the text, count the empty rows, draw the rows to use, and split them.
 
     A file is read twice, first to find the rows that are not empty, then to take those drawn: so
@@ -315,14 +306,15 @@ def read_text(settings: Settings) -> Text:
     path, repeated = settings.data, 0
     if path is None:
         source, meaning = "Python's own documentation", "the part of the library"
-        *library, repeated = library_text()
+        texts, labels, repeated = library_text()
+        library = (texts, labels)
     else:
         # A name that is not UTF-8 could not be printed.
         source, meaning = os.fsencode(path).decode(errors="backslashreplace"), ""
 
     def blocks() -> Iterator[tuple[Any, Any]]:
         if path is None:
-            return iter([tuple(library)])
+            return iter([library])
         return read_file(path, settings.text_column, settings.label_column)
 
     kept, found = array("q"), 0
@@ -362,13 +354,17 @@ def read_text(settings: Settings) -> Text:
         )
     numbered = [(text, number[label]) for text, label in rows]
     tested = max(1, round(len(rows) * HELD_OUT))
-    return Text(
-        source=source,
-        label_meaning=meaning,
-        label_names=list(number),
-        held_out=numbered[:tested],
-        training=numbered[tested:],
-        rows_found=found + repeated,
-        rows_empty=empty,
-        rows_repeated=repeated,
-    )
+    training, held_out = numbered[tested:], numbered[:tested]
+    commonest = Counter(label for _, label in training).most_common(1)[0][0]
+    figures = {
+        "source": source,
+        "label": meaning,
+        "labels": list(number),
+        "rows_found": found + repeated,
+        "rows_empty": empty,
+        "rows_repeated": repeated,
+        "rows_training": len(training),
+        "rows_held_out": len(held_out),
+        "majority_accuracy": sum(label == commonest for _, label in held_out) / tested,
+    }
+    return Texts(training, held_out, figures)

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from tightbatch.compare import Settings
 from tightbatch.compare.batches import (
-    Setup,
     Strategy,
     attention,
     loader,
@@ -26,7 +25,7 @@ from tightbatch.compare.batches import (
     unmasked,
     work,
 )
-from tightbatch.compare.model import Row
+from tightbatch.compare.model import Row, Setup
 
 if TYPE_CHECKING:
     import torch
@@ -43,64 +42,15 @@ ROWS, QUICK_ROWS, PROBE_ROWS = 128, 48, 8  # that the check reads
 class Epoch:
     """Sums over the steps of one epoch."""
 
-    real: int = 0  # tokens
-    padded: int = 0  # tokens, the real ones included
-    pairs: int = 0  # of a query and a key that attention computes, in one head of one layer
+    real_tokens: int = 0
+    padded_tokens: int = 0  # the real ones included
+    attention_pairs: int = 0  # of a query and a key, in one head of one layer
     shapes: set[tuple[int, ...]] = field(default_factory=set)
     steps: int = 0
-    skipped: int = 0
+    skipped: int = 0  # by the loss scaler
     loss: float = 0.0  # mean over rows
     seconds: float = 0.0
     data_seconds: float = 0.0  # of them: planning, collating, waiting for a batch
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one strategy cost and reached; the counts are means over the epochs."""
-
-    strategy: Strategy
-    epochs: list[Epoch]
-    held_out_loss: float
-    accuracy: float
-
-    def mean(self, name: str) -> int:
-        """The mean of a count over the epochs."""
-        return round(fmean(getattr(epoch, name) for epoch in self.epochs))
-
-    @property
-    def fastest(self) -> Epoch:
-        """The fastest epoch: other work of the machine only ever adds time."""
-        return min(self.epochs, key=lambda epoch: epoch.seconds)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of the fastest epoch."""
-        return self.fastest.seconds
-
-    @property
-    def data_seconds(self) -> float:
-        """The part of them that went to planning and collating."""
-        return self.fastest.data_seconds
-
-    @property
-    def waste(self) -> float:
-        """The part of the padded tokens that is padding."""
-        return 1 - self.mean("real") / self.mean("padded")
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Real tokens a second: padding is not counted."""
-        return self.mean("real") / self.seconds
-
-    @property
-    def shapes(self) -> int:
-        """Shapes that the batches of all epochs had."""
-        return len(set[tuple[int, ...]]().union(*(epoch.shapes for epoch in self.epochs)))
-
-    @property
-    def losses(self) -> list[float]:
-        """The mean training loss of each epoch."""
-        return [epoch.loss for epoch in self.epochs]
 
 
 def train_epoch(setup: Setup, batches: Iterable[Any], loop: Amp, tick: Callable[[], None]) -> Epoch:
@@ -120,14 +70,14 @@ def train_epoch(setup: Setup, batches: Iterable[Any], loop: Amp, tick: Callable[
         if batch is None:
             break
         real, shape, pairs = work(batch)
-        epoch.real += real
-        epoch.padded += math.prod(shape)
-        epoch.pairs += pairs
+        epoch.real_tokens += real
+        epoch.padded_tokens += math.prod(shape)
+        epoch.attention_pairs += pairs
         epoch.shapes.add(shape)
         epoch.steps += 1
         inputs, labels = split_labels(batch.to(setup.device))
         with loop.autocast():
-            found = logits(setup.start.model, inputs)
+            found = logits(setup.model, inputs)
         loss = torch.nn.functional.cross_entropy(found.float(), labels)
         epoch.skipped += not loop.step(loss)
         total += loss.detach() * len(labels)
@@ -138,9 +88,10 @@ def train_epoch(setup: Setup, batches: Iterable[Any], loop: Amp, tick: Callable[
     return epoch
 
 
-def train(setup: Setup, strategy: Strategy, tick: Callable[[], None]) -> Result:
+def train(setup: Setup, strategy: Strategy, tick: Callable[[], None]) -> dict[str, Any]:
     """Train from the initial weights under one strategy, calling `tick` after every step.
 
+    Returns the figures of the strategy by their names in JSON; tokens and steps are per epoch.
     The clock runs over planning, collating, moving to the device and training; it does not run over
     loading the weights or evaluation.
     """
@@ -148,38 +99,63 @@ def train(setup: Setup, strategy: Strategy, tick: Callable[[], None]) -> Result:
 
     from tightbatch.amp import Amp, GradScaler
 
-    settings, model, dtype = setup.settings, setup.start.model, strategy.precision.dtype
+    settings, model, dtype = setup.settings, setup.model, strategy.precision.dtype
     torch.manual_seed(settings.seed)
     model.load_state_dict(setup.initial)
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=setup.start.learning_rate)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=setup.learning_rate)
     # float32 and bfloat16 pay for no check that they need only in the worst case: a loss that is
     # not finite ends the comparison.
     scaler = GradScaler(setup.device, enabled=dtype == "float16")
     loop = Amp(model, optimizer, device=setup.device, dtype=dtype, scaler=scaler)
     begin = time.perf_counter()
-    batches = loader(strategy, setup.rows.training, setup)
+    batches = loader(strategy, setup.training, setup)
     setting_up = time.perf_counter() - begin
     with attention(model, strategy.layout):
         epochs = [train_epoch(setup, batches, loop, tick) for _ in range(settings.epochs)]
     for epoch in epochs:  # each bears its part of what the sampler does once
         epoch.seconds += setting_up / len(epochs)
         epoch.data_seconds += setting_up / len(epochs)
-    return Result(strategy, epochs, *evaluate(setup, strategy.precision))
+    losses = [epoch.loss for epoch in epochs]
+    held_out_loss, accuracy = evaluate(setup, strategy.precision)
+    # The fastest epoch counts: what else the machine does only ever adds time.
+    fastest = min(epochs, key=lambda epoch: epoch.seconds)
+    counts = {
+        name: round(fmean(getattr(epoch, name) for epoch in epochs))
+        for name in ("real_tokens", "padded_tokens", "attention_pairs", "steps")
+    }
+    return {
+        **vars(strategy),
+        **counts,
+        "precision": dtype,
+        "shapes": len(set().union(*(epoch.shapes for epoch in epochs))),
+        "waste": 1 - counts["real_tokens"] / counts["padded_tokens"],
+        "steps_skipped": sum(epoch.skipped for epoch in epochs),
+        "seconds_per_epoch": fastest.seconds,
+        "data_seconds_per_epoch": fastest.data_seconds,
+        "epoch_seconds": [epoch.seconds for epoch in epochs],
+        "epoch_data_seconds": [epoch.data_seconds for epoch in epochs],
+        "tokens_per_second": counts["real_tokens"] / fastest.seconds,
+        "epoch_losses": losses,
+        "final_loss": losses[-1],
+        "held_out_loss": held_out_loss,
+        "held_out_accuracy": accuracy,
+        "finite": all(map(math.isfinite, [*losses, held_out_loss])),
+    }
 
 
 def evaluate(setup: Setup, precision: Precision) -> tuple[float, float]:
     """Mean loss and accuracy on the held-out rows."""
     import torch
 
-    rows, loss, right = setup.rows.held_out, 0.0, 0
-    setup.start.model.eval()
+    rows, loss, right = setup.held_out, 0.0, 0
+    setup.model.eval()
     uniform = Strategy("evaluation", "evaluation", "length", "tightbatch", precision)
     with torch.inference_mode():
         for batch in loader(uniform, rows, setup):
             inputs, labels = split_labels(batch.to(setup.device))
             with precision.autocast():
-                found = logits(setup.start.model, inputs).float()
+                found = logits(setup.model, inputs).float()
             loss += float(torch.nn.functional.cross_entropy(found, labels, reduction="sum"))
             right += int((found.argmax(-1) == labels).sum())
     return loss / len(rows), right / len(rows)
@@ -187,42 +163,11 @@ def evaluate(setup: Setup, precision: Precision) -> tuple[float, float]:
 
 def warm_up(setup: Setup, plan: list[Strategy]) -> None:
     """A few untimed steps, so that the first strategy does not pay for what all need once."""
-    few = setup.rows.training[: 2 * setup.settings.batch_size]
-    rows = replace(setup.rows, training=few, held_out=setup.rows.held_out[:2])
-    brief = replace(setup, rows=rows, settings=Settings(**{**vars(setup.settings), "epochs": 1}))
+    settings = Namespace(**vars(setup.settings) | {"epochs": 1})
+    few = setup.training[: 2 * settings.batch_size]
+    brief = replace(setup, settings=settings, training=few, held_out=setup.held_out[:2])
     for strategy in {(s.layout, s.collator, s.precision.dtype): s for s in plan}.values():
         train(brief, strategy, lambda: None)
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far one strategy's logits are from those of each row alone."""
-
-    strategy: str
-    precision: str
-    largest_difference: float
-    tolerance: float
-    holds: bool  # whether the difference is within the tolerance; a NaN is not
-
-
-@dataclass(frozen=True)
-class PaddingCheck:
-    """What the check found, in float32 and in the half type."""
-
-    rows: int
-    agreements: list[Agreement]
-    control_without_mask: float  # the difference of fixed padding without a mask
-    control_rows_together: float | None  # of packs whose rows see each other; None: there are none
-
-    @property
-    def holds(self) -> bool:
-        """Whether every strategy agrees."""
-        return all(agreement.holds for agreement in self.agreements)
-
-    @property
-    def control_is_seen(self) -> bool:
-        """Whether the control is outside the tolerance, so that the check can see a difference."""
-        return self.control_without_mask > self.agreements[0].tolerance
 
 
 def logits_alone(setup: Setup, rows: list[Row], precision: Precision) -> torch.Tensor:
@@ -233,7 +178,7 @@ def logits_alone(setup: Setup, rows: list[Row], precision: Precision) -> torch.T
     for row in rows:
         ids = torch.tensor([row["input_ids"]], device=setup.device)
         with precision.autocast():
-            out.append(setup.start.model(input_ids=ids).logits[0].float())
+            out.append(setup.model(input_ids=ids).logits[0].float())
     return torch.stack(out)
 
 
@@ -246,12 +191,12 @@ def logits_batched(
     # A row's number takes the place of its label, and so comes out beside its logits.
     numbered = [{"input_ids": row["input_ids"], "label": i} for i, row in enumerate(rows)]
     found, numbers = [], []
-    with attention(setup.start.model, strategy.layout):
+    with attention(setup.model, strategy.layout):
         for batch in loader(strategy, numbered, setup):
             inputs, number = split_labels(batch.to(setup.device))
             with strategy.precision.autocast():
                 inputs = inputs if mask else unmasked(inputs)
-                found.append(logits(setup.start.model, inputs).float())
+                found.append(logits(setup.model, inputs).float())
             numbers.append(number)
     return torch.cat(found)[torch.cat(numbers).argsort()]
 
@@ -261,17 +206,23 @@ def checked_rows(setup: Setup, most: int) -> list[Row]:
 
     A held-out row that is longer than every training row is wider than fixed padding, and left out.
     """
-    fitting = [row for row in setup.rows.held_out if len(row["input_ids"]) <= setup.width]
+    fitting = [row for row in setup.held_out if len(row["input_ids"]) <= setup.width]
     by_length = sorted(fitting, key=lambda row: -len(row["input_ids"]))
     return by_length[:: -(-len(by_length) // most)]
 
 
-def agreement(found: torch.Tensor, expected: torch.Tensor, strategy: Strategy) -> Agreement:
-    """How far the logits are apart."""
+def agreement(found: torch.Tensor, expected: torch.Tensor, strategy: Strategy) -> dict[str, Any]:
+    """How far one strategy's logits are from those of each row alone, for JSON."""
     dtype = strategy.precision.dtype
     tolerance = TOLERANCES[dtype] * max(1.0, float(expected.abs().max()))
     difference = float((found - expected).abs().max())
-    return Agreement(strategy.key, dtype, difference, tolerance, difference <= tolerance)
+    return {
+        "strategy": strategy.key,
+        "precision": dtype,
+        "largest_difference": difference,
+        "tolerance": tolerance,
+        "holds": difference <= tolerance,  # a NaN is not
+    }
 
 
 def obstacle(setup: Setup, strategy: Strategy) -> str | None:
@@ -281,7 +232,7 @@ def obstacle(setup: Setup, strategy: Strategy) -> str | None:
     """
     import torch
 
-    setup.start.model.eval()
+    setup.model.eval()
     rows = checked_rows(setup, PROBE_ROWS)
     with torch.inference_mode():
         expected = logits_alone(setup, rows, strategy.precision)
@@ -291,37 +242,40 @@ def obstacle(setup: Setup, strategy: Strategy) -> str | None:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             return f"the model does not take its batches: {reason[:160]}"
     compared = agreement(found, expected, strategy)
-    if compared.holds:
+    if compared["holds"]:
         return None
     return (
         "the model does not keep the rows of a line apart: its logits differ by "
-        f"{compared.largest_difference:.1e} from those of each row alone"
+        f"{compared['largest_difference']:.1e} from those of each row alone"
     )
 
 
-def check_padding(setup: Setup, plan: list[Strategy]) -> PaddingCheck:
+def check_padding(setup: Setup, plan: list[Strategy]) -> dict[str, Any]:
     """Compare the logits of held-out rows under each strategy with those of each row alone.
 
-    The model is used as the last training left it.
+    The model is used as the last training left it. Returns the figures by their names in JSON: the
+    largest difference under each strategy, and those of the controls.
     """
     import torch
 
-    setup.start.model.eval()
+    setup.model.eval()
     rows = checked_rows(setup, QUICK_ROWS if setup.settings.quick else ROWS)
     with torch.inference_mode():
         precisions = {strategy.precision.dtype: strategy.precision for strategy in plan}
         alone = {name: logits_alone(setup, rows, one) for name, one in precisions.items()}
 
-        def difference(strategy: Strategy) -> float:
-            found = logits_batched(setup, rows, strategy, mask=False)
-            return float((found - alone[strategy.precision.dtype]).abs().max())
+        def compared(strategy: Strategy, mask: bool = True) -> dict[str, Any]:
+            found = logits_batched(setup, rows, strategy, mask)
+            return agreement(found, alone[strategy.precision.dtype], strategy)
 
-        packed = next((strategy for strategy in plan if strategy.layout == "packs"), None)
-        return PaddingCheck(
-            rows=len(rows),
-            agreements=[
-                agreement(logits_batched(setup, rows, s), alone[s.precision.dtype], s) for s in plan
-            ],
-            control_without_mask=difference(plan[0]),
-            control_rows_together=None if packed is None else difference(packed),
-        )
+        agreements = [compared(strategy) for strategy in plan]
+        fixed = compared(plan[0], mask=False)
+        packs = [compared(s, mask=False) for s in plan if s.layout == "packs"]
+    return {
+        "rows": len(rows),
+        "holds": all(one["holds"] for one in agreements),
+        "agreements": agreements,
+        "control_without_mask": fixed["largest_difference"],
+        "control_rows_together": packs[0]["largest_difference"] if packs else None,
+        "control_is_seen": not fixed["holds"],
+    }
