@@ -219,18 +219,18 @@ def print_table(out: Console, results: list[Figures], names: dict[str, str]) -> 
 
     def table(columns: list[Any]) -> Table:
         made = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        made.add_column("strategy", overflow="fold", max_width=max(12, out.width // 3))
+        made.add_column("strategy", overflow="fold", max_width=max(14, out.width // 3))
         for heading, _, _ in columns:
-            made.add_column(heading, justify="right", overflow="fold")
+            made.add_column(heading, justify="right", no_wrap=True, overflow="fold")
         for key, name in names.items():
             figures = by_key.get(key)
             made.add_row(name, *(show(figures[f]) if figures else "-" for _, f, show in columns))
         return made
 
-    left = COLUMNS
+    left, boundless = COLUMNS, out.options.update(width=10_000)
     while left:
         count = len(left)
-        while count > 1 and out.measure(table(left[:count])).maximum > out.width:
+        while count > 1 and out.measure(table(left[:count]), options=boundless).maximum > out.width:
             count -= 1
         out.print(table(left[:count]))
         left = left[count:]
