@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from tightbatch.__main__ import main
-from tightbatch.compare import CompareError, text
+from tightbatch.compare import CompareError, arguments
+from tightbatch.compare import text as reading
 
 COMMAND = [sys.executable, "-m", "tightbatch", "compare"]
 DEMO = ("torch", "transformers", "tokenizers", "rich", "pyarrow", "matplotlib")
@@ -64,7 +65,7 @@ def sentences(number: int, seed: int = 0) -> tuple[list[str], list[str]]:
 def library(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The command's run on Python's documentation: output, figures and plot."""
     folder = tmp_path_factory.mktemp("library")
-    options = ["--quick", "--rows", "240", "--batch-size", "16", "--device", "cpu"]
+    options = ["--quick", "--rows", "120", "--batch-size", "8", "--device", "cpu"]
     files = ["--json", "figures.json", "--plot", "figures.png"]
     done = subprocess.run(
         [*COMMAND, *options, *files],
@@ -87,17 +88,31 @@ def by_key(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 @needs_demo
-def test_every_strategy_is_there_in_order(library: dict[str, Any]) -> None:
-    assert [strategy["key"] for strategy in library["figures"]["strategies"]] == ALL
-    for strategy in library["figures"]["strategies"]:
+def test_every_figure_is_recorded(library: dict[str, Any]) -> None:
+    figures, run = library["figures"], by_key(library["figures"])
+    assert list(run) == ALL
+    for strategy in run.values():
         assert f" {strategy['name']} " in library["out"]
+        seconds = strategy["seconds_per_epoch"]
+        assert seconds == min(strategy["epoch_seconds"])
+        assert len(strategy["epoch_seconds"]) == figures["settings"]["epochs"] == 2
+        assert 0 < strategy["data_seconds_per_epoch"] < seconds
+        assert strategy["tokens_per_second"] == pytest.approx(strategy["real_tokens"] / seconds)
+        assert strategy["speed_up"] == pytest.approx(run["fixed"]["seconds_per_epoch"] / seconds)
+    assert (figures["settings"]["batch_size"], figures["settings"]["seed"]) == (8, 0)
+    assert figures["environment"]["device"] == "cpu"
+    assert {"python", "torch", "transformers", "torch_threads"} <= set(figures["environment"])
+    assert f"half bfloat16, as {figures['mixed_precision']['reason']}" in library["out"]
+    plot = library["plot"].read_bytes()
+    assert plot.startswith(b"\x89PNG\r\n\x1a\n")
+    assert int.from_bytes(plot[16:20], "big") >= 1000  # pixels wide
 
 
 @needs_demo
 def test_tokens_add_up(library: dict[str, Any]) -> None:
     figures, run = library["figures"], by_key(library["figures"])
     data = figures["data"]
-    assert data["rows_training"] + data["rows_held_out"] == 240
+    assert data["rows_training"] + data["rows_held_out"] == 120
     assert len({strategy["real_tokens"] for strategy in run.values()}) == 1
     real = run["fixed"]["real_tokens"]
     assert 0 < real < data["tokens_before"] - data["tokens_lost"]  # the rest is held out
@@ -112,7 +127,7 @@ def test_tokens_add_up(library: dict[str, Any]) -> None:
     for strategy in run.values():
         assert strategy["waste"] == pytest.approx(1 - real / strategy["padded_tokens"])
         if strategy["layout"] == "rows":
-            assert strategy["steps"] == math.ceil(data["rows_training"] / 16)
+            assert strategy["steps"] == math.ceil(data["rows_training"] / 8)
 
 
 @needs_demo
@@ -129,7 +144,7 @@ def test_shapes_and_attention_add_up(library: dict[str, Any]) -> None:
     assert run["buckets"]["padded_tokens"] < run["dynamic"]["padded_tokens"]
     assert run["buckets"]["steps"] == run["uniform"]["steps"]
     # Fixed padding has one width, and one more shape where the last batch has fewer rows.
-    assert run["fixed"]["shapes"] == 1 + bool(rows % 16)
+    assert run["fixed"]["shapes"] == 1 + bool(rows % 8)
     assert run["fixed"]["attention_pairs"] == rows * width**2
     assert batching["pack_capacity"] == width
     packs, rest = divmod(run["packed"]["padded_tokens"], width)
@@ -145,19 +160,6 @@ def test_shapes_and_attention_add_up(library: dict[str, Any]) -> None:
     assert real**2 / rows < pairs["padding_free"] < pairs["uniform"] < pairs["packed"]
     assert figures["not_run"] == {}
     assert f"8 widths with the least padding: {boundaries[0]}, " in library["out"]
-
-
-@needs_demo
-def test_seconds_and_speeds_follow_from_each_other(library: dict[str, Any]) -> None:
-    run = by_key(library["figures"])
-    for strategy in run.values():
-        seconds = strategy["seconds_per_epoch"]
-        assert seconds == min(strategy["epoch_seconds"])
-        assert len(strategy["epoch_seconds"]) == library["figures"]["settings"]["epochs"] == 2
-        assert 0 < strategy["data_seconds_per_epoch"] < seconds
-        assert strategy["tokens_per_second"] == pytest.approx(strategy["real_tokens"] / seconds)
-        assert strategy["speed_up"] == pytest.approx(run["fixed"]["seconds_per_epoch"] / seconds)
-    assert run["fixed"]["speed_up"] == 1
 
 
 @needs_demo
@@ -230,32 +232,7 @@ def test_the_report_fits_any_width_and_loses_nothing(library: dict[str, Any], wi
         assert {show(one[key]) for one in results} <= set(words)
         assert set(heading.split()) <= set(words)
     assert lines.count("") <= 1 or width < 120
-    assert sum("strategy" in line for line in lines) == {40: 5, 60: 3, 80: 2, 120: 1}[width]
-
-
-@needs_demo
-def test_settings_and_environment_are_recorded(library: dict[str, Any]) -> None:
-    import torch
-
-    figures = library["figures"]
-    assert figures["settings"]["batch_size"] == 16
-    assert figures["settings"]["seed"] == 0
-    environment = figures["environment"]
-    assert environment["torch"] == torch.__version__
-    assert environment["device"] == "cpu"
-    assert environment["torch_threads"] >= 1
-    assert figures["mixed_precision"]["half"] == "bfloat16"
-    assert (
-        f"Mixed precision: bfloat16, as {figures['mixed_precision']['reason']}" in (library["out"])
-    )
-
-
-@needs_demo
-def test_plot_is_a_png_of_some_size(library: dict[str, Any]) -> None:
-    content = library["plot"].read_bytes()
-    assert content.startswith(b"\x89PNG\r\n\x1a\n")
-    assert int.from_bytes(content[16:20], "big") >= 1000  # pixels wide
-    assert content.endswith(b"IEND\xaeB`\x82")
+    assert sum("strategy" in line for line in lines) == {40: 4, 60: 3, 80: 2, 120: 1}[width]
 
 
 # The user's own text and model, in this process: torch is imported once.
@@ -370,17 +347,6 @@ def test_empty_texts_are_left_out_and_counted(tmp_path: Path, run: Run) -> None:
 
 
 @needs_demo
-def test_fixed_padding_is_no_wider_than_the_longest_training_row(tmp_path: Path, run: Run) -> None:
-    path = tmp_path / "short.txt"
-    path.write_text("the cat\nthe dog sees a cat\n" * 20, encoding="utf-8")
-    code, figures, out = run("--data", path, "--shuffle-window", "auto")
-    assert code == 0, out
-    assert figures["model"]["fixed_width"] == figures["data"]["longest_training_row"] == 5
-    assert "padded to 5 tokens: the longest training row" in out
-    assert figures["settings"]["shuffle_window"] == "auto"
-
-
-@needs_demo
 def test_a_mask_that_hides_nothing_is_found(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -469,7 +435,7 @@ def test_a_model_that_reads_no_lines_is_said_to(tmp_path: Path, run: Run) -> Non
     assert set(by_key(figures)) == set(ALL) - {"packed", "padding_free"}
     assert figures["padding_check"]["control_rows_together"] is None
     for name in ("packed", "padding-free"):
-        assert f"NOT RUN: {name}: the model does not take its batches: " in out
+        assert f" {name}: the model does not take its batches: " in out
         assert f" {name} {'- ' * 12}" in out  # there, without figures
 
 
@@ -559,7 +525,7 @@ BAD_FILES: dict[str, tuple[bytes | None, list[str], str]] = {
     "hole.csv": (
         b"text,label\na b,c\nd e,\n" + b"f,g\n" * 30,
         [],
-        'hole.csv: row 2 has no value in column "label"',
+        'hole.csv: row 2 of column "label" has no value',
     ),
     "one.csv": (b"text,label\n" + b"a b,c\n" * 30, [], "one.csv: only one label ('c', column"),
     "many.csv": (
@@ -599,12 +565,11 @@ def test_rubbish_directories_and_locked_files(ending: str, fails: Callable[..., 
 
 
 @needs_demo
-@pytest.mark.parametrize("unit", ["us", "ns"])
-def test_timestamps_out_of_range_are_one_line(unit: str, fails: Callable[..., None]) -> None:
+def test_timestamps_out_of_range_are_one_line(fails: Callable[..., None]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    times = pa.array([2**62 + i % 3 for i in range(30)], pa.timestamp(unit))
+    times = pa.array([2**62 + i % 3 for i in range(30)], pa.timestamp("us"))
     parquet.write_table(pa.table({"text": ["a b"] * 30, "label": times}), "times.parquet")
     fails("times.parquet: not readable as parquet: ", "--data", "times.parquet")
 
@@ -664,7 +629,6 @@ def test_a_missing_package_is_named(
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), 2),
         (RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"), 2),
         (OSError(28, "No space left on device"), 2),
-        (KeyboardInterrupt(), 130),
     ],
 )
 def test_what_the_machine_cannot_do_is_one_line(
@@ -707,32 +671,25 @@ def test_interrupting_is_one_clean_line(tmp_path: Path) -> None:
     assert errors.strip() == "tightbatch compare: interrupted"
 
 
-def test_importing_tightbatch_imports_none_of_this(tmp_path: Path) -> None:
-    heavy = ["torch", "transformers", "rich", "pyarrow", "matplotlib", "tightbatch.compare"]
-    code = f"import sys, tightbatch; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 # The readers by themselves.
 
 
 def test_library_text_is_this_pythons_documentation() -> None:
-    texts, labels, repeated = text.library_text()
+    texts, labels, repeated = reading.library_text()
     assert len(texts) == len(labels) == len(set(texts)) > 1000
     assert repeated > 0
     found = dict(zip(texts, labels, strict=True))
-    assert {"internet", "concurrency", text.REFERENCE} <= set(labels)
+    assert {"internet", "concurrency", reading.REFERENCE} <= set(labels)
     expected = "JSON (JavaScript Object Notation) <https://json.org> is a subset of"
     assert {found[text] for text in texts if text.startswith(expected)} <= {"text and markup"}
-    assert any(label == text.REFERENCE and "assert" in text for text, label in found.items())
+    assert any(label == reading.REFERENCE and "assert" in text for text, label in found.items())
 
 
-def test_library_text_never_imports_what_it_reads(tmp_path: Path) -> None:
-    code = (
-        "import sys\nfrom tightbatch.compare.library_text import library_text\nlibrary_text()\n"
-        "print([m for m in ('tkinter', 'turtle', 'asyncio', 'wsgiref') if m in sys.modules])"
-    )
+@pytest.mark.parametrize("code", ["import tightbatch", "library_text()"])
+def test_nothing_is_imported_that_is_not_used(code: str) -> None:
+    heavy = ["torch", "transformers", "rich", "pyarrow", "tkinter", "turtle", "asyncio"]
+    before = "from tightbatch.compare.text import library_text\n" if "library" in code else ""
+    code = f"{before}{code}\nimport sys\nprint([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -743,24 +700,13 @@ def test_a_python_without_its_documentation_is_said(
     monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path)})
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     with pytest.raises(CompareError, match=r"only 0 texts of documentation.*--data FILE"):
-        text.library_text()
-
-
-def test_pieces_keep_every_paragraph() -> None:
-    paragraphs = [f"{i}" + " word" * (i % 90) for i in range(200)]
-    heading = "A heading\n*********"
-    topic = "\n\n".join([heading, *paragraphs[:100], "Another\n=======", *paragraphs[100:]])
-    pieces = list(text.pieces(topic))
-    assert len(pieces) > 10
-    for paragraph in paragraphs:
-        assert sum(paragraph in piece.strip().split("\n\n") for piece in pieces) == 1
-    assert all(len(piece) <= text.PIECE for piece in pieces)
+        reading.library_text()
 
 
 def read(path: Path, column: str = "text", label: str | None = None) -> list[Any]:
     return [
         (one, None if labels is None else labels[i])
-        for texts, labels in text.read_file(path, column, label)
+        for texts, labels in reading.read_file(path, column, label)
         for i, one in enumerate(texts)
     ]
 
@@ -790,14 +736,12 @@ def test_parquet_is_read_in_blocks_and_drawn_like_any_file(tmp_path: Path) -> No
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    from tightbatch.compare import arguments
-
     rows = [{"text": f"row {i}" * (i % 7 > 0), "label": i % 3} for i in range(10_000)]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=6000)
     Path(tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert max(len(t) for t, _ in text.read_file(tmp_path / "a.parquet", "text", None)) <= 4096
+    assert max(len(t) for t, _ in reading.read_file(tmp_path / "a.parquet", "text", None)) <= 4096
     found = [
-        text.read_text(arguments(["compare", "--rows", "50", "--data", str(tmp_path / name)]))
+        reading.read_text(arguments(["compare", "--rows", "50", "--data", str(tmp_path / name)]))
         for name in ("a.parquet", "a.jsonl")
     ]
     assert found[0].training == found[1].training
@@ -825,16 +769,3 @@ def test_mixed_precision_on_a_cpu(
     chosen = mixed_precision("cpu")
     assert (chosen.dtype, chosen.native) == ("bfloat16", native)
     assert ("slower than float32" in chosen.reason) is not native
-
-
-@needs_demo
-@pytest.mark.parametrize(("has", "half"), [(True, "bfloat16"), (False, "float16")])
-def test_mixed_precision_on_a_gpu(has: bool, half: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    from tightbatch.compare.report import mixed_precision
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: has)
-    assert mixed_precision("cuda").dtype == half

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from argparse import Namespace
 from collections.abc import Iterator
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -214,70 +213,6 @@ def test_every_row_is_in_one_line_once(key: str, multiple: int | None, tokenizer
         real += tokens_of
     assert sorted(seen) == list(range(len(rows)))
     assert real == sum(LENGTHS)
-
-
-def test_the_mask_of_packs_keeps_rows_apart(tokenizer: Any) -> None:
-    for batch in line_batches("packed", tokenizer):
-        packs, capacity = batch.inputs["input_ids"].shape
-        owner = np.full(packs * capacity, -1)
-        for number, (places, mask) in enumerate(
-            zip(batch.places.numpy(), batch.rows["attention_mask"].numpy(), strict=True)
-        ):
-            owner[places[mask > 0]] = number
-        owner = owner.reshape(packs, 1, capacity)
-        expected = owner.transpose(0, 2, 1) == owner
-        assert (batch.inputs["attention_mask"].numpy() == expected[:, None]).all()
-        assert batch.pairs == packs * capacity**2
-
-
-def test_the_boundaries_of_a_line_are_its_rows(tokenizer: Any) -> None:
-    rows = rows_of(LENGTHS)
-    for batch in line_batches("padding_free", tokenizer):
-        lengths = [len(rows[number]["input_ids"]) for number in batch.labels.tolist()]
-        bounds = batch.inputs["cu_seq_lens_q"].tolist()
-        assert bounds == [0, *np.cumsum(lengths).tolist()]
-        assert batch.inputs["max_length_q"] == max(lengths)
-        assert batch.inputs["input_ids"].shape == (1, sum(lengths))
-        assert sum(lengths) <= 8 * sum(LENGTHS) // len(LENGTHS) + 1
-        assert batch.pairs == sum(length**2 for length in lengths)
-
-
-def test_packs_are_few_and_in_another_order_every_epoch(tokenizer: Any) -> None:
-    from tightbatch.compare.batches import loader
-
-    setup = setup_of(model_of("Bert"), tokenizer)
-    packs = loader(strategy_of("packed"), setup.training, setup)
-    epochs = [[batch.labels.tolist() for batch in packs] for _ in range(2)]
-    assert epochs[0] != epochs[1]
-    count = sum(len(batch.inputs["input_ids"]) for batch in packs)
-    assert -(-sum(LENGTHS) // 42) <= count <= -(-sum(LENGTHS) // 42) + 1
-    again = loader(strategy_of("packed"), setup.training, setup)
-    assert [batch.labels.tolist() for batch in again] == epochs[0]
-
-
-@pytest.mark.parametrize("multiple", [1, 4])
-def test_buckets_are_the_best_and_bound_the_widths(multiple: int, tokenizer: Any) -> None:
-    from tightbatch.compare.batches import loader
-
-    setup = setup_of(model_of("Bert"), tokenizer, buckets=3, pad_to_multiple_of=multiple)
-    rounded = sorted({-(-length // multiple) * multiple for length in LENGTHS})
-
-    def tokens(boundaries: tuple[int, ...]) -> int:
-        return sum(min(b for b in boundaries if b >= length) for length in LENGTHS)
-
-    best = min(tokens((*some, rounded[-1])) for some in combinations(rounded[:-1], 2))
-    boundaries = setup.boundaries
-    assert len(boundaries) == 3
-    assert tokens(tuple(boundaries)) == best
-    shapes, seen = set(), []
-    for batch in loader(strategy_of("buckets"), setup.training, setup):
-        shapes.add(tuple(batch["input_ids"].shape))
-        longest = int(batch["attention_mask"].sum(1).max())
-        assert batch["input_ids"].shape[1] == min(b for b in boundaries if b >= longest)
-        seen += batch["label"].tolist()
-    assert sorted(seen) == list(range(len(LENGTHS)))
-    assert {width for _, width in shapes} <= set(boundaries)
-    assert len(shapes) <= 3 + 1  # and the last batch, of fewer rows
 
 
 def test_what_a_model_cannot_do_is_a_reason(
