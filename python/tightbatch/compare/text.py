@@ -254,7 +254,9 @@ def read_file(path: Path, text_column: str, label_column: str | None) -> Iterato
             texts, labels = block[text_column], block.get(label_column or "")
             for name, values in ((text_column, texts), (label_column, labels or ())):
                 for number, value in enumerate(values, row + 1):
-                    check(value, f'{path}: row {number} of column "{name}"', values is labels)
+                    wrong = fault(value, values is labels)
+                    if wrong is not None:
+                        raise CompareError(f'{path}: row {number} of column "{name}" {wrong}')
             row += len(texts)
             yield [text or "" for text in texts], labels and list(map(str, labels))
     except (CompareError, MemoryError):
@@ -274,22 +276,23 @@ def one_line(value: object) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-def check(value: Any, where: str, is_label: bool) -> None:
-    """Raise CompareError unless a value can be a label, or else a text."""
+def fault(value: Any, is_label: bool) -> str | None:
+    """Why a value can be no label, or else no text; None if it can."""
+    if isinstance(value, str) and value:
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                return f"is not Unicode text: it holds {ascii(value[error.start])}"
+        return None
     kind = type(value).__name__
     if is_label:
         if value is None or value == "":
-            raise CompareError(f"{where} has no value")
-        if isinstance(value, (list, dict, bytes)):
-            raise CompareError(f"{where} is a {kind}, not a label")
-    elif value is not None and not isinstance(value, str):
-        raise CompareError(f"{where} is not text but {kind}: {one_line(repr(value))}")
-    if isinstance(value, str) and not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            found = ascii(value[error.start])
-            raise CompareError(f"{where} is not Unicode text: it holds {found}") from None
+            return "has no value"
+        return f"is a {kind}, not a label" if isinstance(value, (list, dict, bytes)) else None
+    if value is None or value == "":
+        return None
+    return f"is not text but {kind}: {one_line(repr(value))}"
 
 
 def read_text(settings: Namespace) -> Texts:
