@@ -68,7 +68,28 @@ def find_cost(length, multiple=1, quadratic=None, padding_free=False, boundaries
     return width + (width * width // quadratic if quadratic else 0)
 
 
-def best_fit(sizes, capacity, max_rows=None):
+def plan_settings(**changed):
+    """What the planner is told, each setting by its name."""
+    settings = {
+        "batch_size": None,
+        "max_tokens": None,
+        "max_length": None,
+        "pad_to_multiple_of": None,
+        "quadratic_length": None,
+        "shuffle_window": None,
+        "balance": 1,
+        "padding_free": False,
+        "shuffle": True,
+        "longest_first": False,
+        "drop_last": False,
+        "overlong": "error",
+        "seed": 0,
+    }
+    assert changed.keys() <= settings.keys() | {"boundaries"}
+    return settings | changed
+
+
+def best_fit(sizes, capacity, max_segments=None):
     """Packs of places in `sizes`, which go from the largest to the smallest."""
     packs, open_packs = [], []  # open: room, when it came to have it, pack
     for clock, size in enumerate(sizes):
@@ -81,7 +102,7 @@ def best_fit(sizes, capacity, max_rows=None):
             room, since, pack = capacity, clock, []
             packs.append(pack)
         pack.append(clock)
-        if max_rows is None or len(pack) < max_rows:
+        if max_segments is None or len(pack) < max_segments:
             open_packs.append((room - size, clock if size else since, pack))
     return packs
 

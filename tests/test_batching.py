@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import reference_batching as reference
 from checks import checked
-from reference_batching import NO_CAP, draw_lengths, plan_of
+from reference_batching import NO_CAP, draw_lengths, plan_of, plan_settings
 from tightbatch import _core
 from tightbatch.sampling.sampler import LengthBatchSampler
 
@@ -119,8 +119,10 @@ def test_plan_never_changes():
     """The same plan on every platform and in every release: a resumed run depends on it."""
     words = reference.Random(11, 0)
     lengths = np.array([words.word() % 23 * (words.word() % 23) for _ in range(5000)], np.int64)
-    settings = (NO_CAP, 4096, 500, 8, 0, 700, 1, False, True, False, False, False, 2**64 - 1, None)
-    indices, offsets = _core.plan_batches(lengths, settings, 7)
+    settings = plan_settings(
+        max_tokens=4096, max_length=500, pad_to_multiple_of=8, shuffle_window=700, seed=2**64 - 1
+    )
+    indices, offsets = _core.plan_batches("test", lengths, settings, 7)
     digest = hashlib.sha256(indices.astype("<i8").tobytes() + offsets.astype("<i8").tobytes())
     assert digest.hexdigest() == (
         "4b719e593f1705f9621e94aaf39ae280f68d8686bc5b8d276cba2e182869d162"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from checks import checked, fails
-from reference_batching import draw_lengths, plan_of
+from reference_batching import draw_lengths, plan_of, plan_settings
 from tightbatch import _core
 from tightbatch.sampling.sampler import LengthBatchSampler
 
@@ -149,29 +149,33 @@ def test_largest_caps():
 
 def test_private_functions_refuse_what_would_crash():
     good = np.array([1, 2, 3])
-    settings = (1, 9, 9, 1, 0, 1, 1, False, True, False, False, False, 0, None)
+    settings = plan_settings(batch_size=1, max_tokens=9)
     for bad in ([1, 2], good.astype(np.int32), good.astype(">i8"), np.ones((2, 2), np.int64), None):
-        with fails(TypeError, "LengthBatchSampler"):
-            _core.plan_batches(bad, settings, 0)
-        with fails(TypeError, "LengthBatchSampler"):
-            _core.survey_batches(bad, settings)
-        with fails(TypeError, "LengthBatchSampler"):
+        for function in (_core.survey_lengths, _core.row_costs):
+            with fails(TypeError, "f()", "int64"):
+                function("f", bad, settings)
+        with fails(TypeError, "f()", "int64"):
+            _core.plan_batches("f", bad, settings, 0)
+        with fails(TypeError, "f()", "int64"):
+            _core.plan_batches("f", good, settings | {"boundaries": [bad]}, 0)
+        with fails(TypeError, "share_rows()"):
             _core.share_rows(bad, 2)
     with fails(TypeError, "int64"):
-        _core.plan_batches(np.arange(6)[::2], settings, 0)
-    for place in range(7):
-        numbers = list(settings)
-        numbers[place] = -1 if place == 4 else 0
-        with fails(ValueError, "at least 1"):
-            _core.plan_batches(good, tuple(numbers), 0)
-    for wrong in ((good,), (good, list(settings), 0), (good, settings[1:], 0)):
+        _core.plan_batches("f", np.arange(6)[::2], settings, 0)
+    for name, value in settings.items():
+        if not isinstance(value, (bool, str)) and name != "seed":
+            with fails(ValueError, f"{name}=0", "at least 1"):
+                _core.plan_batches("f", good, settings | {name: 0}, 0)
+    for wrong in ((good,), ("f", good, [], 0), ("f", good, settings), (3, good, settings, 0)):
         with pytest.raises(TypeError):
             _core.plan_batches(*wrong)
+    with pytest.raises(KeyError, match="balance"):
+        _core.plan_batches("f", good, {k: v for k, v in settings.items() if k != "balance"}, 0)
     with fails(ValueError, "row 0", "negative"):
-        _core.plan_batches(-good, settings, 0)
+        _core.plan_batches("f", -good, settings, 0)
     with fails(ValueError, "at least 0"):
         _core.share_rows(-good, 2)
-    with fails(ValueError, "at least one rank"):
+    with fails(ValueError, "ranks=0"):
         _core.share_rows(good, 0)
 
 

@@ -201,13 +201,18 @@ def test_failing_allocations():
         """
         import _testcapi
         import numpy as np
+        from reference_batching import plan_settings
         from tightbatch import _core
 
         lengths = np.arange(50)
+        settings = plan_settings(
+            batch_size=4, max_tokens=99, max_length=99, shuffle_window=20, balance=3,
+            padding_free=True, longest_first=True, seed=1,
+        )
 
         def plan():
-            settings = (4, 99, 99, 1, 0, 20, 3, True, True, True, False, False, 1, None)
-            return *_core.plan_batches(lengths, settings, 1), _core.share_rows(lengths, 3)
+            plan = _core.plan_batches("plan", lengths, settings, 1)
+            return *plan, _core.share_rows(lengths, 3)
 
         wanted = plan()
         failures = 0
@@ -238,6 +243,7 @@ def test_no_memory_for_the_plan():
         """
         import resource
         import numpy as np
+        from reference_batching import plan_settings
         from tightbatch import _core
 
         lengths = np.ones(4_000_000, np.int64)
@@ -248,8 +254,11 @@ def test_no_memory_for_the_plan():
             resource.setrlimit(resource.RLIMIT_AS, (used + room * 2**20, -1))
             try:
                 packed = plans % 2 == 1
-                settings = (1, 99, 99, 1, 0, 20, 2, packed, True, False, False, False, 1, None)
-                _core.plan_batches(lengths, settings, 1)
+                settings = plan_settings(
+                    batch_size=1, max_tokens=99, max_length=99, shuffle_window=20, balance=2,
+                    padding_free=packed, seed=1,
+                )
+                _core.plan_batches("plan", lengths, settings, 1)
                 plans += 1
             except MemoryError:
                 failures += 1

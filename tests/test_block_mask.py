@@ -103,7 +103,7 @@ def assert_equals_torch(torch, result, mask):
 def test_block_mask(case, rule, size):
     lengths, total = CASES[case]
     expected, shape = reference_blocks(lengths, total, size, rule)
-    result = checked(tb.block_mask, lengths, block_size=size, total_length=total, **rule)
+    result = checked(tb.block_mask, lengths, block_size=size, width=total, **rule)
     assert_blocks(result, expected, shape)
 
 
@@ -119,7 +119,7 @@ def test_block_mask_property(packs, more, size, causal, window):
     rule = {"causal": causal, "window": window}
     total = None if more is None else max(map(sum, packs)) + more
     expected, shape = reference_blocks(packs, total, size, rule)
-    result = checked(tb.block_mask, packs, block_size=size, total_length=total, **rule)
+    result = checked(tb.block_mask, packs, block_size=size, width=total, **rule)
     assert_blocks(result, expected, shape)
 
 
@@ -142,10 +142,10 @@ def test_block_mask_is_torchs_create_block_mask(seed):
     if random.integers(0, 2):
         rule["window"] = int(random.integers(1, 2 * longest))
     mask, _ = torch_blocks(torch, packs, total, size, rule)
-    result = checked(tb.block_mask, packs, block_size=size, total_length=total, **rule)
+    result = checked(tb.block_mask, packs, block_size=size, width=total, **rule)
     assert_equals_torch(torch, result, mask)
     if len(packs) == 1:
-        result = tb.block_mask(packs[0], block_size=size, total_length=total, **rule)
+        result = tb.block_mask(packs[0], block_size=size, width=total, **rule)
         assert_equals_torch(torch, result, mask)
 
 
@@ -160,7 +160,7 @@ def attention_problem(torch, flex, rule):
     """Inputs of flex_attention with our blocks, and what dense attention makes of them."""
     packs, total = [[200, 0, 130, 100], [1, 300]], 512
     _, mask_mod = torch_blocks(torch, packs, total, 128, rule)
-    blocks = map(torch.from_numpy, tb.block_mask(packs, total_length=total, **rule))
+    blocks = map(torch.from_numpy, tb.block_mask(packs, width=total, **rule))
     mask = flex.BlockMask.from_kv_blocks(
         *blocks, BLOCK_SIZE=128, mask_mod=mask_mod, seq_lengths=(total, total)
     )
@@ -242,10 +242,10 @@ def test_wrong_lengths_are_named():
 
 
 def test_packs_over_the_total_are_named():
-    with fails(ValueError, "block_mask()", 3, "total_length=2"):
-        checked(tb.block_mask, [1, 2], total_length=2)
-    with fails(ValueError, "block_mask()", "row 1", 6, "total_length=5"):
-        checked(tb.block_mask, [[5], [5, 1]], total_length=5)
+    with fails(ValueError, "block_mask()", 3, "width=2"):
+        checked(tb.block_mask, [1, 2], width=2)
+    with fails(ValueError, "block_mask()", "row 1", 6, "width=5"):
+        checked(tb.block_mask, [[5], [5, 1]], width=5)
 
 
 def test_totals_past_int32():
@@ -254,7 +254,7 @@ def test_totals_past_int32():
             checked(tb.block_mask, bad, block_size=2**20)
     for bad in (2**31, 2**62, 2**63):
         with fails(OverflowError, "block_mask()", bad):
-            checked(tb.block_mask, [1], total_length=bad)
+            checked(tb.block_mask, [1], width=bad)
     counts, _, full_counts, _ = tb.block_mask([2**31 - 1], block_size=2**30)
     assert (counts.tolist(), full_counts.tolist()) == ([[[1, 2]]], [[[0, 0]]])
     for size in (2**31, 2**62, 2**63 - 1):
@@ -264,7 +264,7 @@ def test_totals_past_int32():
 
 
 def test_options_of_block_masks():
-    for name in ("block_size", "window", "total_length"):
+    for name in ("block_size", "window", "width"):
         for bad in (True, 1.0, "3", np.ones(1)):
             with fails(TypeError, "block_mask()", name):
                 checked(tb.block_mask, [1, 2], **{name: bad})

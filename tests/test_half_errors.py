@@ -126,7 +126,8 @@ def test_overlapping_out_is_refused():
 
 @pytest.mark.parametrize("overflow", ["clip", None, 1, ""], ids=str)
 def test_overflow_is_one_of_four(overflow):
-    with fails(ValueError, "overflow", "'warn', 'inf', 'saturate' or 'error'"):
+    kind = ValueError if isinstance(overflow, str) else TypeError
+    with fails(kind, "overflow", "'warn', 'inf', 'saturate' or 'error'"):
         tb.to_float16(np.float32([1]), overflow=overflow)
 
 

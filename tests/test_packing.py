@@ -32,22 +32,22 @@ def segments_of(lengths, capacity, overlong):
                 yield row, start, min(capacity, length - start)
 
 
-def default_window(segments, capacity, max_rows):
+def default_window(segments, capacity, max_segments):
     """As many rows as make about 500 packs."""
     mean = max(sum(length for _, _, length in segments) // max(len(segments), 1), 1)
-    return min(max(capacity // mean, 1), max_rows or NO_CAP) * 500
+    return min(max(capacity // mean, 1), max_segments or NO_CAP) * 500
 
 
-def packed(lengths, capacity, overlong="error", max_rows=None, seed=None, shuffle_window=None):
+def packed(lengths, capacity, overlong="error", max_segments=None, seed=None, shuffle_window=None):
     """Packs as lists of (row, start, length)."""
     segments = list(segments_of(lengths, capacity, overlong))
     packs = reference.plan(
         [length for _, _, length in segments],
-        batch_size=max_rows,
+        batch_size=max_segments,
         max_tokens=capacity,
         padding_free=True,
         shuffle=seed is not None,
-        shuffle_window=shuffle_window or default_window(segments, capacity, max_rows),
+        shuffle_window=shuffle_window or default_window(segments, capacity, max_segments),
         balance=1,
         seed=seed or 0,
     )
@@ -64,7 +64,7 @@ def packs_of(packing):
     return [found[begin:end] for begin, end in itertools.pairwise(ends)]
 
 
-def fewest_packs(lengths, capacity, max_rows):
+def fewest_packs(lengths, capacity, max_segments):
     """By trying everything: rows one after another, each into any pack or a new one."""
 
     def fewest(rest, rooms, best):
@@ -76,7 +76,7 @@ def fewest_packs(lengths, capacity, max_rows):
             if room >= rest[0] and free and (room, free) not in rooms[:k]:
                 more = [*rooms[:k], (room - rest[0], free - 1), *rooms[k + 1 :]]
                 best = fewest(rest[1:], more, best)
-        begun = [*rooms, (capacity - rest[0], (max_rows or len(lengths)) - 1)]
+        begun = [*rooms, (capacity - rest[0], (max_segments or len(lengths)) - 1)]
         return fewest(rest[1:], begun, best)
 
     return fewest(sorted(lengths, reverse=True), [], len(lengths) + 1)
@@ -98,7 +98,7 @@ def cases(draw):
     length = st.integers(0, most) | st.integers(0, min(most, 3)) | st.integers(most // 4, most // 2)
     options = {
         "overlong": overlong,
-        "max_rows": draw(st.none() | st.integers(1, 6)),
+        "max_segments": draw(st.none() | st.integers(1, 6)),
         "seed": draw(st.none() | st.integers(0, 2**64 - 1)),
         "shuffle_window": draw(st.none() | st.integers(1, 100)),
     }
@@ -112,7 +112,7 @@ def cases(draw):
 @given(cases())
 @example(([], 1, {}))
 @example(([0, 0, 0], 1, {}))
-@example(([0] * 9 + [5], 5, {"max_rows": 4, "seed": 1}))
+@example(([0] * 9 + [5], 5, {"max_segments": 4, "seed": 1}))
 @example(([7, 1, 14, 0, 20], 7, {"overlong": "split"}))
 def test_packs_are_the_references(case):
     lengths, capacity, options = case
@@ -126,7 +126,7 @@ def test_packs_are_the_references(case):
 @given(cases())
 def test_what_packs_promise(case):
     lengths, capacity, options = case
-    overlong, max_rows = options["overlong"], options["max_rows"]
+    overlong, max_segments = options["overlong"], options["max_segments"]
     packing = tb.pack(lengths, capacity, **options)
     wanted = list(segments_of(lengths, capacity, overlong))
     packs = packs_of(packing)
@@ -134,30 +134,32 @@ def test_what_packs_promise(case):
     assert all(packs)
     totals = [sum(length for _, _, length in pack) for pack in packs]
     assert max(totals, default=0) <= capacity
-    assert max(map(len, packs), default=0) <= (max_rows or NO_CAP)
+    assert max(map(len, packs), default=0) <= (max_segments or NO_CAP)
     over = [length for length in lengths if length > capacity]
     assert packing.truncated == (sum(over) - capacity * len(over)) * (overlong == "truncate")
     assert packing.dropped == len(over) * (overlong == "drop")
     assert len(packing) == len(packs)
-    assert (packing.capacity, packing.max_rows) == (capacity, max_rows)
+    assert (packing.capacity, packing.max_segments) == (capacity, max_segments)
     assert packing.row_lengths.tolist() == lengths
     assert packing.pack_lengths.tolist() == totals
     assert packing.seq_lengths.tolist() == [[length for _, _, length in pack] for pack in packs]
     assert packing.efficiency == (sum(totals) / (len(packs) * capacity) if packs else 1.0)
     assert packing.lower_bound <= len(packs)
     assert packing.lower_bound >= -(-sum(totals) // capacity)
-    assert packing.lower_bound >= (-(-len(wanted) // max_rows) if max_rows else bool(wanted))
+    assert packing.lower_bound >= (
+        -(-len(wanted) // max_segments) if max_segments else bool(wanted)
+    )
 
 
 @settings(max_examples=150)
 @given(st.lists(st.integers(0, 12), max_size=8), st.integers(1, 12), st.none() | st.integers(1, 3))
 @example([6, 6, 4, 4, 4], 12, None)
 @example([7, 6, 5, 5, 4, 3, 2, 1], 11, None)
-def test_bounds_of_tiny_packings(lengths, capacity, max_rows):
-    packing = tb.pack(lengths, capacity, overlong="truncate", max_rows=max_rows)
-    optimum = fewest_packs(packing.lengths.tolist(), capacity, max_rows)
+def test_bounds_of_tiny_packings(lengths, capacity, max_segments):
+    packing = tb.pack(lengths, capacity, overlong="truncate", max_segments=max_segments)
+    optimum = fewest_packs(packing.lengths.tolist(), capacity, max_segments)
     assert packing.lower_bound <= optimum <= len(packing)
-    if max_rows is None:
+    if max_segments is None:
         assert 9 * len(packing) <= 11 * optimum + 9 * bool(lengths)
 
 
@@ -165,7 +167,7 @@ def test_lower_bound_of_rows_that_share_with_none():
     assert tb.pack([6] * 10, 10).lower_bound == 10
     assert tb.pack([7, 7, 4, 4], 10).lower_bound == 3
     assert tb.pack([5] * 7, 10).lower_bound == 4
-    assert tb.pack([1] * 7, 10, max_rows=2).lower_bound == 4
+    assert tb.pack([1] * 7, 10, max_segments=2).lower_bound == 4
     assert tb.pack([0, 0], 10).lower_bound == 1
     assert tb.pack([], 10).lower_bound == 0
 
@@ -228,9 +230,19 @@ def test_lengths_beyond_32_bits():
     assert sorted(tb.pack([3, 1], 2**63 - 2, seed=1)[0]) == [0, 1]
 
 
+@pytest.mark.parametrize("capacity", [2**20 + 7, 2**42, 2**50 - 1])
+def test_packs_of_many_different_rooms(capacity):
+    """Each room is a path of its own through the tree of rooms, which has to grow."""
+    rng = np.random.default_rng(capacity)
+    lengths = rng.integers(0, capacity // 2, 1500)
+    packing = tb.pack(lengths, capacity)
+    assert packs_of(packing) == packed(lengths.tolist(), capacity)
+    assert len(set((capacity - packing.pack_lengths).tolist())) > 100
+
+
 PLANS = {
     "8f0419f3bdd5529196a46c1056c7dd930196a0049184574340e4deeb10c24c67": {},
-    "bc2179bf852b21bae8ed7dec62b4101e09f3f14e6cf88aafa2b5e55382851b68": {"max_rows": 7},
+    "bc2179bf852b21bae8ed7dec62b4101e09f3f14e6cf88aafa2b5e55382851b68": {"max_segments": 7},
     "b4ac7548a58086ee7d0746b6ceb4e60836e98a17ef9539399b0f8ff7510b016f": {"seed": 2**64 - 1},
     "4e7bf8470409ca888449da4a726c4ba8b3d8319d67021bcd044676097be4abb2": {
         "capacity": 301,
@@ -364,7 +376,7 @@ def test_tokens_of_arrow_chunks(way):
 @pytest.mark.parametrize("lengths", [[], [0], [0, 0, 0]])
 def test_rows_without_tokens(lengths):
     rows = tb.Ragged.from_sequences([[] for _ in lengths], dtype=np.int32)
-    packing = tb.pack(lengths, 3, max_rows=2)
+    packing = tb.pack(lengths, 3, max_segments=2)
     result = packing.apply(rows)
     assert result.tolist() == [[]] * len(packing)
     assert result.dtype == np.int32
@@ -433,7 +445,7 @@ gc.collect()
 before = peak()
 packing = tb.pack(lengths, 2048)
 above = peak() - before
-result = sum(getattr(packing, name).nbytes for name in ("offsets", "row_lengths", "_chosen"))
+result = sum(getattr(packing, name).nbytes for name in ("offsets", "row_lengths", "indices"))
 print((above - result) / rows)
 """
 

@@ -136,7 +136,7 @@ def test_options_of_pack():
     rows = tb.Ragged.from_sequences(dataset[:]["input_ids"], dtype="int32")
     for options in (
         {"overlong": "split"},
-        {"overlong": "truncate", "max_rows": 2},
+        {"overlong": "truncate", "max_segments": 2},
         {"overlong": "drop", "seed": 5},
     ):
         packing = tb.pack(lengths, 128, **options)

@@ -276,7 +276,7 @@ def block_mask(
     block_size: int | tuple[int, int] = 128,
     causal: bool = True,
     window: int | None = None,
-    total_length: int | None = None,
+    width: int | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """Find the blocks that FlexAttention has to compute for packed segments.
 
@@ -295,7 +295,7 @@ def block_mask(
         No key after the query is seen.
     window : int, optional
         No key is seen that is ``window`` or more positions away, as in :func:`segment_mask`.
-    total_length : int, optional
+    width : int, optional
         Tokens in every pack; the longest pack's, if not given. What a pack has more than its
         lengths add up to is one more segment.
 
@@ -307,17 +307,17 @@ def block_mask(
         Which: their numbers in order, then those of all other blocks in order.
     full_kv_num_blocks, full_kv_indices : int32 ndarrays of the same shapes
         The same of the blocks that every query sees entirely, in which the rule need not be
-        evaluated. A block that reaches past ``total_length`` is never full.
+        evaluated. A block that reaches past ``width`` is never full.
 
     Raises
     ------
     TypeError
         When a length is not an integer. A bool is none.
     ValueError
-        When a length is negative, a pack is longer than ``total_length`` (the message names the
+        When a length is negative, a pack is longer than ``width`` (the message names the
         row), or ``block_size`` or ``window`` is below 1.
     OverflowError
-        When ``total_length`` is past ``2**31 - 1``.
+        When ``width`` is past ``2**31 - 1``.
 
     Notes
     -----
@@ -325,14 +325,14 @@ def block_mask(
     kernels" (2024), https://arxiv.org/abs/2412.05496. The same rule as a ``mask_mod``, and all
     of it together::
 
-        ids = torch.from_numpy(tb.segment_ids(lengths, total_length))
+        ids = torch.from_numpy(tb.segment_ids(lengths, width))
 
         def mask_mod(b, h, q, kv):
             return (ids[q] == ids[kv]) & (q >= kv)
 
-        blocks = map(torch.from_numpy, tb.block_mask(lengths, total_length=total_length))
+        blocks = map(torch.from_numpy, tb.block_mask(lengths, width=width))
         mask = BlockMask.from_kv_blocks(
-            *blocks, mask_mod=mask_mod, seq_lengths=(total_length, total_length)
+            *blocks, mask_mod=mask_mod, seq_lengths=(width, width)
         )
 
     Examples
@@ -356,4 +356,4 @@ def block_mask(
                 "queries and one for keys"
             )
         query_size, key_size = block_size
-    return _core.block_mask(lengths, query_size, key_size, causal, window, total_length)
+    return _core.block_mask(lengths, query_size, key_size, causal, window, width)

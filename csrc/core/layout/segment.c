@@ -1,5 +1,8 @@
 #include "core/layout/segment.h"
 
+#include "core/base/fill.h"
+#include "core/base/size.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,6 +66,24 @@ tb_segment_rows(const int64_t *lengths, const ptrdiff_t *counts,
                 to[j] = id;
             }
             to += length;
+        }
+        tb_fill_around(layout, span, out);
+        lengths += counts[i];
+        out += layout->width;
+    }
+}
+
+void
+tb_position_segments(const int64_t *lengths, const ptrdiff_t *counts,
+                     const ptrdiff_t *totals, ptrdiff_t packs, const tb_layout *layout,
+                     int64_t *out)
+{
+    for (ptrdiff_t i = 0; i < packs; i++) {
+        tb_span span = tb_locate_row(layout, totals[i]);
+        int64_t *to = out + span.at;
+        for (ptrdiff_t k = 0; k < counts[i]; k++) {
+            tb_count_up(to, lengths[k], 0);
+            to += lengths[k];
         }
         tb_fill_around(layout, span, out);
         lengths += counts[i];
@@ -195,25 +216,13 @@ show(tb_ribbon *ribbon, ptrdiff_t begin, ptrdiff_t end)
     }
 }
 
-static ptrdiff_t
-larger(ptrdiff_t a, ptrdiff_t b)
-{
-    return a > b ? a : b;
-}
-
-static ptrdiff_t
-smaller(ptrdiff_t a, ptrdiff_t b)
-{
-    return a < b ? a : b;
-}
-
 /* The mask row of each query of a run, the first of them beginning at element `row`. */
 static void
 show_queries(tb_ribbon *ribbon, const tb_run *runs, const tb_run *of, ptrdiff_t width,
              ptrdiff_t row)
 {
     const tb_segment_rule *rule = ribbon->rule;
-    ptrdiff_t window = smaller(rule->window, width); /* which is all, and cannot wrap */
+    ptrdiff_t window = tb_min(rule->window, width); /* which is all, and cannot wrap */
 
     for (ptrdiff_t query = of->begin; query < of->end; query++, row += width) {
         ptrdiff_t low = query - window + 1;
@@ -221,7 +230,7 @@ show_queries(tb_ribbon *ribbon, const tb_run *runs, const tb_run *of, ptrdiff_t 
         for (ptrdiff_t i = of->first; i >= 0; i = runs[i].next) {
             const tb_run *run = &runs[i];
             show(ribbon, row + run->begin, row + run->prefix);
-            show(ribbon, row + larger(low, run->prefix), row + smaller(high, run->end));
+            show(ribbon, row + tb_max(low, run->prefix), row + tb_min(high, run->end));
         }
     }
 }

@@ -25,6 +25,11 @@ void tb_segment_rows(const int64_t *lengths, const ptrdiff_t *counts,
                      const ptrdiff_t *totals, ptrdiff_t packs, const tb_layout *layout,
                      int64_t *out);
 
+/* The same with positions: 0, 1, 2, ... over the tokens of each segment. */
+void tb_position_segments(const int64_t *lengths, const ptrdiff_t *counts,
+                          const ptrdiff_t *totals, ptrdiff_t packs,
+                          const tb_layout *layout, int64_t *out);
+
 /* Which key a query sees, among those that have its id. */
 typedef struct {
     int causal;       /* none after the query */

@@ -2,6 +2,9 @@
 
 #include <stdarg.h>
 
+/* Characters of a value that a message repeats. */
+enum { LONGEST_SHOWN = 100 };
+
 int
 tb_raise_at(const tb_context *context, PyObject *exception, Py_ssize_t row,
             Py_ssize_t column, const char *format, ...)
@@ -9,7 +12,7 @@ tb_raise_at(const tb_context *context, PyObject *exception, Py_ssize_t row,
     PyObject *message = NULL, *where = NULL;
     va_list args;
 
-    if (context->is_flat) {
+    if (context->one_row) {
         row = column;
         column = -1;
     }
@@ -22,10 +25,18 @@ tb_raise_at(const tb_context *context, PyObject *exception, Py_ssize_t row,
     if (message == NULL) {
         return -1;
     }
-    where = context->key == NULL
-                ? PyUnicode_FromFormat("%s(): ", context->function)
-                : PyUnicode_FromFormat("%s(): key %R%s", context->function,
-                                       context->key, row >= 0 ? ", " : ": ");
+    const char *after = row >= 0 ? ", " : ": ";
+    if (context->key != NULL) {
+        where = PyUnicode_FromFormat("%s(): key %R%s", context->function, context->key,
+                                     after);
+    }
+    else if (context->argument != NULL) {
+        where = PyUnicode_FromFormat("%s(): %s%s", context->function, context->argument,
+                                     after);
+    }
+    else {
+        where = PyUnicode_FromFormat("%s(): ", context->function);
+    }
     if (where != NULL && row >= 0) {
         PyObject *longer =
             column >= 0
@@ -41,15 +52,46 @@ tb_raise_at(const tb_context *context, PyObject *exception, Py_ssize_t row,
     return -1;
 }
 
-PyObject *
-tb_describe(PyObject *object)
+/* repr() of a number of more digits than sys.get_int_max_str_digits() raises. */
+static PyObject *
+show_unprintable(PyObject *object)
 {
-    const char *type = Py_TYPE(object)->tp_name;
-    PyObject *text = PyUnicode_FromFormat("%.100R (%s)", object, type);
+    if (PyLong_Check(object)) {
+        PyObject *bits = PyObject_CallMethod(object, "bit_length", NULL);
+        PyObject *text =
+            bits == NULL ? NULL : PyUnicode_FromFormat("an integer of %S bits", bits);
+        Py_XDECREF(bits);
+        return text;
+    }
+    return PyUnicode_FromFormat("an object of type %s that cannot be printed",
+                                Py_TYPE(object)->tp_name);
+}
+
+PyObject *
+tb_show(PyObject *object)
+{
+    PyObject *text = PyObject_Repr(object);
 
     if (text == NULL && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
         PyErr_Clear();
-        text = PyUnicode_FromFormat("a %s that cannot be printed", type);
+        return show_unprintable(object);
+    }
+    if (text != NULL && PyUnicode_GET_LENGTH(text) > LONGEST_SHOWN) {
+        PyObject *cut = PyUnicode_Substring(text, 0, LONGEST_SHOWN);
+        Py_SETREF(text, cut == NULL ? NULL : PyUnicode_FromFormat("%U...", cut));
+        Py_XDECREF(cut);
+    }
+    return text;
+}
+
+PyObject *
+tb_describe(PyObject *object)
+{
+    PyObject *shown = tb_show(object), *text = NULL;
+
+    if (shown != NULL) {
+        text = PyUnicode_FromFormat("%U (%s)", shown, Py_TYPE(object)->tp_name);
+        Py_DECREF(shown);
     }
     return text;
 }

@@ -1,5 +1,8 @@
 #include "py/input/number.h"
 
+#include "py/input/tensor.h"
+
+#include <math.h>
 #include <string.h>
 
 static int
@@ -29,13 +32,19 @@ read_int(PyObject *item, tb_number *number)
     return 0;
 }
 
-/* A scalar that carries its type: 0-d arrays and tensors, NumPy's floats and bools. */
+/* A scalar that carries its type: 0-d arrays and tensors, NumPy's floats and bools. A
+ * masked one is no number. -1 with an exception. */
 static int
 is_boxed_number(tb_state *state, PyObject *item)
 {
-    return (PyArray_Check(item) && PyArray_NDIM((PyArrayObject *)item) == 0) ||
-           PyArray_IsScalar(item, Floating) || PyArray_IsScalar(item, Bool) ||
-           (state->tensor != NULL && PyObject_TypeCheck(item, state->tensor));
+    if (PyArray_Check(item)) {
+        int masked = tb_is_masked((PyArrayObject *)item);
+        return masked < 0 ? -1 : !masked && PyArray_NDIM((PyArrayObject *)item) == 0;
+    }
+    if (PyArray_IsScalar(item, Floating) || PyArray_IsScalar(item, Bool)) {
+        return 1;
+    }
+    return tb_is_tensor(state, item);
 }
 
 static int
@@ -95,8 +104,9 @@ tb_read_number(tb_state *state, PyObject *item, tb_number *number)
         number->f = PyFloat_AS_DOUBLE(item);
         return 0;
     }
-    if (is_boxed_number(state, item)) {
-        return read_boxed_number(item, number);
+    int is_boxed = is_boxed_number(state, item);
+    if (is_boxed != 0) {
+        return is_boxed < 0 ? -1 : read_boxed_number(item, number);
     }
     if (PyIndex_Check(item) && !PyArray_Check(item)) {
         PyObject *value = PyNumber_Index(item);
@@ -174,16 +184,21 @@ tb_raise_value(const tb_context *context, tb_status status, Py_ssize_t row,
                Py_ssize_t column, PyObject *found, const tb_dtype *dtype)
 {
     const char *name = tb_dtype_name(dtype);
-    const char *reason = "value %R is not exact in %s";
+    const char *reason = "value %U is not exact in %s";
+    PyObject *shown = tb_show(found);
 
     if (status == TB_ERR_RANGE) {
-        reason = "value %R is outside %s";
+        reason = "value %U is outside %s";
     }
     else if (status == TB_ERR_OVERFLOW) {
-        reason = "value %R overflows %s";
+        reason = "value %U overflows %s";
     }
-    return tb_raise_at(context, tb_status_exception(status), row, column, reason, found,
-                       name);
+    if (shown != NULL) {
+        tb_raise_at(context, tb_status_exception(status), row, column, reason, shown,
+                    name);
+        Py_DECREF(shown);
+    }
+    return -1;
 }
 
 /* By way of a one-element array, for types that only NumPy can write. */
@@ -216,19 +231,66 @@ convert_fill(tb_state *state, const tb_context *context, const tb_number *number
     return converted == NULL ? -1 : 0;
 }
 
+/* A float that is a whole number fills integers too: 0.0 is torch's own default. */
+static int
+make_whole(tb_number *number)
+{
+    if (number->f != floor(number->f) || isinf(number->f)) {
+        return 0;
+    }
+    PyObject *whole = PyLong_FromDouble(number->f);
+    int answer = whole == NULL ? -1 : read_int(whole, number);
+    Py_XDECREF(whole);
+    return answer < 0 ? -1 : 1;
+}
+
+static int
+refuse_fill(const tb_context *context, PyObject *exception, PyObject *value,
+            const char *reason, const char *dtype)
+{
+    PyObject *shown = tb_show(value);
+
+    if (shown != NULL) {
+        tb_raise_at(context, exception, -1, -1, "padding_value=%U %s %s", shown, reason,
+                    dtype);
+        Py_DECREF(shown);
+    }
+    return -1;
+}
+
+/* A number as an element of a type that the core knows. */
+static int
+store_fill(const tb_context *context, PyObject *value, const tb_number *number,
+           const tb_dtype *dtype, unsigned char *dst)
+{
+    uint64_t element = 0; /* aligned, as `dst` need not be */
+    tb_status status = TB_OK;
+
+    if (tb_store_number(number, dtype->type, &element, &status) < 0) {
+        return -1;
+    }
+    memcpy(dst, &element, (size_t)dtype->item_size);
+    return status == TB_OK
+               ? 0
+               : refuse_fill(context, tb_status_exception(status), value,
+                             "cannot be held exactly by", tb_dtype_name(dtype));
+}
+
 int
 tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
              const tb_dtype *dtype, unsigned char *dst)
 {
     tb_number number;
-    tb_status status = TB_OK;
-    uint64_t element = 0; /* aligned, as `dst` need not be */
-    int answer = -1;
+    int answer = -1, fits = 1;
 
     if (tb_read_number(state, value, &number) < 0) {
         return -1;
     }
-    int whole = dtype->type < TB_F32;
+    int is_zero = number.kind == TB_NUMBER_FLOAT && number.f == 0 && !signbit(number.f);
+    if (number.kind == TB_NUMBER_FLOAT &&
+        (dtype->type < TB_F32 || (is_zero && dtype->type == TB_OTHER))) {
+        fits = make_whole(&number);
+    }
     if (number.kind == TB_NOT_A_NUMBER) {
         PyObject *found = tb_describe(value);
         if (found != NULL) {
@@ -237,22 +299,15 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
             Py_DECREF(found);
         }
     }
-    else if (number.kind == TB_NUMBER_FLOAT && whole) {
-        tb_raise_at(context, PyExc_ValueError, -1, -1,
-                    "padding_value=%R cannot be held by %s; give an integer, or a "
-                    "floating dtype=",
-                    value, tb_dtype_name(dtype));
+    else if (fits == 0) {
+        refuse_fill(context, PyExc_ValueError, value,
+                    "is no integer; give one, or a floating dtype=, for",
+                    tb_dtype_name(dtype));
     }
-    else if (dtype->type == TB_OTHER) {
-        answer = convert_fill(state, context, &number, dtype, dst);
-    }
-    else if (tb_store_number(&number, dtype->type, &element, &status) == 0) {
-        memcpy(dst, &element, (size_t)dtype->item_size);
-        answer = status == TB_OK
-                     ? 0
-                     : tb_raise_at(context, tb_status_exception(status), -1, -1,
-                                   "padding_value=%R cannot be held exactly by %s",
-                                   value, tb_dtype_name(dtype));
+    else if (fits > 0) {
+        answer = dtype->type == TB_OTHER
+                     ? convert_fill(state, context, &number, dtype, dst)
+                     : store_fill(context, value, &number, dtype, dst);
     }
     Py_XDECREF(number.object);
     return answer;
@@ -265,8 +320,11 @@ tb_read_mask_values(tb_state *state, const tb_context *context, const tb_dtype *
     PyObject *lowest = NULL, *one = NULL;
     int answer = -1;
 
+    tb_context own = *context;
+
+    own.argument = NULL;
     if (additive && dtype->type < TB_F32) {
-        return tb_raise_at(context, PyExc_TypeError, -1, -1,
+        return tb_raise_at(&own, PyExc_TypeError, -1, -1,
                            "additive=True with dtype=%s; expected a floating type",
                            tb_dtype_name(dtype));
     }

@@ -3,7 +3,7 @@
 #ifndef TB_JOB_H
 #define TB_JOB_H
 
-#include "py/input/args.h"
+#include "py/input/rows.h"
 
 /* What a job makes: a padded, stacked or flattened column; or, from the lengths of the
  * column that is its source,

@@ -1,76 +1,120 @@
-/* plan_batches(), survey_batches() and share_rows(), for LengthBatchSampler and pack().
- */
+/* plan_batches(), survey_lengths(), row_costs() and share_rows(), for LengthBatchSampler
+ * and pack(). */
 #include "py/base/tb_numpy.h"
-#include "py/base/errors.h"
 #include "py/base/state.h"
+#include "py/input/settings.h"
 #include "core/plan/balance.h"
 #include "core/plan/batching.h"
+#include "core/plan/cost.h"
+#include "core/plan/survey.h"
 
 #include <string.h>
 
-static const tb_context sampler_context = {"LengthBatchSampler", NULL, NULL, 0};
-
+/* An int64 array that this package made: not what a user hands in. */
 static const int64_t *
-read_length_array(PyObject *object, ptrdiff_t *count)
+read_length_array(const char *function, PyObject *object, ptrdiff_t *count)
 {
     PyArrayObject *array = (PyArrayObject *)object;
 
     if (!PyArray_Check(object) || PyArray_NDIM(array) != 1 ||
         PyArray_TYPE(array) != NPY_INT64 || !PyArray_ISCARRAY_RO(array)) {
-        tb_raise_at(&sampler_context, PyExc_TypeError, -1, -1,
-                    "expected a contiguous int64 array of one dimension");
+        PyErr_Format(PyExc_TypeError,
+                     "%s(): expected a contiguous int64 array of one dimension",
+                     function);
         return NULL;
     }
     *count = PyArray_SIZE(array);
     return (const int64_t *)PyArray_DATA(array);
 }
 
-/* (batch_size, max_tokens, max_length, multiple, quadratic, window, balance,
- *  padding_free, shuffle, longest_first, drop_last, drop_overlong, seed, boundaries),
- * where INT64_MAX stands for a cap that was not given, and None for boundaries. The
- * tuple keeps them. */
-static int
-read_settings(PyObject *object, tb_batch_settings *settings)
-{
-    long long batch_size, max_tokens, max_length, multiple, quadratic, window, balance;
-    unsigned long long seed;
-    PyObject *boundaries;
+/* --- settings --------------------------------------------------------------------- */
 
-    if (!PyArg_ParseTuple(object, "LLLLLLLpppppKO:settings", &batch_size, &max_tokens,
-                          &max_length, &multiple, &quadratic, &window, &balance,
-                          &settings->padding_free, &settings->shuffle,
-                          &settings->longest_first, &settings->drop_last,
-                          &settings->drop_overlong, &seed, &boundaries)) {
+/* What the planner is told, as the core has it, and what it does not need to know. */
+typedef struct {
+    tb_batch_settings core;
+    int overlong;
+} plan_settings;
+
+#define FIELD(name) offsetof(plan_settings, core.name)
+#define CAP(name, field) \
+    {name, TB_SETTING_INT, FIELD(field), 1, INT64_MAX - 1, INT64_MAX, NULL}
+#define FLAG(name, field) {name, TB_SETTING_FLAG, FIELD(field), 0, 0, 0, NULL}
+
+/* clang-format off */
+static const tb_setting plan_table[] = {
+    CAP("batch_size", batch_size),
+    CAP("max_tokens", max_tokens),
+    CAP("max_length", max_length),
+    {"pad_to_multiple_of", TB_SETTING_INT, FIELD(multiple), 1, INT64_MAX - 1, 1, NULL},
+    {"quadratic_length", TB_SETTING_INT, FIELD(quadratic), 1, INT64_MAX - 1, 0, NULL},
+    {"shuffle_window", TB_SETTING_INT, FIELD(window), 1, 0, INT64_MAX, NULL},
+    {"balance", TB_SETTING_INT, FIELD(balance), 1, 0, TB_REQUIRED, NULL},
+    FLAG("padding_free", padding_free),
+    FLAG("shuffle", shuffle),
+    FLAG("longest_first", longest_first),
+    FLAG("drop_last", drop_last),
+    {"overlong", TB_SETTING_CHOICE, offsetof(plan_settings, overlong), 0, 0, 0,
+     tb_overlong_choices},
+    {"seed", TB_SETTING_UINT64, FIELD(seed), 0, 0, 0, NULL},
+};
+/* clang-format on */
+
+enum { PLAN_SETTINGS = sizeof plan_table / sizeof *plan_table };
+
+/* Out of a dict. `boundaries`, an int64 array or None, are read_boundaries()'s; the dict
+ * keeps them alive. */
+static int
+read_plan_settings(const tb_context *context, PyObject *given, plan_settings *settings)
+{
+    memset(settings, 0, sizeof *settings);
+    if (tb_read_settings(context, plan_table, PLAN_SETTINGS, given, settings) < 0) {
         return -1;
     }
-    settings->boundaries = NULL;
-    settings->boundary_count = 0;
-    if (boundaries != Py_None) {
-        settings->boundaries = read_length_array(boundaries, &settings->boundary_count);
-        if (settings->boundaries == NULL) {
+    PyObject *boundaries = PyDict_GetItemString(given, "boundaries");
+    if (boundaries != NULL && boundaries != Py_None) {
+        settings->core.boundaries = read_length_array(context->function, boundaries,
+                                                      &settings->core.boundary_count);
+        if (settings->core.boundaries == NULL) {
             return -1;
         }
     }
-    settings->batch_size = batch_size;
-    settings->max_tokens = max_tokens;
-    settings->max_length = max_length;
-    settings->multiple = multiple;
-    settings->quadratic = quadratic;
-    settings->window = window;
-    settings->balance = balance;
-    settings->seed = seed;
-    settings->epoch = 0;
-    if (batch_size < 1 || max_tokens < 1 || max_length < 1 || multiple < 1 ||
-        quadratic < 0 || window < 1 || balance < 1) {
-        return tb_raise_at(&sampler_context, PyExc_ValueError, -1, -1,
-                           "caps, multiple, window and balance must be at least 1");
-    }
+    settings->core.drop_overlong = settings->overlong == TB_OVERLONG_DROP;
     return 0;
+}
+
+/* read_plan_settings(function, settings) -> the same settings, checked, as int, bool,
+ * str or None */
+static PyObject *
+wrap_read_plan_settings(PyObject *Py_UNUSED(module), PyObject *const *args,
+                        Py_ssize_t nargs)
+{
+    tb_context context = {0};
+    plan_settings settings;
+
+    if (tb_check_count("read_plan_settings", nargs, 2) < 0 ||
+        tb_read_function(args[0], &context) < 0 ||
+        read_plan_settings(&context, args[1], &settings) < 0) {
+        return NULL;
+    }
+    return tb_dict_of_settings(plan_table, PLAN_SETTINGS, &settings);
+}
+
+/* (function, lengths, settings, ...): what all that plan are given. */
+static const int64_t *
+read_plan_arguments(PyObject *const *args, tb_context *context, plan_settings *settings,
+                    ptrdiff_t *count)
+{
+    if (tb_read_function(args[0], context) < 0 ||
+        read_plan_settings(context, args[2], settings) < 0) {
+        return NULL;
+    }
+    return read_length_array(context->function, args[1], count);
 }
 
 /* What would help: a max_length that is within max_tokens, if there is. */
 static void
-raise_row_too_long(const tb_batch_settings *settings, const tb_error *error)
+raise_row_too_long(const tb_context *context, const tb_batch_settings *settings,
+                   const tb_error *error)
 {
     PyObject *exception = tb_status_exception(TB_ERR_TOO_LONG);
     long long length = (long long)error->value, cap = (long long)settings->max_tokens;
@@ -94,7 +138,7 @@ raise_row_too_long(const tb_batch_settings *settings, const tb_error *error)
                       "'drop'",
                       allowed);
     }
-    tb_raise_at(&sampler_context, exception, error->row, -1,
+    tb_raise_at(context, exception, error->row, -1,
                 "length %lld%s is more than max_tokens=%lld; pass %s", length, counted,
                 cap, fix);
 }
@@ -107,8 +151,8 @@ is_past_boundaries(const tb_batch_settings *settings, int64_t length)
 }
 
 static void
-raise_lengths(tb_status status, const tb_batch_settings *settings,
-              const tb_error *error)
+raise_lengths(const tb_context *context, tb_status status,
+              const tb_batch_settings *settings, const tb_error *error)
 {
     PyObject *exception = tb_status_exception(status);
     int64_t length =
@@ -116,7 +160,7 @@ raise_lengths(tb_status status, const tb_batch_settings *settings,
 
     if (status != TB_ERR_MEMORY && is_past_boundaries(settings, length)) {
         long long last = (long long)settings->boundaries[settings->boundary_count - 1];
-        tb_raise_at(&sampler_context, PyExc_ValueError, error->row, -1,
+        tb_raise_at(context, PyExc_ValueError, error->row, -1,
                     "length %lld is more than the last boundary %lld; pass "
                     "max_length=%lld, a larger boundary, or overlong='truncate' or "
                     "'drop'",
@@ -128,50 +172,46 @@ raise_lengths(tb_status status, const tb_batch_settings *settings,
             PyErr_NoMemory();
             break;
         case TB_ERR_NEGATIVE:
-            tb_raise_at(&sampler_context, exception, error->row, -1,
-                        "length %lld is negative", (long long)error->value);
+            tb_raise_at(context, exception, error->row, -1, "length %lld is negative",
+                        (long long)error->value);
             break;
         case TB_ERR_TOO_LONG:
-            raise_row_too_long(settings, error);
+            raise_row_too_long(context, settings, error);
             break;
         default:
-            tb_raise_at(&sampler_context, exception, error->row, -1,
+            tb_raise_at(context, exception, error->row, -1,
                         "length %lld is too long to plan for; pass max_length=",
                         (long long)error->value);
             break;
     }
 }
 
-/* plan_batches(lengths, settings, epoch) -> indices [rows], offsets [batches + 1] */
+/* plan_batches(function, lengths, settings, epoch)
+ * -> indices [rows], offsets [batches + 1] */
 static PyObject *
-wrap_plan_batches(PyObject *Py_UNUSED(module), PyObject *args)
+wrap_plan_batches(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
-    unsigned long long epoch;
-    tb_batch_settings settings;
+    tb_context context = {0};
+    plan_settings settings;
     tb_batch_plan plan = {0};
     tb_error error = {-1, -1, 0};
-    tb_status status;
-    PyThreadState *thread;
-    const int64_t *data;
-    PyObject *lengths, *given, *result = NULL;
+    PyObject *result = NULL;
     PyArrayObject *indices = NULL, *offsets = NULL;
     ptrdiff_t n = 0;
 
-    if (!PyArg_ParseTuple(args, "OO!K:plan_batches", &lengths, &PyTuple_Type, &given,
-                          &epoch) ||
-        read_settings(given, &settings) < 0) {
+    if (tb_check_count("plan_batches", nargs, 4) < 0) {
         return NULL;
     }
-    settings.epoch = epoch;
-    data = read_length_array(lengths, &n);
-    if (data == NULL) {
+    const int64_t *data = read_plan_arguments(args, &context, &settings, &n);
+    if (data == NULL ||
+        tb_read_uint64(&context, "epoch", args[3], &settings.core.epoch) < 0) {
         return NULL;
     }
-    thread = PyEval_SaveThread();
-    status = tb_plan_batches(data, n, &settings, &plan, &error);
+    PyThreadState *thread = PyEval_SaveThread();
+    tb_status status = tb_plan_batches(data, n, &settings.core, &plan, &error);
     PyEval_RestoreThread(thread);
     if (status != TB_OK) {
-        raise_lengths(status, &settings, &error);
+        raise_lengths(&context, status, &settings.core, &error);
         goto done;
     }
     npy_intp rows = plan.row_count, edges = plan.batch_count + 1;
@@ -192,58 +232,76 @@ done:
     return result;
 }
 
-/* survey_batches(lengths, settings) -> rows that are not dropped, the total of their
- * lengths once clipped, the longest that max_tokens allows, fingerprint of the lengths;
- * raises what plan_batches would. */
+/* survey_lengths(function, lengths, settings) -> rows that are not left out, the total
+ * of their lengths once cut, the longest that max_tokens and the boundaries allow,
+ * fingerprint of the lengths. Raises what plan_batches would, but for rows that
+ * settings["overlong"] cuts or drops. */
 static PyObject *
-wrap_survey_batches(PyObject *Py_UNUSED(module), PyObject *args)
+wrap_survey_lengths(PyObject *Py_UNUSED(module), PyObject *const *args,
+                    Py_ssize_t nargs)
 {
-    tb_batch_settings settings;
+    tb_context context = {0};
+    plan_settings settings;
     tb_length_summary summary;
     tb_error error = {-1, -1, 0};
-    tb_status status;
-    PyThreadState *thread;
-    const int64_t *data;
-    PyObject *lengths, *given;
     ptrdiff_t n = 0;
-    uint64_t fingerprint;
 
-    if (!PyArg_ParseTuple(args, "OO!:survey_batches", &lengths, &PyTuple_Type,
-                          &given) ||
-        read_settings(given, &settings) < 0) {
+    if (tb_check_count("survey_lengths", nargs, 3) < 0) {
         return NULL;
     }
-    data = read_length_array(lengths, &n);
+    const int64_t *data = read_plan_arguments(args, &context, &settings, &n);
     if (data == NULL) {
         return NULL;
     }
-    thread = PyEval_SaveThread();
-    status = tb_summarize_lengths(data, n, &settings, &summary, &error);
-    fingerprint = tb_fingerprint_lengths(data, n);
+    settings.core.drop_overlong = settings.overlong != TB_OVERLONG_ERROR;
+    PyThreadState *thread = PyEval_SaveThread();
+    tb_status status = tb_summarize_lengths(data, n, &settings.core, &summary, &error);
+    uint64_t fingerprint = tb_fingerprint_lengths(data, n);
     PyEval_RestoreThread(thread);
     if (status != TB_OK) {
-        raise_lengths(status, &settings, &error);
+        raise_lengths(&context, status, &settings.core, &error);
         return NULL;
     }
     return Py_BuildValue("nLLK", (Py_ssize_t)summary.rows, (long long)summary.total,
-                         (long long)tb_find_longest_allowed(&settings),
+                         (long long)tb_find_longest_allowed(&settings.core),
                          (unsigned long long)fingerprint);
+}
+
+/* row_costs(function, lengths, settings) -> what each row costs alone, int64 [rows] */
+static PyObject *
+wrap_row_costs(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    tb_context context = {0};
+    plan_settings settings;
+    ptrdiff_t n = 0;
+
+    if (tb_check_count("row_costs", nargs, 3) < 0) {
+        return NULL;
+    }
+    const int64_t *data = read_plan_arguments(args, &context, &settings, &n);
+    npy_intp rows = n;
+    PyArrayObject *costs =
+        data == NULL ? NULL : (PyArrayObject *)PyArray_SimpleNew(1, &rows, NPY_INT64);
+    if (costs != NULL) {
+        tb_find_row_costs(data, n, &settings.core, (int64_t *)PyArray_DATA(costs));
+    }
+    return (PyObject *)costs;
 }
 
 /* share_rows(costs, ranks) -> the rank of each row, int64 */
 static PyObject *
-wrap_share_rows(PyObject *Py_UNUSED(module), PyObject *args)
+wrap_share_rows(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
-    PyObject *given;
+    static const tb_context context = {.function = "share_rows"};
     PyArrayObject *ranks = NULL;
     Py_ssize_t count;
     ptrdiff_t n = 0;
-    tb_status status;
 
-    if (!PyArg_ParseTuple(args, "On:share_rows", &given, &count)) {
+    if (tb_check_count("share_rows", nargs, 2) < 0 ||
+        tb_read_size(&context, "ranks", args[1], 1, TB_REQUIRED, &count) < 0) {
         return NULL;
     }
-    const int64_t *costs = read_length_array(given, &n);
+    const int64_t *costs = read_length_array("share_rows", args[0], &n);
     if (costs == NULL) {
         return NULL;
     }
@@ -252,7 +310,7 @@ wrap_share_rows(PyObject *Py_UNUSED(module), PyObject *args)
     if (ranks == NULL) {
         return NULL;
     }
-    status = tb_share_rows(costs, n, count, (int64_t *)PyArray_DATA(ranks));
+    tb_status status = tb_share_rows(costs, n, count, (int64_t *)PyArray_DATA(ranks));
     if (status != TB_OK) {
         Py_CLEAR(ranks);
         if (status == TB_ERR_MEMORY) {
@@ -261,15 +319,20 @@ wrap_share_rows(PyObject *Py_UNUSED(module), PyObject *args)
         else {
             PyErr_SetString(tb_status_exception(status),
                             "share_rows(): expected costs of at least 0 with a sum "
-                            "below 2**63, and at least one rank");
+                            "below 2**63");
         }
     }
     return (PyObject *)ranks;
 }
 
 PyMethodDef tb_batching_methods[] = {
-    {"plan_batches", wrap_plan_batches, METH_VARARGS, NULL},
-    {"survey_batches", wrap_survey_batches, METH_VARARGS, NULL},
-    {"share_rows", wrap_share_rows, METH_VARARGS, NULL},
+    {"read_plan_settings", (PyCFunction)(void (*)(void))wrap_read_plan_settings,
+     METH_FASTCALL, NULL},
+    {"plan_batches", (PyCFunction)(void (*)(void))wrap_plan_batches, METH_FASTCALL,
+     NULL},
+    {"survey_lengths", (PyCFunction)(void (*)(void))wrap_survey_lengths, METH_FASTCALL,
+     NULL},
+    {"row_costs", (PyCFunction)(void (*)(void))wrap_row_costs, METH_FASTCALL, NULL},
+    {"share_rows", (PyCFunction)(void (*)(void))wrap_share_rows, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -1,23 +1,24 @@
 /* block_mask(): FlexAttention's blocks from lengths. */
 #include "py/base/tb_numpy.h"
-#include "py/input/args.h"
+#include "py/input/settings.h"
+#include "core/base/size.h"
 #include "core/layout/block_mask.h"
-#include "py/input/int_rows.h"
+#include "py/input/lengths.h"
 
-static const tb_context context = {"block_mask", NULL, NULL, 0};
+static const tb_context context = {.function = "block_mask", .argument = "lengths"};
+static const tb_context setting_context = {.function = "block_mask"};
 
-/* The tokens of a pack: total_length=, or those of the longest. */
+/* The tokens of a pack: width=, or those of the longest. */
 static int
 read_total(PyObject *given, const tb_int_rows *lengths, PyArrayObject *totals,
            ptrdiff_t *total)
 {
     const ptrdiff_t *each = (const ptrdiff_t *)PyArray_DATA(totals);
 
-    if (tb_read_size(&context, "total_length", given, 0, -1, total) < 0) {
+    if (tb_read_size(&setting_context, "width", given, 0, -1, total) < 0) {
         return -1;
     }
-    if (*total >= 0 &&
-        tb_check_totals(&context, lengths, totals, "total_length", *total) < 0) {
+    if (*total >= 0 && tb_check_totals(&context, lengths, totals, *total) < 0) {
         return -1;
     }
     for (npy_intp i = 0; given == Py_None && i < PyArray_SIZE(totals); i++) {
@@ -36,8 +37,8 @@ read_total(PyObject *given, const tb_int_rows *lengths, PyArrayObject *totals,
 static PyObject *
 new_blocks(npy_intp packs, const tb_block_rule *rule)
 {
-    npy_intp dims[4] = {packs, 1, tb_count_blocks(rule->total, rule->query_size),
-                        tb_count_blocks(rule->total, rule->key_size)};
+    npy_intp dims[4] = {packs, 1, tb_divide_up(rule->total, rule->query_size),
+                        tb_divide_up(rule->total, rule->key_size)};
     PyObject *arrays = PyTuple_New(4);
     ptrdiff_t size;
 
@@ -72,8 +73,8 @@ array_data(PyObject *arrays, Py_ssize_t i)
 static void
 write_packs(const tb_int_rows *lengths, const tb_block_rule *rule, tb_blocks blocks)
 {
-    ptrdiff_t query_blocks = tb_count_blocks(rule->total, rule->query_size);
-    ptrdiff_t all = query_blocks * tb_count_blocks(rule->total, rule->key_size);
+    ptrdiff_t query_blocks = tb_divide_up(rule->total, rule->query_size);
+    ptrdiff_t all = query_blocks * tb_divide_up(rule->total, rule->key_size);
     const int64_t *values = tb_int_values(lengths);
     const ptrdiff_t *counts = tb_int_counts(lengths);
 
@@ -87,7 +88,7 @@ write_packs(const tb_int_rows *lengths, const tb_block_rule *rule, tb_blocks blo
     }
 }
 
-/* block_mask(lengths, query_size, key_size, causal, window, total_length) -> counts and
+/* block_mask(lengths, query_size, key_size, causal, window, width) -> counts and
  * numbers of the blocks seen in part, and of those that are full */
 static PyObject *
 wrap_block_mask(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -98,15 +99,13 @@ wrap_block_mask(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     PyObject *arrays = NULL;
 
     if (tb_check_count(context.function, nargs, 6) < 0 ||
-        tb_read_size(&context, "block_size", args[1], 1, 0, &rule.query_size) < 0 ||
-        tb_read_size(&context, "block_size", args[2], 1, 0, &rule.key_size) < 0 ||
-        tb_read_flag(args[3], &rule.causal) < 0 ||
-        tb_read_size(&context, "window", args[4], 1, PTRDIFF_MAX, &rule.window) < 0) {
-        return NULL;
-    }
-    if (rule.query_size == 0 || rule.key_size == 0) {
-        tb_raise_at(&context, PyExc_TypeError, -1, -1,
-                    "block_size=None; expected an integer");
+        tb_read_size(&setting_context, "block_size", args[1], 1, TB_REQUIRED,
+                     &rule.query_size) < 0 ||
+        tb_read_size(&setting_context, "block_size", args[2], 1, TB_REQUIRED,
+                     &rule.key_size) < 0 ||
+        tb_read_flag(&setting_context, "causal", args[3], &rule.causal) < 0 ||
+        tb_read_size(&setting_context, "window", args[4], 1, PTRDIFF_MAX,
+                     &rule.window) < 0) {
         return NULL;
     }
     if (tb_read_int_rows(tb_state_of(module), &context, args[0], 1, &lengths) == 0) {

@@ -1,45 +1,11 @@
 /* bucket_boundaries(): lengths in, boundaries and what they waste out. */
 #include "py/base/tb_numpy.h"
-#include "py/input/args.h"
+#include "py/input/lengths.h"
 #include "core/plan/buckets.h"
 
-static const tb_context boundaries_context = {"bucket_boundaries", NULL, NULL, 0};
-
-/* A bool among the ints of a list is an int to Python, but no length. */
-static int
-refuse_bools(PyObject *list)
-{
-    Py_ssize_t count =
-        PyList_Check(list) ? PyList_GET_SIZE(list) : PyTuple_GET_SIZE(list);
-
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *item =
-            PyList_Check(list) ? PyList_GET_ITEM(list, i) : PyTuple_GET_ITEM(list, i);
-        if (PyBool_Check(item) || PyArray_IsScalar(item, Bool)) {
-            return tb_raise_at(&boundaries_context, PyExc_TypeError, i, -1,
-                               "found a bool, expected an integer length");
-        }
-    }
-    return 0;
-}
-
-/* An int64 array [rows], a new reference: the one given where it can be read as it is,
- * else a copy. */
-static PyArrayObject *
-read_row_lengths(tb_state *state, PyObject *lengths)
-{
-    PyArrayObject *array = (PyArrayObject *)lengths;
-
-    if (PyArray_CheckExact(lengths) && PyArray_NDIM(array) == 1 &&
-        PyArray_TYPE(array) == NPY_INT64 && PyArray_ISCARRAY_RO(array)) {
-        return (PyArrayObject *)Py_NewRef(lengths);
-    }
-    if ((PyList_Check(lengths) || PyTuple_Check(lengths)) &&
-        refuse_bools(lengths) < 0) {
-        return NULL;
-    }
-    return tb_read_lengths(state, &boundaries_context, lengths);
-}
+static const tb_context boundaries_context = {.function = "bucket_boundaries"};
+static const tb_context lengths_context = {.function = "bucket_boundaries",
+                                           .argument = "lengths"};
 
 static void
 raise_counting(tb_status status, const tb_error *error, Py_ssize_t rows,
@@ -49,7 +15,7 @@ raise_counting(tb_status status, const tb_error *error, Py_ssize_t rows,
         PyErr_NoMemory();
     }
     else if (status == TB_ERR_NEGATIVE) {
-        (void)tb_raise_length(&boundaries_context, status, error, 0);
+        (void)tb_raise_length(&lengths_context, status, error, 0);
     }
     else if (multiple == 1) {
         tb_raise_at(&boundaries_context, PyExc_OverflowError, error->row, -1,
@@ -107,25 +73,20 @@ wrap_bucket_boundaries(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     int return_waste;
 
     if (tb_check_count("bucket_boundaries", nargs, 4) < 0 ||
-        tb_read_size(&boundaries_context, "k", args[1], 1, 0, &k) < 0 ||
+        tb_read_size(&boundaries_context, "k", args[1], 1, TB_REQUIRED, &k) < 0 ||
         tb_read_size(&boundaries_context, "pad_to_multiple_of", args[2], 1, 1,
                      &multiple) < 0 ||
-        tb_read_flag(args[3], &return_waste) < 0) {
+        tb_read_flag(&boundaries_context, "return_waste", args[3], &return_waste) < 0) {
         return NULL;
     }
-    if (k == 0) {
-        tb_raise_at(&boundaries_context, PyExc_TypeError, -1, -1,
-                    "k=None; expected an integer");
-        return NULL;
-    }
-    lengths = read_row_lengths(tb_state_of(module), args[0]);
+    lengths = tb_read_lengths(tb_state_of(module), &lengths_context, args[0]);
     if (lengths == NULL) {
         return NULL;
     }
     rows = PyArray_SIZE(lengths);
     if (rows == 0) {
         tb_raise_at(&boundaries_context, PyExc_ValueError, -1, -1,
-                    "no rows; expected at least one length");
+                    "found no rows in lengths; expected at least one");
         goto done;
     }
     const int64_t *data = (const int64_t *)PyArray_DATA(lengths);

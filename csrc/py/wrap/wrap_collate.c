@@ -86,7 +86,7 @@ static PyObject *
 wrap_gather_columns(PyObject *Py_UNUSED(module), PyObject *const *args,
                     Py_ssize_t nargs)
 {
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
     PyObject *fast = NULL, *columns = NULL, *first = NULL, *key, *value;
     Py_ssize_t position = 0, count;
 
@@ -150,7 +150,7 @@ read_job(tb_state *state, const char *function, PyObject *spec, PyObject *paddin
          PyObject *truncation_side, tb_job *job)
 {
     PyObject *key, *rows, *dtype, *width, *max_length, *multiple, *boundaries = Py_None;
-    tb_context context = {function, NULL, NULL, 0};
+    tb_context context = {.function = function};
     tb_dtype asked = {TB_I64, 8, NULL};
     PyObject *sequences = NULL;
     int answer = -1;
@@ -161,9 +161,9 @@ read_job(tb_state *state, const char *function, PyObject *spec, PyObject *paddin
         return -1;
     }
     context.key = key == Py_None ? NULL : key;
-    context.is_flat = job->is_flat;
-    if (tb_read_pad_options(state, &context, width, max_length, padding_side,
-                            truncation_side, multiple, &job->options) < 0 ||
+    context.one_row = job->is_flat;
+    if (tb_read_pad_options(&context, width, max_length, padding_side, truncation_side,
+                            multiple, &job->options) < 0 ||
         read_boundaries(&context, boundaries, &job->options) < 0) {
         return -1;
     }
@@ -216,7 +216,10 @@ wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     const char *function;
 
     if (tb_check_count("pad_columns", nargs, 9) < 0 ||
-        tb_read_flag(args[7], &as_tensors) < 0 || tb_read_flag(args[8], &flat) < 0) {
+        tb_read_flag(&(tb_context){.function = "pad_columns"}, "as_tensors", args[7],
+                     &as_tensors) < 0 ||
+        tb_read_flag(&(tb_context){.function = "pad_columns"}, "flat", args[8], &flat) <
+            0) {
         return NULL;
     }
     function = PyUnicode_AsUTF8(args[0]);

@@ -38,7 +38,7 @@ survey_spec(tb_flat_batch *batch, PyObject *spec, Py_ssize_t k, PyObject **dtype
         return -1;
     }
     batch->roles[k] = role;
-    job->is_flat = context.is_flat = role == NUMBERS;
+    job->is_flat = context.one_row = role == NUMBERS;
     context.key = key;
     job->options = (tb_pad_options){.width = -1,
                                     .max_length = -1,
@@ -227,7 +227,10 @@ wrap_flatten_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     int counts, as_tensors;
 
     if (tb_check_count("flatten_columns", nargs, 11) < 0 ||
-        tb_read_flag(args[8], &counts) < 0 || tb_read_flag(args[10], &as_tensors) < 0 ||
+        tb_read_flag(&(tb_context){.function = "flatten_columns"}, "counts", args[8],
+                     &counts) < 0 ||
+        tb_read_flag(&(tb_context){.function = "flatten_columns"}, "as_tensors",
+                     args[10], &as_tensors) < 0 ||
         read_settings(&batch, args[6]) < 0) {
         return NULL;
     }

@@ -1,6 +1,6 @@
 /* to_float16() and its siblings, and what half types lose. */
 #include "py/base/tb_numpy.h"
-#include "py/input/args.h"
+#include "py/input/settings.h"
 #include "py/input/floats.h"
 #include "core/cast/fp_state.h"
 #include "core/loss/half_loss.h"
@@ -68,25 +68,17 @@ static int
 read_rule(const tb_context *context, PyObject *value, tb_overflow_rule *rule,
           int *is_warned)
 {
-    static const struct {
-        const char *name;
-        tb_overflow_rule rule;
-    } rules[] = {{"warn", TB_OVERFLOW_INFINITY},
-                 {"inf", TB_OVERFLOW_INFINITY},
-                 {"saturate", TB_OVERFLOW_SATURATE},
-                 {"error", TB_OVERFLOW_STOP}};
+    static const char *const choices[] = {"warn", "inf", "saturate", "error", NULL};
+    static const tb_overflow_rule rules[] = {TB_OVERFLOW_INFINITY, TB_OVERFLOW_INFINITY,
+                                             TB_OVERFLOW_SATURATE, TB_OVERFLOW_STOP};
+    int chosen;
 
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
-        if (PyUnicode_Check(value) &&
-            PyUnicode_CompareWithASCIIString(value, rules[i].name) == 0) {
-            *rule = rules[i].rule;
-            *is_warned = i == 0;
-            return 0;
-        }
+    if (tb_read_choice(context, "overflow", value, choices, &chosen) < 0) {
+        return -1;
     }
-    return tb_raise_at(context, PyExc_ValueError, -1, -1,
-                       "overflow=%R; expected 'warn', 'inf', 'saturate' or 'error'",
-                       value);
+    *rule = rules[chosen];
+    *is_warned = chosen == 0;
+    return 0;
 }
 
 /* --- where it goes ---------------------------------------------------------------- */
@@ -153,12 +145,7 @@ place_in_new(tb_state *state, const tb_context *context, PyObject *like,
         return -1;
     }
     if (is_tensor) {
-        PyObject *module = PyImport_ImportModule("tightbatch._numpy_fallback");
-        PyObject *tensor = module == NULL
-                               ? NULL
-                               : PyObject_CallMethod(module, "empty_tensor", "Os", like,
-                                                     tb_dtype_name(&dtype));
-        Py_XDECREF(module);
+        PyObject *tensor = tb_new_tensor(like, tb_dtype_name(&dtype));
         int answer = tensor == NULL
                          ? -1
                          : place_in_given(state, context, tensor, floats, to, out);
@@ -295,7 +282,8 @@ convert_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
               const char *function, tb_type to)
 {
     tb_state *state = tb_state_of(module);
-    const tb_context context = {function, NULL, NULL, 0};
+    const tb_context context = {.function = function};
+    const tb_context of_x = {.function = function, .argument = "x"};
     conversion job = {to,      to, NULL, TB_OVERFLOW_INFINITY,
                       {0, -1}, 0,  NULL, TB_LOSS_COUNTS};
     tb_floats floats;
@@ -306,8 +294,8 @@ convert_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
 
     if (tb_check_count(function, nargs, 4) < 0 ||
         read_rule(&context, args[1], &job.rule, &is_warned) < 0 ||
-        tb_read_flag(args[3], &is_counted) < 0 ||
-        tb_read_floats(state, &context, args[0], &floats) < 0) {
+        tb_read_flag(&context, "return_counts", args[3], &is_counted) < 0 ||
+        tb_read_floats(state, &of_x, args[0], &floats) < 0) {
         return NULL;
     }
     int has_out = args[2] != Py_None;
@@ -384,7 +372,7 @@ static PyObject *
 wrap_half_loss(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
     tb_floats floats;
     tb_loss loss;
     PyObject *answer = NULL;
@@ -395,8 +383,10 @@ wrap_half_loss(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     context.function = PyUnicode_AsUTF8(args[0]);
     context.key = args[1] == Py_None ? NULL : args[1];
-    if (context.function == NULL || tb_read_flag(args[3], &errors) < 0 ||
-        tb_read_flag(args[4], &exponents) < 0 ||
+    context.argument = "x";
+    if (context.function == NULL ||
+        tb_read_flag(&context, "errors", args[3], &errors) < 0 ||
+        tb_read_flag(&context, "histogram", args[4], &exponents) < 0 ||
         tb_read_floats(state, &context, args[2], &floats) < 0) {
         return NULL;
     }

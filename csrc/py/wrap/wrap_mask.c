@@ -1,58 +1,58 @@
-/* attention_mask() and position_ids(): from lengths alone. */
+/* attention_mask(): from lengths alone. */
 #include "py/base/tb_numpy.h"
-#include "py/input/args.h"
+#include "py/input/lengths.h"
 #include "core/layout/mask.h"
 
-/* Lengths, checked against width=, and the layout of one row for each. */
-static PyArrayObject *
-read_layout(tb_state *state, const tb_context *context, PyObject *const *args,
-            tb_layout *layout, ptrdiff_t *total)
+/* The layout of one row for each length. */
+static int
+lay_out_rows(const tb_context *context, PyArrayObject *lengths,
+             const tb_pad_options *options, tb_layout *layout)
 {
-    tb_pad_options options = {0};
-    tb_error error;
-    ptrdiff_t longest;
-
-    if (tb_read_pad_options(state, context, args[1], Py_None, args[2], state->str_right,
-                            args[3], &options) < 0) {
-        return NULL;
-    }
-    PyArrayObject *lengths = tb_read_lengths(state, context, args[0]);
-    if (lengths == NULL) {
-        return NULL;
-    }
     tb_column column = {.context = *context,
                         .count = PyArray_SIZE(lengths),
                         .lengths = (ptrdiff_t *)PyArray_DATA(lengths),
                         .dtype = {layout->type, layout->item_size, NULL}};
-    Py_ssize_t limit = options.width < 0 ? PTRDIFF_MAX : options.width;
-    tb_status status =
-        tb_check_lengths(column.lengths, column.count, limit, &longest, total, &error);
-    if (status != TB_OK) {
-        tb_raise_length(context, status, &error, limit);
-        Py_CLEAR(lengths);
+
+    return tb_lay_out(&column, options, layout);
+}
+
+static PyArrayObject *
+new_mask(tb_state *state, PyArrayObject *lengths, const tb_layout *layout,
+         const tb_dtype *dtype, const unsigned char *real)
+{
+    npy_intp dims[2] = {PyArray_SIZE(lengths), layout->width};
+    PyArray_Descr *descr = tb_dtype_descr(state, dtype);
+    PyArrayObject *mask =
+        descr == NULL ? NULL
+                      : (PyArrayObject *)PyArray_SimpleNewFromDescr(2, dims, descr);
+
+    if (mask != NULL) {
+        const ptrdiff_t *each = (const ptrdiff_t *)PyArray_DATA(lengths);
+        PyThreadState *thread = tb_release_gil(PyArray_NBYTES(mask));
+        tb_mask_rows(each, dims[0], layout, real, PyArray_DATA(mask));
+        tb_restore_gil(thread);
     }
-    else if (tb_lay_out(&column, &options, layout) < 0) {
-        Py_CLEAR(lengths);
-    }
-    return lengths;
+    return mask;
 }
 
 /* attention_mask(lengths, width, padding_side, pad_to_multiple_of, dtype, additive) */
 static PyObject *
 wrap_attention_mask(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
+    static const tb_context context = {.function = "attention_mask",
+                                       .argument = "lengths"};
     tb_state *state = tb_state_of(module);
-    tb_context context = {"attention_mask", NULL, NULL, 0};
+    tb_pad_options options = {0};
     tb_layout layout;
     tb_dtype dtype;
     unsigned char real[TB_MAX_ITEM_SIZE];
     PyArrayObject *lengths = NULL, *mask = NULL;
-    PyArray_Descr *descr = NULL;
     ptrdiff_t total;
     int additive;
 
     if (tb_check_count("attention_mask", nargs, 6) < 0 ||
-        tb_read_flag(args[5], &additive) < 0) {
+        tb_read_mask_options(&context, args[1], args[2], args[3], &options) < 0 ||
+        tb_read_flag(&context, "additive", args[5], &additive) < 0) {
         return NULL;
     }
     dtype = additive ? (tb_dtype){TB_F32, 4, NULL} : (tb_dtype){TB_BOOL, 1, NULL};
@@ -62,15 +62,11 @@ wrap_attention_mask(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     layout.type = dtype.type;
     layout.item_size = dtype.item_size;
-    lengths = read_layout(state, &context, args, &layout, &total);
-    descr = lengths == NULL ? NULL : tb_dtype_descr(state, &dtype);
-    if (descr != NULL) {
-        npy_intp dims[2] = {PyArray_SIZE(lengths), layout.width};
-        mask = (PyArrayObject *)PyArray_SimpleNewFromDescr(2, dims, descr);
-    }
-    if (mask != NULL) {
-        tb_mask_rows((const ptrdiff_t *)PyArray_DATA(lengths), PyArray_SIZE(lengths),
-                     &layout, real, PyArray_DATA(mask));
+    lengths = tb_read_lengths(state, &context, args[0]);
+    if (lengths != NULL &&
+        tb_check_row_lengths(&context, lengths, options.width, &total) == 0 &&
+        lay_out_rows(&context, lengths, &options, &layout) == 0) {
+        mask = new_mask(state, lengths, &layout, &dtype, real);
     }
 done:
     Py_XDECREF((PyObject *)lengths);
@@ -78,71 +74,8 @@ done:
     return (PyObject *)mask;
 }
 
-/* position_ids(lengths, width, padding_side, pad_to_multiple_of, flat) */
-static PyObject *
-wrap_position_ids(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
-{
-    tb_state *state = tb_state_of(module);
-    tb_context context = {"position_ids", NULL, NULL, 0};
-    tb_layout layout = {.type = TB_I64, .item_size = 8};
-    PyArrayObject *lengths = NULL, *positions = NULL;
-    ptrdiff_t total;
-    int flat;
-
-    if (tb_check_count("position_ids", nargs, 5) < 0 ||
-        tb_read_flag(args[4], &flat) < 0) {
-        return NULL;
-    }
-    lengths = read_layout(state, &context, args, &layout, &total);
-    if (lengths == NULL) {
-        return NULL;
-    }
-    ptrdiff_t count = PyArray_SIZE(lengths);
-    const ptrdiff_t *each = (const ptrdiff_t *)PyArray_DATA(lengths);
-    npy_intp dims[2] = {flat ? total : count, layout.width};
-    positions = (PyArrayObject *)PyArray_SimpleNew(flat ? 1 : 2, dims, NPY_INT64);
-    layout.flat = flat;
-    if (positions != NULL) {
-        tb_position_rows(each, count, &layout, (int64_t *)PyArray_DATA(positions));
-    }
-    Py_DECREF(lengths);
-    return (PyObject *)positions;
-}
-
-/* as_lengths(lengths, function): for Python callers that plan; their name is given. */
-static PyObject *
-wrap_as_lengths(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
-{
-    tb_context context = {NULL, NULL, NULL, 0};
-    tb_error error;
-    ptrdiff_t longest, total;
-
-    if (tb_check_count("as_lengths", nargs, 2) < 0) {
-        return NULL;
-    }
-    context.function = PyUnicode_AsUTF8(args[1]);
-    PyArrayObject *lengths =
-        context.function == NULL
-            ? NULL
-            : tb_read_lengths(tb_state_of(module), &context, args[0]);
-    if (lengths == NULL) {
-        return NULL;
-    }
-    tb_status status =
-        tb_check_lengths((const ptrdiff_t *)PyArray_DATA(lengths),
-                         PyArray_SIZE(lengths), PTRDIFF_MAX, &longest, &total, &error);
-    if (status != TB_OK) {
-        tb_raise_length(&context, status, &error, PTRDIFF_MAX);
-        Py_CLEAR(lengths);
-    }
-    return (PyObject *)lengths;
-}
-
 PyMethodDef tb_mask_methods[] = {
     {"attention_mask", (PyCFunction)(void (*)(void))wrap_attention_mask, METH_FASTCALL,
      NULL},
-    {"position_ids", (PyCFunction)(void (*)(void))wrap_position_ids, METH_FASTCALL,
-     NULL},
-    {"as_lengths", (PyCFunction)(void (*)(void))wrap_as_lengths, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

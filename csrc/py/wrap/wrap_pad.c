@@ -1,6 +1,6 @@
 /* pad() and lengths(): parse, survey the rows, allocate, fill, return. */
 #include "py/base/tb_numpy.h"
-#include "py/input/args.h"
+#include "py/input/rows.h"
 #include "core/layout/mask.h"
 #include "py/output/out.h"
 
@@ -34,7 +34,7 @@ overlaps(const tb_column *column, ptrdiff_t i, const char *begin, const char *en
 /* The first row whose memory as it was given overlaps `out`: its place or -1; -2 with
  * an exception. NumPy knows the memory of the rows of which a copy is read. */
 static Py_ssize_t
-find_overlap(const tb_column *column, PyArrayObject *out)
+find_overlap(tb_state *state, const tb_column *column, PyArrayObject *out)
 {
     const char *begin = PyArray_BYTES(out), *end = begin + PyArray_NBYTES(out);
 
@@ -43,13 +43,15 @@ find_overlap(const tb_column *column, PyArrayObject *out)
             return i;
         }
     }
-    return column->owners == NULL ? -1 : tb_find_sharing(column->rows, out);
+    return column->owners == NULL
+               ? -1
+               : tb_find_sharing(state, &column->context, column->rows, out);
 }
 
 static int
-check_overlap(const tb_column *column, PyArrayObject *out)
+check_overlap(tb_state *state, const tb_column *column, PyArrayObject *out)
 {
-    Py_ssize_t row = find_overlap(column, out);
+    Py_ssize_t row = find_overlap(state, column, out);
 
     return row < 0 ? (row == -1 ? 0 : -1)
                    : tb_raise_at(&column->context, PyExc_ValueError, row, -1,
@@ -67,7 +69,7 @@ check_out(tb_state *state, const tb_column *column, const tb_layout *layout,
     return tb_check_out(state, &column->context, out, is_bfloat16, &column->dtype, ndim,
                         dims) < 0
                ? -1
-               : check_overlap(column, out);
+               : check_overlap(state, column, out);
 }
 
 /* Surveyed rows into `given` (out=) or a new array. Lists may turn out to need a wider
@@ -131,7 +133,7 @@ static PyObject *
 wrap_pad(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
     tb_pad_options options = {0};
     tb_column column;
     tb_layout layout;
@@ -144,11 +146,10 @@ wrap_pad(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (tb_check_count("pad", nargs, 11) < 0) {
         return NULL;
     }
-    context.function = PyUnicode_AsUTF8(args[0]);
-    if (context.function == NULL ||
-        tb_read_pad_options(state, &context, args[2], args[3], args[5], args[6],
-                            args[7], &options) < 0 ||
-        tb_read_flag(args[10], &return_mask) < 0) {
+    if (tb_read_function(args[0], &context) < 0 ||
+        tb_read_pad_options(&context, args[2], args[3], args[5], args[6], args[7],
+                            &options) < 0 ||
+        tb_read_flag(&context, "return_mask", args[10], &return_mask) < 0) {
         return NULL;
     }
     has_dtype = tb_dtype_from_object(state, &context, args[8], &asked);
@@ -265,7 +266,7 @@ fill_batches(tb_state *state, tb_column *column, PyArrayObject *order,
 static PyObject *
 wrap_uniform_length_batching(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    static const tb_context context = {"uniform_length_batching", NULL, NULL, 0};
+    static const tb_context context = {.function = "uniform_length_batching"};
     tb_state *state = tb_state_of(module);
     tb_column column;
     PyArrayObject *order = NULL;
@@ -274,12 +275,8 @@ wrap_uniform_length_batching(PyObject *module, PyObject *const *args, Py_ssize_t
     tb_read read = TB_READ_ERROR;
 
     if (tb_check_count(context.function, nargs, 3) < 0 ||
-        tb_read_size(&context, "batch_size", args[1], 1, 0, &batch_size) < 0) {
-        return NULL;
-    }
-    if (batch_size == 0) {
-        tb_raise_at(&context, PyExc_TypeError, -1, -1,
-                    "batch_size=None; expected an integer");
+        tb_read_size(&context, "batch_size", args[1], 1, TB_REQUIRED, &batch_size) <
+            0) {
         return NULL;
     }
     if (tb_survey_rows(state, &context, args[0], &column) == 0 &&
@@ -302,19 +299,19 @@ wrap_uniform_length_batching(PyObject *module, PyObject *const *args, Py_ssize_t
     return answer;
 }
 
-/* lengths(function, sequences) */
+/* lengths(function, sequences, key=None) */
 static PyObject *
 wrap_lengths(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    tb_context context = {NULL, NULL, NULL, 0};
+    tb_context context = {0};
     tb_column column;
     PyArrayObject *lengths = NULL;
 
-    if (tb_check_count("lengths", nargs, 2) < 0) {
+    if (nargs != 3 && tb_check_count("lengths", nargs, 2) < 0) {
         return NULL;
     }
-    context.function = PyUnicode_AsUTF8(args[0]);
-    if (context.function == NULL) {
+    context.key = nargs == 3 ? args[2] : NULL;
+    if (tb_read_function(args[0], &context) < 0) {
         return NULL;
     }
     if (tb_survey_rows(tb_state_of(module), &context, args[1], &column) == 0) {

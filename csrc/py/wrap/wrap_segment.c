@@ -1,15 +1,16 @@
-/* cu_seqlens(), segment_ids() and segment_mask(). */
+/* cu_seqlens(), position_ids(), segment_ids() and segment_mask(). */
 #include "py/base/tb_numpy.h"
-#include "py/input/args.h"
-#include "py/input/int_rows.h"
+#include "py/input/settings.h"
+#include "py/input/lengths.h"
 #include "py/output/out.h"
+#include "core/layout/mask.h"
 #include "core/layout/segment.h"
 
 /* cu_seqlens(lengths) */
 static PyObject *
 wrap_cu_seqlens(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    static const tb_context context = {"cu_seqlens", NULL, NULL, 0};
+    static const tb_context context = {.function = "cu_seqlens", .argument = "lengths"};
     tb_int_rows lengths = {NULL, NULL, 0};
     PyArrayObject *offsets = NULL;
     tb_error error;
@@ -20,7 +21,7 @@ wrap_cu_seqlens(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     if (!lengths.is_single) {
         tb_raise_at(&context, PyExc_TypeError, -1, -1,
-                    "found rows of lengths, expected one length for each sequence");
+                    "found rows of lengths, expected one length for each segment");
         goto done;
     }
     npy_intp edges = PyArray_SIZE(lengths.values) + 1;
@@ -47,63 +48,154 @@ done:
     return (PyObject *)offsets;
 }
 
-/* --- segment ids ------------------------------------------------------------------ */
+/* --- ids and positions ------------------------------------------------------------ */
+
+typedef void (*write_segments)(const int64_t *lengths, const ptrdiff_t *counts,
+                               const ptrdiff_t *totals, ptrdiff_t packs,
+                               const tb_layout *layout, int64_t *out);
+
+/* int64 [packs, width], or [width] of a single pack. */
+static PyArrayObject *
+new_segments(const tb_context *context, const tb_int_rows *lengths,
+             const tb_pad_options *options, write_segments write)
+{
+    tb_layout layout = {0};
+    PyArrayObject *out = NULL, *totals = tb_sum_int_rows(context, lengths);
+
+    if (totals == NULL ||
+        (options->width >= 0 &&
+         tb_check_totals(context, lengths, totals, options->width) < 0)) {
+        goto done;
+    }
+    tb_column column = {.context = *context,
+                        .count = PyArray_SIZE(totals),
+                        .lengths = PyArray_DATA(totals),
+                        .dtype = {TB_I64, 8, NULL}};
+    if (tb_lay_out(&column, options, &layout) < 0) {
+        goto done;
+    }
+    npy_intp dims[2] = {column.count, layout.width};
+    int skipped = lengths->is_single;
+    out = (PyArrayObject *)PyArray_SimpleNew(2 - skipped, dims + skipped, NPY_INT64);
+    if (out != NULL) {
+        PyThreadState *thread = tb_release_gil(PyArray_NBYTES(out));
+        write(tb_int_values(lengths), tb_int_counts(lengths), column.lengths,
+              column.count, &layout, PyArray_DATA(out));
+        tb_restore_gil(thread);
+    }
+done:
+    Py_XDECREF(totals);
+    return out;
+}
 
 /* segment_ids(lengths, width, padding_side, pad_to_multiple_of) */
 static PyObject *
 wrap_segment_ids(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    static const tb_context context = {"segment_ids", NULL, NULL, 0};
-    tb_state *state = tb_state_of(module);
+    static const tb_context context = {.function = "segment_ids",
+                                       .argument = "lengths"};
     tb_pad_options options = {0};
-    tb_layout layout = {0};
     tb_int_rows lengths = {NULL, NULL, 0};
-    PyArrayObject *totals = NULL, *ids = NULL;
+    PyArrayObject *ids = NULL;
 
-    if (tb_check_count(context.function, nargs, 4) < 0 ||
-        tb_read_pad_options(state, &context, args[1], Py_None, args[2],
-                            state->str_right, args[3], &options) < 0 ||
-        tb_read_int_rows(state, &context, args[0], 1, &lengths) < 0) {
-        goto done;
+    if (tb_check_count(context.function, nargs, 4) == 0 &&
+        tb_read_mask_options(&context, args[1], args[2], args[3], &options) == 0 &&
+        tb_read_int_rows(tb_state_of(module), &context, args[0], 1, &lengths) == 0) {
+        ids = new_segments(&context, &lengths, &options, tb_segment_rows);
     }
-    totals = tb_sum_int_rows(&context, &lengths);
-    if (totals == NULL ||
-        (options.width >= 0 &&
-         tb_check_totals(&context, &lengths, totals, "width", options.width) < 0)) {
-        goto done;
-    }
-    tb_column column = {.context = context,
-                        .count = PyArray_SIZE(totals),
-                        .lengths = PyArray_DATA(totals),
+    tb_clear_int_rows(&lengths);
+    return (PyObject *)ids;
+}
+
+/* A length for each row: int64 [rows, width], or [total] where rows lie one after
+ * another. */
+static PyArrayObject *
+position_rows(const tb_context *context, PyArrayObject *lengths,
+              const tb_pad_options *options, int flat)
+{
+    tb_layout layout = {.type = TB_I64, .item_size = 8};
+    tb_column column = {.context = *context,
+                        .count = PyArray_SIZE(lengths),
+                        .lengths = (ptrdiff_t *)PyArray_DATA(lengths),
                         .dtype = {TB_I64, 8, NULL}};
-    if (tb_lay_out(&column, &options, &layout) < 0) {
+    ptrdiff_t total;
+
+    if (tb_check_row_lengths(context, lengths, options->width, &total) < 0 ||
+        tb_lay_out(&column, options, &layout) < 0) {
+        return NULL;
+    }
+    npy_intp dims[2] = {flat ? total : column.count, layout.width};
+    PyArrayObject *positions =
+        (PyArrayObject *)PyArray_SimpleNew(flat ? 1 : 2, dims, NPY_INT64);
+    layout.flat = flat;
+    if (positions != NULL) {
+        PyThreadState *thread = tb_release_gil(PyArray_NBYTES(positions));
+        tb_position_rows(column.lengths, column.count, &layout,
+                         PyArray_DATA(positions));
+        tb_restore_gil(thread);
+    }
+    return positions;
+}
+
+/* The segments of all packs, one after another, are those of one. */
+static PyArrayObject *
+position_line(const tb_context *context, const tb_int_rows *packs)
+{
+    const tb_pad_options options = {.width = -1, .max_length = -1, .multiple = 1};
+    PyArrayObject *totals = tb_sum_int_rows(context, packs);
+    npy_intp one = 1;
+    tb_int_rows line = {packs->values, NULL, 1};
+    PyArrayObject *positions = NULL;
+
+    line.counts =
+        totals == NULL ? NULL : (PyArrayObject *)PyArray_SimpleNew(1, &one, NPY_INT64);
+    if (line.counts != NULL) {
+        *(int64_t *)PyArray_DATA(line.counts) = PyArray_SIZE(packs->values);
+        positions = new_segments(context, &line, &options, tb_position_segments);
+    }
+    Py_XDECREF(line.counts);
+    Py_XDECREF(totals);
+    return positions;
+}
+
+/* position_ids(lengths, width, padding_side, pad_to_multiple_of, flat) */
+static PyObject *
+wrap_position_ids(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    static const tb_context context = {.function = "position_ids",
+                                       .argument = "lengths"};
+    tb_pad_options options = {0};
+    tb_int_rows lengths = {NULL, NULL, 0};
+    PyArrayObject *positions = NULL;
+    int flat;
+
+    if (tb_check_count(context.function, nargs, 5) < 0 ||
+        tb_read_mask_options(&context, args[1], args[2], args[3], &options) < 0 ||
+        tb_read_flag(&context, "flat", args[4], &flat) < 0 ||
+        tb_read_int_rows(tb_state_of(module), &context, args[0], 1, &lengths) < 0) {
         goto done;
     }
-    npy_intp dims[2] = {column.count, layout.width};
-    ids = (PyArrayObject *)PyArray_SimpleNew(2 - lengths.is_single,
-                                             dims + lengths.is_single, NPY_INT64);
-    if (ids != NULL) {
-        const int64_t *values = tb_int_values(&lengths);
-        const ptrdiff_t *counts = tb_int_counts(&lengths);
-        int64_t *out = PyArray_DATA(ids);
-        if (PyArray_NBYTES(ids) < TB_WORTH_RELEASING) {
-            tb_segment_rows(values, counts, column.lengths, column.count, &layout, out);
-        }
-        else {
-            Py_BEGIN_ALLOW_THREADS;
-            tb_segment_rows(values, counts, column.lengths, column.count, &layout, out);
-            Py_END_ALLOW_THREADS;
-        }
+    if (lengths.is_single) {
+        positions = position_rows(&context, lengths.values, &options, flat);
+    }
+    else if (flat) {
+        positions = position_line(&context, &lengths);
+    }
+    else {
+        positions = new_segments(&context, &lengths, &options, tb_position_segments);
     }
 done:
     tb_clear_int_rows(&lengths);
-    Py_XDECREF(totals);
-    return (PyObject *)ids;
+    return (PyObject *)positions;
 }
 
 /* --- the mask --------------------------------------------------------------------- */
 
-static const tb_context mask_context = {"segment_mask", NULL, NULL, 0};
+static const tb_context mask_context = {.function = "segment_mask"};
+static const tb_context ids_context = {.function = "segment_mask",
+                                       .argument = "segment_ids"};
+static const tb_context prefix_context = {.function = "segment_mask",
+                                          .argument = "prefix"};
 
 /* All rows of ids are equally long: *width. */
 static int
@@ -129,7 +221,7 @@ check_prefix_rows(const tb_context *context, const tb_int_rows *prefixes,
     tb_context own = *context;
     ptrdiff_t rows = tb_count_int_rows(ids);
 
-    own.is_flat = prefixes->is_single;
+    own.one_row = prefixes->is_single;
     if (prefixes->is_single != ids->is_single) {
         return tb_raise_at(context, PyExc_ValueError, -1, -1,
                            ids->is_single
@@ -160,31 +252,28 @@ static int
 read_prefix(tb_state *state, PyObject *prefix, const tb_int_rows *ids,
             tb_segment_rule *rule, tb_int_rows *prefixes)
 {
-    tb_context context = mask_context;
+    const tb_context *context = &prefix_context;
 
     if (prefix == Py_None || PyLong_Check(prefix) || PyFloat_Check(prefix) ||
         PyUnicode_Check(prefix) || PyArray_CheckScalar(prefix)) {
-        return tb_read_size(&context, "prefix", prefix, 0, -1, &rule->prefix);
+        return tb_read_size(&mask_context, "prefix", prefix, 0, -1, &rule->prefix);
     }
-    context.key = PyUnicode_FromString("prefix");
-    int answer = context.key == NULL
-                     ? -1
-                     : tb_read_int_rows(state, &context, prefix, 1, prefixes);
-    if (answer == 0) {
-        answer = check_prefix_rows(&context, prefixes, ids);
-        rule->prefixes = tb_int_values(prefixes);
-        rule->prefix_counts = tb_int_counts(prefixes);
+    if (tb_read_int_rows(state, context, prefix, 1, prefixes) < 0 ||
+        check_prefix_rows(context, prefixes, ids) < 0) {
+        return -1;
     }
-    Py_XDECREF(context.key);
-    return answer;
+    rule->prefixes = tb_int_values(prefixes);
+    rule->prefix_counts = tb_int_counts(prefixes);
+    return 0;
 }
 
 /* ValueError where an argument, called `name`, lies in out='s memory. */
 static int
-check_apart(PyObject *given, const char *name, PyArrayObject *mask)
+check_apart(tb_state *state, PyObject *given, const char *name, PyArrayObject *mask)
 {
     PyObject *rows = PyList_Check(given) ? PyList_AsTuple(given) : Py_NewRef(given);
-    Py_ssize_t shared = rows == NULL ? -2 : tb_find_sharing(rows, mask);
+    Py_ssize_t shared =
+        rows == NULL ? -2 : tb_find_sharing(state, &mask_context, rows, mask);
 
     Py_XDECREF(rows);
     return shared < 0 ? (shared == -1 ? 0 : -1)
@@ -294,17 +383,17 @@ wrap_segment_mask(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     int additive;
 
     if (tb_check_count(mask_context.function, nargs, 7) < 0 ||
-        tb_read_flag(args[1], &rule.causal) < 0 ||
+        tb_read_flag(&mask_context, "causal", args[1], &rule.causal) < 0 ||
         tb_read_size(&mask_context, "window", args[2], 1, PTRDIFF_MAX, &rule.window) <
             0 ||
-        tb_read_flag(args[5], &additive) < 0) {
+        tb_read_flag(&mask_context, "additive", args[5], &additive) < 0) {
         return NULL;
     }
     dtype = additive ? (tb_dtype){TB_F32, 4, NULL} : (tb_dtype){TB_BOOL, 1, NULL};
     if (tb_dtype_from_object(state, &mask_context, args[4], &dtype) < 0 ||
         tb_read_mask_values(state, &mask_context, &dtype, additive, rule.shown,
                             rule.hidden) < 0 ||
-        tb_read_int_rows(state, &mask_context, args[0], 0, &ids) < 0 ||
+        tb_read_int_rows(state, &ids_context, args[0], 0, &ids) < 0 ||
         read_prefix(state, args[3], &ids, &rule, &prefixes) < 0) {
         goto done;
     }
@@ -313,8 +402,8 @@ wrap_segment_mask(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         mask = prepare_mask(state, args[6], ids.is_single, dims, &dtype);
     }
     if (mask != NULL && args[6] != Py_None &&
-        (check_apart(args[0], "segment_ids", mask) < 0 ||
-         check_apart(args[3], "prefix", mask) < 0)) {
+        (check_apart(state, args[0], "segment_ids", mask) < 0 ||
+         check_apart(state, args[3], "prefix", mask) < 0)) {
         goto done;
     }
     if (mask != NULL && write_mask(&ids, dims[1], &rule, &prefixes, mask) == 0) {
@@ -330,6 +419,8 @@ done:
 
 PyMethodDef tb_segment_methods[] = {
     {"cu_seqlens", (PyCFunction)(void (*)(void))wrap_cu_seqlens, METH_FASTCALL, NULL},
+    {"position_ids", (PyCFunction)(void (*)(void))wrap_position_ids, METH_FASTCALL,
+     NULL},
     {"segment_ids", (PyCFunction)(void (*)(void))wrap_segment_ids, METH_FASTCALL, NULL},
     {"segment_mask", (PyCFunction)(void (*)(void))wrap_segment_mask, METH_FASTCALL,
      NULL},

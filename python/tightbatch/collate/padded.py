@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..dataset import Samples, batch_columns
-from ..sampling.buckets import read_boundaries
 from .batch import Batch
 from .columns import BoundedSpec, Spec, assemble, build, kind_of, stack_spec
 
@@ -319,8 +318,9 @@ def _where(key: Any) -> str:
 def _read_all_boundaries(given: Any) -> Any:
     """Check them as given; tuples, so that collators can be compared."""
     if isinstance(given, Mapping):
-        return {
-            key: None if value is None else read_boundaries(_where(key), value)
-            for key, value in given.items()
-        }
-    return None if given is None else read_boundaries(_where(None), given)
+        return {key: None if one is None else _read_widths(key, one) for key, one in given.items()}
+    return None if given is None else _read_widths(None, given)
+
+
+def _read_widths(key: Any, given: Any) -> tuple[int, ...]:
+    return tuple(_core.read_boundaries("PadCollator", key, given).tolist())

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .._settings import NO_CAP, Reader
 
 __all__ = ["bucket_boundaries"]
 
@@ -100,31 +97,5 @@ def bucket_boundaries(
     >>> tb.bucket_boundaries(lengths, 3, return_waste=True)
     (array([ 4, 10, 30]), array([120,  20,   2]))
     """
-    Reader("bucket_boundaries").not_bools(lengths)
     boundaries, waste = _core.bucket_boundaries(lengths, k, pad_to_multiple_of, return_waste)
     return boundaries if waste is None else (boundaries, waste)
-
-
-def read_boundaries(where: str, given: Any) -> tuple[int, ...]:
-    """Check boundaries that a user gives: ascending widths, at least one."""
-    plain = given.tolist() if hasattr(given, "tolist") else given
-    if isinstance(plain, str | bytes) or not isinstance(plain, Sequence):
-        raise TypeError(f"{where}boundaries={given!r}; expected a sequence of integers")
-    if len(plain) == 0:
-        raise ValueError(f"{where}boundaries={given!r}; expected at least one")
-    boundaries: list[int] = []
-    for place, value in enumerate(plain):
-        if isinstance(value, bool | np.bool_) or not hasattr(type(value), "__index__"):
-            raise TypeError(f"{where}boundaries[{place}]={value!r}; expected an integer")
-        boundary = operator.index(value)
-        if boundary < 0:
-            raise ValueError(f"{where}boundaries[{place}]={boundary}; expected at least 0")
-        if boundary > NO_CAP:
-            raise OverflowError(f"{where}boundaries[{place}]={boundary}; expected at most {NO_CAP}")
-        if boundaries and boundary <= boundaries[-1]:
-            raise ValueError(
-                f"{where}boundaries[{place}]={boundary} after {boundaries[-1]}; expected widths "
-                "in ascending order, each once: sorted(set(boundaries))"
-            )
-        boundaries.append(boundary)
-    return tuple(boundaries)

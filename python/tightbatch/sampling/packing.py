@@ -13,20 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .._settings import NO_CAP, Reader, or_no_cap
 from ..dataset import RaggedDataset
 from ..ragged import Ragged
 from .ranks import in_line
+from .state import NO_CAP
 
 __all__ = ["Packing", "pack", "pack_dataset"]
 
 # Packs that are made of one window of shuffled rows: enough for packs as full as of all rows.
 _WINDOW_PACKS = 500
-_MOST_PIECES = 2**32 - 1  # that the planner numbers
+_MOST_SEGMENTS = 2**32 - 1  # that the planner numbers
 # Of a packed dataset: as Arrow's lists count tokens in 32 bits.
 _TOKENS_A_CHUNK = 2**30
 
-_read = Reader("pack")
 Array = NDArray[np.int64]
 
 
@@ -41,7 +40,7 @@ class Packing:
     ----------
     capacity : int
         The most tokens in a pack.
-    max_rows : int or None
+    max_segments : int or None
         The most segments in a pack.
     indices : ndarray of int64, shape [segments]
         The row of each segment.
@@ -67,31 +66,19 @@ class Packing:
     """
 
     capacity: int
-    max_rows: int | None
+    max_segments: int | None
+    indices: Array
+    starts: Array
     offsets: Array
     row_lengths: Array
-    dropped: int
-    truncated: int
-    # What was packed are pieces: the rows themselves, or where rows were left out or split, those
-    # of _rows and _starts. All that is known of pieces is looked up when somebody asks.
-    _chosen: Array
-    _sizes: Array
-    _rows: Array | None
-    _starts: Array | None
-
-    @cached_property
-    def indices(self) -> Array:
-        return self._chosen if self._rows is None else self._rows[self._chosen]
-
-    @cached_property
-    def starts(self) -> Array:
-        if self._starts is None:
-            return np.zeros(len(self._chosen), np.int64)
-        return self._starts[self._chosen]
+    dropped: int = 0
+    truncated: int = 0
 
     @cached_property
     def lengths(self) -> Array:
-        return self._sizes[self._chosen]
+        """Tokens of each segment, int64 [segments]: looked up when first asked for."""
+        lengths: Array = np.minimum(self.row_lengths[self.indices] - self.starts, self.capacity)
+        return lengths
 
     def __len__(self) -> int:
         """How many packs there are."""
@@ -99,10 +86,7 @@ class Packing:
 
     def __getitem__(self, pack: int) -> list[int]:
         """Give the rows of a pack."""
-        count = len(self)
-        if not -count <= pack < count:
-            raise IndexError(f"pack {pack} of {count}")
-        pack %= count
+        pack = _core.read_index("Packing", "pack", pack, len(self))
         found: list[int] = self.indices[self.offsets[pack] : self.offsets[pack + 1]].tolist()
         return found
 
@@ -139,7 +123,7 @@ class Packing:
         bin packing problem" (1990): for each size k, segments too long to share a pack with one
         of k need a pack each, and what is left of them bounds what those from k on can share.
         """
-        return _lower_bound(self.lengths, self.capacity, self.max_rows)
+        return _lower_bound(self.lengths, self.capacity, self.max_segments)
 
     def apply(self, ragged: Ragged) -> Ragged:
         """Gather the packs' tokens, in one pass: each pack becomes a row.
@@ -172,7 +156,8 @@ class Packing:
         if not isinstance(ragged, Ragged):
             found = type(ragged).__name__
             raise TypeError(
-                f"Packing.apply(): found a {found}, expected a Ragged; see Ragged.from_sequences"
+                f"Packing.apply(): ragged is of type {found}; expected a Ragged, as "
+                "Ragged.from_sequences makes it"
             )
         rows = len(self.row_lengths)
         if len(ragged) != rows:
@@ -185,13 +170,11 @@ class Packing:
                 f"Packing.apply(): row {row} has {ragged.lengths[row]} positions, expected the "
                 f"{self.row_lengths[row]} that were packed"
             )
-        begins = ragged._starts[self.indices]
-        if self._starts is not None:
-            begins += self.starts
-        segments = ragged._of(ragged._chunks, begins, self.lengths, ragged._bounds)
-        values, _ = _core.flatten("Packing.apply", None, segments, None, False)
+        begins = ragged.starts[self.indices] + self.starts
+        segments = ragged.with_rows(begins, self.lengths)
+        tokens = _core.flatten("Packing.apply", type(ragged), None, segments, None)
         ends = self._token_offsets()
-        return ragged._of((values,), ends[:-1], np.diff(ends))
+        return tokens.with_rows(ends[:-1], np.diff(ends))
 
     def _first_other(self, ragged: Ragged) -> int | None:
         """The first row that is not as long as the one that was packed."""
@@ -211,7 +194,7 @@ def pack(
     capacity: int,
     *,
     overlong: Literal["error", "truncate", "split", "drop"] = "error",
-    max_rows: int | None = None,
+    max_segments: int | None = None,
     seed: int | None = None,
     shuffle_window: int | None = None,
 ) -> Packing:
@@ -230,9 +213,9 @@ def pack(
         The most tokens in a pack.
     overlong : {"error", "truncate", "split", "drop"}
         What to do with a row longer than the capacity: refuse it, keep its beginning, cut it into
-        pieces of the capacity and a rest, or leave it out.
-    max_rows : int, optional
-        The most rows (segments) in a pack.
+        segments of the capacity and a rest, or leave it out.
+    max_segments : int, optional
+        The most segments in a pack: rows, or parts of rows that were split.
     seed : int, optional
         None: one plan, its packs from those with the longest rows to those with the shortest.
         With a seed rows are shuffled first and packed window by window, and the packs are
@@ -259,92 +242,128 @@ def pack(
     >>> list(packing), packing.seq_lengths.tolist()
     ([[1], [0, 2], [1, 3]], [[6], [4, 2], [3, 3]])
     """
-    capacity = _read.number("capacity", capacity, 1, NO_CAP - 1)
-    max_rows = _read.cap("max_rows", max_rows)
-    overlong_choice = _read.choice("overlong", overlong, ("error", "truncate", "split", "drop"))
-    _read.not_bools(lengths)
-    given: Array = _core.as_lengths(lengths, "pack")
-    sizes, rows, starts, truncated = given, None, None, 0
-    longest = int(given.max(initial=0))
-    if longest > capacity:
-        long = given > capacity
-        if overlong_choice == "error":
-            row = int(long.argmax())
-            raise _read.error(
-                ValueError,
-                f"row {row}: length {given[row]} is more than capacity={capacity}; pass "
-                "overlong='truncate', 'split' or 'drop', or a larger capacity",
-            )
-        if overlong_choice == "drop":
-            rows = np.flatnonzero(~long)
-            sizes = given[rows]
-        elif overlong_choice == "truncate":
-            sizes = np.minimum(given, capacity)
-            truncated = int(given.sum() - sizes.sum())
-        else:
-            rows, starts, sizes = _split(given, capacity)
-    _check_numbered(sizes, rows)
-    settings = _plan_settings(sizes, capacity, max_rows, seed, shuffle_window)
-    chosen, offsets = _core.plan_batches(sizes, settings, 0)
+    return _pack("pack", lengths, capacity, overlong, max_segments, seed, shuffle_window)
+
+
+def _pack(
+    function: str,
+    lengths: Any,
+    capacity: int,
+    overlong: str,
+    max_segments: int | None,
+    seed: int | None,
+    shuffle_window: int | None = None,
+) -> Packing:
+    """Pack for a function of that name."""
+    caps = _core.read_plan_settings(
+        function,
+        {
+            **_PACKING,
+            "batch_size": None,
+            "max_tokens": None,
+            "shuffle_window": shuffle_window,
+            "overlong": overlong,
+            "seed": 0 if seed is None else seed,
+        },
+    )
+    capacity = _core.read_int(function, "capacity", capacity, 1, NO_CAP - 1)
+    if max_segments is not None:
+        max_segments = _core.read_int(function, "max_segments", max_segments, 1, NO_CAP - 1)
+    given: Array = _core.read_lengths(function, "lengths", lengths)
+    sizes, rows, starts, truncated = _fit(function, given, capacity, caps["overlong"])
+    _check_numbered(function, sizes, rows)
+    window = caps["shuffle_window"]
+    settings = {
+        **caps,
+        "batch_size": max_segments,
+        "max_tokens": capacity,
+        "shuffle": seed is not None,
+        "shuffle_window": _auto_window(sizes, capacity, max_segments) if window is None else window,
+    }
+    chosen, offsets = _core.plan_batches(function, sizes, settings, 0)
     return Packing(
         capacity=capacity,
-        max_rows=max_rows,
+        max_segments=max_segments,
+        indices=chosen if rows is None else rows[chosen],
+        starts=np.zeros(len(chosen), np.int64) if starts is None else starts[chosen],
         offsets=offsets,
         row_lengths=given,
-        dropped=len(given) - len(sizes) if overlong_choice == "drop" else 0,
+        dropped=len(given) - len(sizes) if caps["overlong"] == "drop" else 0,
         truncated=truncated,
-        _chosen=chosen,
-        _sizes=sizes,
-        _rows=rows,
-        _starts=starts,
     )
 
 
-def _plan_settings(
-    sizes: Array, capacity: int, max_rows: int | None, seed: Any, window: Any
-) -> tuple[Any, ...]:
-    """What the planner takes: batches without padding, of rows as long as they are."""
-    if window is None:
-        mean = max(int(sizes.sum()) // max(len(sizes), 1), 1)
-        packed = min(max(capacity // mean, 1), or_no_cap(max_rows))
-        window = min(packed * _WINDOW_PACKS, NO_CAP)
-    window = _read.number("shuffle_window", window, 1, NO_CAP)
-    chosen = 0 if seed is None else _read.number("seed", seed, 0, 2**64 - 1)
-    shuffled = seed is not None
-    caps = (or_no_cap(max_rows), capacity, NO_CAP, 1, 0, window, 1)
-    return (*caps, True, shuffled, False, False, False, chosen, None)
+# What the planner is told besides: batches without padding, of rows as long as they are.
+_PACKING = {
+    "max_length": None,
+    "pad_to_multiple_of": None,
+    "quadratic_length": None,
+    "balance": 1,
+    "padding_free": True,
+    "shuffle": False,
+    "longest_first": False,
+    "drop_last": False,
+}
 
 
-def _split(lengths: Array, capacity: int) -> tuple[Array, Array, Array]:
-    """Pieces of at most the capacity: their rows, where they begin, their lengths."""
-    pieces = np.maximum(-(-lengths // capacity), 1)
-    if pieces.sum(dtype=np.float64) > _MOST_PIECES:
-        row = int(pieces.argmax())
-        raise _read.error(
-            ValueError,
-            f"row {row}: length {lengths[row]} makes {pieces[row]} pieces of capacity={capacity}, "
-            f"and all rows more than {_MOST_PIECES}; pass a larger capacity",
+def _fit(
+    function: str, lengths: Array, capacity: int, overlong: str
+) -> tuple[Array, Array | None, Array | None, int]:
+    """Settle what is packed: sizes, their rows and starts (None: all rows), tokens cut off."""
+    long = lengths > capacity
+    if not long.any():
+        return lengths, None, None, 0
+    if overlong == "error":
+        row = int(long.argmax())
+        raise ValueError(
+            f"{function}(): row {row}: length {lengths[row]} is more than capacity={capacity}; "
+            "pass overlong='truncate', 'split' or 'drop', or a larger capacity"
         )
-    rows = np.repeat(np.arange(len(lengths)), pieces)
-    firsts = np.cumsum(pieces) - pieces
+    if overlong == "drop":
+        rows = np.flatnonzero(~long)
+        return lengths[rows], rows, None, 0
+    if overlong == "truncate":
+        sizes = np.minimum(lengths, capacity)
+        return sizes, None, None, int(lengths.sum() - sizes.sum())
+    rows, starts, sizes = _split(function, lengths, capacity)
+    return sizes, rows, starts, 0
+
+
+def _auto_window(sizes: Array, capacity: int, max_segments: int | None) -> int:
+    """Rows that make about 500 packs."""
+    mean = max(int(sizes.sum()) // max(len(sizes), 1), 1)
+    packed = min(max(capacity // mean, 1), max_segments or NO_CAP)
+    return min(packed * _WINDOW_PACKS, NO_CAP)
+
+
+def _split(function: str, lengths: Array, capacity: int) -> tuple[Array, Array, Array]:
+    """Segments of at most the capacity: their rows, where they begin, their lengths."""
+    counts = np.maximum(-(-lengths // capacity), 1)
+    if counts.sum(dtype=np.float64) > _MOST_SEGMENTS:
+        row = int(counts.argmax())
+        raise ValueError(
+            f"{function}(): row {row}: length {lengths[row]} makes {counts[row]} segments of "
+            f"capacity={capacity}, and all rows more than {_MOST_SEGMENTS}; pass a larger capacity"
+        )
+    rows = np.repeat(np.arange(len(lengths)), counts)
+    firsts = np.cumsum(counts) - counts
     starts = (np.arange(len(rows)) - firsts[rows]) * capacity
     return rows, starts, np.minimum(lengths[rows] - starts, capacity)
 
 
-def _check_numbered(sizes: Array, rows: Array | None) -> None:
+def _check_numbered(function: str, sizes: Array, rows: Array | None) -> None:
     """The planner sorts words of 64 bits, each a length and a number."""
     longest = int(sizes.max(initial=0))
     if longest.bit_length() + max(len(sizes) - 1, 0).bit_length() > 64:
-        piece = int(sizes.argmax())
-        row = piece if rows is None else rows[piece]
-        raise _read.error(
-            ValueError,
-            f"row {row}: length {longest} is too long to plan for {len(sizes)} rows; pass a "
-            "smaller capacity and overlong='truncate', 'split' or 'drop'",
+        segment = int(sizes.argmax())
+        row = segment if rows is None else rows[segment]
+        raise ValueError(
+            f"{function}(): row {row}: length {longest} is too long to plan for {len(sizes)} rows; "
+            "pass a smaller capacity and overlong='truncate', 'split' or 'drop'"
         )
 
 
-def _lower_bound(lengths: Array, capacity: int, max_rows: int | None) -> int:
+def _lower_bound(lengths: Array, capacity: int, max_segments: int | None) -> int:
     if len(lengths) == 0:
         return 0
     sizes = np.sort(lengths)
@@ -358,7 +377,7 @@ def _lower_bound(lengths: Array, capacity: int, max_rows: int | None) -> int:
     room = (alone - half) * capacity - (sums[alone] - sums[half])
     more = np.maximum(-(-(small - room) // capacity), 0)
     bound = max(int((len(sizes) - half + more).max(initial=len(sizes) - half)), 1)
-    return bound if max_rows is None else max(bound, -(-len(sizes) // max_rows))
+    return bound if max_segments is None else max(bound, -(-len(sizes) // max_segments))
 
 
 def pack_dataset(
@@ -366,7 +385,7 @@ def pack_dataset(
     capacity: int,
     *,
     overlong: Literal["error", "truncate", "split", "drop"] = "error",
-    max_rows: int | None = None,
+    max_segments: int | None = None,
     seed: int | None = None,
 ) -> Any:
     """Pack the rows of a Hugging Face dataset, all of them together.
@@ -376,7 +395,7 @@ def pack_dataset(
     dataset : datasets.Dataset
         All of its columns (those of ``set_format``, where that chooses some) are lists of
         numbers, in each row of the same length.
-    capacity, overlong, max_rows, seed
+    capacity, overlong, max_segments, seed
         As for :func:`pack`.
 
     Returns
@@ -408,8 +427,8 @@ def pack_dataset(
 
     if not isinstance(dataset, datasets.Dataset):
         raise TypeError(
-            f"pack_dataset(): found a {type(dataset).__name__}, expected a datasets.Dataset (of a "
-            "DatasetDict, one split)"
+            f"pack_dataset(): dataset is of type {type(dataset).__name__}; expected a "
+            "datasets.Dataset (of a DatasetDict, one split)"
         )
     source = RaggedDataset.from_hf(dataset)
     columns = {name: source[name] for name in source.column_names}
@@ -425,9 +444,8 @@ def pack_dataset(
                 "choose the columns with dataset.select_columns"
             )
     first = next(iter(columns))
-    packing = pack(
-        columns[first].lengths, capacity, overlong=overlong, max_rows=max_rows, seed=seed
-    )
+    lengths = columns[first].lengths
+    packing = _pack("pack_dataset", lengths, capacity, overlong, max_segments, seed)
     for name, column in columns.items():
         row = packing._first_other(column)
         if row is not None:

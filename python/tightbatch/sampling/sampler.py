@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .._settings import NO_CAP, Reader, check_state, or_no_cap
-from .buckets import read_boundaries
 from .ranks import Run, Steps, deal, dealt, in_line, shared
+from .state import NO_CAP, check_state
 
 __all__ = ["LengthBatchSampler"]
 
@@ -36,7 +35,7 @@ _ORDER = (
     "drop_last",
 )
 _PLAN = 1  # another number where another release plans otherwise: old states do not fit it
-_read = Reader("LengthBatchSampler")
+_NAME = "LengthBatchSampler"
 
 Plan = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -202,6 +201,20 @@ class LengthBatchSampler:
     True
     """
 
+    batch_size: int | None
+    max_tokens: int | None
+    max_length: int | None
+    pad_to_multiple_of: int | None
+    quadratic_length: int | None
+    shuffle_window: int
+    balance: int
+    padding_free: bool
+    shuffle: bool
+    longest_first: bool
+    drop_last: bool
+    overlong: str
+    seed: int
+
     def __init__(
         self,
         lengths: Any,
@@ -225,39 +238,55 @@ class LengthBatchSampler:
         rank: int = 0,
     ) -> None:
         if batch_size is None and max_tokens is None:
-            raise _read.error(ValueError, "pass batch_size=, max_tokens= or both")
-        self._max_rows = _read.cap("batch_size", batch_size)
-        self.max_tokens = _read.cap("max_tokens", max_tokens)
-        self.padding_free = _read.flag("padding_free", padding_free)
-        self.quadratic_length = _read.cap("quadratic_length", quadratic_length)
-        self.max_length = _read.cap("max_length", max_length)
-        self.overlong = _read.choice("overlong", overlong, ("error", "truncate", "drop"))
-        self.pad_to_multiple_of = _read.cap("pad_to_multiple_of", pad_to_multiple_of)
-        self.boundaries = None
-        if boundaries is not None:
-            self.boundaries = list(read_boundaries("LengthBatchSampler(): ", boundaries))
-        if boundaries is not None and self.padding_free:
-            raise _read.error(ValueError, "boundaries= with padding_free=True; expected one")
-        self.batch_size = self._max_rows if self.max_tokens is None else None
-        self.shuffle = _read.flag("shuffle", shuffle)
-        self.balance = _read.number("balance", balance, 1, NO_CAP)
-        self.longest_first = _read.flag("longest_first", longest_first)
-        self.drop_last = _read.flag("drop_last", drop_last)
-        self.tail = _read.choice("tail", tail, ("split", "repeat"))
-        self.seed = _read.number("seed", seed, 0, 2**64 - 1)
-        self.num_replicas = _read.number("num_replicas", num_replicas, 1, NO_CAP)
-        self.rank = _read.rank(rank, self.num_replicas)
-        _read.not_bools(lengths)
-        if "Sampler" in type(lengths).__name__:
-            raise _read.error(
-                TypeError,
-                f"found a {type(lengths).__name__}, expected lengths; where Lightning passes it, "
-                "give its Trainer use_distributed_sampler=False, and num_replicas= and rank= "
-                "here; for predict, DataLoader(sampler=this, batch_size=None)",
+            raise ValueError(f"{_NAME}(): pass batch_size=, max_tokens= or both")
+        auto = isinstance(shuffle_window, str)
+        settings = {
+            "batch_size": batch_size,
+            "max_tokens": max_tokens,
+            "max_length": max_length,
+            "pad_to_multiple_of": pad_to_multiple_of,
+            "quadratic_length": quadratic_length,
+            "shuffle_window": None if auto else shuffle_window,
+            "balance": balance,
+            "padding_free": padding_free,
+            "shuffle": shuffle,
+            "longest_first": longest_first,
+            "drop_last": drop_last,
+            "overlong": overlong,
+            "seed": seed,
+        }
+        self.__dict__.update(_core.read_plan_settings(_NAME, settings))
+        self._max_rows = self.batch_size
+        if self.max_tokens is not None:
+            self.batch_size = None
+        if self.overlong == "split":
+            raise ValueError(
+                f"{_NAME}(): overlong='split'; expected one of 'error', 'truncate', 'drop': "
+                "a sampler gives whole rows, tightbatch.pack splits them"
             )
-        self._lengths: NDArray[np.int64] = _core.as_lengths(lengths, "LengthBatchSampler")
-        self.shuffle_window = 1
-        self._settle_lengths(shuffle_window)
+        if auto:
+            _core.read_choice(_NAME, "shuffle_window", shuffle_window, ("auto",))
+        self.boundaries: list[int] | None = None
+        if boundaries is not None:
+            self.boundaries = _core.read_boundaries(_NAME, None, boundaries).tolist()
+            if self.padding_free:
+                raise ValueError(f"{_NAME}(): boundaries= with padding_free=True; expected one")
+        self.tail = _core.read_choice(_NAME, "tail", tail, ("split", "repeat"))
+        self.num_replicas = _core.read_int(_NAME, "num_replicas", num_replicas, 1, NO_CAP)
+        self.rank = _core.read_int(_NAME, "rank", rank, 0, NO_CAP)
+        if self.rank >= self.num_replicas:
+            raise ValueError(
+                f"{_NAME}(): rank={rank!r} of num_replicas={num_replicas}; expected a rank from 0 "
+                f"to {self.num_replicas - 1}"
+            )
+        if "Sampler" in type(lengths).__name__:
+            raise TypeError(
+                f"{_NAME}(): found a {type(lengths).__name__}, expected lengths; where Lightning "
+                "passes it, give its Trainer use_distributed_sampler=False, and num_replicas= and "
+                "rank= here; for predict, DataLoader(sampler=this, batch_size=None)"
+            )
+        self._lengths: NDArray[np.int64] = _core.read_lengths(_NAME, "lengths", lengths)
+        self._settle_lengths("auto" if auto else self.shuffle_window)
         self._epoch = 0
         self._begin = 0
         self._moves = 0  # by set_epoch and load_state_dict; iterations begun before move nothing
@@ -265,77 +294,50 @@ class LengthBatchSampler:
         self._dealt: tuple[NDArray[np.int64], Steps] | None = None
         self._cached: tuple[int, Plan] | None = None
 
-    def _settle_lengths(self, window: Any) -> None:
+    def _settle_lengths(self, window: int | Literal["auto"] | None) -> None:
         """Check the lengths, cut what is too long, and settle what depends on them."""
-        dropping = self.overlong != "error"
-        rows, total, allowed, self._fingerprint = _core.survey_batches(
-            self._lengths, self._settings(dropping)
-        )
+        self.shuffle_window = 1
+        rows, total, allowed, self._fingerprint = self._survey()
         if self.overlong == "truncate" and (self.max_tokens or self.boundaries):
             if allowed < 1:
-                given = f"max_tokens={self.max_tokens}" if self.max_tokens else "the last boundary"
-                raise _read.error(ValueError, f"{given} is less than any row costs; pass more")
-            self.max_length = min(or_no_cap(self.max_length), allowed)
-            rows, total, *_ = _core.survey_batches(self._lengths, self._settings())
-        most = or_no_cap(self.max_length)
-        self.truncated = int((self._lengths > most).sum()) if self.max_length else 0
+                cap = f"max_tokens={self.max_tokens}" if self.max_tokens else "the last boundary"
+                raise ValueError(f"{_NAME}(): {cap} is less than any row costs; pass more")
+            self.max_length = min(self.max_length or NO_CAP, allowed)
+            rows, total, *_ = self._survey()
+        self.truncated = int((self._lengths > self.max_length).sum()) if self.max_length else 0
         if 0 < rows < self.num_replicas and self.tail == "split":
-            raise _read.error(
-                ValueError,
-                f"{rows} rows for num_replicas={self.num_replicas}; expected at least a row for "
-                "each rank, or tail='repeat'",
+            raise ValueError(
+                f"{_NAME}(): {rows} rows for num_replicas={self.num_replicas}; expected at least "
+                "a row for each rank, or tail='repeat'"
             )
-        self.shuffle_window = self._resolve_window(window, rows, total)
-
-    def _resolve_window(self, window: Any, rows: int, total: int) -> int:
-        """Rows in a window; `total` is the sum of the lengths, once clipped."""
         if window is None:
-            return max(len(self._lengths), 1)
-        if not isinstance(window, str):
-            return _read.number("shuffle_window", window, 1, NO_CAP)
-        if window != "auto":
-            raise _read.error(
-                ValueError, f"shuffle_window={window!r}; expected an int, None or 'auto'"
-            )
-        batch = or_no_cap(self._max_rows)
+            self.shuffle_window = max(len(self._lengths), 1)
+        else:
+            self.shuffle_window = self._auto_window(rows, total) if window == "auto" else window
+
+    def _survey(self) -> tuple[int, int, int, int]:
+        return _core.survey_lengths(_NAME, self._lengths, self._settings())
+
+    def _auto_window(self, rows: int, total: int) -> int:
+        """Rows in a window of 100 batches; `total` is the sum of the lengths, once cut."""
+        batch = self._max_rows or NO_CAP
         if self.max_tokens is not None:
-            mean = max(-(-total // max(rows, 1)), 1)
-            batch = min(batch, max(self.max_tokens // int(self._cost_of(mean)), 1))
+            mean = np.array([max(-(-total // max(rows, 1)), 1)])
+            cost = int(_core.row_costs(_NAME, mean, self._settings())[0])
+            batch = min(batch, max(self.max_tokens // cost, 1))
         batches = max(min(rows // (4 * batch), _WINDOW_BATCHES), 1)
         return min(batch * batches, NO_CAP)
 
-    def _cost_of(self, length: Any) -> Any:
-        """What a row of this length costs alone, or rows of these."""
-        multiple, widths = self.pad_to_multiple_of or 1, self.boundaries
-        if widths is not None:
-            length = np.append(widths, NO_CAP)[np.searchsorted(widths, length)]
-        width = -(-length // multiple) * multiple
-        return width + (width * width // self.quadratic_length if self.quadratic_length else 0)
-
     def _row_costs(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        costs: NDArray[np.int64] = self._cost_of(
-            np.minimum(self._lengths[rows], or_no_cap(self.max_length))
-        )
-        return costs
+        return _core.row_costs(_NAME, self._lengths[rows], self._settings())
 
-    def _settings(self, drop_overlong: bool | None = None) -> tuple[Any, ...]:
+    def _settings(self) -> dict[str, Any]:
         """What the C functions take."""
-        return (
-            or_no_cap(self._max_rows),
-            or_no_cap(self.max_tokens),
-            or_no_cap(self.max_length),
-            self.pad_to_multiple_of or 1,
-            self.quadratic_length or 0,
-            self.shuffle_window,
-            self.balance,
-            self.padding_free,
-            self.shuffle,
-            self.longest_first,
-            self.drop_last,
-            self.overlong == "drop" if drop_overlong is None else drop_overlong,
-            self.seed,
-            None if self.boundaries is None else np.array(self.boundaries, np.int64),
-        )
+        settings = {name: getattr(self, name) for name in _ORDER}
+        settings["batch_size"] = self._max_rows
+        if self.boundaries is not None:
+            settings["boundaries"] = np.array(self.boundaries, np.int64)
+        return settings
 
     @property
     def sampler(self) -> LengthBatchSampler:
@@ -366,7 +368,7 @@ class LengthBatchSampler:
         >>> sampler.epoch
         5
         """
-        number = _read.number("epoch", epoch, 0, NO_CAP)
+        number = _core.read_int(f"{_NAME}.set_epoch", "epoch", epoch, 0, NO_CAP)
         if number != self._epoch:
             self._epoch, self._begin, self._run = number, 0, None
             self._moves += 1
@@ -386,7 +388,7 @@ class LengthBatchSampler:
         epoch = self._epoch if self.shuffle else 0
         cached = self._cached
         if cached is None or cached[0] != epoch:
-            plan: Plan = _core.plan_batches(self._lengths, self._settings(), epoch)
+            plan: Plan = _core.plan_batches(_NAME, self._lengths, self._settings(), epoch)
             self._cached = cached = (epoch, plan)
         return cached[1]
 
@@ -462,11 +464,12 @@ class LengthBatchSampler:
         handed_out = 0 if run is None else run.done
         done = handed_out
         if batches_consumed is not None:
-            done = _read.number("batches_consumed", batches_consumed, 0, NO_CAP)
+            name = f"{_NAME}.state_dict"
+            done = _core.read_int(name, "batches_consumed", batches_consumed, 0, NO_CAP)
         if done > handed_out:
-            raise _read.error(
-                ValueError,
-                f"batches_consumed={done}, but the latest iteration has handed out {handed_out}",
+            raise ValueError(
+                f"{_NAME}.state_dict(): batches_consumed={done}, but the latest iteration has "
+                f"handed out {handed_out}"
             )
         epoch, begin = self._epoch, self._begin
         if run is not None and done < len(run.steps):
@@ -498,8 +501,9 @@ class LengthBatchSampler:
         >>> sampler = tb.LengthBatchSampler([4, 2, 3], batch_size=2)
         >>> sampler.load_state_dict(sampler.state_dict())
         """
-        check_state(_read, state, self.state_dict())
-        epoch = _read.number("epoch", state["epoch"], 0, NO_CAP)
+        name = f"{_NAME}.load_state_dict"
+        check_state(name, state, self.state_dict())
+        epoch = _core.read_int(name, "epoch", state["epoch"], 0, NO_CAP)
         self._epoch, self._begin, self._run = epoch, int(state["rows"]), None
         self._moves += 1
 

@@ -1,0 +1,63 @@
+/* Integers that a user hands in as numbers about rows: lengths, ids of segments,
+ * indices. One row of them, or several. */
+#ifndef TB_LENGTHS_H
+#define TB_LENGTHS_H
+
+#include "py/input/rows.h"
+
+/* Lengths of one row each: int64 [rows], new. context->argument is their name. A bool is
+ * none: it is a mask, most likely, and would be taken for lengths of 0 and 1. */
+PyArrayObject *tb_read_lengths(tb_state *state, const tb_context *context,
+                               PyObject *lengths);
+
+/* ValueError for a negative length, one above `width` (-1: none is) or a sum that cannot
+ * be addressed. Gives the sum. */
+int tb_check_row_lengths(const tb_context *context, PyArrayObject *lengths,
+                         Py_ssize_t width, ptrdiff_t *total);
+
+/* The same by the core's status. Answers -1. */
+int tb_raise_length(const tb_context *context, tb_status status, const tb_error *error,
+                    Py_ssize_t limit);
+
+/* boundaries= as int64 [n], new: ascending widths, at least one. */
+PyArrayObject *tb_read_boundaries(const tb_context *context, PyObject *boundaries);
+
+typedef struct {
+    PyArrayObject *values; /* int64, one row after another */
+    PyArrayObject *counts; /* int64 [rows] */
+    int is_single;         /* what was given is one row, without rows around it */
+} tb_int_rows;
+
+/* One row or several. With `name_rows` the numbers of a single row count as rows in
+ * messages, as lengths do. tb_clear_int_rows is due either way. */
+int tb_read_int_rows(tb_state *state, const tb_context *context, PyObject *object,
+                     int name_rows, tb_int_rows *rows);
+
+/* Each row's sum, int64 [rows]; of lengths, none of which is negative. */
+PyArrayObject *tb_sum_int_rows(const tb_context *context, const tb_int_rows *lengths);
+
+/* ValueError for the first sum above width=. */
+int tb_check_totals(const tb_context *context, const tb_int_rows *lengths,
+                    PyArrayObject *totals, Py_ssize_t width);
+
+void tb_clear_int_rows(tb_int_rows *rows);
+
+static inline const int64_t *
+tb_int_values(const tb_int_rows *rows)
+{
+    return (const int64_t *)PyArray_DATA(rows->values);
+}
+
+static inline const ptrdiff_t *
+tb_int_counts(const tb_int_rows *rows)
+{
+    return (const ptrdiff_t *)PyArray_DATA(rows->counts);
+}
+
+static inline ptrdiff_t
+tb_count_int_rows(const tb_int_rows *rows)
+{
+    return PyArray_SIZE(rows->counts);
+}
+
+#endif
