@@ -44,16 +44,21 @@ def gather_columns(
 ) -> dict[Any, list[Any]]: ...
 def pad_columns(
     function: str,
-    specs: Sequence[tuple[Any, ...]],
+    specs: Sequence[tuple[Any, Any, str, tuple[Any, ...]]],
     padding_side: str,
     truncation_side: str,
-    main: int,
     extras: tuple[str, ...],
     allocate: Callable[[int], NDArray[np.uint8]] | None,
     as_tensors: bool,
-    flat: bool,
     /,
 ) -> list[tuple[NDArray[Any], int, bool]]: ...
+def check_columns(
+    function: str,
+    settings: Mapping[Any, tuple[Any, ...]],
+    padding_side: str,
+    truncation_side: str,
+    /,
+) -> None: ...
 def read_int(function: str, name: str, value: Any, least: int, most: int, /) -> int: ...
 def read_flag(function: str, name: str, value: Any, /) -> bool: ...
 def read_real(function: str, name: str, value: Any, least: float, most: float, /) -> float: ...
@@ -139,18 +144,15 @@ def block_mask(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]: ...
 def flatten_columns(
     function: str,
-    specs: list[tuple[Any, Any, int, float, Any]],
-    main: int,
-    labels: int,
-    mask: tuple[Any, Any] | None,
-    segments: tuple[Any, Any] | None,
-    settings: tuple[int, ...],
-    extras: bytes,
-    counts: bool,
+    specs: Sequence[tuple[Any, Any, str, tuple[Any, ...]]],
+    settings: Mapping[str, Any],
+    keep_empty: bool,
+    extras: tuple[str, ...],
     allocate: Callable[[int], NDArray[np.uint8]] | None,
     as_tensors: bool,
     /,
 ) -> tuple[list[tuple[NDArray[Any], int, bool]], int, int]: ...
+def check_padding_free(function: str, settings: Mapping[str, Any], /) -> None: ...
 def to_float16(x: Any, overflow: str, out: Any, return_counts: bool, /) -> Any: ...
 def to_bfloat16(x: Any, overflow: str, out: Any, return_counts: bool, /) -> Any: ...
 def to_float32(x: Any, overflow: str, out: Any, return_counts: bool, /) -> Any: ...

@@ -57,7 +57,7 @@ exec_module(PyObject *module)
         tb_setting_methods,    tb_pad_methods,     tb_mask_methods,
         tb_batching_methods,   tb_collate_methods, tb_ragged_methods,
         tb_arrow_methods,      tb_mlm_methods,     tb_segment_methods,
-        tb_block_mask_methods, tb_bucket_methods,  tb_flat_methods,
+        tb_block_mask_methods, tb_bucket_methods,  tb_padding_free_methods,
         tb_half_methods};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         if (PyModule_AddFunctions(module, families[i]) < 0) {

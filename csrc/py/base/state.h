@@ -44,7 +44,7 @@ extern PyMethodDef tb_arrow_methods[];
 extern PyMethodDef tb_mlm_methods[];
 extern PyMethodDef tb_segment_methods[];
 extern PyMethodDef tb_block_mask_methods[];
-extern PyMethodDef tb_flat_methods[];
+extern PyMethodDef tb_padding_free_methods[];
 extern PyMethodDef tb_half_methods[];
 
 #endif
