@@ -96,22 +96,24 @@ def export_arrow(
 ) -> tuple[Any, Any]: ...
 def is_arrow(object: Any, /) -> bool: ...
 def mask_tokens(
+    function: str,
     ids: NDArray[np.int64],
     kinds: NDArray[np.uint8],
     labels: NDArray[np.int64],
-    probability: float,
-    replace: float,
-    random: float,
-    mask_id: int,
-    vocabulary: int,
+    mlm_probability: float | None,
+    mask_replace_prob: float,
+    random_replace_prob: float,
+    mask_token_id: int | None,
+    vocab_size: int | None,
     seed: int,
     call: int,
     /,
 ) -> None: ...
 def label_tokens(
+    function: str,
     ids: NDArray[np.int64],
     mask: NDArray[np.int64],
-    ignored: int | None,
+    pad_token_id: int | None,
     labels: NDArray[np.int64],
     /,
 ) -> None: ...

@@ -44,7 +44,7 @@ lay_out_output(tb_state *state, const tb_output *main, tb_output *output)
                : 0;
 }
 
-/* NumPy has no bfloat16 to hand to torch, so its bits travel as int16. */
+/* NumPy has no bfloat16, so its bits go to torch as int16. */
 static PyArray_Descr *
 carrier_descr(tb_state *state, const tb_output *output, int as_tensors)
 {

@@ -251,7 +251,7 @@ def check_tokenizer(function: str, tokenizer: Any) -> None:
             "PadCollator(extractor.padding_value, padding_side=extractor.padding_side)"
         )
     raise TypeError(
-        f"{function}(): found a {type(tokenizer).__name__}, expected a tokenizer with a "
+        f"{function}(): found type {type(tokenizer).__name__}, expected a tokenizer with a "
         f"pad_token_id{hint}"
     )
 

@@ -47,7 +47,7 @@ def columns_of(
         return samples.columns, dict
     if isinstance(samples, (Mapping, str, bytes)):
         found = type(samples).__name__
-        raise TypeError(f"{function}(): found a {found}, expected a list of samples")
+        raise TypeError(f"{function}(): found type {found}, expected a list of samples")
     if not isinstance(samples, Sequence):
         if _core.is_arrow(samples):
             return _columns_of_table(function, samples), dict
@@ -59,7 +59,7 @@ def columns_of(
         return _core.gather_columns(function, samples), dict
     if only_mappings:
         found = type(first).__name__
-        raise TypeError(f"{function}(): row 0: found a {found}, expected a dict")
+        raise TypeError(f"{function}(): row 0: found type {found}, expected a dict")
     if not isinstance(first, tuple):
         return {None: samples}, None
     return _columns_of_tuples(function, samples), type(first)
@@ -83,7 +83,7 @@ def _columns_of_tuples(function: str, samples: Sequence[Any]) -> dict[Any, Any]:
     size = len(samples[0])
     for row, sample in enumerate(samples):
         if not isinstance(sample, tuple) or len(sample) != size:
-            found = type(sample).__name__
+            found = f"type {type(sample).__name__}"
             if isinstance(sample, tuple):
                 found = f"a tuple of {len(sample)}"
             raise ValueError(
@@ -102,7 +102,7 @@ def kind_of(function: str, key: Any, column: Sequence[Any]) -> Kind:
         for row, value in enumerate(column):
             if value is not None and not isinstance(value, str):
                 raise TypeError(
-                    f"{function}(): key {key!r}, row {row}: found a {type(value).__name__}, "
+                    f"{function}(): key {key!r}, row {row}: found type {type(value).__name__}, "
                     f"expected a str or None: row 0 is {first!r}"
                 )
         return "listed"

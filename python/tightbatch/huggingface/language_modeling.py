@@ -51,9 +51,9 @@ class DataCollatorForLanguageModeling(Collator):
     Notes
     -----
     Masks follow the same distribution as transformers', out of a generator of our own: equal
-    seeds give equal masks on every platform, and other masks than there. Features may be bare
-    rows instead of dicts; then no attention mask is made, as there. Labels that features bring
-    are replaced, as there.
+    seeds give equal masks on every platform, but not those of transformers. As in transformers,
+    features may be bare rows instead of dicts, and then no attention mask is made; and labels that
+    features bring are replaced.
 
     Examples
     --------
@@ -172,7 +172,7 @@ class DataCollatorForLanguageModeling(Collator):
         if self.tokenizer is None or pad == self.tokenizer.eos_token_id:
             pad = None  # it may be the end of a sequence, which is to be learned
         ids = _token_array(padding, values)
-        _core.label_tokens(ids, mask, pad, np.asarray(labels))
+        _core.label_tokens(padding.function, ids, mask, pad, np.asarray(labels))
         return values, block
 
     def _with_masks(self, padding: Padding) -> Any:
@@ -199,14 +199,15 @@ class DataCollatorForLanguageModeling(Collator):
             kinds = _word_kinds(special, np.asarray(offsets))
         seed, call = self._next_seed(padding.return_tensors)
         _core.mask_tokens(
+            padding.function,
             ids,
             kinds,
             np.asarray(labels),
-            float(self.mlm_probability or 0),
+            self.mlm_probability,
             self.mask_replace_prob,
             self.random_replace_prob,
-            0 if mask_token is None else mask_token,
-            size or 0,
+            mask_token,
+            size,
             seed,
             call,
         )
@@ -229,7 +230,7 @@ class DataCollatorForLanguageModeling(Collator):
         self._calls += 1
         if self.seed is None:
             if tensors == "np":
-                return int(np.random.randint(0, 2**63 - 1, dtype=np.int64)), 0  # noqa: NPY002 as there
+                return int(np.random.randint(0, 2**63 - 1, dtype=np.int64)), 0  # noqa: NPY002 as transformers
             import torch
 
             return int(torch.randint(2**63 - 1, ()).item()), 0
@@ -263,7 +264,7 @@ def _is_bare(features: Any) -> bool:
 
 
 def _as_given(values: dict[Any, Any], first: Any, tensors: str) -> dict[Any, Any]:
-    """Give bare tensors (and with NumPy bare arrays) their own integer type back, as there."""
+    """Give bare tensors (and with NumPy bare arrays) their own integer type back."""
     keeps = not isinstance(first, (list, tuple)) and (
         tensors == "np" or not isinstance(first, np.ndarray)
     )
