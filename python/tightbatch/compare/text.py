@@ -283,7 +283,7 @@ def fault(value: Any, is_label: bool) -> str | None:
             try:
                 value.encode()
             except UnicodeEncodeError as error:
-                return f"is not Unicode text: it holds {ascii(value[error.start])}"
+                return f"is not Unicode text: it holds {value[error.start]!a}"
         return None
     kind = type(value).__name__
     if is_label:
