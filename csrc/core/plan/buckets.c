@@ -1,14 +1,15 @@
 #include "core/plan/buckets.h"
 
 #include "core/base/memory.h"
+#include "core/base/size.h"
 #include "core/base/sort.h"
 
 #include <string.h>
 
 enum { SMALL_TABLE = 4096 }; /* counters that are affordable for any number of rows */
 
-/* A place for the last cut: the best one from width `from` on, until the next line's.
- */
+/* A place for the last cut: the best one from width `from` on, up to that of the next
+ * line. */
 typedef struct {
     int64_t from;
     ptrdiff_t cut;
@@ -36,8 +37,8 @@ append_width(tb_widths *out, int64_t length, int64_t rows)
     out->rows[out->count] = rows;
 }
 
-/* A counter for every length up to `mask`. What was looked at before is masked all the
- * same: somebody may write to the lengths meanwhile. */
+/* A counter for every length up to `mask`. Lengths are masked although they have been
+ * checked: another thread may write to them meanwhile. */
 static tb_status
 count_in_table(const int64_t *lengths, ptrdiff_t n, uint64_t mask, tb_widths *out)
 {
@@ -66,7 +67,7 @@ count_in_table(const int64_t *lengths, ptrdiff_t n, uint64_t mask, tb_widths *ou
     return status;
 }
 
-/* For lengths that are long beside their number. */
+/* For lengths much larger than their number. */
 static tb_status
 count_by_sorting(const int64_t *lengths, ptrdiff_t n, uint64_t mask, tb_widths *out)
 {
@@ -100,15 +101,15 @@ static tb_status
 round_widths(int64_t multiple, tb_widths *out)
 {
     int64_t longest = out->widths[out->count - 1], n = out->rows[out->count];
-    int64_t missing = (multiple - longest % multiple) % multiple;
+    int64_t widest = 0;
     ptrdiff_t distinct = 0;
 
-    if (longest > INT64_MAX - missing || longest + missing > INT64_MAX / n) {
+    if (tb_round_up(longest, multiple, &widest) != TB_OK || widest > INT64_MAX / n) {
         return TB_ERR_SIZE;
     }
     for (ptrdiff_t j = 0; j < out->count; j++) {
         int64_t length = out->widths[j];
-        int64_t width = length + (multiple - length % multiple) % multiple;
+        int64_t width = length + tb_find_missing(length, multiple);
         out->tokens += (out->rows[j + 1] - out->rows[j]) * length;
         if (distinct == 0 || out->widths[distinct - 1] != width) {
             out->widths[distinct++] = width;

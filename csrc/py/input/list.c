@@ -1,43 +1,11 @@
 #include "py/input/list.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 /* Numbers go through a buffer on the stack when the output is not what was read. */
 enum { CHUNK = 256 };
-
-/* A critical section for the list that is read: the fast loops look at its items
- * without a reference of their own. With the GIL it is the GIL. */
-#if PY_VERSION_HEX >= 0x030D0000
-#    define BEGIN_LIST(list) Py_BEGIN_CRITICAL_SECTION(list)
-#    define END_LIST() Py_END_CRITICAL_SECTION()
-#else
-#    define BEGIN_LIST(list) {
-#    define END_LIST() }
-#endif
-
-/* 1 and the value where `item` is exactly an int of one digit: no call, no check left.
- */
-static inline int
-read_compact_int(PyObject *item, int64_t *value)
-{
-    if (TB_UNLIKELY(!PyLong_CheckExact(item))) {
-        return 0;
-    }
-#if PY_VERSION_HEX >= 0x030C0000
-    const PyLongObject *number = (const PyLongObject *)item;
-    if (TB_UNLIKELY(!PyUnstable_Long_IsCompact(number))) {
-        return 0;
-    }
-    *value = PyUnstable_Long_CompactValue(number);
-#else
-    Py_ssize_t digits = Py_SIZE(item); /* its sign is the number's */
-    if (TB_UNLIKELY(digits < -1 || digits > 1)) {
-        return 0;
-    }
-    *value = digits * (int64_t)((PyLongObject *)item)->ob_digit[0];
-#endif
-    return 1;
-}
 
 /* As many compact ints as there are in front. No Python code runs in here. */
 static Py_ssize_t
@@ -45,7 +13,7 @@ read_ints(PyObject *const *items, Py_ssize_t n, int64_t *TB_RESTRICT dst)
 {
     Py_ssize_t i = 0;
 
-    while (i < n && read_compact_int(items[i], &dst[i])) {
+    while (i < n && tb_read_compact_int(items[i], &dst[i])) {
         i++;
     }
     return i;
@@ -73,25 +41,6 @@ read_bools(PyObject *const *items, Py_ssize_t n, unsigned char *TB_RESTRICT dst)
         i++;
     }
     return i;
-}
-
-static PyObject *
-item_at(PyObject *list, Py_ssize_t i)
-{
-    return PyList_Check(list) ? PyList_GET_ITEM(list, i) : PyTuple_GET_ITEM(list, i);
-}
-
-static PyObject *const *
-items_of(PyObject *list)
-{
-    return PyList_Check(list) ? ((PyListObject *)list)->ob_item
-                              : ((PyTupleObject *)list)->ob_item;
-}
-
-static Py_ssize_t
-size_of(PyObject *list)
-{
-    return PyList_Check(list) ? PyList_GET_SIZE(list) : PyTuple_GET_SIZE(list);
 }
 
 static tb_read
@@ -137,7 +86,9 @@ must_widen(tb_list_reader *reader, tb_number_kind kind)
     if (!reader->provisional || type == TB_F32) {
         return 0;
     }
-    if (kind == TB_NUMBER_FLOAT) {
+    int is_beyond_int64 = kind == TB_NUMBER_UINT || kind == TB_NUMBER_HUGE;
+    if (kind == TB_NUMBER_FLOAT ||
+        (is_beyond_int64 && reader->significand >= DBL_MANT_DIG)) {
         reader->dtype = (tb_dtype){TB_F32, 4, NULL};
         return 1;
     }
@@ -148,20 +99,22 @@ must_widen(tb_list_reader *reader, tb_number_kind kind)
     return 0;
 }
 
-/* 0 where an integer among floats needs more bits than the type that it is bound for.
- */
+/* 0 where an integer, which is exact as the float64 at `stored`, needs more bits than
+ * the target has. */
 static int
-fits_reader(const tb_list_reader *reader, const tb_number *number)
+fits_target(const tb_list_reader *reader, const tb_number *number, const void *stored)
 {
-    uint64_t magnitude = number->kind == TB_NUMBER_UINT ? number->u
-                         : number->i < 0                ? ~(uint64_t)number->i + 1
-                                                        : (uint64_t)number->i;
+    double value;
+    int exponent;
 
-    if (reader->significand == 0 || number->kind == TB_NUMBER_FLOAT) {
+    if (reader->target == NULL || reader->dtype.type != TB_F64 ||
+        number->kind == TB_NUMBER_FLOAT || reader->significand >= DBL_MANT_DIG) {
         return 1;
     }
-    return number->kind != TB_NUMBER_HUGE &&
-           tb_fits_significand(magnitude, reader->significand);
+    memcpy(&value, stored, sizeof value);
+    double fraction = fabs(frexp(value, &exponent)); /* 0, or from 0.5 to 1 */
+    uint64_t significand = (uint64_t)ldexp(fraction, DBL_MANT_DIG);
+    return tb_fits_significand(significand, reader->significand);
 }
 
 /* One item by the careful way: any object, Python code may run. */
@@ -188,12 +141,14 @@ read_item(tb_list_reader *reader, PyObject *item, Py_ssize_t column, void *dst)
     }
     else if (tb_store_number(&number, reader->dtype.type, dst, &status) == 0) {
         answer = TB_READ_DONE;
-        if (status == TB_OK && !fits_reader(reader, &number)) {
+        const tb_dtype *refused_by = &reader->dtype;
+        if (status == TB_OK && !fits_target(reader, &number, dst)) {
             status = TB_ERR_INEXACT;
+            refused_by = reader->target;
         }
         if (status != TB_OK) {
             answer = (tb_read)tb_raise_value(reader->context, status, reader->row,
-                                             column, item, &reader->dtype);
+                                             column, item, refused_by);
         }
     }
 done:
@@ -231,7 +186,7 @@ read_run(const tb_list_reader *reader, PyObject *const *items, Py_ssize_t n, voi
     } buffer;
     ptrdiff_t bad = 0;
     tb_type from = TB_I64;
-    if (reader->significand > 0) {
+    if (reader->target != NULL) {
         return 0; /* integers are looked at one by one */
     }
     Py_ssize_t run = read_ints(items, n < CHUNK ? n : CHUNK, buffer.ints);
@@ -259,18 +214,18 @@ read_numbers(tb_list_reader *reader, PyObject *list, Py_ssize_t length,
     Py_ssize_t i = 0;
 
     while (i < count) {
-        i += read_run(reader, items_of(list) + start + i, count - i,
+        i += read_run(reader, tb_list_items(list) + start + i, count - i,
                       dst + i * reader->dtype.item_size);
         if (i == count) {
             break;
         }
-        tb_read read =
-            read_item(reader, item_at(list, start + i), column < 0 ? start + i : column,
-                      dst + i * reader->dtype.item_size);
+        tb_read read = read_item(reader, tb_list_item(list, start + i),
+                                 column < 0 ? start + i : column,
+                                 dst + i * reader->dtype.item_size);
         if (read != TB_READ_DONE) {
             return read;
         }
-        if (size_of(list) != length) {
+        if (tb_list_size(list) != length) {
             return changed_size(reader);
         }
         i++;
@@ -316,15 +271,15 @@ read_level(tb_list_reader *reader, PyObject *list, Py_ssize_t length, Py_ssize_t
     ptrdiff_t pitch = elements_below(reader, depth) * reader->dtype.item_size;
     for (Py_ssize_t i = 0; i < count; i++) {
         Py_ssize_t at = column < 0 ? start + i : column;
-        PyObject *item = item_at(list, start + i);
+        PyObject *item = tb_list_item(list, start + i);
         if (!tb_is_list(item)) {
             return refuse_number(reader, at, item, expected);
         }
-        if (size_of(item) != expected) {
+        if (tb_list_size(item) != expected) {
             return (tb_read)tb_raise_at(
                 reader->context, PyExc_ValueError, reader->row, at,
                 "found a list of %zd, expected %zd: only the first dimension may vary",
-                size_of(item), expected);
+                tb_list_size(item), expected);
         }
         Py_INCREF(item);
         tb_read read = read_level(reader, item, expected, 0, expected, depth + 1, at,
@@ -333,7 +288,7 @@ read_level(tb_list_reader *reader, PyObject *list, Py_ssize_t length, Py_ssize_t
         if (read != TB_READ_DONE) {
             return read;
         }
-        if (size_of(list) != length) {
+        if (tb_list_size(list) != length) {
             return changed_size(reader);
         }
     }
@@ -346,11 +301,11 @@ tb_read_list(tb_list_reader *reader, PyObject *list, Py_ssize_t length,
 {
     tb_read read;
 
-    BEGIN_LIST(list);
-    read = size_of(list) == length
+    TB_BEGIN_CRITICAL_SECTION(list);
+    read = tb_list_size(list) == length
                ? read_level(reader, list, length, start, count, 0, -1, (char *)dst)
                : changed_size(reader);
-    END_LIST();
+    TB_END_CRITICAL_SECTION();
     return read;
 }
 
@@ -362,10 +317,10 @@ tb_guess_dtype(tb_state *state, PyObject *list, Py_ssize_t start, tb_dtype *dtyp
 
     *found = 0;
     while (tb_is_list(list)) {
-        if (size_of(list) <= start) {
+        if (tb_list_size(list) <= start) {
             return 0;
         }
-        list = item_at(list, start);
+        list = tb_list_item(list, start);
         start = 0;
     }
     *found = 1;
@@ -391,15 +346,15 @@ tb_nested_shape(const tb_context *context, Py_ssize_t row, PyObject *list, int *
                 npy_intp *shape)
 {
     *ndim = 0;
-    while (size_of(list) > 0 && tb_is_list(item_at(list, 0))) {
+    while (tb_list_size(list) > 0 && tb_is_list(tb_list_item(list, 0))) {
         if (*ndim == TB_MAX_TRAILING) {
             return tb_raise_at(context, PyExc_ValueError, row, 0,
                                "nested deeper than %d levels, or a list that contains "
                                "itself",
                                (int)TB_MAX_TRAILING);
         }
-        list = item_at(list, 0);
-        shape[*ndim] = size_of(list);
+        list = tb_list_item(list, 0);
+        shape[*ndim] = tb_list_size(list);
         *ndim += 1;
     }
     return 0;

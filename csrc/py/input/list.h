@@ -7,10 +7,13 @@
 typedef struct {
     tb_state *state;
     const tb_context *context;
-    tb_dtype dtype;        /* of the elements written; not TB_OTHER */
-    int provisional;       /* nobody asked for dtype: it may still turn out wider */
-    int no_bools;          /* bools are refused instead of taken for 0 and 1 */
-    int significand;       /* bits that an integer may need, 0: those of dtype */
+    tb_dtype dtype;  /* of the elements written; not TB_OTHER */
+    int provisional; /* nobody asked for dtype: it may still turn out wider */
+    int no_bools;    /* bools are refused instead of taken for 0 and 1 */
+    /* Set where the int64 or float64 that is read becomes another type, so that an
+     * integer among floats may need no more bits than that type has; else NULL. */
+    const tb_dtype *target;
+    int significand;       /* bits of the target */
     Py_ssize_t row;        /* for messages */
     int ndim;              /* how deep a row's items are nested: 0 for numbers */
     const npy_intp *shape; /* and how long the lists are at each depth */
@@ -44,7 +47,25 @@ tb_is_list(PyObject *object)
     return PyList_Check(object) || PyTuple_Check(object);
 }
 
-/* One less than NumPy allows for [batch, width, *trailing]. */
-enum { TB_MAX_TRAILING = NPY_MAXDIMS - 2 };
+/* Of a list or tuple. What is borrowed here does not survive a call that can run Python
+ * code: the list may be changed by it. */
+static inline Py_ssize_t
+tb_list_size(PyObject *list)
+{
+    return PyList_Check(list) ? PyList_GET_SIZE(list) : PyTuple_GET_SIZE(list);
+}
+
+static inline PyObject *
+tb_list_item(PyObject *list, Py_ssize_t i)
+{
+    return PyList_Check(list) ? PyList_GET_ITEM(list, i) : PyTuple_GET_ITEM(list, i);
+}
+
+static inline PyObject *const *
+tb_list_items(PyObject *list)
+{
+    return PyList_Check(list) ? ((PyListObject *)list)->ob_item
+                              : ((PyTupleObject *)list)->ob_item;
+}
 
 #endif

@@ -1,3 +1,4 @@
+#include "core/base/size.h"
 #include "py/input/rows.h"
 
 #include <string.h>
@@ -145,10 +146,9 @@ tb_lay_out(const tb_column *column, const tb_pad_options *options, tb_layout *la
     if (tb_choose_width(column, options, longest, &longest) < 0) {
         return -1;
     }
-    ptrdiff_t rest = longest % options->multiple;
-    ptrdiff_t more = rest == 0 ? 0 : options->multiple - rest;
-    too_large |= more > PTRDIFF_MAX - longest;
-    layout->width = too_large ? longest : longest + more;
+    int64_t rounded = longest;
+    too_large |= tb_round_up(longest, options->multiple, &rounded) != TB_OK;
+    layout->width = too_large ? longest : (ptrdiff_t)rounded;
     for (int d = 0; d < column->ndim; d++) {
         too_large |= tb_multiply_sizes(layout->trailing, column->trailing[d],
                                        &layout->trailing) != TB_OK;
@@ -302,24 +302,21 @@ has_float(tb_state *state, PyObject *list)
 static tb_read
 reconsider_range(tb_state *state, tb_column *column)
 {
-    PyObject *type, *value, *traceback;
     int found = 0;
 
     if (!column->provisional || column->dtype.type != TB_I64 ||
         !PyErr_ExceptionMatches(PyExc_OverflowError)) {
         return TB_READ_ERROR;
     }
-    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *exception = tb_save_exception();
     for (ptrdiff_t i = 0; i < column->count && found == 0; i++) {
         found = has_float(state, list_at(column, i));
     }
     if (found == 0) {
-        PyErr_Restore(type, value, traceback);
+        tb_restore_exception(exception);
         return TB_READ_ERROR;
     }
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
+    Py_XDECREF(exception);
     column->dtype = (tb_dtype){TB_F32, 4, NULL};
     return found < 0 ? TB_READ_ERROR : TB_READ_WIDEN;
 }

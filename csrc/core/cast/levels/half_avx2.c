@@ -1,12 +1,12 @@
 /*
- * AVX2 and F16C. VCVTPS2PH takes its rounding from the instruction, heeds neither
- * flush-to-zero nor denormals-are-zero, quiets NaN and keeps the top of its payload.
+ * AVX2 and F16C. VCVTPS2PH takes its rounding from the instruction, ignores
+ * flush-to-zero and denormals-are-zero, quiets NaN and keeps the top of its payload.
  */
 #include "core/base/macros.h"
 
 #if TB_X86
 
-#    include "core/cast/half_kernels.h"
+#    include "core/cast/levels/half_kernels.h"
 
 #    include <immintrin.h>
 #    include <string.h>

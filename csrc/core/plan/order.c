@@ -1,0 +1,166 @@
+#include "core/plan/order.h"
+
+#include "core/base/memory.h"
+#include "core/base/size.h"
+#include "core/base/sort.h"
+#include "core/plan/cost.h"
+
+#include <string.h>
+
+enum {
+    INNER_RUN = 16,    /* 2, 4, 8 and 16 ranks have neighbours in cost at each step */
+    RUNS_AT_LEAST = 16 /* in an epoch, where there are batches enough */
+};
+
+/* Sorts the numbers of the full batches, the most expensive first; batches of equal
+ * cost stay in the order of cutting. The key is how much cheaper a batch is than the
+ * most expensive one, without its low bits where key and number do not fit into 64. */
+static tb_status
+sort_by_cost(const tb_batch_plan *plan, ptrdiff_t full,
+             const tb_batch_settings *settings, uint64_t *order)
+{
+    uint64_t *costs = (uint64_t *)tb_allocate_array(full, sizeof *costs);
+    uint64_t most = 0, least = UINT64_MAX;
+    int number_bits = tb_count_bits((uint64_t)full - 1), shift = 0;
+
+    if (costs == NULL) {
+        return TB_ERR_MEMORY;
+    }
+    for (ptrdiff_t k = 0; k < full; k++) {
+        costs[k] = tb_find_batch_cost(plan, settings, k);
+        most = costs[k] > most ? costs[k] : most;
+        least = costs[k] < least ? costs[k] : least;
+    }
+    while (tb_count_bits((most - least) >> shift) + number_bits > 64) {
+        shift++;
+    }
+    for (ptrdiff_t k = 0; k < full; k++) {
+        /* With one batch there are no number bits; its key is then 0 and fills none. */
+        order[k] = (most - costs[k]) >> shift << number_bits | (uint64_t)k;
+    }
+    tb_sort_items(order, full,
+                  tb_lay_out_sort((most - least) >> shift, full, number_bits), costs);
+    for (ptrdiff_t k = 0; k < full; k++) {
+        order[k] &= ((uint64_t)1 << number_bits) - 1;
+    }
+    free(costs);
+    return TB_OK;
+}
+
+/* Puts runs of `size` neighbours into an order drawn evenly. Where n is no multiple of
+ * the size, one run is short. Which one that is, is drawn too. It comes last, so that
+ * all others begin at multiples of their size. copy: room for n words; runs: room for
+ * the number of runs. */
+static void
+shuffle_runs(uint64_t *words, ptrdiff_t n, ptrdiff_t size, int is_first_fixed,
+             tb_random *random, uint64_t *copy, uint64_t *runs)
+{
+    ptrdiff_t count = (ptrdiff_t)tb_divide_up(n, size), whole = n / size, place = 0;
+    ptrdiff_t short_run = count, lacking = count * size - n;
+
+    for (ptrdiff_t k = 0; k < count; k++) {
+        runs[k] = (uint64_t)k;
+    }
+    if (lacking > 0) {
+        ptrdiff_t from = is_first_fixed && count > 1;
+        short_run = from + (ptrdiff_t)tb_random_below(random, (uint64_t)(count - from));
+        for (ptrdiff_t k = short_run; k < whole; k++) {
+            runs[k] = (uint64_t)k + 1;
+        }
+        runs[whole] = (uint64_t)short_run;
+    }
+    tb_shuffle_words(random, runs, (size_t)whole);
+    for (ptrdiff_t k = 0; k < whole && is_first_fixed; k++) {
+        if (runs[k] == 0) {
+            tb_swap_words(runs, 0, (size_t)k);
+        }
+    }
+    memcpy(copy, words, (size_t)n * sizeof *words);
+    for (ptrdiff_t k = 0; k < count; k++) {
+        ptrdiff_t run = (ptrdiff_t)runs[k];
+        ptrdiff_t begin = run * size - (run > short_run ? lacking : 0);
+        ptrdiff_t length = run == short_run ? size - lacking : size;
+        memcpy(words + place, copy + begin, (size_t)length * sizeof *words);
+        place += length;
+    }
+}
+
+/* Shuffles words that are sorted by cost: the runs of sizes[0], in each of them the
+ * runs of sizes[1], and so on to single words. With is_first_fixed, the first word
+ * stays. */
+static void
+shuffle_nested(uint64_t *words, ptrdiff_t n, const ptrdiff_t *sizes, int levels,
+               int is_first_fixed, tb_random *random, uint64_t *copy, uint64_t *runs)
+{
+    if (levels == 0) {
+        tb_shuffle_words(random, words + is_first_fixed, (size_t)(n - is_first_fixed));
+        return;
+    }
+    shuffle_runs(words, n, sizes[0], is_first_fixed, random, copy, runs);
+    for (ptrdiff_t begin = 0; begin < n; begin += sizes[0]) {
+        ptrdiff_t length = n - begin < sizes[0] ? n - begin : sizes[0];
+        shuffle_nested(words + begin, length, sizes + 1, levels - 1,
+                       is_first_fixed && begin == 0, random, copy, runs);
+    }
+}
+
+/* Runs of `balance` batches, or fewer so that there are many runs, and in them runs of
+ * a size that suits most numbers of ranks. */
+static int
+choose_sizes(int64_t balance, ptrdiff_t full, ptrdiff_t *sizes)
+{
+    int levels = 0;
+    ptrdiff_t most = full / RUNS_AT_LEAST / INNER_RUN * INNER_RUN;
+
+    if (balance > INNER_RUN && most > INNER_RUN) {
+        sizes[levels++] = balance < most ? (ptrdiff_t)balance : most;
+    }
+    if (balance > 1) {
+        sizes[levels++] = balance < INNER_RUN ? (ptrdiff_t)balance : INNER_RUN;
+    }
+    return levels;
+}
+
+static tb_status
+order_by_runs(tb_batch_plan *plan, ptrdiff_t full, const tb_batch_settings *settings,
+              tb_random *random)
+{
+    ptrdiff_t sizes[2];
+    int levels = choose_sizes(settings->balance, full, sizes);
+    uint64_t *copy = (uint64_t *)tb_allocate_array(full, sizeof *copy);
+    ptrdiff_t least = levels > 0 ? sizes[levels - 1] : full;
+    uint64_t *runs = (uint64_t *)tb_allocate_array(full / least + 1, sizeof *runs);
+    tb_status status = TB_ERR_MEMORY;
+
+    if (copy != NULL && runs != NULL) {
+        status = sort_by_cost(plan, full, settings, plan->order);
+    }
+    if (status == TB_OK) {
+        shuffle_nested(plan->order, full, sizes, levels, settings->longest_first,
+                       random, copy, runs);
+    }
+    free(copy);
+    free(runs);
+    return status;
+}
+
+tb_status
+tb_order_batches(tb_batch_plan *plan, ptrdiff_t full, const tb_batch_settings *settings,
+                 tb_random *random)
+{
+    plan->order = (uint64_t *)tb_allocate_array(plan->batch_count, sizeof *plan->order);
+    if (plan->order == NULL) {
+        return TB_ERR_MEMORY;
+    }
+    for (ptrdiff_t k = 0; k < plan->batch_count; k++) {
+        plan->order[k] = (uint64_t)k;
+    }
+    if (!settings->shuffle || full == 0) {
+        return TB_OK;
+    }
+    if (settings->balance > 1 || settings->longest_first) {
+        return order_by_runs(plan, full, settings, random);
+    }
+    tb_shuffle_words(random, plan->order, (size_t)full);
+    return TB_OK;
+}
