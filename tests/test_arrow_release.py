@@ -306,7 +306,6 @@ def test_a_producer_whose_threads_need_python_is_not_kept_waiting(tmp_path):
         print(tb.Ragged.from_arrow(reader).tolist() == table["ids"].to_pylist())
         """,
         str(tmp_path / "rows.parquet"),
-        timeout=60,
     )
     assert out.strip() == "True"
 
