@@ -460,3 +460,43 @@ def test_an_older_iteration_does_not_undo_what_was_loaded():
     sampler.load_state_dict(state)
     list(older)
     assert sampler.state_dict() == state
+
+
+@pytest.mark.parametrize("padding_free", [False, True])
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_costs_beyond_64_bits_are_only_compared(padding_free, ranks):
+    """Rows cost up to 2**62 here, and batches and steps more than 64 bits hold."""
+    lengths = [2**31 - 5 * i for i in range(100)] + [9] * 20
+    options = {"batch_size": 8, "quadratic_length": 1, "longest_first": True, "shuffle_window": 30}
+    batches = []
+    for rank in range(ranks):
+        sampler = LengthBatchSampler(
+            lengths, padding_free=padding_free, num_replicas=ranks, rank=rank, **options
+        )
+        own = list(sampler)
+        sampler.set_epoch(0)
+        assert list(sampler) == own
+        batches += own
+    assert sorted(row for batch in batches for row in batch) == list(range(120))
+    assert max(lengths[row] for row in batches[0]) > 9  # one that costs the most
+    with fails(ValueError, "LengthBatchSampler()", "row 1", "too long to plan"):
+        LengthBatchSampler([1, 2**32], batch_size=1, quadratic_length=1)
+
+
+def test_rows_of_a_step_that_cost_alike_are_dealt_in_equal_numbers():
+    lengths = [2**31] * 12
+    batches = [
+        list(
+            LengthBatchSampler(
+                lengths,
+                batch_size=3,
+                padding_free=True,
+                quadratic_length=1,
+                num_replicas=2,
+                rank=rank,
+            )
+        )
+        for rank in range(2)
+    ]
+    assert [[len(batch) for batch in own] for own in batches] == [[3, 3], [3, 3]]
+    assert sorted(row for own in batches for batch in own for row in batch) == list(range(12))

@@ -225,6 +225,15 @@ def digest(batches):
             {"batch_size": 16, "padding_free": True, "num_replicas": 3, "rank": 1},
         ),
         ("141cc7066b61036395acfbeb76d7bf97", {"max_tokens": 4096, "num_replicas": 7, "rank": 6}),
+        # 272 to 500 batches: enough for runs, too few for runs of runs. 750 have both.
+        ("3ab399926c5c94433e1ab179cade30f8", {"batch_size": 11, "drop_last": True}),
+        ("6418c52b1b72bf4d74b0ae18899ebc81", {"max_tokens": 1200, "padding_free": True}),
+        (
+            "7bdb7630dd9b7e1a4d1dab293827d528",
+            {"batch_size": 8, "balance": 24, "longest_first": True},
+        ),
+        ("00bee94cb9f224e9ab5660a5a0bd50b1", {"batch_size": 6}),
+        ("ff50ea8e69ada61bf1f9a3e110d550e9", {"batch_size": 4}),
     ],
 )
 def test_plans_never_change(wanted, options):

@@ -271,14 +271,6 @@ def test_mixed_precision_is_documented():
         assert "Raises" in doc or name == "Precision"
 
 
-def test_examples_in_the_readme_run():
-    text = re.sub(r"^```.*$", "", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
-    test = doctest.DocTestParser().get_doctest(text, {}, "README.md", None, 0)
-    failed, attempted = doctest.DocTestRunner().run(test)
-    assert attempted > 0
-    assert failed == 0
-
-
 @pytest.mark.parametrize("name", [n for n in tb.__all__ if callable(getattr(tb, n))])
 def test_what_is_public_is_documented(name):
     doc = getattr(tb, name).__doc__

@@ -230,6 +230,16 @@ def test_lengths_beyond_32_bits():
     assert sorted(tb.pack([3, 1], 2**63 - 2, seed=1)[0]) == [0, 1]
 
 
+@pytest.mark.parametrize("capacity", [2**20 + 7, 2**42, 2**50 - 1])
+def test_packs_of_many_different_rooms(capacity):
+    """Each room is a path of its own through the tree of rooms, which has to grow."""
+    rng = np.random.default_rng(capacity)
+    lengths = rng.integers(0, capacity // 2, 1500)
+    packing = tb.pack(lengths, capacity)
+    assert packs_of(packing) == packed(lengths.tolist(), capacity)
+    assert len(set((capacity - packing.pack_lengths).tolist())) > 100
+
+
 PLANS = {
     "8f0419f3bdd5529196a46c1056c7dd930196a0049184574340e4deeb10c24c67": {},
     "bc2179bf852b21bae8ed7dec62b4101e09f3f14e6cf88aafa2b5e55382851b68": {"max_segments": 7},

@@ -495,3 +495,75 @@ def test_a_matrix_that_numpy_lays_out_and_converts(layout):
     rows = arrays.LAYOUTS[layout](np.arange(12).reshape(3, 4).astype(np.longdouble))
     assert_same(checked(tb.pad, rows, dtype=np.float64), rows.tolist(), np.float64)
     assert_same(checked(tb.pad, rows, dtype=np.float16), rows.tolist(), np.float16)
+
+
+# Integers among floats, for types that only NumPy converts
+
+
+@pytest.mark.parametrize(
+    "integer", [3, -3, 0, True, 2**53, -(2**53), -(2**63), 2**63, 2**64, -(2**64), 2**70 + 2**20]
+)
+def test_integers_among_floats_of_longdouble(integer):
+    for row in ([0.5, integer], [integer, 0.5]):
+        result = checked(tb.pad, [row], dtype=np.longdouble)
+        assert_same(result, [row], np.longdouble)
+        assert [int(value) for value in result[0] if value != 0.5] == [integer]
+
+
+@pytest.mark.parametrize("integer", [2**53 + 1, -(2**53) - 1, 2**64 + 1, -(2**70) - 1])
+def test_integers_that_float64_rounds_are_refused_for_longdouble(integer):
+    """Lists with floats are read as float64; an array of longdouble holds more."""
+    with fails(ValueError, "pad()", "row 1", "column 1", integer, "not exact in float64"):
+        checked(tb.pad, [[1], [0.5, integer]], dtype=np.longdouble)
+
+
+@pytest.mark.parametrize(
+    ("name", "exact", "inexact"),
+    [
+        ("float8_e4m3fn", [-3, 15, -16, 18, 448], [17, -17, 19]),
+        ("float8_e5m2", [-3, 7, -14, 2**15], [9, -9, 15]),
+    ],
+)
+def test_integers_among_floats_of_float8(name, exact, inexact):
+    dtype = np.dtype(getattr(pytest.importorskip("ml_dtypes"), name))
+    for integer in exact:
+        assert_same(checked(tb.pad, [[0.5, integer]], dtype=dtype), [[0.5, integer]], dtype)
+    for integer in inexact:
+        with fails(ValueError, "pad()", "row 0", "column 1", integer, f"not exact in {name}"):
+            checked(tb.pad, [[0.5, integer]], dtype=dtype)
+    for integer in (-(2**63), 2**64, -(2**70)):
+        with fails(UNFIT, "pad()", "row 0", "column 1", "overflows", name):
+            checked(tb.pad, [[0.5, integer]], dtype=dtype)
+
+
+# Integers of more than 64 bits
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits"), [("float64", 53), ("float32", 24), ("bfloat16", 8)], ids=str
+)
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("others", [[], [0.5]], ids=["ints", "floats"])
+def test_integers_above_64_bits_are_exact_or_refused(dtype, bits, sign, others):
+    """Where one more bit is needed than the type has, nothing is rounded silently."""
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    for top in (64, 65, 100, 126):
+        held = sign * (2**top + 2 ** (top + 1 - bits))
+        result = checked(tb.pad, [[held, *others], [1]], dtype=dtype)
+        assert int(float(result[0, 0])) == held
+        assert int(float(tb.pad([[*others, held]], dtype=dtype)[0, -1])) == held
+        for beyond in (top - bits, top - 53, 0):
+            if beyond >= 0 and beyond <= top - bits:
+                with fails(ValueError, "pad()", "row 1", "column 0", f"not exact in {dtype}"):
+                    checked(tb.pad, [[1], [held + sign * 2**beyond, *others]], dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "top"), [("float64", 1024), ("float32", 128), ("float16", 65), ("bfloat16", 128)]
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_integers_above_the_largest_float_are_refused(dtype, top, sign):
+    for integer in (2**top, 2**top + 1):
+        with fails(UNFIT, "pad()", "row 0", "column 1", dtype):
+            checked(tb.pad, [[1, sign * integer]], dtype=dtype)

@@ -148,8 +148,7 @@ def unpad(array: Any, lengths_or_mask: Any, *, padding_side: str = "right") -> R
     array = _core.as_array("unpad", None, array)
     if array.ndim < 2:
         raise TypeError(f"unpad(): array has {array.ndim} dimensions, expected [batch, width, ...]")
-    if padding_side not in ("right", "left"):
-        raise ValueError(f"unpad(): padding_side={padding_side!r}; expected 'right' or 'left'")
+    _core.read_choice("unpad", "padding_side", padding_side, ("right", "left"))
     batch, width = array.shape[:2]
     given = lengths_or_mask
     if hasattr(given, "ndim") and given.ndim == 2:
@@ -289,6 +288,8 @@ def uniform_length_batching(
     [array([[4, 0],
            [5, 6]]), array([[1, 2, 3]])]
     """
+    name = "uniform_length_batching"
+    return_indices = _core.read_flag(name, "return_indices", return_indices)
     batches, order = _core.uniform_length_batching(sequences, batch_size, padding_value)
     if not return_indices:
         return batches

@@ -1,6 +1,8 @@
 /* Random numbers against published values, and plans against what they promise. */
 #include "core/plan/balance.h"
 #include "core/plan/batching.h"
+#include "core/plan/cost.h"
+#include "core/plan/survey.h"
 #include "core/base/random.h"
 #include "check.h"
 
@@ -270,6 +272,60 @@ check_summary(void)
     CHECK(summary.total == (INT64_MAX >> 2) + (INT64_MAX >> 3));
 }
 
+/* Costs up to the last that fits into 64 bits, and saturated beyond. */
+static void
+check_costs(void)
+{
+    const int64_t widths[] = {3, 100, (int64_t)1 << 40};
+    const int64_t lengths[] = {0, 7, 8, 9, INT64_MAX};
+    tb_batch_settings settings = {.batch_size = 2,
+                                  .max_tokens = INT64_MAX,
+                                  .max_length = INT64_MAX,
+                                  .multiple = 8};
+    int64_t cost = -1, costs[5];
+    uint64_t items[4] = {0, 1, 2, 3};
+    ptrdiff_t starts[2] = {0, 4};
+    tb_batch_plan plan = {.items = items, .starts = starts, .index_bits = 2};
+
+    CHECK(tb_find_row_cost(0, &settings, &cost) == TB_OK && cost == 8);
+    CHECK(tb_find_row_cost(INT64_MAX - 7, &settings, &cost) == TB_OK);
+    CHECK(cost == INT64_MAX - 7);
+    CHECK(tb_find_row_cost(INT64_MAX - 6, &settings, &cost) == TB_ERR_SIZE);
+    tb_find_row_costs(lengths, 5, &settings, costs);
+    CHECK(costs[0] == 8 && costs[1] == 8 && costs[2] == 8 && costs[3] == 16);
+    CHECK(costs[4] == INT64_MAX / 5);
+    settings.max_length = 10;
+    tb_find_row_costs(lengths + 4, 1, &settings, costs);
+    CHECK(costs[0] == 16);
+    settings.padding_free = 1;
+    CHECK(tb_find_row_cost(0, &settings, &cost) == TB_OK && cost == 0);
+    settings.multiple = 1;
+    settings.quadratic = 3;
+    CHECK(tb_find_row_cost(10, &settings, &cost) == TB_OK && cost == 43);
+    settings.quadratic = 1;
+    CHECK(tb_find_row_cost(3037000499, &settings, &cost) == TB_OK);
+    CHECK(cost == INT64_C(9223372033963249500));
+    CHECK(tb_find_row_cost(3037000500, &settings, &cost) == TB_ERR_SIZE);
+    for (int padding_free = 0; padding_free < 2; padding_free++) {
+        settings.padding_free = padding_free;
+        plan.longest = 2147483000;
+        CHECK(tb_find_batch_cost(&plan, &settings, 0) ==
+              UINT64_C(18446732949745932000));
+        plan.longest = (int64_t)1 << 31;
+        CHECK(tb_find_batch_cost(&plan, &settings, 0) == UINT64_MAX);
+        plan.longest = 3037000500;
+        CHECK(tb_find_batch_cost(&plan, &settings, 0) == UINT64_MAX);
+    }
+    settings = (tb_batch_settings){
+        .multiple = 1, .boundaries = widths, .boundary_count = 3, .max_tokens = 100};
+    CHECK(tb_find_row_cost(0, &settings, &cost) == TB_OK && cost == 3);
+    CHECK(tb_find_row_cost(3, &settings, &cost) == TB_OK && cost == 3);
+    CHECK(tb_find_row_cost(4, &settings, &cost) == TB_OK && cost == 100);
+    CHECK(tb_find_row_cost(widths[2], &settings, &cost) == TB_OK && cost == widths[2]);
+    CHECK(tb_find_row_cost(widths[2] + 1, &settings, &cost) == TB_ERR_SIZE);
+    CHECK(tb_find_longest_allowed(&settings) == 100);
+}
+
 /* Ranks get as many rows, and costs that are as even as the best of many shuffles. */
 static void
 check_shares(void)
@@ -316,6 +372,7 @@ main(void)
     check_plans();
     check_errors();
     check_summary();
+    check_costs();
     check_shares();
     return check_report();
 }

@@ -1,7 +1,8 @@
 /* Spans, fills of every width, cut and side, masks and positions. */
 #include "core/layout/mask.h"
+#include "core/base/fill.h"
 #include "core/layout/pad.h"
-#include "core/cast/stream.h"
+#include "core/base/stream.h"
 #include "check.h"
 
 #include <string.h>

@@ -1,4 +1,5 @@
 /* The core's segments and blocks against comparing every query with every key. */
+#include "core/base/size.h"
 #include "core/layout/block_mask.h"
 #include "check.h"
 #include "core/base/random.h"
@@ -158,8 +159,8 @@ check_blocks(tb_random *random)
     }
     rule.total = at + pick(random, MOST - at + 1);
     tb_mask_blocks(lengths, count, &rule, &blocks);
-    ptrdiff_t query_blocks = tb_count_blocks(rule.total, rule.query_size);
-    ptrdiff_t key_blocks = tb_count_blocks(rule.total, rule.key_size);
+    ptrdiff_t query_blocks = tb_divide_up(rule.total, rule.query_size);
+    ptrdiff_t key_blocks = tb_divide_up(rule.total, rule.key_size);
     for (ptrdiff_t i = 0; i < query_blocks; i++) {
         /* Twice through the numbers: the blocks that count, then the others. */
         ptrdiff_t part_at = i * key_blocks, full_at = part_at, wrong = 0;

@@ -1,6 +1,7 @@
 /* Streamed copies and fills at every place in a line: these bytes, and none beside. */
+#include "core/base/fill.h"
 #include "core/layout/pad.h"
-#include "core/cast/stream.h"
+#include "core/base/stream.h"
 #include "check.h"
 
 #include <stdlib.h>

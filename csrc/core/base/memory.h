@@ -2,7 +2,7 @@
 #ifndef TB_MEMORY_H
 #define TB_MEMORY_H
 
-#include "core/base/status.h"
+#include "core/base/size.h"
 
 #include <stdlib.h>
 

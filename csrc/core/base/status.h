@@ -27,15 +27,4 @@ typedef struct {
     int64_t value;
 } tb_error;
 
-/* a * b for sizes >= 0, or TB_ERR_SIZE. */
-static inline tb_status
-tb_multiply_sizes(ptrdiff_t a, ptrdiff_t b, ptrdiff_t *product)
-{
-    if (a != 0 && b > PTRDIFF_MAX / a) {
-        return TB_ERR_SIZE;
-    }
-    *product = a * b;
-    return TB_OK;
-}
-
 #endif

@@ -1,8 +1,8 @@
 #include "core/cast/half.h"
 
 #include "core/cast/fp_state.h"
-#include "core/cast/half_kernels.h"
-#include "core/cast/stream.h"
+#include "core/cast/levels/half_kernels.h"
+#include "core/base/stream.h"
 
 #include <string.h>
 

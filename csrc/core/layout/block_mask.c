@@ -1,10 +1,7 @@
 #include "core/layout/block_mask.h"
 
-ptrdiff_t
-tb_count_blocks(ptrdiff_t total, ptrdiff_t size)
-{
-    return total / size + (total % size != 0);
-}
+#include "core/base/fill.h"
+#include "core/base/size.h"
 
 /* Where in a pack a query is. Queries only go up, and the cursor with them. */
 typedef struct {
@@ -44,13 +41,14 @@ find_keys(tb_cursor *cursor, ptrdiff_t query, const tb_block_rule *rule)
     return keys;
 }
 
+/* Writes the numbers from `begin` up to `end` - 1; returns where the next one goes. */
 static int32_t *
-count_up(int32_t *TB_RESTRICT out, ptrdiff_t from, ptrdiff_t to)
+append_numbers(int32_t *out, ptrdiff_t begin, ptrdiff_t end)
 {
-    for (ptrdiff_t i = from; i < to; i++) {
-        out[i - from] = (int32_t)i;
-    }
-    return to > from ? out + (to - from) : out;
+    ptrdiff_t n = end > begin ? end - begin : 0;
+
+    tb_count_up_i32(out, n, (int32_t)begin);
+    return out + n;
 }
 
 /* The numbers of one block of queries: `full` lies within `touched`. */
@@ -58,22 +56,22 @@ static void
 write_blocks(tb_range touched, tb_range full, ptrdiff_t key_blocks, int32_t *part,
              int32_t *all)
 {
-    part = count_up(part, touched.begin, full.begin);
-    part = count_up(part, full.end, touched.end);
-    part = count_up(part, 0, touched.begin);
-    part = count_up(part, full.begin, full.end);
-    count_up(part, touched.end, key_blocks);
-    all = count_up(all, full.begin, full.end);
-    all = count_up(all, 0, full.begin);
-    count_up(all, full.end, key_blocks);
+    part = append_numbers(part, touched.begin, full.begin);
+    part = append_numbers(part, full.end, touched.end);
+    part = append_numbers(part, 0, touched.begin);
+    part = append_numbers(part, full.begin, full.end);
+    append_numbers(part, touched.end, key_blocks);
+    all = append_numbers(all, full.begin, full.end);
+    all = append_numbers(all, 0, full.begin);
+    append_numbers(all, full.end, key_blocks);
 }
 
 void
 tb_mask_blocks(const int64_t *lengths, ptrdiff_t count, const tb_block_rule *rule,
                const tb_blocks *blocks)
 {
-    ptrdiff_t query_blocks = tb_count_blocks(rule->total, rule->query_size);
-    ptrdiff_t key_blocks = tb_count_blocks(rule->total, rule->key_size);
+    ptrdiff_t query_blocks = tb_divide_up(rule->total, rule->query_size);
+    ptrdiff_t key_blocks = tb_divide_up(rule->total, rule->key_size);
     tb_cursor to_first = {lengths, count, 0, 0, 0}, to_last = to_first;
 
     for (ptrdiff_t i = 0; i < query_blocks; i++) {
@@ -83,8 +81,8 @@ tb_mask_blocks(const int64_t *lengths, ptrdiff_t count, const tb_block_rule *rul
         tb_range first_keys = find_keys(&to_first, query, rule);
         tb_range last_keys = find_keys(&to_last, last, rule);
         tb_range touched = {first_keys.begin / rule->key_size,
-                            tb_count_blocks(last_keys.end, rule->key_size)};
-        tb_range full = {tb_count_blocks(last_keys.begin, rule->key_size),
+                            tb_divide_up(last_keys.end, rule->key_size)};
+        tb_range full = {tb_divide_up(last_keys.begin, rule->key_size),
                          first_keys.end / rule->key_size};
         if (is_cut || full.end <= full.begin) {
             full = (tb_range){touched.begin, touched.begin};

@@ -31,9 +31,6 @@ typedef struct {
     int32_t *full;
 } tb_blocks;
 
-/* How many blocks of that size hold `total` tokens. */
-ptrdiff_t tb_count_blocks(ptrdiff_t total, ptrdiff_t size);
-
 /* The pack's lengths add up to rule->total at most; what is left is a segment too. */
 void tb_mask_blocks(const int64_t *lengths, ptrdiff_t count, const tb_block_rule *rule,
                     const tb_blocks *blocks);

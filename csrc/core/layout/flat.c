@@ -1,6 +1,6 @@
 #include "core/layout/flat.h"
 
-#include "core/layout/pad.h"
+#include "core/base/fill.h"
 
 #include <string.h>
 

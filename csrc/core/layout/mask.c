@@ -1,5 +1,7 @@
 #include "core/layout/mask.h"
 
+#include "core/base/fill.h"
+
 #include <string.h>
 
 void
@@ -26,21 +28,13 @@ tb_mask_rows(const ptrdiff_t *lengths, ptrdiff_t count, const tb_layout *layout,
     }
 }
 
-static void
-count_up(int64_t *TB_RESTRICT out, ptrdiff_t n)
-{
-    for (ptrdiff_t j = 0; j < n; j++) {
-        out[j] = j;
-    }
-}
-
 void
 tb_position_rows(const ptrdiff_t *lengths, ptrdiff_t count, const tb_layout *layout,
                  int64_t *out)
 {
     for (ptrdiff_t i = 0; i < count; i++) {
         tb_span span = tb_locate_row(layout, lengths[i]);
-        count_up(out + span.at, span.count);
+        tb_count_up(out + span.at, span.count, 0);
         tb_fill_around(layout, span, out);
         out += tb_row_pitch(layout, span);
     }

@@ -8,6 +8,7 @@
 #ifndef TB_PAD_H
 #define TB_PAD_H
 
+#include "core/base/size.h"
 #include "core/cast/cast.h"
 
 typedef struct {
@@ -59,13 +60,8 @@ tb_row_pitch(const tb_layout *layout, tb_span span)
     if (!layout->flat) {
         return layout->width;
     }
-    ptrdiff_t rest = layout->row_multiple > 1 ? span.count % layout->row_multiple : 0;
-    return rest == 0 ? span.count : span.count + (layout->row_multiple - rest);
+    return span.count + (ptrdiff_t)tb_find_missing(span.count, layout->row_multiple);
 }
-
-/* Writes n copies of the item_size bytes at `value`. */
-void tb_fill_elements(void *dst, ptrdiff_t n, int item_size,
-                      const unsigned char *value);
 
 /* Fills what `span` leaves of one row of the output; flat, up to where the next begins.
  */

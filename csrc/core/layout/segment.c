@@ -1,5 +1,8 @@
 #include "core/layout/segment.h"
 
+#include "core/base/fill.h"
+#include "core/base/size.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,9 +82,7 @@ tb_position_segments(const int64_t *lengths, const ptrdiff_t *counts,
         tb_span span = tb_locate_row(layout, totals[i]);
         int64_t *to = out + span.at;
         for (ptrdiff_t k = 0; k < counts[i]; k++) {
-            for (int64_t j = 0; j < lengths[k]; j++) {
-                to[j] = j;
-            }
+            tb_count_up(to, lengths[k], 0);
             to += lengths[k];
         }
         tb_fill_around(layout, span, out);
@@ -215,25 +216,13 @@ show(tb_ribbon *ribbon, ptrdiff_t begin, ptrdiff_t end)
     }
 }
 
-static ptrdiff_t
-larger(ptrdiff_t a, ptrdiff_t b)
-{
-    return a > b ? a : b;
-}
-
-static ptrdiff_t
-smaller(ptrdiff_t a, ptrdiff_t b)
-{
-    return a < b ? a : b;
-}
-
 /* The mask row of each query of a run, the first of them beginning at element `row`. */
 static void
 show_queries(tb_ribbon *ribbon, const tb_run *runs, const tb_run *of, ptrdiff_t width,
              ptrdiff_t row)
 {
     const tb_segment_rule *rule = ribbon->rule;
-    ptrdiff_t window = smaller(rule->window, width); /* which is all, and cannot wrap */
+    ptrdiff_t window = tb_min(rule->window, width); /* which is all, and cannot wrap */
 
     for (ptrdiff_t query = of->begin; query < of->end; query++, row += width) {
         ptrdiff_t low = query - window + 1;
@@ -241,7 +230,7 @@ show_queries(tb_ribbon *ribbon, const tb_run *runs, const tb_run *of, ptrdiff_t 
         for (ptrdiff_t i = of->first; i >= 0; i = runs[i].next) {
             const tb_run *run = &runs[i];
             show(ribbon, row + run->begin, row + run->prefix);
-            show(ribbon, row + larger(low, run->prefix), row + smaller(high, run->end));
+            show(ribbon, row + tb_max(low, run->prefix), row + tb_min(high, run->end));
         }
     }
 }

@@ -1,11 +1,7 @@
 #include "core/loss/half_loss.h"
 
 #include "core/cast/fp_state.h"
-#include "core/loss/half_loss_loops.h"
-
-#define TARGET
-#define TABLE tb_loss_loops_scalar
-#include "core/loss/half_loss.inc.h"
+#include "core/loss/levels/half_loss_loops.h"
 
 static const tb_loss_loops *
 find_loops(void)

@@ -1,6 +1,7 @@
 #include "core/plan/balance.h"
 
 #include "core/base/memory.h"
+#include "core/base/size.h"
 
 /* One rank's part of a partial deal: a chain of rows. */
 typedef struct {
@@ -249,7 +250,7 @@ tb_share_rows(const int64_t *costs, ptrdiff_t n, ptrdiff_t ranks, int64_t *rank_
     if (status != TB_OK || n == 0) {
         return status;
     }
-    all.count = n / ranks + (n % ranks != 0);
+    all.count = (ptrdiff_t)tb_divide_up(n, ranks);
     if (tb_multiply_sizes(all.count, ranks, &places) != TB_OK) {
         return TB_ERR_SIZE;
     }

@@ -1,6 +1,7 @@
 #include "core/plan/buckets.h"
 
 #include "core/base/memory.h"
+#include "core/base/size.h"
 #include "core/base/sort.h"
 
 #include <string.h>
@@ -100,15 +101,15 @@ static tb_status
 round_widths(int64_t multiple, tb_widths *out)
 {
     int64_t longest = out->widths[out->count - 1], n = out->rows[out->count];
-    int64_t missing = (multiple - longest % multiple) % multiple;
+    int64_t widest = 0;
     ptrdiff_t distinct = 0;
 
-    if (longest > INT64_MAX - missing || longest + missing > INT64_MAX / n) {
+    if (tb_round_up(longest, multiple, &widest) != TB_OK || widest > INT64_MAX / n) {
         return TB_ERR_SIZE;
     }
     for (ptrdiff_t j = 0; j < out->count; j++) {
         int64_t length = out->widths[j];
-        int64_t width = length + (multiple - length % multiple) % multiple;
+        int64_t width = length + tb_find_missing(length, multiple);
         out->tokens += (out->rows[j + 1] - out->rows[j]) * length;
         if (distinct == 0 || out->widths[distinct - 1] != width) {
             out->widths[distinct++] = width;

@@ -1,5 +1,7 @@
 #include "py/input/list.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 /* Numbers go through a buffer on the stack when the output is not what was read. */
@@ -137,7 +139,9 @@ must_widen(tb_list_reader *reader, tb_number_kind kind)
     if (!reader->provisional || type == TB_F32) {
         return 0;
     }
-    if (kind == TB_NUMBER_FLOAT) {
+    int is_beyond_int64 = kind == TB_NUMBER_UINT || kind == TB_NUMBER_HUGE;
+    if (kind == TB_NUMBER_FLOAT ||
+        (is_beyond_int64 && reader->significand >= DBL_MANT_DIG)) {
         reader->dtype = (tb_dtype){TB_F32, 4, NULL};
         return 1;
     }
@@ -148,20 +152,22 @@ must_widen(tb_list_reader *reader, tb_number_kind kind)
     return 0;
 }
 
-/* 0 where an integer among floats needs more bits than the type that it is bound for.
- */
+/* 0 where an integer, which is exact as the float64 at `stored`, needs more bits than
+ * the target has. */
 static int
-fits_reader(const tb_list_reader *reader, const tb_number *number)
+fits_target(const tb_list_reader *reader, const tb_number *number, const void *stored)
 {
-    uint64_t magnitude = number->kind == TB_NUMBER_UINT ? number->u
-                         : number->i < 0                ? ~(uint64_t)number->i + 1
-                                                        : (uint64_t)number->i;
+    double value;
+    int exponent;
 
-    if (reader->significand == 0 || number->kind == TB_NUMBER_FLOAT) {
+    if (reader->target == NULL || reader->dtype.type != TB_F64 ||
+        number->kind == TB_NUMBER_FLOAT || reader->significand >= DBL_MANT_DIG) {
         return 1;
     }
-    return number->kind != TB_NUMBER_HUGE &&
-           tb_fits_significand(magnitude, reader->significand);
+    memcpy(&value, stored, sizeof value);
+    double fraction = fabs(frexp(value, &exponent)); /* 0, or from 0.5 to 1 */
+    uint64_t significand = (uint64_t)ldexp(fraction, DBL_MANT_DIG);
+    return tb_fits_significand(significand, reader->significand);
 }
 
 /* One item by the careful way: any object, Python code may run. */
@@ -188,12 +194,14 @@ read_item(tb_list_reader *reader, PyObject *item, Py_ssize_t column, void *dst)
     }
     else if (tb_store_number(&number, reader->dtype.type, dst, &status) == 0) {
         answer = TB_READ_DONE;
-        if (status == TB_OK && !fits_reader(reader, &number)) {
+        const tb_dtype *refused_by = &reader->dtype;
+        if (status == TB_OK && !fits_target(reader, &number, dst)) {
             status = TB_ERR_INEXACT;
+            refused_by = reader->target;
         }
         if (status != TB_OK) {
             answer = (tb_read)tb_raise_value(reader->context, status, reader->row,
-                                             column, item, &reader->dtype);
+                                             column, item, refused_by);
         }
     }
 done:
@@ -231,7 +239,7 @@ read_run(const tb_list_reader *reader, PyObject *const *items, Py_ssize_t n, voi
     } buffer;
     ptrdiff_t bad = 0;
     tb_type from = TB_I64;
-    if (reader->significand > 0) {
+    if (reader->target != NULL) {
         return 0; /* integers are looked at one by one */
     }
     Py_ssize_t run = read_ints(items, n < CHUNK ? n : CHUNK, buffer.ints);

@@ -7,10 +7,13 @@
 typedef struct {
     tb_state *state;
     const tb_context *context;
-    tb_dtype dtype;        /* of the elements written; not TB_OTHER */
-    int provisional;       /* nobody asked for dtype: it may still turn out wider */
+    tb_dtype dtype;  /* of the elements written; not TB_OTHER */
+    int provisional; /* nobody asked for dtype: it may still turn out wider */
+    /* Set where the int64 or float64 that is read becomes another type, so that an
+     * integer among floats may need no more bits than that type has; else NULL. */
+    const tb_dtype *target;
     int no_bools;          /* bools are refused instead of taken for 0 and 1 */
-    int significand;       /* bits that an integer may need, 0: those of dtype */
+    int significand;       /* bits of the target */
     Py_ssize_t row;        /* for messages */
     int ndim;              /* how deep a row's items are nested: 0 for numbers */
     const npy_intp *shape; /* and how long the lists are at each depth */

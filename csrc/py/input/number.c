@@ -320,8 +320,11 @@ tb_read_mask_values(tb_state *state, const tb_context *context, const tb_dtype *
     PyObject *lowest = NULL, *one = NULL;
     int answer = -1;
 
+    tb_context own = *context;
+
+    own.argument = NULL;
     if (additive && dtype->type < TB_F32) {
-        return tb_raise_at(context, PyExc_TypeError, -1, -1,
+        return tb_raise_at(&own, PyExc_TypeError, -1, -1,
                            "additive=True with dtype=%s; expected a floating type",
                            tb_dtype_name(dtype));
     }

@@ -1,3 +1,4 @@
+#include "core/base/size.h"
 #include "py/input/rows.h"
 
 #include <string.h>
@@ -145,10 +146,9 @@ tb_lay_out(const tb_column *column, const tb_pad_options *options, tb_layout *la
     if (tb_choose_width(column, options, longest, &longest) < 0) {
         return -1;
     }
-    ptrdiff_t rest = longest % options->multiple;
-    ptrdiff_t more = rest == 0 ? 0 : options->multiple - rest;
-    too_large |= more > PTRDIFF_MAX - longest;
-    layout->width = too_large ? longest : longest + more;
+    int64_t rounded = longest;
+    too_large |= tb_round_up(longest, options->multiple, &rounded) != TB_OK;
+    layout->width = too_large ? longest : (ptrdiff_t)rounded;
     for (int d = 0; d < column->ndim; d++) {
         too_large |= tb_multiply_sizes(layout->trailing, column->trailing[d],
                                        &layout->trailing) != TB_OK;

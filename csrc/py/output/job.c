@@ -1,5 +1,6 @@
 #include "py/base/tb_numpy.h"
 #include "py/output/job.h"
+#include "core/base/fill.h"
 #include "core/layout/mask.h"
 
 #include <string.h>

@@ -14,6 +14,8 @@ array_from_list(tb_state *state, const tb_column *column, ptrdiff_t i, ptrdiff_t
                              .context = &column->context,
                              .dtype = {TB_I64, 8, NULL},
                              .provisional = 1,
+                             .target = &column->dtype,
+                             .significand = bits,
                              .row = i,
                              .ndim = ndim,
                              .shape = column->trailing};
@@ -35,7 +37,6 @@ array_from_list(tb_state *state, const tb_column *column, ptrdiff_t i, ptrdiff_t
         }
         reader.dtype = (tb_dtype){TB_F64, 8, NULL};
         reader.provisional = 0;
-        reader.significand = bits;
     }
 }
 

@@ -1,5 +1,6 @@
 /* How wide a padded output is: its longest row, width=, or the boundary that holds it.
  */
+#include "core/base/size.h"
 #include "py/input/rows.h"
 
 static int
@@ -34,24 +35,6 @@ refuse_total(const tb_column *column, const tb_pad_options *options, Py_ssize_t 
         options->boundaries == NULL ? "width=" : "the last of boundaries=, ", most);
 }
 
-/* The first of the boundaries that is at least `least`; the last is. */
-static ptrdiff_t
-find_boundary(const tb_pad_options *options, ptrdiff_t least)
-{
-    ptrdiff_t begin = 0, end = options->boundary_count - 1;
-
-    while (begin < end) {
-        ptrdiff_t middle = begin + (end - begin) / 2;
-        if (options->boundaries[middle] < least) {
-            begin = middle + 1;
-        }
-        else {
-            end = middle;
-        }
-    }
-    return options->boundaries[begin];
-}
-
 int
 tb_choose_width(const tb_column *column, const tb_pad_options *options,
                 ptrdiff_t longest, ptrdiff_t *width)
@@ -68,6 +51,9 @@ tb_choose_width(const tb_column *column, const tb_pad_options *options,
         return options->flat ? refuse_total(column, options, longest, most)
                              : refuse_row(column, options, most);
     }
-    *width = options->boundaries == NULL ? most : find_boundary(options, longest);
+    *width = options->boundaries == NULL
+                 ? most
+                 : (ptrdiff_t)tb_find_boundary(options->boundaries,
+                                               options->boundary_count, longest);
     return 0;
 }

@@ -5,6 +5,8 @@
 #include "py/input/settings.h"
 #include "core/plan/balance.h"
 #include "core/plan/batching.h"
+#include "core/plan/cost.h"
+#include "core/plan/survey.h"
 
 #include <string.h>
 
@@ -280,12 +282,8 @@ wrap_row_costs(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
     npy_intp rows = n;
     PyArrayObject *costs =
         data == NULL ? NULL : (PyArrayObject *)PyArray_SimpleNew(1, &rows, NPY_INT64);
-    for (ptrdiff_t i = 0; costs != NULL && i < n; i++) {
-        int64_t cost = INT64_MAX;
-        int64_t length =
-            data[i] < settings.core.max_length ? data[i] : settings.core.max_length;
-        tb_status status = tb_find_row_cost(length, &settings.core, &cost);
-        ((int64_t *)PyArray_DATA(costs))[i] = status == TB_OK ? cost : INT64_MAX;
+    if (costs != NULL) {
+        tb_find_row_costs(data, n, &settings.core, (int64_t *)PyArray_DATA(costs));
     }
     return (PyObject *)costs;
 }

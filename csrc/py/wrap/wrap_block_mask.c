@@ -1,6 +1,7 @@
 /* block_mask(): FlexAttention's blocks from lengths. */
 #include "py/base/tb_numpy.h"
 #include "py/input/settings.h"
+#include "core/base/size.h"
 #include "core/layout/block_mask.h"
 #include "py/input/lengths.h"
 
@@ -36,8 +37,8 @@ read_total(PyObject *given, const tb_int_rows *lengths, PyArrayObject *totals,
 static PyObject *
 new_blocks(npy_intp packs, const tb_block_rule *rule)
 {
-    npy_intp dims[4] = {packs, 1, tb_count_blocks(rule->total, rule->query_size),
-                        tb_count_blocks(rule->total, rule->key_size)};
+    npy_intp dims[4] = {packs, 1, tb_divide_up(rule->total, rule->query_size),
+                        tb_divide_up(rule->total, rule->key_size)};
     PyObject *arrays = PyTuple_New(4);
     ptrdiff_t size;
 
@@ -72,8 +73,8 @@ array_data(PyObject *arrays, Py_ssize_t i)
 static void
 write_packs(const tb_int_rows *lengths, const tb_block_rule *rule, tb_blocks blocks)
 {
-    ptrdiff_t query_blocks = tb_count_blocks(rule->total, rule->query_size);
-    ptrdiff_t all = query_blocks * tb_count_blocks(rule->total, rule->key_size);
+    ptrdiff_t query_blocks = tb_divide_up(rule->total, rule->query_size);
+    ptrdiff_t all = query_blocks * tb_divide_up(rule->total, rule->key_size);
     const int64_t *values = tb_int_values(lengths);
     const ptrdiff_t *counts = tb_int_counts(lengths);
 

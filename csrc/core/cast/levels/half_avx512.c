@@ -3,7 +3,7 @@
 
 #if TB_X86
 
-#    include "core/cast/half_kernels.h"
+#    include "core/cast/levels/half_kernels.h"
 
 #    include <immintrin.h>
 #    include <string.h>

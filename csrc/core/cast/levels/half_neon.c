@@ -8,7 +8,7 @@
 
 #if TB_ARM64
 
-#    include "core/cast/half_kernels.h"
+#    include "core/cast/levels/half_kernels.h"
 
 #    include <arm_neon.h>
 #    include <string.h>

@@ -1,7 +1,7 @@
 #include "core/base/macros.h"
 
 #if TB_X86
-#    include "core/loss/half_loss_loops.h"
+#    include "core/loss/levels/half_loss_loops.h"
 
 #    include <immintrin.h>
 
@@ -66,5 +66,5 @@ measure_by_four(const double *values, const float *given, uint32_t lowest, doubl
 }
 
 #    define MEASURE_ERRORS measure_by_four
-#    include "core/loss/half_loss.inc.h"
+#    include "core/loss/levels/half_loss.inc.h"
 #endif

@@ -1,7 +1,7 @@
 #include "core/base/macros.h"
 
 #if TB_X86
-#    include "core/loss/half_loss_loops.h"
+#    include "core/loss/levels/half_loss_loops.h"
 
 #    include <immintrin.h>
 
@@ -127,5 +127,5 @@ measure_by_eight(const double *values, const float *given, uint32_t lowest,
 }
 
 #    define MEASURE_ERRORS measure_by_eight
-#    include "core/loss/half_loss.inc.h"
+#    include "core/loss/levels/half_loss.inc.h"
 #endif

@@ -1,6 +1,7 @@
-#include "core/cast/stream.h"
+#include "core/base/stream.h"
 
-#include "core/layout/pad.h"
+#include "core/base/fill.h"
+#include "core/base/macros.h"
 
 #include <string.h>
 

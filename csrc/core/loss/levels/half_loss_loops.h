@@ -2,10 +2,12 @@
 #ifndef TB_HALF_LOSS_LOOPS_H
 #define TB_HALF_LOSS_LOOPS_H
 
-#include "core/loss/half_loss.h"
+#include "core/base/macros.h"
 
 #include <float.h>
 #include <math.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 TB_NO_CONTRACTION

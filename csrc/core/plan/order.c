@@ -1,8 +1,9 @@
-/* Step 5 of a plan: the order of its batches. */
-#include "core/plan/batching.h"
+#include "core/plan/order.h"
 
 #include "core/base/memory.h"
+#include "core/base/size.h"
 #include "core/base/sort.h"
+#include "core/plan/cost.h"
 
 #include <string.h>
 
@@ -10,41 +11,6 @@ enum {
     INNER_RUN = 16,    /* 2, 4, 8 and 16 ranks have neighbours in cost at each step */
     RUNS_AT_LEAST = 16 /* in an epoch, where there are batches enough */
 };
-
-static uint64_t
-add_saturated(uint64_t a, uint64_t b)
-{
-    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
-}
-
-/* With padding, all rows of a batch cost what its longest costs, and that comes first.
- */
-static uint64_t
-find_batch_cost(const tb_batch_plan *plan, const tb_batch_settings *settings,
-                ptrdiff_t batch)
-{
-    ptrdiff_t begin = plan->starts[batch], end = plan->starts[batch + 1];
-    uint64_t total = 0;
-    int64_t cost = 0, last = -1;
-
-    if (!settings->padding_free) {
-        uint64_t rows = (uint64_t)(end - begin);
-        if (tb_find_row_cost(tb_item_length(plan, begin), settings, &cost) != TB_OK ||
-            (uint64_t)cost > UINT64_MAX / rows) {
-            return UINT64_MAX;
-        }
-        return (uint64_t)cost * rows;
-    }
-    for (ptrdiff_t i = begin; i < end; i++) {
-        int64_t length = tb_item_length(plan, i);
-        if (length != last && tb_find_row_cost(length, settings, &cost) != TB_OK) {
-            return UINT64_MAX;
-        }
-        last = length;
-        total = add_saturated(total, (uint64_t)cost);
-    }
-    return total;
-}
 
 /* Numbers of the full batches, the most expensive first; as cut where two cost the
  * same. The key is what a batch costs less than the most expensive one, without its low
@@ -61,7 +27,7 @@ sort_by_cost(const tb_batch_plan *plan, ptrdiff_t full,
         return TB_ERR_MEMORY;
     }
     for (ptrdiff_t k = 0; k < full; k++) {
-        costs[k] = find_batch_cost(plan, settings, k);
+        costs[k] = tb_find_batch_cost(plan, settings, k);
         most = costs[k] > most ? costs[k] : most;
         least = costs[k] < least ? costs[k] : least;
     }
@@ -89,7 +55,7 @@ static void
 shuffle_runs(uint64_t *words, ptrdiff_t n, ptrdiff_t size, int is_first_fixed,
              tb_random *random, uint64_t *copy, uint64_t *runs)
 {
-    ptrdiff_t count = n / size + (n % size != 0), whole = n / size, place = 0;
+    ptrdiff_t count = (ptrdiff_t)tb_divide_up(n, size), whole = n / size, place = 0;
     ptrdiff_t short_run = count, lacking = count * size - n;
 
     for (ptrdiff_t k = 0; k < count; k++) {

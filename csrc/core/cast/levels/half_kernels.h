@@ -3,7 +3,9 @@
 #define TB_HALF_KERNELS_H
 
 #include "core/cast/float_bits.h"
-#include "core/cast/half.h"
+#include "core/cast/type.h"
+
+#include <stddef.h>
 
 /* Converts n elements; with `stream`, past the caches as far as lines allow. Answers
  * whether a magnitude reaches what overflows in the narrower type: finite, infinite or

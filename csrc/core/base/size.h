@@ -1,0 +1,80 @@
+/* Arithmetic with sizes, which are never negative. What may overflow answers a status.
+ */
+#ifndef TB_SIZE_H
+#define TB_SIZE_H
+
+#include "core/base/status.h"
+
+static inline int64_t
+tb_min(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int64_t
+tb_max(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* a * b, or TB_ERR_SIZE. */
+static inline tb_status
+tb_multiply_sizes(ptrdiff_t a, ptrdiff_t b, ptrdiff_t *product)
+{
+    if (a != 0 && b > PTRDIFF_MAX / a) {
+        return TB_ERR_SIZE;
+    }
+    *product = a * b;
+    return TB_OK;
+}
+
+/* How many `parts` of up to `size` >= 1 hold n. */
+static inline int64_t
+tb_divide_up(int64_t n, int64_t size)
+{
+    return n / size + (n % size != 0);
+}
+
+/* How much has to be added to n so that it is a multiple of `multiple`; 0 for a
+ * multiple of 1 or less, which is none. */
+static inline int64_t
+tb_find_missing(int64_t n, int64_t multiple)
+{
+    int64_t rest = multiple > 1 ? n % multiple : 0;
+
+    return rest == 0 ? 0 : multiple - rest;
+}
+
+/* n rounded up to a multiple of `multiple`, or TB_ERR_SIZE. */
+static inline tb_status
+tb_round_up(int64_t n, int64_t multiple, int64_t *rounded)
+{
+    int64_t missing = tb_find_missing(n, multiple);
+
+    if (n > INT64_MAX - missing) {
+        return TB_ERR_SIZE;
+    }
+    *rounded = n + missing;
+    return TB_OK;
+}
+
+/* The smallest of `count` ascending boundaries that is at least n; -1 if there is none.
+ */
+static inline int64_t
+tb_find_boundary(const int64_t *boundaries, ptrdiff_t count, int64_t n)
+{
+    ptrdiff_t low = 0, high = count;
+
+    while (low < high) {
+        ptrdiff_t middle = low + (high - low) / 2;
+        if (boundaries[middle] < n) {
+            low = middle + 1;
+        }
+        else {
+            high = middle;
+        }
+    }
+    return low < count ? boundaries[low] : -1;
+}
+
+#endif

@@ -1,0 +1,74 @@
+/*
+ * Which rows share a batch, from their lengths alone: what a planner is asked for, and
+ * what it makes.
+ *
+ *     1. Rows are shuffled, or stay in the order of their index.
+ *     2. Window by window they are sorted, longest first. Rows of equal length keep the
+ *        order of step 1.
+ *     3. Each window is cut, from its longest row on, into full batches: one more row
+ *        as long as the batch's longest would not fit. Without padding and with a cap
+ *        on tokens, windows are packed instead. The rows that are left of a window
+ *        (less than one batch, or the emptiest pack) join the next window before that
+ *        is sorted.
+ *     4. The rows that are left of the last window make the one batch that is not full.
+ *     5. The full batches are sorted by cost and divided into runs, these into shorter
+ *        runs. The runs are shuffled, and the batches in them. The batch that is not
+ *        full comes last.
+ *
+ * With a cap on rows alone and drop_last, the rows beyond the last full batch are left
+ * out after step 1, so that chance and not length decides which they are. Without
+ * padding and with a cap on rows alone, shuffled rows need no sorting.
+ *
+ *     cost       what a row, a batch costs
+ *     survey     the lengths, checked
+ *     cut        steps 2 to 4
+ *     order      step 5
+ *     batching   all of it
+ */
+#ifndef TB_BATCH_H
+#define TB_BATCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* All numbers but quadratic are at least 1; INT64_MAX is no cap. */
+typedef struct {
+    int64_t batch_size;        /* rows in a batch */
+    int64_t max_tokens;        /* the most that a batch may cost */
+    int64_t max_length;        /* longer rows count as this long */
+    int64_t multiple;          /* the width is rounded up to it */
+    const int64_t *boundaries; /* ascending: the widths there are; NULL: all */
+    ptrdiff_t boundary_count;
+    int64_t quadratic; /* a width w costs w + w * w / quadratic; 0: w */
+    int64_t window;    /* rows sorted together; without shuffle it is all rows */
+    int64_t balance;   /* batches in a run of like cost */
+    int padding_free;  /* rows lie one after another, each of its own width */
+    int shuffle;
+    int longest_first; /* the full batch of the highest cost comes first */
+    int drop_last;
+    int drop_overlong; /* rows that alone cost more than max_tokens */
+    uint64_t seed;
+    uint64_t epoch;
+} tb_batch_settings;
+
+/* Batch k of the epoch is number order[k] in the order of cutting. Batch number b holds
+ * the items from starts[b] up to starts[b + 1]. An item is a row: its index in the low
+ * index_bits, and above them how much shorter it is than the longest row. */
+typedef struct {
+    uint64_t *items;
+    ptrdiff_t *starts;
+    uint64_t *order;
+    ptrdiff_t batch_count;
+    ptrdiff_t row_count; /* without the rows that are left out */
+    int index_bits;
+    int64_t longest;
+} tb_batch_plan;
+
+/* The length, once clipped, of the row that is item i. */
+static inline int64_t
+tb_item_length(const tb_batch_plan *plan, ptrdiff_t i)
+{
+    return plan->longest - (int64_t)(plan->items[i] >> plan->index_bits);
+}
+
+#endif
