@@ -12,7 +12,8 @@ import numpy as np
 
 from .. import _core
 from ..collate.columns import Collator, ColumnSettings, Side, Tensors, build
-from ..collate.samples import Samples, columns_of
+from ..collate.samples import columns_of
+from ..dataset import Samples
 from ._features import Padding, check_settings, encoding, is_matrix, row_lengths
 
 __all__ = ["DataCollatorForLanguageModeling"]
