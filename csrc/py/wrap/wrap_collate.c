@@ -49,7 +49,8 @@ sample_as_dict(const tb_context *context, PyObject *sample, Py_ssize_t row)
     }
     if (!PyObject_HasAttrString(sample, "keys")) {
         tb_raise_at(context, PyExc_TypeError, row, -1,
-                    "is of type %s, expected a dict as in row 0", Py_TYPE(sample)->tp_name);
+                    "is of type %s, expected a dict as in row 0",
+                    Py_TYPE(sample)->tp_name);
         return NULL;
     }
     PyObject *dict = PyDict_New();
