@@ -326,15 +326,15 @@ LIMIT_ERRORS = [
     ({"max_scale": 1e39}, ValueError, "max_scale=1e"),
     ({"min_scale": "1"}, TypeError, "min_scale='1'; expected a number"),
     ({"max_scale": True}, TypeError, "max_scale=True; expected a number"),
-    ({"min_scale": 4, "max_scale": 2}, ValueError, r"min_scale=4\.0 with max_scale=2\.0"),
-    ({"min_scale": 2.0**17}, ValueError, r"init_scale=65536\.0 with min_scale=131072\.0"),
-    ({"max_scale": 1024}, ValueError, r"init_scale=65536\.0 with max_scale=1024\.0"),
+    ({"min_scale": 4, "max_scale": 2}, ValueError, r"min_scale=4\.0 is more than max_scale=2\.0"),
+    ({"min_scale": 2.0**17}, ValueError, r"init_scale=65536\.0 is less than min_scale=131072\.0"),
+    ({"max_scale": 1024}, ValueError, r"init_scale=65536\.0 is more than max_scale=1024\.0"),
     ({"init_scale": math.nan, "min_scale": 1}, ValueError, "init_scale=nan; expected a number"),
     ({"init_scale": 1e300, "max_scale": 2}, ValueError, r"init_scale=1e\+300; expected a number"),
-    ({"named_parameters": 3}, TypeError, "named_parameters is a int; expected pairs of a name"),
-    ({"named_parameters": {"w": one()}}, TypeError, "named_parameters is a dict; expected pairs"),
-    ({"named_parameters": [one()]}, TypeError, r"named_parameters\[0\] is a Parameter; expected"),
-    ({"named_parameters": [("w", 1)]}, TypeError, r"named_parameters\[0\] is a tuple; expected"),
+    ({"named_parameters": 3}, TypeError, "named_parameters has type int; expected pairs of a name"),
+    ({"named_parameters": {"w": one()}}, TypeError, "named_parameters has type dict; expected pairs"),
+    ({"named_parameters": [one()]}, TypeError, r"named_parameters\[0\] has type Parameter; expected"),
+    ({"named_parameters": [("w", 1)]}, TypeError, r"named_parameters\[0\] has type tuple; expected"),
 ]
 
 

@@ -119,6 +119,18 @@ def test_views_that_lead_elsewhere_are_refused(view):
     assert_released(node)
 
 
+@pytest.mark.parametrize("dtype", ["vz", "vu"])
+def test_views_of_more_bytes_than_there_is_memory(dtype):
+    """Many long views of one buffer: as many bytes as they claim, each by itself credible."""
+    rows, length = 2**16, 2**31 - 1
+    memory = views((length, far(b"a te", 0, 0))) * rows
+    node = Node(dtype, rows, [None, memory, LONG, struct.pack("<q", length)])
+    column = Node("+s", rows, [None], [node])
+    with pytest.raises((MemoryError, ValueError)):
+        tb.RaggedDataset.from_arrow(Offers(column.capsules()))
+    assert_released(column)
+
+
 @pytest.mark.parametrize(
     ("buffers", "claims"),
     [

@@ -22,13 +22,15 @@ def is_floating(dtype: np.dtype[Any]) -> bool:
     return bool(np.array([0.5]).astype(dtype).astype(np.float64)[0] == 0.5)
 
 
-def lowest_value(dtype: np.dtype[Any]) -> float:
-    """Give the lowest finite value of a floating type as a Python float."""
-    if dtype.kind == "f":
-        return float(np.finfo(dtype).min)
+def lowest_value(dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """Give the lowest finite value of a floating type, as an array of one element."""
+    if not is_floating(dtype):
+        return None
+    if issubclass(dtype.type, np.floating):
+        return np.array([np.finfo(dtype).min], dtype)
     import ml_dtypes
 
-    return float(ml_dtypes.finfo(dtype).min)
+    return np.array([ml_dtypes.finfo(dtype).min], dtype)
 
 
 def significand_bits(dtype: np.dtype[Any]) -> int:
@@ -107,83 +109,3 @@ def _integers_lost(
     too_long = (magnitude >> np.uint64(53)) >= np.maximum(lowest_bit, 1)
     inexact: NDArray[np.bool_] = converted.astype(np.float64) != array.astype(np.float64)
     return inexact | too_long
-
-
-def tensor_to_array(tensor: Any, is_written: bool = False) -> tuple[NDArray[Any] | None, bool, str]:
-    """View a dense CPU tensor as an array: ``(array, is_bfloat16, "")``.
-
-    bfloat16, which NumPy lacks, comes as int16. A tensor that is no dense CPU tensor of real
-    numbers gives ``(None, False, reason)``, and so does one that is to be written and cannot be.
-    """
-    import torch
-
-    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
-        kind = "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else "sparse"
-        return None, False, f"a {kind} tensor ({tensor.layout}); expected a dense one"
-    if tensor.device.type != "cpu":
-        where = str(tensor.device)
-        return None, False, f"a tensor on device {where!r}; expected the CPU: .cpu() copies it"
-    if _extent(tensor) > tensor.untyped_storage().nbytes():
-        held = tensor.untyped_storage().nbytes()
-        return None, False, f"a tensor whose storage holds {held} bytes, fewer than its shape needs"
-    if is_written and tensor.is_neg():
-        return None, False, "a negated view; expected memory of its own: .resolve_neg() copies it"
-    if is_written and tensor.requires_grad and torch.is_grad_enabled():
-        reason = "a tensor that requires a gradient, which what is written would not have"
-        return None, False, f"{reason}; pass out.detach()"
-    plain = tensor.detach().resolve_neg()
-    try:
-        if plain.dtype == torch.bfloat16:
-            return plain.view(torch.int16).numpy(), True, ""
-        return plain.numpy(), False, ""
-    except (TypeError, RuntimeError) as error:
-        return None, False, f"a tensor of dtype {tensor.dtype}: {error}"
-
-
-def _extent(tensor: Any) -> int:
-    """Bytes up to the end of the last element; a storage can have been resized since."""
-    if not tensor.numel():
-        return 0
-    steps = zip(tensor.shape, tensor.stride(), strict=True)
-    last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in steps)
-    return int((last + 1) * tensor.element_size())
-
-
-def as_array(function: str, source: Any) -> NDArray[Any]:
-    """View an array, a dense CPU tensor or a buffer as an array; lists become one."""
-    if hasattr(source, "untyped_storage"):
-        array, is_bfloat16, reason = tensor_to_array(source)
-        if array is None:
-            raise TypeError(f"{function}(): found {reason}")
-        if is_bfloat16:
-            import ml_dtypes
-
-            return array.view(ml_dtypes.bfloat16)
-        return array
-    if isinstance(source, (bytes, bytearray)):
-        return np.frombuffer(source, np.uint8)
-    return np.asanyarray(source)
-
-
-def first_sharing(rows: Any, out: NDArray[Any]) -> int:
-    """Find the first row whose memory overlaps that of ``out``: its place, or -1."""
-    chunks = getattr(rows, "_chunks", None)  # of a Ragged; which of its rows is not looked for
-    if chunks is not None:
-        return 0 if any(np.may_share_memory(chunk, out) for chunk in chunks) else -1
-    for i, row in enumerate(rows if isinstance(rows, tuple) else (rows,)):
-        if isinstance(row, (list, tuple)):
-            continue
-        if hasattr(row, "untyped_storage"):
-            row = tensor_to_array(row)[0]
-        elif isinstance(row, (bytearray, memoryview)) or hasattr(row, "__array_interface__"):
-            row = np.asarray(row)
-        if isinstance(row, np.ndarray) and np.may_share_memory(row, out):
-            return i
-    return -1
-
-
-def empty_tensor(like: Any, name: str) -> Any:
-    """Make a CPU tensor of another type and the same shape."""
-    import torch
-
-    return torch.empty(like.shape, dtype=getattr(torch, name), device="cpu")

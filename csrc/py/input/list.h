@@ -9,10 +9,10 @@ typedef struct {
     const tb_context *context;
     tb_dtype dtype;  /* of the elements written; not TB_OTHER */
     int provisional; /* nobody asked for dtype: it may still turn out wider */
+    int no_bools;    /* bools are refused instead of taken for 0 and 1 */
     /* Set where the int64 or float64 that is read becomes another type, so that an
      * integer among floats may need no more bits than that type has; else NULL. */
     const tb_dtype *target;
-    int no_bools;          /* bools are refused instead of taken for 0 and 1 */
     int significand;       /* bits of the target */
     Py_ssize_t row;        /* for messages */
     int ndim;              /* how deep a row's items are nested: 0 for numbers */
@@ -67,8 +67,5 @@ tb_list_items(PyObject *list)
     return PyList_Check(list) ? ((PyListObject *)list)->ob_item
                               : ((PyTupleObject *)list)->ob_item;
 }
-
-/* One less than NumPy allows for [batch, width, *trailing]. */
-enum { TB_MAX_TRAILING = NPY_MAXDIMS - 2 };
 
 #endif

@@ -1,10 +1,10 @@
 """Automatic mixed precision: a training step that avoids the usual mistakes.
 
-On ``torch.autocast`` and ``torch.amp.GradScaler``, which do the work. :class:`Amp` calls them in
-the right order, :class:`GradScaler` adds limits, counts and names to torch's, and
-:func:`choose_precision` says which half type a device computes in.
+``torch.autocast`` and ``torch.amp.GradScaler`` do the work. :class:`Amp` calls them in the right
+order, :class:`GradScaler` adds limits, counts and names to torch's, and :func:`choose_precision`
+chooses the half type that a device computes in.
 
-Needs torch 2.4 or later; ``import tightbatch`` does not import this module.
+It needs torch 2.4 or later. ``import tightbatch`` does not import this module.
 """
 
 try:

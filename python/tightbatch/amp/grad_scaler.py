@@ -1,4 +1,4 @@
-"""torch's loss scaler, with limits, a count of skipped steps, and who overflowed."""
+"""torch's loss scaler, with limits, a count of skipped steps, and names of what overflowed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._settings import Reader
+from .. import _core
 
 # Between these a scale and its inverse are both normal float32, on devices without subnormals too.
 LEAST_SCALE, MOST_SCALE = 2.0**-126, 2.0**126
@@ -18,49 +18,52 @@ LEAST_SCALE, MOST_SCALE = 2.0**-126, 2.0**126
 class GradScaler(torch.amp.GradScaler):
     """:class:`torch.amp.GradScaler` with scale limits, a count of skipped steps, and names.
 
-    Without limits it is torch's, bit for bit: the same scales, weights and ``state_dict()``,
-    which either loads from the other. float16 flushes gradients below 2**-24 to zero; the loss,
-    and so all gradients, are multiplied by a scale that is halved whenever a gradient overflows
-    and doubled after `growth_interval` steps without.
+    Without limits it does what torch's does, bit for bit: the scales, the weights and
+    ``state_dict()`` are the same, and either class loads the other's state. float16 rounds
+    gradients below 2**-25 to zero. So the loss, and with it every gradient, is multiplied by a
+    scale. The scale is halved when a gradient overflows, and doubled after `growth_interval`
+    steps without an overflow.
 
     Parameters
     ----------
     device, init_scale, growth_factor, backoff_factor, growth_interval, enabled
-        As torch's, in the same order and with the same defaults. `device` "cuda" where torch
-        finds no CUDA device warns and disables, as there.
+        As in torch's, in the same order and with the same defaults. If `device` is "cuda" and
+        torch finds no CUDA device, the scaler warns and is disabled, as torch's is.
     min_scale, max_scale : float, optional
-        The scale never leaves them, whoever sets it: backing off, growing, ``update(new_scale)``
-        and ``load_state_dict`` are all held to them. A model that yields NaN by itself otherwise
-        drives the scale to 0, where nothing is learned any more; ``min_scale=1`` keeps it usable
-        and `skipped_steps` tells. At `max_scale` the growth tracker goes on counting as before.
+        The scale always stays between these limits: when it is lowered or raised after a step,
+        in ``update(new_scale)`` and in ``load_state_dict``. Without a lower limit, a model whose
+        gradients are often NaN drives the scale to 0, and then nothing is learned any more.
+        ``min_scale=1`` prevents that, and `skipped_steps` shows how often it happened. At
+        `max_scale` the growth tracker counts on as before.
     named_parameters : iterable of (str, Parameter), optional
-        ``model.named_parameters()``, so that `overflowed` can tell names.
+        ``model.named_parameters()``, so that `overflowed` can give names.
 
     Attributes
     ----------
     min_scale, max_scale : float or None
-        The limits, as float32 holds them.
+        The limits, rounded to float32.
 
     Raises
     ------
     ValueError
         When a limit is outside 2**-126 to 2**126, or `init_scale` is outside the limits.
     TypeError
-        When a limit is no number, or `named_parameters` are no pairs of a name and a tensor.
+        When a limit is not a number, or `named_parameters` are not pairs of a name and a tensor.
     AssertionError
-        From torch, for a `growth_factor` up to 1 or a `backoff_factor` from 1.
+        From torch, when `growth_factor` is not above 1 or `backoff_factor` is not below 1.
 
     Notes
     -----
-    What waits for the device: ``step()`` waits once for each optimizer, as torch's does, to know
-    whether to skip. With `named_parameters` an explicit ``unscale_()`` waits in its stead, since
-    clipping makes NaN of all gradients when one is NaN; after an overflow, and only then, the
-    gradients are read once more for the names. Fused optimizers skip on the device, and nothing
-    waits until `skipped_steps` is read; but with `named_parameters` each step does.
+    Waiting for the device: ``step()`` waits once for each optimizer, as torch's does, to know
+    whether to skip the step. With `named_parameters`, an explicit ``unscale_()`` waits instead,
+    because clipping turns all gradients into NaN when one of them is NaN. Only after an overflow
+    are the gradients read once more, to find the names. Fused optimizers skip the step on the
+    device: nothing waits until `skipped_steps` is read, except with `named_parameters`, where
+    each step waits.
 
-    A copy or a pickle holds the parameters that it was given, as copies: unless the optimizer is
-    copied with it, `overflowed` tells places instead of names. ``state_dict()`` holds torch's five
-    numbers only, without limits, count and names.
+    A copy or a pickle also copies the parameters that it was given. If the optimizer is not
+    copied together with it, `overflowed` gives positions in the optimizer instead of names.
+    ``state_dict()`` holds the same five numbers as torch's, without limits, count and names.
 
     Examples
     --------
@@ -90,11 +93,10 @@ class GradScaler(torch.amp.GradScaler):
         max_scale: float | None = None,
         named_parameters: Iterable[tuple[str, torch.Tensor]] | None = None,
     ) -> None:
-        read = Reader("GradScaler")
-        self.min_scale = None if min_scale is None else _round(read, "min_scale", min_scale)
-        self.max_scale = None if max_scale is None else _round(read, "max_scale", max_scale)
-        _check_order(read, self.min_scale, init_scale, self.max_scale)
-        self._names = _pairs(read, named_parameters)
+        self.min_scale = None if min_scale is None else _read_scale("min_scale", min_scale)
+        self.max_scale = None if max_scale is None else _read_scale("max_scale", max_scale)
+        _check_order(self.min_scale, init_scale, self.max_scale)
+        self._names = _read_names(named_parameters)
         self._overflowed: dict[str, None] = {}  # in order, each once
         self._skipped = 0
         self._skipped_on_device: torch.Tensor | None = None  # by fused optimizers, not yet read
@@ -104,9 +106,9 @@ class GradScaler(torch.amp.GradScaler):
 
     @property
     def skipped_steps(self) -> int:
-        """Steps of optimizers that were skipped, as a gradient was inf or NaN.
+        """Optimizer steps that were skipped because a gradient was inf or NaN.
 
-        Those of several optimizers are added up. Reading it waits for the device only when a
+        The steps of several optimizers are added up. Reading it waits for the device only if a
         fused optimizer has stepped since it was last read.
         """
         if self._skipped_on_device is not None:
@@ -116,28 +118,29 @@ class GradScaler(torch.amp.GradScaler):
 
     @property
     def overflowed(self) -> tuple[str, ...]:
-        """Names of the parameters with a gradient that was inf or NaN in the last iteration.
+        """Names of the parameters whose gradient was inf or NaN in the last iteration.
 
-        In the optimizers' order; () when there was none, or no `named_parameters` were given. It
-        holds those of one iteration, until the first ``unscale_()`` or ``step()`` after the next
-        ``update()``. A parameter without a name is called by its place in the optimizer.
+        They are in the order of the optimizers. It is () if there were none, or if no
+        `named_parameters` were given. The names of an iteration are kept until the first
+        ``unscale_()`` or ``step()`` after the next ``update()``. A parameter without a name is
+        given by its position in the optimizer.
         """
         return tuple(self._overflowed)
 
     def unscale_(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the optimizer's gradients by the scale, as torch does, and note who overflowed.
+        """Divide the optimizer's gradients by the scale, as torch does, and note overflows.
 
         Parameters
         ----------
         optimizer : torch.optim.Optimizer
-            Who owns the gradients.
+            Its parameters' gradients are divided.
 
         Raises
         ------
         RuntimeError
             When called twice, or after ``step()``, without ``update()`` in between.
         ValueError
-            When a gradient is float16: parameters stay in float32, autocast does the rest.
+            When a gradient is float16: keep the parameters in float32, and let autocast convert.
         """
         self._begin()
         super().unscale_(optimizer)
@@ -150,14 +153,14 @@ class GradScaler(torch.amp.GradScaler):
         Parameters
         ----------
         optimizer : torch.optim.Optimizer
-            Its gradients are unscaled first where that has not been done.
+            Its gradients are divided by the scale first, unless ``unscale_()`` has done so.
         *args, **kwargs
-            For ``optimizer.step()``; no closure.
+            For ``optimizer.step()``. A closure is not allowed.
 
         Returns
         -------
         float or None
-            What ``optimizer.step()`` returns; None when it was skipped.
+            The result of ``optimizer.step()``; None when the step was skipped.
 
         Raises
         ------
@@ -173,24 +176,24 @@ class GradScaler(torch.amp.GradScaler):
         return result
 
     def update(self, new_scale: float | torch.Tensor | None = None) -> None:
-        """Back off or grow, as torch does, or set a scale; then hold it to the limits.
+        """Lower or raise the scale, as torch does, or set it; then keep it within the limits.
 
         Parameters
         ----------
         new_scale : float or tensor of one element, optional
-            The scale from now on. The growth tracker stays as it is.
+            The scale from now on. The growth tracker does not change.
 
         Raises
         ------
         AssertionError
-            When no step was made since the last update, unless there is a `new_scale`.
+            When there was no step since the last update and no `new_scale` is given.
         """
         super().update(new_scale)
         if self._enabled and self._has_limits and self._scale is not None:
             self._scale.clamp_(self.min_scale, self.max_scale)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state of this class or of torch's; its scale is held to the limits.
+        """Load a state of this class or of torch's, and keep its scale within the limits.
 
         Parameters
         ----------
@@ -200,16 +203,24 @@ class GradScaler(torch.amp.GradScaler):
         Raises
         ------
         ValueError
-            When there are limits and the state's scale is NaN, which they cannot hold.
+            When there are limits and the state's scale is NaN.
+        TypeError
+            When `state_dict` is not a dict, or its scale is not a number.
         RuntimeError
-            When the state is empty, as that of a disabled scaler is, and this one is enabled.
+            When the state is empty, as the state of a disabled scaler is, and this scaler is
+            enabled.
         """
+        if not isinstance(state_dict, Mapping):
+            found = type(state_dict).__name__
+            raise TypeError(
+                f"GradScaler.load_state_dict(): state_dict has type {found}; expected a dict"
+            )
         if self._enabled and "scale" in state_dict:
             state_dict = {**state_dict, "scale": self._held(state_dict["scale"])}
         super().load_state_dict(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give what is pickled: counts as numbers, and not on a device."""
+        """Give what is pickled, with the counts as numbers instead of tensors on a device."""
         self._skipped = self.skipped_steps
         return super().__getstate__()
 
@@ -218,21 +229,21 @@ class GradScaler(torch.amp.GradScaler):
         return self.min_scale is not None or self.max_scale is not None
 
     def _held(self, scale: float) -> float:
-        """Hold a scale to the limits."""
+        """Keep a scale within the limits."""
         if not self._has_limits:
             return scale
-        if math.isnan(scale):
-            raise ValueError("load_state_dict(): scale=nan; expected a number")
+        function = "GradScaler.load_state_dict"
+        scale = _core.read_real(function, "scale", scale, -math.inf, math.inf)
         least = scale if self.min_scale is None else max(scale, self.min_scale)
         return least if self.max_scale is None else min(least, self.max_scale)
 
     def _begin(self) -> None:
-        """Forget the names of the iteration before, at the first call of a new one."""
+        """Forget the names of the previous iteration, at the first call of a new one."""
         if self._enabled and not self._per_optimizer_states:
             self._overflowed = {}
 
     def _is_found(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Wait for whether a gradient is not finite; the second time it is known."""
+        """Wait for the device to tell whether a gradient is not finite; the answer is kept."""
         state = self._per_optimizer_states[id(optimizer)]
         if "is_found" not in state:
             state["is_found"] = any(v.item() for v in state["found_inf_per_device"].values())
@@ -245,7 +256,7 @@ class GradScaler(torch.amp.GradScaler):
         *args: Any,
         **kwargs: Any,
     ) -> float | None:
-        """Step or skip: where torch's ``step()`` decides, for all but fused optimizers."""
+        """Step or skip. torch's ``step()`` calls it for all optimizers that are not fused."""
         if self._is_found(optimizer):
             self._skipped += 1
             return None
@@ -253,7 +264,7 @@ class GradScaler(torch.amp.GradScaler):
         return result
 
     def _count_fused(self, optimizer: torch.optim.Optimizer) -> None:
-        """Count a step that a fused optimizer has skipped, or not, on the device."""
+        """Count the step of a fused optimizer, which the device may have skipped."""
         if self._names is not None:
             self._note(optimizer)
             self._skipped += self._is_found(optimizer)
@@ -266,7 +277,7 @@ class GradScaler(torch.amp.GradScaler):
             self._skipped_on_device = found.long() if earlier is None else earlier + found
 
     def _note(self, optimizer: torch.optim.Optimizer) -> None:
-        """Note whose gradients are not finite, once in an iteration for each optimizer."""
+        """Note which gradients are not finite, once in an iteration for each optimizer."""
         if "is_found" in self._per_optimizer_states[id(optimizer)] or not self._is_found(optimizer):
             return
         names = {id(parameter): name for name, parameter in self._names or ()}
@@ -283,53 +294,61 @@ class GradScaler(torch.amp.GradScaler):
                 # The largest magnitude: NaN or inf where there is one, without a temporary.
                 norm = torch.linalg.vector_norm(values, math.inf)
                 flags.setdefault(values.device, []).append(norm.isfinite())
-                place = f"param_groups[{group_number}]['params'][{number}]"
-                owners.setdefault(values.device, []).append(names.get(id(parameter), place))
+                position = f"param_groups[{group_number}]['params'][{number}]"
+                owners.setdefault(values.device, []).append(names.get(id(parameter), position))
         for device, finite in flags.items():
             for name, is_finite in zip(owners[device], torch.stack(finite).tolist(), strict=True):
                 if not is_finite:
                     self._overflowed[name] = None
 
     def _forget(self) -> None:
-        """Forget an iteration that an exception has ended before ``update()``."""
+        """Forget an iteration in which an exception was raised before ``update()``."""
         if self._enabled:
             self._per_optimizer_states.clear()
 
 
-def _round(read: Reader, name: str, value: Any) -> float:
-    """Read a scale, as float32 holds it."""
-    return float(np.float32(read.real(name, value, LEAST_SCALE, MOST_SCALE)))
+def _read_scale(name: str, value: Any) -> float:
+    """Read a scale, and round it to float32."""
+    return float(np.float32(_core.read_real("GradScaler", name, value, LEAST_SCALE, MOST_SCALE)))
 
 
-def _check_order(read: Reader, least: float | None, first: float, most: float | None) -> None:
-    """Refuse limits that leave no room for the first scale."""
+def _check_order(least: float | None, first: float, most: float | None) -> None:
+    """Refuse limits that the first scale, or each other, are outside of."""
     if least is not None and most is not None and least > most:
-        message = f"min_scale={least} with max_scale={most}; expected at most that"
-        raise read.error(ValueError, message)
+        raise ValueError(
+            f"GradScaler(): min_scale={least} is more than max_scale={most}; expected at most "
+            "max_scale"
+        )
     if least is None and most is None:
         return
-    scale = _round(read, "init_scale", first)
+    scale = _read_scale("init_scale", first)
     if least is not None and scale < least:
-        message = f"init_scale={first!r} with min_scale={least}; expected at least that"
-        raise read.error(ValueError, message)
+        raise ValueError(
+            f"GradScaler(): init_scale={scale} is less than min_scale={least}; expected at least "
+            "min_scale"
+        )
     if most is not None and scale > most:
-        message = f"init_scale={first!r} with max_scale={most}; expected at most that"
-        raise read.error(ValueError, message)
+        raise ValueError(
+            f"GradScaler(): init_scale={scale} is more than max_scale={most}; expected at most "
+            "max_scale"
+        )
 
 
-def _pairs(read: Reader, given: Any) -> list[tuple[str, torch.Tensor]] | None:
-    """Read names and parameters."""
+def _read_names(given: Any) -> list[tuple[str, torch.Tensor]] | None:
+    """Read pairs of a name and a parameter."""
     if given is None:
         return None
     expected = "expected pairs of a name and a parameter, as model.named_parameters() gives them"
     if isinstance(given, Mapping | str | torch.Tensor) or not isinstance(given, Iterable):
-        message = f"named_parameters is a {type(given).__name__}; {expected}"
-        raise read.error(TypeError, message)
+        found = type(given).__name__
+        raise TypeError(f"GradScaler(): named_parameters has type {found}; {expected}")
     pairs = []
     for number, pair in enumerate(given):
         is_pair = isinstance(pair, tuple | list) and len(pair) == 2
         if not (is_pair and isinstance(pair[0], str) and isinstance(pair[1], torch.Tensor)):
-            message = f"named_parameters[{number}] is a {type(pair).__name__}; {expected}"
-            raise read.error(TypeError, message)
+            found = type(pair).__name__
+            raise TypeError(
+                f"GradScaler(): named_parameters[{number}] has type {found}; {expected}"
+            )
         pairs.append((pair[0], pair[1]))
     return pairs

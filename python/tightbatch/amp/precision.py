@@ -1,4 +1,4 @@
-"""Which half type a device computes in, and what says so."""
+"""The half type that a device computes in, and the reason for the choice."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import platform
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 
-from .._settings import Reader
+from .. import _core
 
 DTYPES = ("float32", "bfloat16", "float16")
-# As Linux and torch call them. The first that a CPU has is the reason given.
+HalfChoice: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"] | torch.dtype
+# The names of CPU features in Linux and torch. The first that a CPU has is given as the reason.
 CPU_FLAGS = {
     "bfloat16": ("amx_bf16", "avx512_bf16", "bf16"),
     "float16": ("amx_fp16", "avx512_fp16"),
@@ -22,7 +23,7 @@ CPU_FLAGS = {
 
 @dataclass(frozen=True)
 class Precision:
-    """What a model computes in on a device; made by :func:`choose_precision`.
+    """The type that a model computes in on a device; :func:`choose_precision` makes it.
 
     Attributes
     ----------
@@ -31,9 +32,9 @@ class Precision:
     dtype : str
         "float32", "bfloat16" or "float16".
     reason : str
-        Why this type, in words.
+        Why this type was chosen.
     native : bool
-        False where the device does not compute in `dtype`, so that no gain is to be expected.
+        False if the device only emulates `dtype`; then it is not faster than float32.
     """
 
     device: str
@@ -42,44 +43,46 @@ class Precision:
     native: bool = True
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Make the context that forward passes run in; for float32 one that does nothing."""
+        """Make the context for forward passes; for float32 it does nothing."""
         if self.dtype == "float32":
             return nullcontext()
         return torch.autocast(self.device, dtype=getattr(torch, self.dtype))
 
 
-def choose_precision(device: str | torch.device, dtype: Any = "auto") -> Precision:
-    """Choose the half type that suits a device, or float32 where none does.
+def choose_precision(device: str | torch.device, dtype: HalfChoice = "auto") -> Precision:
+    """Choose the half type that suits a device, or float32 if none does.
 
     Parameters
     ----------
     device : str or torch.device
-        Where the model is. Of "cuda:1" the type counts: "cuda".
+        The model's device. Only its type matters: for "cuda:1" this is "cuda".
     dtype : {"auto", "float32", "bfloat16", "float16"} or torch.dtype
-        "auto" chooses. A type that is given is taken, and the result says what to expect of it.
+        With "auto" the function chooses. Any other type is used as given, and the result says
+        whether the device computes in it.
 
     Returns
     -------
     Precision
         With "auto":
 
-        - bfloat16 on a GPU, or a CPU, that computes in it. It has float32's range, so that
-          gradients neither overflow nor vanish, and no loss scaling is needed.
+        - bfloat16 on a GPU or CPU that computes in it. It has the range of float32: gradients
+          neither overflow nor become zero, and no loss scaling is needed.
         - float16, with a loss scaler, on a GPU without bfloat16, and on a CPU that computes in
-          float16 alone (AVX512-FP16 or AMX-FP16), where oneDNN does so too.
-        - float32 on a CPU that computes in neither. Emulated on a CPU with AVX2, half types took
-          seven times as long as float32, and float16 took 35 times as long on one with
-          bfloat16 (a Transformer layer in torch 2.13).
-        - Elsewhere ("mps", "xpu", "hpu") the type that torch's autocast takes there unasked, or
-          float32 where it has no autocast.
+          float16 but not in bfloat16 (AVX512-FP16 or AMX-FP16).
+        - float32 on a CPU that computes in neither. On a CPU with AVX2, which emulates half
+          types, they took seven times as long as float32; on a CPU with bfloat16, emulated
+          float16 took 35 times as long (a Transformer layer in torch 2.13).
+        - On other devices ("mps", "xpu", "hpu") the default type of torch's autocast, or float32
+          if torch has no autocast there.
 
     Raises
     ------
     ValueError
-        When torch knows no such device or `dtype` is none of these; or a half type is asked for
-        where torch has no autocast.
+        When torch does not know the device, when `dtype` is another type, or when a half type
+        is given for a device on which torch has no autocast.
     TypeError
-        When `dtype` is neither a string nor a torch.dtype.
+        When `device` is neither a string nor a torch.device, or `dtype` neither a string nor a
+        torch.dtype.
 
     Examples
     --------
@@ -89,21 +92,21 @@ def choose_precision(device: str | torch.device, dtype: Any = "auto") -> Precisi
     >>> choose_precision("meta")
     Precision(device='meta', dtype='float32', reason='torch has no autocast on meta', native=True)
     """
-    read = Reader("choose_precision")
-    try:
-        kind = torch.device(device).type
-    except (RuntimeError, TypeError):
-        expected = "expected a torch device, such as 'cuda' or 'cpu'"
-        raise read.error(ValueError, f"device={device!r}; {expected}") from None
+    return choose_for("choose_precision", device, dtype)
+
+
+def choose_for(function: str, device: Any, dtype: Any) -> Precision:
+    """Choose as :func:`choose_precision`, for the function that errors name."""
+    kind = _device_type(function, device)
     if isinstance(dtype, torch.dtype):
         dtype = str(dtype).removeprefix("torch.")
-    wanted = read.choice("dtype", dtype, ("auto", *DTYPES))
+    wanted = _core.read_choice(function, "dtype", dtype, ("auto", *DTYPES))
 
     if not torch.amp.is_autocast_available(kind):
         reason = f"torch has no autocast on {kind}"
         if wanted in ("auto", "float32"):
             return Precision(kind, "float32", reason)
-        raise read.error(ValueError, f"dtype={wanted!r}, but {reason}; expected 'float32'")
+        raise ValueError(f"{function}(): dtype={wanted!r}, but {reason}; expected 'float32'")
     reasons, lack = _half_types(kind)
     if wanted == "auto":
         wanted = next(iter(reasons), "float32")
@@ -120,8 +123,21 @@ def choose_precision(device: str | torch.device, dtype: Any = "auto") -> Precisi
     return Precision(kind, wanted, reasons[wanted] + scaled)
 
 
+def _device_type(function: str, device: Any) -> str:
+    """Read a device, of which only the type matters."""
+    expected = "expected a torch device, such as 'cuda' or 'cpu'"
+    if isinstance(device, torch.device):
+        return device.type
+    if not isinstance(device, str):
+        raise TypeError(f"{function}(): device has type {type(device).__name__}; {expected}")
+    try:
+        return torch.device(device).type
+    except RuntimeError:
+        raise ValueError(f"{function}(): device={device[:40]!r}; {expected}") from None
+
+
 def _half_types(device: str) -> tuple[dict[str, str], str]:
-    """Give the half types that a device computes in, best first, with reasons; and the lack."""
+    """Give the half types of a device with reasons, best first, and why it has no other."""
     if device == "cpu":
         flags, reasons = cpu_flags(), dict[str, str]()
         for dtype, names in CPU_FLAGS.items():
@@ -138,11 +154,11 @@ def _half_types(device: str) -> tuple[dict[str, str], str]:
             return {half: f"{name} computes in {half}" for half in halves}, ""
         return {"float16": f"{name} has no bfloat16"}, ""
     dtype = str(torch.get_autocast_dtype(device)).removeprefix("torch.")
-    return {dtype: f"torch computes in it on {device} unless told otherwise"}, ""
+    return {dtype: f"it is the default of torch's autocast on {device}"}, ""
 
 
 def cpu_flags() -> set[str]:
-    """Give what this CPU can do with half types, as far as can be told."""
+    """Give the names of this CPU's features, as far as torch and Linux know them."""
     flags: set[str] = set()
     capabilities = getattr(torch.cpu, "get_capabilities", None)  # since torch 2.11
     if capabilities is not None:
@@ -156,7 +172,7 @@ def cpu_flags() -> set[str]:
 
 
 def outside_autocast(device: str) -> AbstractContextManager[object]:
-    """Make a context in which autocast is off, whatever is open around it."""
+    """Make a context in which autocast is off, also inside ``torch.autocast``."""
     if not torch.amp.is_autocast_available(device):
         return nullcontext()
     return torch.autocast(device, enabled=False)

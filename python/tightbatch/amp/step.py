@@ -10,94 +10,99 @@ from weakref import WeakKeyDictionary, ref
 
 import torch
 
-from .._settings import NO_CAP, Reader
+from .. import _core
 from .grad_scaler import GradScaler
-from .precision import choose_precision, outside_autocast
+from .precision import DTYPES, HalfChoice, choose_for, outside_autocast
 
+MOST = 2**63 - 1  # what a count may be
 STATE = ("dtype", "scaler", "skipped_steps", "steps")
 HALVES = (torch.float16, torch.bfloat16)
 
-# Whose gradients a given scaler scales, while both live. Not kept on the scaler, to be pickled.
+# The optimizer that each scaler is used for, while both exist. It is not an attribute of the
+# scaler, because it would be pickled with it.
 OPTIMIZERS: WeakKeyDictionary[GradScaler, ref[torch.optim.Optimizer]] = WeakKeyDictionary()
 
 
 class Amp:
     """A training step in mixed precision that avoids the usual mistakes.
 
-    The forward pass and the loss go into ``with amp.autocast():``. There torch computes matrix
-    products, convolutions and attention in the half type, and what needs the range or the digits
-    (softmax, norms, losses, sums) in float32; weights, gradients and optimizer stay float32. The
-    loss goes to :meth:`step`, which
+    Compute the forward pass and the loss inside ``with amp.autocast():``. There torch computes
+    matrix products, convolutions and attention in the half type. It computes in float32 what
+    needs more range or more digits: softmax, norms, losses, sums. Weights, gradients and the
+    optimizer's state stay float32. Then give the loss to :meth:`step`, which
 
-    - zeroes gradients before a group of `accumulate` batches and frees them after it;
-    - divides the loss by `accumulate`, scales it, and goes backward with autocast off, even
-      where it is called inside ``with amp.autocast():``;
-    - at the end of the group unscales once, then clips, then steps, then updates the scale;
-    - skips optimizer and scheduler both, and counts it, when a gradient is inf or NaN. With
-      bfloat16 and float32 too: nothing is scaled there, but one bad batch would else leave NaN in
-      every weight.
+    - sets gradients to zero before a group of `accumulate` batches, and frees them after it;
+    - divides the loss by `accumulate`, scales it, and runs the backward pass with autocast off,
+      also when it is called inside ``with amp.autocast():``;
+    - at the end of the group unscales the gradients once, then clips them, then steps the
+      optimizer, then updates the scale;
+    - skips both the optimizer and the scheduler when a gradient is inf or NaN, and counts it.
+      It does so with bfloat16 and float32 too. Nothing is scaled there, but without the check one
+      bad batch would put NaN into every weight.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Its trained parameters are float32, not ``model.half()`` or ``model.bfloat16()``: an
-        update smaller than half a unit of a weight's last place is lost, and a half type has
-        few places. Frozen ones may be of any type.
+        Its trained parameters must be float32, not ``model.half()`` or ``model.bfloat16()``: a
+        half type has few digits, and updates that are small beside the weight would be lost.
+        Frozen parameters may have any type.
     optimizer : torch.optim.Optimizer
-        Over the model's parameters. Only what it has is zeroed, unscaled and clipped.
+        Made from the model's parameters. Only its parameters' gradients are set to zero,
+        unscaled and clipped.
     device : str or torch.device, optional
-        Where the loss is; by default where the optimizer's first parameter is.
+        The device of the loss; by default that of the optimizer's first parameter.
     dtype : {"auto", "bfloat16", "float16", "float32"} or torch.dtype
-        "auto" is :func:`choose_precision`'s choice for the device.
+        "auto" means what :func:`choose_precision` chooses for the device.
     accumulate : int
-        Batches in a group, for which there is one step. Their losses count alike: where each is a
-        mean over a different number of tokens, divide sums by the group's mean number instead.
+        The number of batches in a group. There is one step for each group. The losses of a group
+        have equal weight. If each is a mean over a different number of tokens, give the sum over
+        tokens divided by the group's mean number of tokens instead.
     max_norm : float, optional
-        Clip the gradients of a group to this norm. ``math.inf`` measures and does not clip.
+        Clip the gradients of a group to this norm. ``math.inf`` only measures the norm.
     scheduler : torch.optim.lr_scheduler.LRScheduler, optional
-        Stepped after each step of the optimizer that was made.
+        Stepped after each step of the optimizer, but not after a skipped one.
     scaler : GradScaler, optional
-        For other settings than :class:`GradScaler`'s own, and for this Amp alone; it scales
-        whatever `dtype` is. ``GradScaler(enabled=False)`` neither scales nor checks for inf and
-        NaN: with bfloat16 or float32 it saves reading the gradients once and waiting for the
-        device at each step.
+        A scaler with settings of your own, for this Amp alone. It scales the loss for every
+        `dtype`. ``GradScaler(enabled=False)`` neither scales nor checks for inf and NaN; with
+        bfloat16 or float32 it saves reading the gradients once, and waiting for the device at
+        each step.
 
     Attributes
     ----------
     precision : Precision
-        What is computed in, and why.
+        The type of the forward pass, and why it was chosen.
     scaler : GradScaler
-        ``amp.scaler.overflowed`` are the names of the parameters whose gradients made the last
-        group a skipped one.
+        ``amp.scaler.overflowed`` has the names of the parameters because of which the last group
+        was skipped.
     steps, skipped_steps : int
-        Groups that ended in a step, and groups that were skipped.
+        The numbers of groups that ended with a step, and of groups that were skipped.
 
     Raises
     ------
     ValueError
-        When the optimizer has no parameter of the model, or a trained parameter is float16 or
-        bfloat16, or complex under a scaler that is enabled; when `accumulate` is below 1,
-        `max_norm` not positive, `dtype` or `device` unknown; when the scaler is another Amp's,
-        for another optimizer that still lives.
+        When the optimizer has no parameter of the model; when a trained parameter is float16 or
+        bfloat16, or complex while the scaler is enabled; when `accumulate` is below 1 or
+        `max_norm` is not positive; when `dtype` or `device` is unknown; when the scaler belongs
+        to another Amp with another optimizer.
     TypeError
-        When an argument is of the wrong kind; when the scheduler wants a metric
-        (ReduceLROnPlateau: step it yourself), or the optimizer a closure (LBFGS).
+        When an argument has the wrong type; when the scheduler needs a metric
+        (ReduceLROnPlateau: step it yourself), or the optimizer needs a closure (LBFGS).
 
     Notes
     -----
-    From the first to the last :meth:`step` of a group its gradients are this Amp's: no
-    ``zero_grad()``, and no other backward pass into the same parameters. Those would be neither
-    scaled nor averaged; before a group they are zeroed, within one they are an error. Add a
-    regulariser to the loss given to :meth:`step`; freeze a GAN's discriminator, by
-    ``requires_grad_(False)``, while the generator's loss goes through it.
+    Between the first and the last :meth:`step` of a group, do not call ``zero_grad()`` and do not
+    run another backward pass into the same parameters: such gradients would be neither scaled
+    nor averaged. Gradients from before a group are set to zero; a change within a group is an
+    error. Add a regularizer to the loss that you give to :meth:`step`. Freeze a GAN's
+    discriminator with ``requires_grad_(False)`` while the generator's loss is computed with it.
 
-    One Amp is one optimizer: a second Amp would need the same loss to go backward twice. For
-    several optimizers on one loss write torch's recipe, with :class:`GradScaler`.
+    An Amp is for one optimizer: with a second Amp, the same loss would need two backward passes.
+    For several optimizers with one loss, use torch's recipe with :class:`GradScaler`.
 
-    Waiting for the device: once at the end of a group, to know whether to skip, as torch's scaler
-    does. An exception on the way (out of memory, an interrupt) drops the group; the next
-    :meth:`step` begins a new one. Gradients that are sharded over processes (FSDP) would have to
-    agree on skipping, and do not here.
+    Waiting for the device: once at the end of a group, to know whether to skip the step, as
+    torch's scaler does. After an exception (out of memory, an interrupt) the group is dropped,
+    and the next :meth:`step` begins a new one. Gradients that are sharded over processes (FSDP)
+    are not supported: all processes would have to skip together.
 
     Examples
     --------
@@ -111,18 +116,19 @@ class Amp:
     ...     with amp.autocast():
     ...         loss = torch.nn.functional.cross_entropy(model(x), y)
     ...     is_stepped = amp.step(loss)
-    >>> amp.finish()  # the fifth batch, alone in its group
+    >>> amp.finish()  # the fifth batch is alone in its group
     True
     >>> amp.steps, amp.skipped_steps
     (3, 0)
 
-    What a run needs to go on as if it had never stopped, given the same batches. Dropout draws
-    from torch's generator, on a GPU from the device's: ``torch.cuda.get_rng_state_all()``.
+    A checkpoint after which a run continues as if it had never stopped, with the same batches.
+    Dropout uses torch's random generator; on a GPU it is the device's, which
+    ``torch.cuda.get_rng_state_all()`` gives.
 
     >>> checkpoint = {
     ...     "model": model.state_dict(),
     ...     "optimizer": optimizer.state_dict(),
-    ...     "amp": amp.state_dict(),  # and the scheduler's and the sampler's, where there are any
+    ...     "amp": amp.state_dict(),  # and those of a scheduler and a sampler, if you have them
     ...     "random": torch.get_rng_state(),
     ... }
     >>> model.load_state_dict(checkpoint["model"])
@@ -138,27 +144,28 @@ class Amp:
         optimizer: torch.optim.Optimizer,
         *,
         device: str | torch.device | None = None,
-        dtype: Any = "auto",
+        dtype: HalfChoice = "auto",
         accumulate: int = 1,
         max_norm: float | None = None,
         scheduler: Any = None,
         scaler: GradScaler | None = None,
     ) -> None:
-        read = Reader("Amp")
-        _check_parts(read, model, optimizer, scheduler, scaler)
+        _check_types(model, optimizer, scheduler, scaler)
+        _check_parameters(model, optimizer, scaler)
         self.optimizer, self.scheduler = optimizer, scheduler
-        self.accumulate = read.number("accumulate", accumulate, 1, NO_CAP - 1)
+        self.accumulate = _core.read_int("Amp", "accumulate", accumulate, 1, MOST)
         self.max_norm = None
         if max_norm is not None:
-            self.max_norm = read.real("max_norm", max_norm, 0.0, math.inf)
+            self.max_norm = _core.read_real("Amp", "max_norm", max_norm, 0.0, math.inf)
             if self.max_norm == 0:
-                message = f"max_norm={max_norm!r} leaves no gradient; expected more than 0"
-                raise read.error(ValueError, message)
+                raise ValueError(
+                    "Amp(): max_norm=0 would remove every gradient; expected more than 0"
+                )
         if device is None:
             device = self._parameters()[0].device
-        self.precision = choose_precision(device, dtype)
+        self.precision = choose_for("Amp", device, dtype)
         if scaler is None:
-            # A scale held at 1 changes no bit, and leaves the check for inf and NaN.
+            # A scale that stays 1 changes no bit, and the check for inf and NaN remains.
             fixed = None if self.precision.dtype == "float16" else 1.0
             scaler = GradScaler(
                 self.precision.device,
@@ -180,48 +187,49 @@ class Amp:
         Returns
         -------
         context manager
-            ``torch.autocast`` on the device in the half type; for float32 one that does nothing.
+            ``torch.autocast`` for the device and the half type; for float32 it does nothing.
         """
         return self.precision.autocast()
 
     @property
     def grad_norm(self) -> float | None:
-        """Norm of the last group's gradients, before clipping; reading it waits for the device.
+        """Norm of the last group's gradients before clipping; reading it waits for the device.
 
-        None without `max_norm`, and before the first group is complete. inf or NaN when it was
-        skipped.
+        It is None without `max_norm` and before the first group is complete, and inf or NaN if
+        the group was skipped.
         """
         return None if self._norm is None else float(self._norm)
 
     def step(self, loss: torch.Tensor) -> bool:
-        """Take one batch's loss; at the end of a group, clip and step.
+        """Run the backward pass of one batch; at the end of a group, clip and step.
 
         Parameters
         ----------
         loss : tensor of one element
-            As the forward pass gave it: not scaled, and not divided by `accumulate`.
+            The result of the forward pass, neither scaled nor divided by `accumulate`.
 
         Returns
         -------
         bool
-            True when the optimizer stepped; False within a group, and when it was skipped.
+            True if the optimizer stepped; False within a group, and when the step was skipped.
 
         Raises
         ------
         TypeError
-            When the loss is no tensor.
+            When the loss is not a tensor.
         ValueError
-            When it has several elements, no gradient, or is on another device than the model.
+            When the loss has several elements, needs no gradient, or is on another device than
+            the model.
         RuntimeError
-            When no parameter of the optimizer has a part in it; or a gradient of the group was
-            zeroed or changed since the batch before.
+            When the loss does not depend on the optimizer's parameters, or when a gradient of the
+            group was set to zero or changed since the previous batch.
         NotImplementedError
-            From a torch that cannot clip sparse gradients (2.13 cannot, 2.14.1 can): leave
-            `max_norm` or ``Embedding(sparse=True)`` out.
+            From versions of torch that cannot clip sparse gradients (2.13 cannot, 2.14.1 can): do
+            not use ``Embedding(sparse=True)`` with `max_norm`.
         """
         try:
             self._check_loss(loss)
-            self._check_gradients("step")
+            self._check_gradients("Amp.step")
             if self._batches == 0:
                 self.optimizer.zero_grad(set_to_none=True)
             with outside_autocast(self.precision.device):
@@ -229,7 +237,7 @@ class Amp:
                 self.scaler.scale(part).backward()
             self._batches += 1
             if self._batches == self.accumulate:
-                return self._end("step")
+                return self._end("Amp.step")
             self._seen = [(parameter, *_mark(parameter)) for parameter in self._parameters()]
             return False
         except BaseException:
@@ -242,40 +250,40 @@ class Amp:
         Returns
         -------
         bool
-            True when the optimizer stepped; False when it was skipped, or no batch was waiting.
+            True if the optimizer stepped; False if the step was skipped, or the group is empty.
 
         Raises
         ------
         RuntimeError
-            When no parameter of the optimizer has a part in the losses; or a gradient of the
-            group was zeroed or changed since the last batch.
+            When the losses do not depend on the optimizer's parameters, or when a gradient of the
+            group was set to zero or changed since the last batch.
         NotImplementedError
-            With `max_norm` and sparse gradients, as :meth:`step` does.
+            With `max_norm` and sparse gradients, as in :meth:`step`.
         """
         try:
-            self._check_gradients("finish")
-            return self._batches > 0 and self._end("finish")
+            self._check_gradients("Amp.finish")
+            return self._batches > 0 and self._end("Amp.finish")
         except BaseException:
             self._drop()
             raise
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the scale and the counts, between groups; model and optimizer have their own.
+        """Give the scale and the counts. Save the model and the optimizer beside it.
 
         Returns
         -------
         dict
-            Plain numbers and strings: ``dtype``, ``scaler``, ``skipped_steps``, ``steps``.
+            ``dtype``, ``scaler``, ``skipped_steps`` and ``steps``: numbers and strings.
 
         Raises
         ------
         RuntimeError
-            Within a group, whose gradients no state holds.
+            Within a group, because a state does not hold gradients.
         """
         if self._batches:
             raise RuntimeError(
-                f"state_dict(): {self._batches} of {self.accumulate} batches of a group are "
-                "waiting; expected none: save between groups, or call finish() first"
+                f"Amp.state_dict(): the group has {self._batches} of {self.accumulate} batches; "
+                "expected none: save between groups, or call finish() first"
             )
         return {
             "dtype": self.precision.dtype,
@@ -285,7 +293,7 @@ class Amp:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a state; a group that is not complete is dropped.
+        """Continue from a state; a group that is not complete is dropped.
 
         Parameters
         ----------
@@ -295,29 +303,32 @@ class Amp:
         Raises
         ------
         ValueError
-            When it is of another dtype, in which training would go on differently, or no state
-            of an Amp.
+            When its dtype is another one, with which training would continue differently, or it
+            is not the state of an Amp.
         TypeError
-            When it is no dict, or a count no integer.
+            When it is not a dict, or a count is not an integer.
         RuntimeError
             When its scaler was disabled and this one is not.
         """
-        read = Reader("load_state_dict")
+        function = "Amp.load_state_dict"
         if not isinstance(state_dict, Mapping):
-            kind = type(state_dict).__name__
-            raise read.error(TypeError, f"found a {kind}, expected a state_dict")
+            found = type(state_dict).__name__
+            raise TypeError(f"{function}(): state_dict has type {found}; expected a dict")
         if sorted(map(str, state_dict)) != list(STATE):
-            keys = sorted(map(str, state_dict))
-            raise read.error(ValueError, f"a state with the keys {keys}; expected {list(STATE)}")
-        found, own = state_dict["dtype"], self.precision.dtype
-        if found != own:
-            raise read.error(
-                ValueError,
-                f"the state is of dtype={found!r}, this Amp of {own!r}; expected the same: "
-                f"Amp(..., dtype={found!r})",
+            keys = ", ".join(sorted(map(str, state_dict)))[:200]
+            raise ValueError(
+                f"{function}(): state_dict has the keys {keys or '(none)'}; expected "
+                f"{', '.join(STATE)}"
             )
-        steps = read.number("steps", state_dict["steps"], 0, NO_CAP)
-        skipped = read.number("skipped_steps", state_dict["skipped_steps"], 0, NO_CAP)
+        own = self.precision.dtype
+        found = _core.read_choice(function, "dtype", state_dict["dtype"], DTYPES)
+        if found != own:
+            raise ValueError(
+                f"{function}(): the state has dtype={found!r} and this Amp has {own!r}; expected "
+                f"the same: Amp(..., dtype={found!r})"
+            )
+        steps = _core.read_int(function, "steps", state_dict["steps"], 0, MOST)
+        skipped = _core.read_int(function, "skipped_steps", state_dict["skipped_steps"], 0, MOST)
         self.scaler.load_state_dict(state_dict["scaler"])
         self.steps, self.skipped_steps = steps, skipped
         self._drop()
@@ -327,45 +338,44 @@ class Amp:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def _check_loss(self, loss: Any) -> None:
-        """Refuse what cannot be gone backward from."""
-        read = Reader("step")
+        """Refuse a loss that cannot have a backward pass."""
         if not isinstance(loss, torch.Tensor):
-            raise read.error(TypeError, f"loss is a {type(loss).__name__}; expected a tensor")
+            raise TypeError(f"Amp.step(): loss has type {type(loss).__name__}; expected a tensor")
         if loss.numel() != 1:
-            message = f"loss of shape {list(loss.shape)}; expected one element: loss.mean()"
-            raise read.error(ValueError, message)
+            raise ValueError(
+                f"Amp.step(): loss has shape {list(loss.shape)}; expected one element: loss.mean()"
+            )
         if not loss.requires_grad:
-            raise read.error(
-                ValueError,
-                "loss has no gradient; expected one computed from the model's parameters, not "
-                "detached, and outside torch.no_grad()",
+            raise ValueError(
+                "Amp.step(): loss needs no gradient; expected one computed from the model's "
+                "parameters, not detached, and outside torch.no_grad()"
             )
         if loss.device.type != self.precision.device:
-            raise read.error(
-                ValueError,
-                f"loss is on {loss.device.type}, and this Amp for {self.precision.device}; "
-                f"expected the same: make the Amp after model.to({loss.device.type!r})",
+            raise ValueError(
+                f"Amp.step(): loss is on {loss.device.type}, and this Amp is for "
+                f"{self.precision.device}; expected the same: make the Amp after "
+                f"model.to({loss.device.type!r})"
             )
 
-    def _check_gradients(self, name: str) -> None:
-        """Refuse to go on with a group whose gradients somebody else has touched."""
+    def _check_gradients(self, function: str) -> None:
+        """Refuse to continue a group if other code has changed its gradients."""
         for parameter, grad, version in self._seen:
             found, found_version = _mark(parameter)
             if found is not grad or found_version != version:
-                change = "zeroed" if found is None else "zeroed or changed"
+                change = "set to zero" if found is None else "set to zero or changed"
                 raise RuntimeError(
-                    f"{name}(): gradients of the group were {change} after {self._batches} of "
-                    f"{self.accumulate} batches; expected them as step() left them: leave out "
-                    "zero_grad(), Amp zeroes them itself, and add other losses to that of step()"
+                    f"{function}(): gradients of the group were {change} after {self._batches} of "
+                    f"{self.accumulate} batches; expected no change between calls of step(): do "
+                    "not call zero_grad(), and add other losses to the one given to step()"
                 )
 
-    def _end(self, name: str) -> bool:
+    def _end(self, function: str) -> bool:
         """Unscale, clip, step and update, at the end of a group."""
         parameters = self._parameters()
         if all(parameter.grad is None for parameter in parameters):
             raise RuntimeError(
-                f"{name}(): no parameter of the optimizer has a gradient; expected a loss that "
-                "depends on them"
+                f"{function}(): no parameter of the optimizer has a gradient; expected a loss "
+                "that depends on them"
             )
         if self._batches < self.accumulate or self.max_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -380,7 +390,7 @@ class Amp:
         is_skipped = self.scaler.skipped_steps > before
         self.scaler.update()
         self._drop()
-        # Inside an open autocast the weights' halves would else be those from before the step.
+        # An open autocast keeps the weights that it has converted, from before the step.
         torch.clear_autocast_cache()
         if is_skipped:
             self.skipped_steps += 1
@@ -391,7 +401,7 @@ class Amp:
         return True
 
     def _drop(self) -> None:
-        """Let go of the group and its gradients."""
+        """Forget the group, and free its gradients."""
         self._batches = 0
         self._seen = []
         self.scaler._forget()
@@ -399,58 +409,63 @@ class Amp:
 
 
 def _mark(parameter: torch.Tensor) -> tuple[torch.Tensor | None, int]:
-    """Give a gradient and how often it was written to: zeroing it changes one or the other."""
+    """Give a gradient and the number of writes to it; setting it to zero changes one of them."""
     grad = parameter.grad
     return grad, 0 if grad is None else grad._version
 
 
-def _check_parts(read: Reader, model: Any, optimizer: Any, scheduler: Any, scaler: Any) -> None:
-    """Refuse parts that do not go together."""
+def _check_types(model: Any, optimizer: Any, scheduler: Any, scaler: Any) -> None:
+    """Refuse what is no model, optimizer, scheduler or scaler, or one that a step cannot use."""
     if not isinstance(model, torch.nn.Module):
-        found = type(model).__name__
-        raise read.error(TypeError, f"model is a {found}; expected a torch.nn.Module")
+        raise _wrong_type("model", model, "a torch.nn.Module")
     if not isinstance(optimizer, torch.optim.Optimizer):
-        found = type(optimizer).__name__
-        raise read.error(TypeError, f"optimizer is a {found}; expected a torch.optim.Optimizer")
+        raise _wrong_type("optimizer", optimizer, "a torch.optim.Optimizer")
     if isinstance(optimizer, torch.optim.LBFGS):
-        raise read.error(TypeError, "LBFGS wants a closure; expected an optimizer without")
+        raise TypeError("Amp(): optimizer LBFGS needs a closure; expected one that does not")
+    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise TypeError(
+            "Amp(): scheduler ReduceLROnPlateau needs a metric; expected none: leave it out, and "
+            "step it yourself"
+        )
+    if scheduler is not None and not callable(getattr(scheduler, "step", None)):
+        raise _wrong_type("scheduler", scheduler, "one of torch.optim.lr_scheduler")
+    if scaler is not None and not isinstance(scaler, GradScaler):
+        raise _wrong_type("scaler", scaler, "a tightbatch.amp.GradScaler")
+
+
+def _wrong_type(name: str, value: Any, expected: str) -> TypeError:
+    kind = type(value)
+    found = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    return TypeError(f"Amp(): {name} has type {found}; expected {expected}")
+
+
+def _check_parameters(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, scaler: GradScaler | None
+) -> None:
+    """Refuse parameters that cannot be trained so, and a scaler of another optimizer."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if not any(id(parameter) in names for parameter in trained):
-        raise read.error(
-            ValueError,
-            "the optimizer has no parameter of the model; expected an optimizer made from "
-            "model.parameters()",
+        raise ValueError(
+            "Amp(): the optimizer has no parameter of the model; expected an optimizer made from "
+            "model.parameters()"
         )
+    is_scaled = scaler is None or scaler.is_enabled()
     for parameter in trained:
+        name = names.get(id(parameter), "of the optimizer, without a name,")
         if parameter.requires_grad and parameter.dtype in HALVES:
-            name = names.get(id(parameter), "of the optimizer, without a name")
-            raise read.error(
-                ValueError,
-                f"parameter {name} is {parameter.dtype}; expected float32: model.float(), and "
-                "autocast does the rest",
+            raise ValueError(
+                f"Amp(): parameter {name} is {parameter.dtype}; expected float32: call "
+                "model.float(), autocast converts where half precision is enough"
             )
-        is_scaled = not isinstance(scaler, GradScaler) or scaler.is_enabled()
         if parameter.requires_grad and parameter.is_complex() and is_scaled:
-            name = names.get(id(parameter), "of the optimizer, without a name")
-            raise read.error(
-                ValueError,
-                f"parameter {name} is {parameter.dtype}, which torch's loss scaler does not take; "
-                "expected float32, or scaler=GradScaler(enabled=False)",
+            raise ValueError(
+                f"Amp(): parameter {name} is {parameter.dtype}, which torch's loss scaler does not "
+                "support; expected float32, or scaler=GradScaler(enabled=False)"
             )
-    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        message = "scheduler ReduceLROnPlateau wants a metric; leave it out, and step it yourself"
-        raise read.error(TypeError, message)
-    if scheduler is not None and not callable(getattr(scheduler, "step", None)):
-        found = type(scheduler).__name__
-        raise read.error(TypeError, f"scheduler is a {found}; expected one of lr_scheduler's")
-    if scaler is not None and not isinstance(scaler, GradScaler):
-        kind = f"{type(scaler).__module__}.{type(scaler).__name__}"
-        raise read.error(TypeError, f"scaler is a {kind}; expected a tightbatch.amp.GradScaler")
     owner = None if scaler is None else OPTIMIZERS.get(scaler, ref(optimizer))()
     if owner not in (None, optimizer):
-        raise read.error(
-            ValueError,
-            "scaler is that of another Amp, for another optimizer; expected one for each, as "
-            "either would change the other's scale within a group",
+        raise ValueError(
+            "Amp(): scaler belongs to another Amp, with another optimizer; expected a scaler for "
+            "each, because each would change the other's scale within a group"
         )

@@ -1,0 +1,221 @@
+"""How each public function, class and method is called rightly: a call that every test may vary."""
+
+import types
+
+import numpy as np
+import pytest
+
+import tightbatch as tb
+
+ROWS = [[1, 2, 3], [4]]
+FEATURES = [{"input_ids": [1, 2], "labels": [1, 2]}, {"input_ids": [3], "labels": [3]}]
+
+
+def ragged():
+    return tb.Ragged.from_sequences([[1, 2], [3], [4]])
+
+
+def dataset():
+    return tb.RaggedDataset({"input_ids": [[1, 2], [3], [4]]})
+
+
+def sampler():
+    return tb.LengthBatchSampler([1, 2, 3], batch_size=2)
+
+
+def report():
+    return tb.half_report({"weight": np.float32([1, 2])})
+
+
+def collate_with(name, **more):
+    """Make a collator of huggingface and collate: it may read its settings when it is called."""
+
+    def call(**settings):
+        import tightbatch.huggingface as huggingface
+
+        defaults = {"return_tensors": "np", "pad_token_id": 0, **more}
+        collator = getattr(huggingface, name)(**{**defaults, **settings})
+        return collator([dict(feature) for feature in FEATURES])
+
+    return call
+
+
+def made_collator(name, **more):
+    def make():
+        import tightbatch.huggingface as huggingface
+
+        return getattr(huggingface, name)(return_tensors="np", **more)
+
+    return make
+
+
+def arrow_table():
+    pa = pytest.importorskip("pyarrow")
+    return pa.table({"input_ids": [[1, None], [3]]})
+
+
+def hf_dataset():
+    rows = {"input_ids": [[1, 2], [3]]}
+    return pytest.importorskip("datasets").Dataset.from_dict(rows)
+
+
+def hf_dataset_with_null():
+    rows = {"input_ids": [[1, None], [3]]}
+    return pytest.importorskip("datasets").Dataset.from_dict(rows)
+
+
+def tokenizer():
+    return types.SimpleNamespace(pad_token_id=0, pad_token_type_id=0, padding_side="right")
+
+
+def training():
+    import torch
+
+    model = torch.nn.Linear(2, 1)
+    return {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
+
+
+def amp():
+    from tightbatch.amp import Amp
+
+    return Amp(**training(), dtype="float32")
+
+
+def loss():
+    import torch
+
+    return torch.ones(1, requires_grad=True).sum()
+
+
+MLM = {"mask_token_id": 1, "vocab_size": 9, "special_token_ids": [0]}
+# How each is called rightly: a function (itself by default; of a method, what makes its object)
+# and its arguments, where a value that is a function makes the argument.
+LENGTHS, SEQUENCES = {"lengths": [2, 1]}, {"sequences": ROWS}
+FLOATS = {"x": np.float32([1, 2])}
+VALID = {
+    "attention_mask": LENGTHS,
+    "block_mask": LENGTHS,
+    "bucket_boundaries": {**LENGTHS, "k": 1},
+    "cu_seqlens": LENGTHS,
+    "fixed_pad_sequences": {**SEQUENCES, "max_length": 4},
+    "half_report": FLOATS,
+    "lengths": {"sequences": dataset, "column": "input_ids"},
+    "pack": {**LENGTHS, "capacity": 4},
+    "pack_dataset": {"dataset": hf_dataset, "capacity": 4},
+    "pad": SEQUENCES,
+    "pad_sequences_dynamic": SEQUENCES,
+    "position_ids": LENGTHS,
+    "segment_ids": LENGTHS,
+    "segment_mask": {"segment_ids": [1, 1, 2]},
+    "to_bfloat16": FLOATS,
+    "to_float16": FLOATS,
+    "to_float32": FLOATS,
+    "uniform_length_batching": {**SEQUENCES, "batch_size": 2},
+    "unpad": {"array": np.ones((2, 3), np.int64), "lengths_or_mask": [1, 2]},
+    "LengthBatchSampler": {**LENGTHS, "batch_size": 2, "num_replicas": 2},
+    "LengthBatchSampler.load_state_dict": {"state": lambda: sampler().state_dict()},
+    "LengthBatchSampler.set_epoch": {"epoch": 1},
+    "LengthBatchSampler.state_dict": {},
+    "PadCollator": {},
+    "PadCollator.__call__": {"samples": FEATURES},
+    "PadCollator.from_tokenizer": {"tokenizer": tokenizer},
+    "PaddingFreeCollator": {},
+    "PaddingFreeCollator.__call__": {"samples": FEATURES},
+    "Packing.__getitem__": {"pack": 0},
+    "Packing.apply": {"ragged": ragged},
+    "Ragged": {"values": np.arange(3), "offsets": [0, 2]},
+    "Ragged.__getitem__": {"index": 0},
+    "Ragged.compact": {},
+    "Ragged.concatenate": {"parts": lambda: [ragged()]},
+    "Ragged.from_arrow": {"source": arrow_table, "fill_null": 0},
+    "Ragged.from_sequences": SEQUENCES,
+    "Ragged.pad": {},
+    "Ragged.to_arrow": {},
+    "Ragged.tolist": {},
+    "RaggedDataset": {"columns": {"input_ids": ROWS}},
+    "RaggedDataset.__getitem__": {"index": 0},
+    "RaggedDataset.__getitems__": {"indices": [0]},
+    "RaggedDataset.from_arrow": {"table": arrow_table, "fill_null": 0},
+    "RaggedDataset.from_hf": {"dataset": hf_dataset_with_null, "fill_null": 0},
+    "Batch.to": {"device": "cpu"},
+    "Batch.pin_memory": {},
+    "HalfReport.__contains__": {"name": "weight"},
+    "HalfReport.__getitem__": {"key": 0},
+    "HalfReport.plot": {},
+    "HalfReport.to_dict": {},
+    "DataCollatorForLanguageModeling": {},
+    "DataCollatorForLanguageModeling.__call__": {"features": FEATURES},
+    "DataCollatorForSeq2Seq": {},
+    "DataCollatorForSeq2Seq.__call__": {"features": FEATURES},
+    "DataCollatorForTokenClassification": {},
+    "DataCollatorForTokenClassification.__call__": {"features": FEATURES},
+    "DataCollatorWithFlattening": {},
+    "DataCollatorWithFlattening.__call__": {"features": FEATURES},
+    "DataCollatorWithPadding": {},
+    "DataCollatorWithPadding.__call__": {"features": [{"input_ids": [1, 2]}, {"input_ids": [3]}]},
+    "Amp": {},
+    "Amp.autocast": {},
+    "Amp.finish": {},
+    "Amp.load_state_dict": {"state_dict": lambda: amp().state_dict()},
+    "Amp.state_dict": {},
+    "Amp.step": {},
+    "GradScaler": {"device": "cpu", "min_scale": 1.0},
+    "GradScaler.load_state_dict": {"state_dict": lambda: grad_scaler().state_dict()},
+    "GradScaler.step": {"optimizer": lambda: training()["optimizer"]},
+    "GradScaler.unscale_": {"optimizer": lambda: training()["optimizer"]},
+    "GradScaler.update": {"new_scale": 1.0},
+    "Precision.autocast": {},
+    "choose_precision": {"device": "cpu"},
+}
+# What is not called rightly here, and what that needs; other tests do.
+NOT_CALLED = {
+    "Amp.step": "a loss of the model",
+    "Batch.pin_memory": "a GPU",
+    "GradScaler.step": "a backward pass",
+    "GradScaler.unscale_": "a backward pass",
+    "HalfReport.plot": "a figure",
+}
+
+
+def grad_scaler():
+    from tightbatch.amp import GradScaler
+
+    return GradScaler("cpu", enabled=False)
+
+
+def precision():
+    from tightbatch.amp import choose_precision
+
+    return choose_precision("cpu")
+
+
+# What makes the object of a method; of these classes, how their constructor is called.
+OBJECTS = {
+    "Amp": amp,
+    "Batch": tb.Batch,
+    "GradScaler": grad_scaler,
+    "HalfReport": report,
+    "LengthBatchSampler": sampler,
+    "PadCollator": lambda: tb.PadCollator(return_tensors="np"),
+    "PaddingFreeCollator": lambda: tb.PaddingFreeCollator(return_tensors="np"),
+    "Packing": lambda: tb.pack([2, 1, 1], 2),
+    "Precision": precision,
+    "Ragged": ragged,
+    "RaggedDataset": dataset,
+    "DataCollatorForLanguageModeling": made_collator(
+        "DataCollatorForLanguageModeling", pad_token_id=0, **MLM
+    ),
+    "DataCollatorForSeq2Seq": made_collator("DataCollatorForSeq2Seq", pad_token_id=0),
+    "DataCollatorForTokenClassification": made_collator(
+        "DataCollatorForTokenClassification", pad_token_id=0
+    ),
+    "DataCollatorWithFlattening": made_collator("DataCollatorWithFlattening"),
+    "DataCollatorWithPadding": made_collator("DataCollatorWithPadding", pad_token_id=0),
+}
+CONSTRUCTORS = {
+    "Amp": lambda **settings: __import__("tightbatch.amp").amp.Amp(**{**training(), **settings}),
+    "DataCollatorForLanguageModeling": collate_with("DataCollatorForLanguageModeling", **MLM),
+    "DataCollatorForSeq2Seq": collate_with("DataCollatorForSeq2Seq"),
+    "DataCollatorForTokenClassification": collate_with("DataCollatorForTokenClassification"),
+    "DataCollatorWithPadding": collate_with("DataCollatorWithPadding"),
+}

@@ -1,0 +1,87 @@
+"""Tensors are read through torch's exchange table, of whatever version, or without one."""
+
+import pytest
+
+from checks import run_python
+
+pytest.importorskip("torch")
+
+READ = """
+import ctypes
+import numpy as np
+import torch
+import tightbatch as tb
+
+new = ctypes.pythonapi.PyCapsule_New
+new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+address = ctypes.pythonapi.PyCapsule_GetPointer
+address.restype, address.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+NAME = b"dlpack_exchange_api"
+
+class Table(ctypes.Structure):
+    _fields_ = [
+        ("major", ctypes.c_uint32), ("minor", ctypes.c_uint32), ("previous", ctypes.c_void_p),
+        ("functions", ctypes.c_void_p * 8),
+    ]
+
+given = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+real = None if given is None else address(given, NAME)
+wrong = ctypes.CFUNCTYPE(ctypes.c_int)(lambda *_: 1 / 0)
+
+def table(major, previous=None, function=wrong):
+    made = Table(major=major, minor=7, previous=previous)
+    for i in range(8):
+        made.functions[i] = None if function is None else ctypes.cast(function, ctypes.c_void_p)
+    kept.append(made)
+    return ctypes.addressof(made)
+
+kept = []
+kind = {kind!r}
+if kind == "a newer one before":
+    found = table(2, real)
+elif kind == "two newer ones before":
+    found = table(99, table(2, real))
+elif kind == "none that is understood":
+    found = table(99, table(0))
+elif kind == "one without functions":
+    found = table(1, function=None)
+elif kind == "another name":
+    found, NAME = table(1), b"something else"
+else:
+    found = None
+torch.Tensor.__dlpack_c_exchange_api__ = None if found is None else new(found, NAME, None)
+
+rows = [torch.arange(5), torch.arange(6)[::2], torch.tensor([7])]
+assert tb.pad(rows).tolist() == [[0, 1, 2, 3, 4], [0, 2, 4, 0, 0], [7, 0, 0, 0, 0]]
+for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int16):
+    out = torch.zeros(2, 3, dtype=dtype)
+    tb.pad([torch.ones(3, dtype=dtype), torch.ones(1, dtype=dtype)], out=out)
+    assert out.tolist() == [[1, 1, 1], [1, 0, 0]], dtype
+assert tb.pad([torch.ones(2, 3), torch.ones(1, 3)]).shape == (2, 2, 3)
+assert tb.pad([torch.nn.Parameter(torch.ones(2))]).tolist() == [[1, 1]]
+assert tb.pad([torch.complex(torch.zeros(2), torch.ones(2)).conj().imag]).tolist() == [[-1, -1]]
+assert tb.lengths([torch.zeros(0), torch.zeros(4, 2)]).tolist() == [0, 4]
+assert tb.attention_mask(torch.tensor([1, 2])).tolist() == [[True, False], [True, True]]
+batch = tb.PadCollator()([{{"a": torch.tensor([1, 2])}}, {{"a": torch.tensor([3])}}])
+assert batch["a"].tolist() == [[1, 2], [3, 0]]
+print("done")
+"""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "a newer one before",
+        "two newer ones before",
+        "none that is understood",
+        "one without functions",
+        "another name",
+        "none",
+    ],
+)
+def test_tables_of_other_versions(kind):
+    import torch
+
+    if "before" in kind and not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        pytest.skip("this torch has no table")
+    assert run_python(READ.format(kind=kind)) == "done\n"

@@ -1,0 +1,354 @@
+"""Every parameter of every public function, class and method, given every wrong kind of value.
+
+The parameters come from the signatures. What is wrong for a parameter follows from its annotation
+or from the tables below, and a parameter that neither knows fails: nothing is left out in silence.
+"""
+
+import importlib.util
+import inspect
+import re
+import types
+import typing
+import warnings
+
+import pytest
+
+from right_calls import CONSTRUCTORS, NOT_CALLED, OBJECTS, VALID
+from wrong_kinds import (
+    AnyFill,
+    Anything,
+    Array,
+    ByKey,
+    Choice,
+    Dtype,
+    Fill,
+    Flag,
+    Ids,
+    Index,
+    Instance,
+    Integer,
+    Key,
+    Kind,
+    Lengths,
+    Or,
+    Out,
+    Places,
+    Real,
+    Rows,
+    Samples,
+)
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+MODULES = ["tightbatch", "tightbatch.huggingface", "tightbatch.amp"]
+NEED_TORCH = ("tightbatch.amp",)
+NEED = {"RaggedDataset.from_hf": "datasets", "pack_dataset": "datasets"}
+ARROW = ("Ragged.from_arrow", "RaggedDataset.from_arrow")
+# What a message may say, and no more: a value is cut.
+MOST_CHARACTERS = 1000
+
+# Methods with two underscores that users call by an operator.
+OPERATORS = ("__call__", "__getitem__", "__getitems__", "__contains__")
+
+# Classes that a function makes. Their constructors read no settings.
+RESULTS = {
+    "Batch": "a dict, with dict's constructor",
+    "ConversionCounts": "made by to_float16",
+    "HalfReport": "made by half_report",
+    "Packing": "made by pack",
+    "Precision": "made by choose_precision",
+}
+
+ITERABLES = ("a list", "a long list", "a list of str", "an array", "a set", "a dict")
+INDEX_ERRORS = (KeyError, IndexError, TypeError)
+# What parameters of these names are, wherever they are.
+KINDS = {
+    "accumulate": Integer(1),
+    "balance": Integer(1),
+    "batch_size": Integer(1),
+    "batches_consumed": Integer(0),
+    "capacity": Integer(1),
+    "device": Instance(but=("'1'", "'nonsense'", "a long str")),
+    "epoch": Integer(0),
+    "fill_null": Fill(),
+    "k": Integer(1),
+    "label_pad_token_id": Integer(-(2**63)),
+    "mask_token_id": Integer(0),
+    "max_length": Integer(0),
+    "max_norm": Real(0),
+    "max_segments": Integer(1),
+    "max_seqlen": Integer(1),
+    "max_tokens": Integer(1),
+    "num_replicas": Integer(1),
+    "pad_to_multiple_of": Integer(1),
+    "pad_token_id": Integer(-(2**63)),
+    "position_ids_start": Integer(0),
+    "quadratic_length": Integer(1),
+    "rank": Integer(0, 1),
+    "seed": Integer(0, 2**64 - 1),
+    "segment_multiple_of": Integer(1),
+    "separator_id": Integer(-(2**63)),
+    "vocab_size": Integer(1),
+    "width": Integer(0),
+    "window": Integer(1),
+    "growth_interval": Integer(1),
+    "min_scale": Real(2.0**-126, 2.0**126),
+    "max_scale": Real(2.0**-126, 2.0**126),
+    "mlm_probability": Real(0, 1),
+    "mask_replace_prob": Real(0, 1),
+    "random_replace_prob": Real(0, 1),
+    "padding_value": Fill(),
+    "boundaries": Lengths(),
+    "shuffle_window": Or(Integer(1), Choice()),
+    "dtype": Dtype(),
+    "lengths": Lengths(words=("row",)),
+    "sequences": Rows(words=("row",)),
+    "out": Out(),
+    "column": Key(),
+    "columns": Instance(
+        but=("a list", "a long list", "a list of str", "an array", "a set", "a dict")
+    ),
+    "padding_side": Choice(),
+    "truncation_side": Choice(),
+    "return_tensors": Choice(),
+    "naming": Choice(),
+    "overflow": Choice(),
+    "overlong": Choice(),
+    "tail": Choice(),
+    "padding": Or(Flag(), Choice()),
+    "features": Samples(words=("feature",)),
+    "samples": Samples(words=("sample",)),
+    "index": Index(),
+    "tokenizer": Instance(but=("None",)),
+    "model": Anything(reason="any object; only its method for decoder inputs is looked at"),
+    "special_token_ids": Lengths(),
+}
+STATE = Instance(error=(TypeError, ValueError))
+PACKS = Lengths(words=("row",), rows=True)
+TENSOR_LIKE = Array(words=("row",))
+# What parameters are here alone: by the function's name and their own.
+OWN = {
+    "Amp": {
+        "model": Instance(),
+        "optimizer": Instance(),
+        "scheduler": Instance(),
+        "scaler": Instance(),
+        "dtype": Or(Choice(), Dtype()),
+    },
+    "Amp.step": {"loss": Instance()},
+    "Amp.load_state_dict": {"state_dict": STATE},
+    "Batch.pin_memory": {"device": Anything(reason="torch reads it")},
+    "Batch.to": {"device": Anything(reason="torch reads it")},
+    "GradScaler": {
+        "device": Anything(reason="torch's own parameter, and torch reads it"),
+        "init_scale": Real(0),
+        "growth_factor": Anything(reason="torch's own parameter, and torch reads it"),
+        "backoff_factor": Anything(reason="torch's own parameter, and torch reads it"),
+        "growth_interval": Anything(reason="torch's own parameter, and torch reads it"),
+        "enabled": Anything(reason="torch's own parameter, and torch reads it"),
+        "named_parameters": Instance(but=("a dict", "a set")),
+    },
+    "GradScaler.load_state_dict": {"state_dict": STATE},
+    "GradScaler.step": {
+        "optimizer": Anything(reason="torch's own method, and torch reads it"),
+        "args": Anything(reason="for the optimizer's step()"),
+        "kwargs": Anything(reason="for the optimizer's step()"),
+    },
+    "GradScaler.unscale_": {"optimizer": Anything(reason="torch's own method, and torch reads it")},
+    "GradScaler.update": {"new_scale": Anything(reason="torch's own method, and torch reads it")},
+    "HalfReport.__contains__": {"name": Anything(reason="`in` takes any object and says False")},
+    "HalfReport.__getitem__": {
+        "key": Instance(but=("0", "-1"), error=(KeyError, IndexError, TypeError))
+    },
+    "HalfReport.plot": {"ax": Anything(reason="an object of matplotlib, which reads it")},
+    "LengthBatchSampler": {"max_length": Integer(1)},
+    "LengthBatchSampler.load_state_dict": {"state": STATE},
+    "PadCollator": {
+        "padding_value": ByKey(kind=AnyFill()),
+        "width": ByKey(kind=Integer(0)),
+        "max_length": ByKey(kind=Integer(0)),
+        "pad_to_multiple_of": ByKey(kind=Integer(1)),
+        "boundaries": ByKey(kind=Lengths()),
+        "dtype": ByKey(kind=Dtype()),
+    },
+    "PadCollator.from_tokenizer": {
+        "tokenizer": Instance(),
+        "options": Anything(reason="PadCollator's, tried there"),
+    },
+    "PaddingFreeCollator": {
+        "padding_value": ByKey(kind=AnyFill()),
+        "dtype": ByKey(kind=Dtype()),
+    },
+    "Packing.__getitem__": {"pack": Index()},
+    "Packing.apply": {"ragged": Instance()},
+    "Ragged": {"values": TENSOR_LIKE, "offsets": Places(), "lengths": Lengths(words=("row",))},
+    "Ragged.concatenate": {"parts": Instance(error=(TypeError, ValueError))},
+    "Ragged.from_arrow": {"source": Instance()},
+    "Ragged.pad": {"options": Anything(reason="pad's, tried there")},
+    "RaggedDataset": {"columns": Instance(but=("a dict",))},
+    "RaggedDataset.from_arrow": {"table": Instance()},
+    "RaggedDataset.from_hf": {"dataset": Instance()},
+    "RaggedDataset.__getitem__": {"index": Anything(reason="a name, or what __getitems__ takes")},
+    "RaggedDataset.__getitems__": {"indices": Index()},
+    "block_mask": {
+        "block_size": Or(first=Integer(1), second=Instance(error=ValueError)),
+        "lengths": PACKS,
+    },
+    "choose_precision": {"dtype": Or(Choice(), Dtype())},
+    "half_report": {"x": TENSOR_LIKE},
+    "lengths": {"sequences": Rows(words=("row",), looks=False)},
+    "pack_dataset": {"dataset": Instance()},
+    "position_ids": {"lengths": PACKS},
+    "segment_ids": {"lengths": PACKS},
+    "segment_mask": {
+        "segment_ids": Ids(words=("row",)),
+        "prefix": Lengths(one=True),
+    },
+    "to_bfloat16": {"x": TENSOR_LIKE},
+    "to_float16": {"x": TENSOR_LIKE},
+    "to_float32": {"x": TENSOR_LIKE},
+    "unpad": {"array": TENSOR_LIKE, "lengths_or_mask": Lengths(words=("row", "lengths", "mask"))},
+}
+
+
+def public_callables():
+    """Give what users call, by the name that messages call it: functions, classes, methods."""
+    found = {}
+    for module in MODULES:
+        if module in NEED_TORCH and not HAS_TORCH:
+            continue
+        members = importlib.import_module(module)
+        for name in members.__all__:
+            member = getattr(members, name)
+            if not inspect.isclass(member):
+                found[name] = member
+                continue
+            if name not in RESULTS:
+                found[name] = member
+            own = [
+                cls for cls in reversed(member.__mro__) if cls.__module__.startswith("tightbatch")
+            ]
+            for method in {key: None for cls in own for key in vars(cls)}:
+                if method in OPERATORS or not method.startswith("_"):
+                    value = inspect.getattr_static(member, method)
+                    if inspect.isfunction(value) or isinstance(value, classmethod | staticmethod):
+                        found[f"{name}.{method}"] = getattr(member, method)
+    return found
+
+
+CALLABLES = public_callables()
+
+
+def parameters_of(name):
+    function = CALLABLES[name]
+    parameters = list(inspect.signature(function).parameters.values())
+    if parameters and parameters[0].name == "self":
+        parameters = parameters[1:]
+    return {parameter.name: parameter for parameter in parameters}
+
+
+def annotation_of(name, parameter):
+    function = CALLABLES[name]
+    if inspect.isclass(function):
+        hints = {**typing.get_type_hints(function.__init__), **typing.get_type_hints(function)}
+    else:
+        hints = typing.get_type_hints(function)
+    return hints.get(parameter, typing.Any)
+
+
+def kind_of(name, parameter):
+    """What a parameter is: as a table says, or as its annotation does."""
+    kind = OWN.get(name, {}).get(parameter, KINDS.get(parameter))
+    if kind is None:
+        parts = typing.get_args(annotation_of(name, parameter)) or (annotation_of(name, parameter),)
+        if set(parts) <= {bool, types.NoneType}:
+            kind = Flag()
+        elif all(isinstance(part, str) for part in parts):
+            kind = Choice()
+    assert isinstance(kind, Kind), f"{name}(): {parameter}= has no kind in KINDS or OWN: add one"
+    return kind
+
+
+def may_be_none(name, parameter):
+    hint = annotation_of(name, parameter)
+    return parameters_of(name)[parameter].default is None or types.NoneType in typing.get_args(hint)
+
+
+def call(name, **arguments):
+    """Call it rightly but for these arguments."""
+    arguments = {**VALID[name], **arguments}
+    ready = {key: value() if callable(value) else value for key, value in arguments.items()}
+    owner, _, method = name.partition(".")
+    function = CONSTRUCTORS.get(name, CALLABLES[name])
+    if method and inspect.isfunction(CALLABLES[name]):
+        function = getattr(OBJECTS[owner](), method)
+    kinds = {key: p.kind for key, p in parameters_of(name).items()}
+    first = [ready.pop(key) for key, kind in kinds.items() if kind is kind.POSITIONAL_ONLY]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*first, **ready)
+
+
+def skip_without_packages(name):
+    pytest.importorskip(NEED.get(name, "numpy"))
+    if name in ARROW:
+        pytest.importorskip("pyarrow")
+
+
+def complaint(name, parameter, kind, value, errors):
+    """What is wrong about how a wrong value is answered, or None."""
+    try:
+        call(name, **{parameter: (lambda: value)})
+    except Exception as error:
+        found, message = error, str(error)
+    else:
+        return "is accepted"
+    short = message if len(message) < 200 else f"{message[:200]}... ({len(message)} characters)"
+    told = f"{type(found).__name__}: {short}"
+    if not isinstance(found, errors):
+        return f"gives {told}"
+    owner, _, method = name.partition(".")
+    place = owner if not method or method in OPERATORS else name
+    if not re.search(rf"(?<![\w.]){re.escape(place)}\b", message):
+        return f"does not name {place}: {told}"
+    if not any(re.search(rf"(?<!\w){word}(?!\w)", message) for word in (parameter, *kind.words)):
+        return f"does not name {parameter}: {told}"
+    if len(message) > MOST_CHARACTERS:
+        return f"has a message of {len(message)} characters: {told}"
+    return None
+
+
+CASES = [(name, parameter) for name in CALLABLES for parameter in parameters_of(name)]
+
+
+@pytest.mark.parametrize(("name", "parameter"), CASES, ids=lambda value: value)
+def test_every_wrong_argument(name, parameter):
+    skip_without_packages(name)
+    kind = kind_of(name, parameter)
+    complaints = [
+        f"{parameter}={case} {text}"
+        for case, value, errors in kind.wrong(may_be_none(name, parameter))
+        if (text := complaint(name, parameter, kind, value, errors)) is not None
+    ]
+    assert not complaints, f"{name}:\n" + "\n".join(complaints)
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+def test_what_the_wrong_arguments_are_put_into_is_right(name):
+    skip_without_packages(name)
+    assert name in VALID, f"{name}: how is it called rightly? Say so in VALID"
+    if name in NOT_CALLED:
+        pytest.skip(f"needs {NOT_CALLED[name]}")
+    if name == "Batch.to" and not HAS_TORCH:
+        pytest.skip("needs torch")
+    call(name)
+
+
+def test_the_tables_name_nothing_that_is_gone():
+    if not HAS_TORCH:
+        pytest.skip("without torch tightbatch.amp is not there")
+    assert set(VALID) <= set(CALLABLES)
+    assert set(OWN) <= set(CALLABLES)
+    for name, kinds in OWN.items():
+        assert set(kinds) <= set(parameters_of(name)), name
+    everywhere = {parameter for _, parameter in CASES}
+    assert set(KINDS) <= everywhere, sorted(set(KINDS) - everywhere)
