@@ -30,7 +30,6 @@ HALVES = ["float32", "bfloat16", "float16"]
 
 pytestmark = [
     pytest.mark.skipif(SANITIZED, reason="it is torch that computes"),
-    pytest.mark.usefixtures("one_thread"),
 ]
 
 
@@ -202,7 +201,10 @@ def test_a_state_within_a_group_is_refused():
     loop = run.amp(dtype="float32", accumulate=3)
     (x, y), *_ = batches(1)
     assert not loop.step(loss_of(run.model, x, y))
-    with pytest.raises(RuntimeError, match=r"^Amp\.state_dict\(\): the group has 1 of 3 batches; .* call finish\(\)"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"^Amp\.state_dict\(\): the group has 1 of 3 batches; .* call finish\(\)",
+    ):
         loop.state_dict()
     assert loop.finish()
     assert loop.state_dict()["steps"] == 1
@@ -583,7 +585,11 @@ def part(name):
 
 
 PARTS = [
-    ("half", ValueError, r"parameter 0\.weight is torch\.float16; expected float32: call model\.float"),
+    (
+        "half",
+        ValueError,
+        r"parameter 0\.weight is torch\.float16; expected float32: call model\.float",
+    ),
     ("bfloat16", ValueError, r"parameter 3\.weight is torch\.bfloat16; expected float32"),
     ("complex", ValueError, r"3\.weight is torch\.complex64, which torch's loss scaler does not"),
     ("other", ValueError, "the optimizer has no parameter of the model"),
@@ -649,7 +655,11 @@ def test_a_scaler_of_another_amp_is_refused_while_its_optimizer_lives():
 
 
 LOSSES = [
-    (lambda loss: loss.item(), TypeError, r"^Amp\.step\(\): loss has type float; expected a tensor"),
+    (
+        lambda loss: loss.item(),
+        TypeError,
+        r"^Amp\.step\(\): loss has type float; expected a tensor",
+    ),
     (lambda loss: loss * torch.ones(2, 3), ValueError, r"loss has shape \[2, 3\].*loss\.mean\(\)"),
     (lambda loss: loss.detach(), ValueError, r"loss needs no gradient.*outside torch\.no_grad\(\)"),
     (lambda loss: loss.to("meta"), ValueError, r"loss is on meta, and this Amp is for cpu"),
@@ -734,7 +744,9 @@ def test_the_choice_where_there_is_no_gpu(monkeypatch):
 def test_the_choice_elsewhere_is_autocasts_own(device):
     chosen = choose_precision(device)
     assert chosen.dtype == str(torch.get_autocast_dtype(device)).removeprefix("torch.")
-    assert chosen.reason.startswith(f"it is the default of torch's autocast on {device} unless told otherwise")
+    assert chosen.reason.startswith(
+        f"it is the default of torch's autocast on {device} unless told otherwise"
+    )
     assert choose_precision(device, "bfloat16").dtype == "bfloat16"
 
 

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-from conftest import SANITIZED
+from conftest import LONG, SANITIZED
 
 torch = pytest.importorskip("torch")
 
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from tightbatch.amp import GradScaler  # noqa: E402
 
-CHUNKS, SEQUENCES, ITERATIONS = 10, 200, 8
+CHUNKS, SEQUENCES, ITERATIONS = 10, 200 if LONG else 40, 8
 HOSTILE = [math.inf, -math.inf, math.nan, 1e30, 3e38]
 KEYS = ["scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"]
 needs_cuda = pytest.mark.skipif(
@@ -26,7 +26,6 @@ needs_cuda = pytest.mark.skipif(
 
 pytestmark = [
     pytest.mark.skipif(SANITIZED, reason="it is torch that computes"),
-    pytest.mark.usefixtures("one_thread"),
 ]
 
 
@@ -332,9 +331,21 @@ LIMIT_ERRORS = [
     ({"init_scale": math.nan, "min_scale": 1}, ValueError, "init_scale=nan; expected a number"),
     ({"init_scale": 1e300, "max_scale": 2}, ValueError, r"init_scale=1e\+300; expected a number"),
     ({"named_parameters": 3}, TypeError, "named_parameters has type int; expected pairs of a name"),
-    ({"named_parameters": {"w": one()}}, TypeError, "named_parameters has type dict; expected pairs"),
-    ({"named_parameters": [one()]}, TypeError, r"named_parameters\[0\] has type Parameter; expected"),
-    ({"named_parameters": [("w", 1)]}, TypeError, r"named_parameters\[0\] has type tuple; expected"),
+    (
+        {"named_parameters": {"w": one()}},
+        TypeError,
+        "named_parameters has type dict; expected pairs",
+    ),
+    (
+        {"named_parameters": [one()]},
+        TypeError,
+        r"named_parameters\[0\] has type Parameter; expected",
+    ),
+    (
+        {"named_parameters": [("w", 1)]},
+        TypeError,
+        r"named_parameters\[0\] has type tuple; expected",
+    ),
 ]
 
 

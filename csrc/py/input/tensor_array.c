@@ -36,8 +36,7 @@ refuse_as_torch(const tensor_use *use)
     }
     PyObject *exception = tb_save_exception();
     (void)refuse_tensor(use, PyExc_TypeError,
-                        "a tensor of which torch does not give the memory: %.200S",
-                        exception);
+                        "a tensor whose memory torch does not give: %.200S", exception);
     Py_XDECREF(exception);
     return -1;
 }

@@ -323,7 +323,7 @@ class LengthBatchSampler:
         batch = self._max_rows or NO_CAP
         if self.max_tokens is not None:
             mean = np.array([max(-(-total // max(rows, 1)), 1)])
-            cost = int(_core.row_costs(_NAME, mean, self._settings())[0])
+            (cost,) = _core.row_costs(_NAME, mean, self._settings()).tolist()
             batch = min(batch, max(self.max_tokens // cost, 1))
         batches = max(min(rows // (4 * batch), _WINDOW_BATCHES), 1)
         return min(batch * batches, NO_CAP)
@@ -333,8 +333,7 @@ class LengthBatchSampler:
 
     def _settings(self) -> dict[str, Any]:
         """What the C functions take."""
-        settings = {name: getattr(self, name) for name in _ORDER}
-        settings["batch_size"] = self._max_rows
+        settings = {"batch_size": self._max_rows} | {name: getattr(self, name) for name in _ORDER}
         if self.boundaries is not None:
             settings["boundaries"] = np.array(self.boundaries, np.int64)
         return settings
