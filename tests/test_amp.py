@@ -202,7 +202,10 @@ def test_a_state_within_a_group_is_refused():
     loop = run.amp(dtype="float32", accumulate=3)
     (x, y), *_ = batches(1)
     assert not loop.step(loss_of(run.model, x, y))
-    with pytest.raises(RuntimeError, match=r"^Amp\.state_dict\(\): the group has 1 of 3 batches; .* call finish\(\)"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"^Amp\.state_dict\(\): the group has 1 of 3 batches; .* call finish\(\)",
+    ):
         loop.state_dict()
     assert loop.finish()
     assert loop.state_dict()["steps"] == 1
@@ -221,8 +224,12 @@ def test_loading_a_state_drops_a_group_that_is_not_complete():
 
 BAD_STATES = [
     (None, TypeError, r"^Amp\.load_state_dict\(\): state_dict has type NoneType; expected a dict"),
-    ({}, ValueError, r"the keys \[\]; expected \['dtype', 'scaler'"),
-    ({"dtype": "float16"}, ValueError, r"dtype='float16', this Amp of 'float32'.*dtype='float16'"),
+    ({}, ValueError, r"the keys \(none\); expected dtype, scaler"),
+    (
+        {"dtype": "float16"},
+        ValueError,
+        r"dtype='float16' and this Amp has 'float32'.*dtype='float16'",
+    ),
     ({"steps": -1}, ValueError, "steps=-1; expected"),
     ({"steps": 1.0}, TypeError, r"steps=1\.0; expected an integer"),
     ({"skipped_steps": True}, TypeError, "skipped_steps=True; expected an integer"),
@@ -264,11 +271,11 @@ def zero_some_other_way(run):
 
 
 TOUCHES = [
-    (lambda run: run.optimizer.zero_grad(), "zeroed"),
-    (lambda run: run.model[3].zero_grad(), "zeroed"),
-    (lambda run: run.optimizer.zero_grad(set_to_none=False), "zeroed or changed"),
-    (zero_some_other_way, "zeroed or changed"),
-    (lambda run: run.model[0].bias.square().sum().backward(), "zeroed or changed"),
+    (lambda run: run.optimizer.zero_grad(), "set to zero"),
+    (lambda run: run.model[3].zero_grad(), "set to zero"),
+    (lambda run: run.optimizer.zero_grad(set_to_none=False), "set to zero or changed"),
+    (zero_some_other_way, "set to zero or changed"),
+    (lambda run: run.model[0].bias.square().sum().backward(), "set to zero or changed"),
 ]
 
 
@@ -282,7 +289,9 @@ def test_mistake_gradients_are_zeroed_or_added_to_within_a_group(touch, change, 
     loop.step(loss_of(run.model, *data[0]))
     loop.step(loss_of(run.model, *data[1]))
     touch(run)
-    match = rf"{end}\(\): gradients of the group were {change} after 2 of 3 batches;.*zero_grad\(\)"
+    match = (
+        rf"^Amp\.{end}\(\): gradients of the group were {change} after 2 of 3 batches;.*zero_grad"
+    )
     with pytest.raises(RuntimeError, match=match):
         loop.finish() if end == "finish" else loop.step(loss_of(run.model, *data[2]))
     assert loop.finish() is False  # the group is dropped, and the next one is whole
@@ -571,7 +580,11 @@ def part(name):
 
 
 PARTS = [
-    ("half", ValueError, r"parameter 0\.weight is torch\.float16; expected float32: call model\.float"),
+    (
+        "half",
+        ValueError,
+        r"parameter 0\.weight is torch\.float16; expected float32: call model\.float",
+    ),
     ("bfloat16", ValueError, r"parameter 3\.weight is torch\.bfloat16; expected float32"),
     ("complex", ValueError, r"3\.weight is torch\.complex64, which torch's loss scaler does not"),
     ("other", ValueError, "the optimizer has no parameter of the model"),
@@ -590,22 +603,22 @@ def test_parts_that_do_not_go_together(name, kind, match):
 
 
 SETTINGS = [
-    ({"dtype": "half"}, ValueError, "dtype='half'; expected one of 'auto', 'float32', 'bfloat16'"),
-    ({"dtype": torch.float64}, ValueError, "dtype='float64'; expected one of"),
-    ({"dtype": 16}, TypeError, "dtype=16; expected one of"),
+    ({"dtype": "half"}, ValueError, "dtype='half'; expected 'auto', 'float32', 'bfloat16' or 'float16'"),
+    ({"dtype": torch.float64}, ValueError, "dtype='float64'; expected 'auto', 'float32'"),
+    ({"dtype": 16}, TypeError, "dtype=16; expected 'auto'"),
     ({"device": "gpu"}, ValueError, "device='gpu'; expected a torch device, such as 'cuda'"),
     ({"device": "meta", "dtype": "float16"}, ValueError, "but torch has no autocast on meta"),
     ({"accumulate": 0}, ValueError, "accumulate=0; expected an integer of at least 1"),
     ({"accumulate": 2.0}, TypeError, r"accumulate=2\.0; expected an integer"),
     ({"max_norm": 0}, ValueError, "max_norm=0 would remove every gradient; expected more than 0"),
-    ({"max_norm": -1.0}, ValueError, r"max_norm=-1\.0; expected a number from 0\.0 to inf"),
+    ({"max_norm": -1.0}, ValueError, r"max_norm=-1\.0; expected a number from 0 to inf"),
     ({"max_norm": math.nan}, ValueError, "max_norm=nan; expected"),
     ({"max_norm": "1"}, TypeError, "max_norm='1'; expected a number"),
     ({"scheduler": 3}, TypeError, "scheduler has type int; expected"),
     (
         {"scaler": torch.amp.GradScaler("cpu")},
         TypeError,
-        r"scaler has type torch\.amp\.grad_scaler\.GradScaler; expected a tightbatch\.amp\.GradScaler",
+        r"scaler has type torch\.amp\..*GradScaler; expected a tightbatch\.amp\.GradScaler",
     ),
 ]
 
@@ -620,7 +633,7 @@ def test_settings_that_cannot_be(given, kind, match):
 def test_a_scheduler_that_wants_a_metric():
     run = Run()
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(run.optimizer)
-    with pytest.raises(TypeError, match="ReduceLROnPlateau needs a metric; .* leave it out"):
+    with pytest.raises(TypeError, match=r"ReduceLROnPlateau needs a metric; .* leave it out"):
         Amp(run.model, run.optimizer, scheduler=plateau)
 
 
@@ -637,7 +650,11 @@ def test_a_scaler_of_another_amp_is_refused_while_its_optimizer_lives():
 
 
 LOSSES = [
-    (lambda loss: loss.item(), TypeError, r"^Amp\.step\(\): loss has type float; expected a tensor"),
+    (
+        lambda loss: loss.item(),
+        TypeError,
+        r"^Amp\.step\(\): loss has type float; expected a tensor",
+    ),
     (lambda loss: loss * torch.ones(2, 3), ValueError, r"loss has shape \[2, 3\].*loss\.mean\(\)"),
     (lambda loss: loss.detach(), ValueError, r"loss needs no gradient.*outside torch\.no_grad\(\)"),
     (lambda loss: loss.to("meta"), ValueError, r"loss is on meta, and this Amp is for cpu"),
@@ -722,7 +739,9 @@ def test_the_choice_where_there_is_no_gpu(monkeypatch):
 def test_the_choice_elsewhere_is_autocasts_own(device):
     chosen = choose_precision(device)
     assert chosen.dtype == str(torch.get_autocast_dtype(device)).removeprefix("torch.")
-    assert chosen.reason.startswith(f"it is the default of torch's autocast on {device} unless told otherwise")
+    assert chosen.reason.startswith(
+        f"it is the default of torch's autocast on {device}"
+    )
     assert choose_precision(device, "bfloat16").dtype == "bfloat16"
 
 

@@ -332,9 +332,21 @@ LIMIT_ERRORS = [
     ({"init_scale": math.nan, "min_scale": 1}, ValueError, "init_scale=nan; expected a number"),
     ({"init_scale": 1e300, "max_scale": 2}, ValueError, r"init_scale=1e\+300; expected a number"),
     ({"named_parameters": 3}, TypeError, "named_parameters has type int; expected pairs of a name"),
-    ({"named_parameters": {"w": one()}}, TypeError, "named_parameters has type dict; expected pairs"),
-    ({"named_parameters": [one()]}, TypeError, r"named_parameters\[0\] has type Parameter; expected"),
-    ({"named_parameters": [("w", 1)]}, TypeError, r"named_parameters\[0\] has type tuple; expected"),
+    (
+        {"named_parameters": {"w": one()}},
+        TypeError,
+        "named_parameters has type dict; expected pairs",
+    ),
+    (
+        {"named_parameters": [one()]},
+        TypeError,
+        r"named_parameters\[0\] has type Parameter; expected",
+    ),
+    (
+        {"named_parameters": [("w", 1)]},
+        TypeError,
+        r"named_parameters\[0\] has type tuple; expected",
+    ),
 ]
 
 
