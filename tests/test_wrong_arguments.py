@@ -117,7 +117,7 @@ KINDS = {
     "padding": Or(Flag(), Choice()),
     "features": Samples(words=("feature",)),
     "samples": Samples(words=("sample",)),
-    "index": Index(),
+    "index": Index(words=("indices",)),
     "tokenizer": Instance(but=("None",)),
     "model": Anything(reason="any object; only its method for decoder inputs is looked at"),
     "special_token_ids": Lengths(),
@@ -147,7 +147,7 @@ OWN = {
         "enabled": Anything(reason="torch's own parameter, and torch reads it"),
         "named_parameters": Instance(but=("a dict", "a set")),
     },
-    "GradScaler.load_state_dict": {"state_dict": STATE},
+    "GradScaler.load_state_dict": {"state_dict": Instance(but=("a dict",))},
     "GradScaler.step": {
         "optimizer": Anything(reason="torch's own method, and torch reads it"),
         "args": Anything(reason="for the optimizer's step()"),
