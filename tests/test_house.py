@@ -1,10 +1,13 @@
 """Rules about the project itself: what may depend on what, examples that run, imports."""
 
+import ast
 import doctest
 import importlib
+import itertools
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,37 @@ import pytest
 import tightbatch as tb
 
 ROOT = Path(__file__).parent.parent
-CORE = ROOT / "csrc" / "core"
-BINDING = ROOT / "csrc" / "py"
+CSRC = ROOT / "csrc"
+CORE = CSRC / "core"
+BINDING = CSRC / "py"
+PACKAGE = ROOT / "python" / "tightbatch"
+
+# Who may use whom: a room uses what stands in lines above its own, and itself. Rooms in one line
+# know nothing of each other.
+C_ROOMS = [
+    ["core/base"],  # status, sizes, memory, sorting
+    ["core/cast"],  # element types and their conversion
+    # What is done with elements, and what is done with lengths, apart from each other.
+    ["core/layout", "core/plan", "core/arrow", "core/loss"],
+    ["py/base"],  # errors, the module's state
+    ["py/input"],  # what is handed in, read into structs and into plain memory
+    ["py/output"],  # batches, out=, Arrow: what is handed out
+    ["py/wrap"],  # the functions of _core
+]
+PYTHON_ROOMS = [
+    ["_core"],
+    ["_settings", "_numpy_fallback"],
+    ["ragged", "masks"],
+    ["_arrow", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
+    ["dataset"],  # columns, and their lengths
+    ["sampling"],  # pack_dataset() reads datasets
+    ["collate"],
+    ["huggingface", "amp"],
+    ["tightbatch"],  # __init__.py
+    ["compare"],  # a user of the package
+    ["cli"],
+    ["__main__"],
+]
 MODULES = [
     "padding",
     "ragged",
@@ -45,6 +77,127 @@ def run(code, *flags):
     return subprocess.run(
         [sys.executable, *flags, "-c", code], capture_output=True, text=True, timeout=120
     )
+
+
+def c_unit(path):
+    """A .c file and its headers are one: "core/layout/pad"."""
+    return re.sub(r"(\.inc)?\.[ch]$", "", str(path))
+
+
+def c_uses():
+    """Which units each unit uses: by #include, and by name, whoever declares the name."""
+    paths = [path for path in CSRC.rglob("*.[ch]") if path.is_file()]
+    texts = {path: re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.DOTALL) for path in paths}
+    unit_of = {path: c_unit(path.relative_to(CSRC).as_posix()) for path in paths}
+    defined = {
+        name: unit_of[path]
+        for path in paths
+        if path.suffix == ".c"
+        for name in re.findall(
+            r"^(?:const )?(?:PyMethodDef )?(tb_\w+)(?:\(|\[\] =)", texts[path], re.MULTILINE
+        )
+    }
+    uses = {unit: set() for unit in unit_of.values()}
+    for path in paths:
+        found = {c_unit(name) for name in includes(path)} & set(uses)
+        if path.suffix == ".c":
+            found |= {defined[n] for n in re.findall(r"\btb_\w+", texts[path]) if n in defined}
+        uses[unit_of[path]] |= found - {unit_of[path]}
+    return uses
+
+
+def c_room(unit):
+    return "/".join(unit.split("/")[:2])
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(("tightbatch", *(part for part in parts if part != "__init__")))
+
+
+def imported(path, modules):
+    """The modules of ours that a file imports, inside functions too; not for type checkers."""
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(node)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.unparse(branch.test)
+        for node in itertools.chain.from_iterable(map(ast.walk, branch.body))
+    }
+    here = module_name(path).split(".")
+    package = here if path.name == "__init__.py" else here[:-1]
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom):
+            parent = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*parent, *filter(None, [node.module])])
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                name = full if full in modules else base
+                if name in modules:
+                    yield name
+
+
+def python_uses():
+    """Which modules of the package each module imports."""
+    paths = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+    modules = {*paths, "tightbatch._core"}
+    uses = {name: set(imported(path, modules)) - {name} for name, path in paths.items()}
+    return {**uses, "tightbatch._core": set()}
+
+
+def python_room(module):
+    return module.split(".")[1] if "." in module else module
+
+
+def assert_one_way(uses, rooms, room_of):
+    """No file uses what stands below it, and no files use each other in a circle."""
+    line = {room: i for i, names in enumerate(rooms) for room in names}
+    assert {room_of(one) for one in uses} <= set(line)
+    wrong = [
+        f"{one} -> {other}"
+        for one, others in uses.items()
+        for other in others
+        if room_of(one) != room_of(other) and line[room_of(other)] >= line[room_of(one)]
+    ]
+    assert not wrong
+    try:
+        TopologicalSorter(uses).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
+
+
+def test_c_files_depend_one_way():
+    uses = c_uses()
+    assert "core/base/status" in uses["core/cast/cast"] | uses["py/base/tb_numpy"]
+    assert len(uses) > 60
+    assert_one_way(uses, C_ROOMS, c_room)
+
+
+def test_python_modules_depend_one_way():
+    uses = python_uses()
+    assert "tightbatch._core" in uses["tightbatch.ragged"]
+    assert_one_way(uses, PYTHON_ROOMS, python_room)
+
+
+@pytest.mark.parametrize(
+    ("uses", "told"),
+    [
+        ({"core/base/a": {"core/cast/b"}, "core/cast/b": set()}, "core/base/a -> core/cast/b"),
+        ({"core/plan/a": {"core/arrow/b"}, "core/arrow/b": set()}, "core/plan/a"),
+        ({"core/base/a": {"py/base/b"}, "py/base/b": set()}, "py/base/b"),
+        ({"core/base/a": {"core/base/b"}, "core/base/b": {"core/base/a"}}, "a circle"),
+        ({"core/hall/a": set()}, "core/hall"),
+    ],
+    ids=["up", "beside", "to the binding", "circle", "no room"],
+)
+def test_the_rule_is_seen_to_be_broken(uses, told):
+    with pytest.raises((AssertionError, pytest.fail.Exception)) as caught:
+        assert_one_way(uses, C_ROOMS, c_room)
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize("path", sorted(CORE.rglob("*.[ch]")), ids=lambda p: p.name)
@@ -116,14 +269,6 @@ def test_mixed_precision_is_documented():
         doc = getattr(amp, name).__doc__
         assert ">>> " in doc or name == "Precision"
         assert "Raises" in doc or name == "Precision"
-
-
-def test_examples_in_the_readme_run():
-    text = re.sub(r"^```.*$", "", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
-    test = doctest.DocTestParser().get_doctest(text, {}, "README.md", None, 0)
-    failed, attempted = doctest.DocTestRunner().run(test)
-    assert attempted > 0
-    assert failed == 0
 
 
 @pytest.mark.parametrize("name", [n for n in tb.__all__ if callable(getattr(tb, n))])

@@ -7,7 +7,7 @@ from typing import Any
 from .collate.batch import Batch
 from .collate.padded import PadCollator
 from .collate.padding_free import PaddingFreeCollator
-from .dataset import RaggedDataset
+from .dataset import RaggedDataset, lengths
 from .half.conversion import ConversionCounts, to_bfloat16, to_float16, to_float32
 from .half.report import HalfReport, half_report
 from .masks import (
@@ -20,7 +20,6 @@ from .masks import (
 )
 from .padding import (
     fixed_pad_sequences,
-    lengths,
     pad,
     pad_sequences_dynamic,
     uniform_length_batching,

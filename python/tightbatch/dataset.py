@@ -6,14 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import _arrow, _core
 from ._arrow import Text
-from ._numpy_fallback import as_array
-from .collate.columns import kind_of
 from .ragged import MappedFile, Ragged, row_indices
 
-__all__ = ["RaggedDataset"]
+__all__ = ["RaggedDataset", "lengths"]
+
+
+# What has columns, besides columns themselves.
+SOURCES = "samples (dicts), an Arrow table, a datasets.Dataset or a RaggedDataset"
 
 
 class Samples(Sequence[Any]):
@@ -46,15 +49,17 @@ class RaggedDataset:
 
     Parameters
     ----------
-    columns : {name: column}
-        Each a :class:`tightbatch.Ragged`, an Arrow list array, an array (numbers in one
+    columns : {name: column}, or iterable of samples
+        Each column a :class:`tightbatch.Ragged`, an Arrow list array, an array (numbers in one
         dimension, rows of one length in more), a list of rows (copied into a Ragged), of numbers
-        or of strings. All of one length.
+        or of strings. All of one length. A tokenizer's BatchEncoding is such columns. Samples are
+        dicts (or other mappings) that all have the same keys.
 
     Raises
     ------
     TypeError
-        For a column of anything else, or of mixed types; the message names column and row.
+        For a column of anything else, or of mixed types; the message names column and row. For
+        samples that are no mappings.
     ValueError
         When the columns differ in length.
 
@@ -76,8 +81,9 @@ class RaggedDataset:
            [5, 6, 7]])
     """
 
-    def __init__(self, columns: Mapping[str, Any]) -> None:
-        self._set({name: _as_column(name, column) for name, column in columns.items()})
+    def __init__(self, columns: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> None:
+        given = columns if isinstance(columns, Mapping) else _gather(columns)
+        self._set({name: _as_column(name, column) for name, column in given.items()})
 
     def _set(self, columns: dict[str, Any], source: Any = None) -> None:
         counts = {name: len(column) for name, column in columns.items()}
@@ -235,32 +241,103 @@ class RaggedDataset:
         return _of_hf, (type(self), *self._source)
 
 
-def column_lengths(source: Any, column: str) -> Any:
-    """Give the lengths of one list column of a table or dataset; int64, new."""
-    function = "lengths"
-    if isinstance(source, RaggedDataset):
-        rows = source[column]
-        if isinstance(rows, np.ndarray) and rows.ndim > 1:
-            return np.full(len(rows), rows.shape[1], np.int64)
-        if not isinstance(rows, Ragged):
-            raise TypeError(f"{function}(): column {column!r} is {_describe(rows)}; expected rows")
+def lengths(sequences: Any, column: str | None = None) -> NDArray[np.int64]:
+    """Count the positions of each row, without looking at what is there.
+
+    Parameters
+    ----------
+    sequences : iterable of rows, samples, table or dataset
+        Rows as for :func:`pad`. With ``column`` also samples (a list of dicts, or what a
+        collator gets), columns (a dict of them, or a tokenizer's BatchEncoding), an Arrow table
+        (anything with ``__arrow_c_stream__``), a Hugging Face ``datasets.Dataset`` or a
+        :class:`RaggedDataset`. Of tables and datasets the offsets are read and nothing else.
+    column : str, optional
+        Of samples, a table or a dataset, the column of rows.
+
+    Returns
+    -------
+    int64 ndarray of shape (batch,)
+
+    Raises
+    ------
+    TypeError
+        When a row, or the column, is not a sequence of numbers.
+    ValueError
+        When a row of the column is null.
+    KeyError
+        When there is no such column.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> tb.lengths([[1, 2, 3], [], [4]])
+    array([3, 0, 1])
+    >>> tb.lengths([{"input_ids": [1, 2, 3]}, {"input_ids": [4]}], column="input_ids")
+    array([3, 1])
+    """
+    if column is None:
+        return _core.lengths("lengths", sequences)
+    if isinstance(sequences, (RaggedDataset, Samples, Mapping)):
+        return _column_lengths(sequences, column)
+    if _core.is_arrow(sequences):
+        return _core.arrow_lengths("lengths", sequences, column, None)
+    if _is_hf(sequences):
+        table = getattr(sequences.data, "table", sequences.data)
+        return _core.arrow_lengths("lengths", table, column, _hf_indices("lengths", sequences))
+    return _core.lengths("lengths", _rows_of(sequences, column), column)
+
+
+def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
+    """Give the lengths of a column of rows, out of columns."""
+    columns = source.columns if isinstance(source, Samples) else source
+    if column not in (columns.column_names if isinstance(columns, RaggedDataset) else columns):
+        if isinstance(columns, Mapping) and any(map(_is_hf, columns.values())):
+            found = type(source).__name__  # a DatasetDict
+            raise TypeError(f"lengths(): found {found}, expected {SOURCES}: take one split")
+        raise KeyError(f"lengths(): there is no column {column!r}")
+    rows = columns[column]
+    if isinstance(rows, Ragged):
         return rows.lengths.copy()
-    chosen = None
-    if not _core.is_arrow(source):
-        _check_hf(function, source)
-        source, chosen = source.data, _hf_indices(function, source)
-        source = getattr(source, "table", source)
-    name, read = _arrow.one_column(function, source, column)
-    form, _, _, lengths, missing, _ = read
-    if form != "rows":
-        raise TypeError(f"{function}(): column {name!r} holds no lists")
-    lengths = lengths if chosen is None else lengths[chosen]
-    if missing is not None:
-        missing = missing if chosen is None else missing[chosen]
-        if missing.any():
-            row = int(np.argmax(missing))
-            raise ValueError(f"{function}(): key {name!r}, row {row}: is null")
-    return lengths
+    if isinstance(rows, Text) or (isinstance(rows, np.ndarray) and rows.ndim < 2):
+        raise TypeError(f"lengths(): column {column!r} is {_describe(rows)}; expected rows")
+    return _core.lengths("lengths", rows, column)
+
+
+def _rows_of(samples: Any, column: str) -> list[Any]:
+    """Take one column out of samples."""
+    if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable):
+        raise TypeError(f"lengths(): found {type(samples).__name__}, expected {SOURCES}")
+    rows = []
+    for i, sample in enumerate(samples):
+        if not isinstance(sample, Mapping):
+            raise TypeError(
+                f"lengths(): row {i}: found {type(sample).__name__}, expected a dict that has "
+                f"{column!r}: column={column!r} is for {SOURCES}"
+            )
+        if column not in sample:
+            raise KeyError(f"lengths(): row {i}: there is no column {column!r}")
+        rows.append(sample[column])
+    return rows
+
+
+def _gather(samples: Any) -> dict[Any, list[Any]]:
+    """Turn samples into columns; refuse what is neither."""
+    if _core.is_arrow(samples) or _is_hf(samples):
+        method = "from_hf" if _is_hf(samples) else "from_arrow"
+        raise TypeError(
+            f"RaggedDataset(): found {type(samples).__name__}; RaggedDataset.{method}() reads it"
+        )
+    expected = "expected columns ({name: column}) or samples (dicts)"
+    if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable):
+        raise TypeError(f"RaggedDataset(): found {type(samples).__name__}, {expected}")
+    samples = list(samples)
+    for i, sample in enumerate(samples):
+        if not isinstance(sample, Mapping):
+            raise TypeError(
+                f"RaggedDataset(): row {i}: found {type(sample).__name__}, {expected}; of rows "
+                'make a column: {"input_ids": rows}'
+            )
+    return _core.gather_columns("RaggedDataset", samples)
 
 
 def batch_columns(function: str, table: Any) -> dict[str, Any]:
@@ -300,12 +377,8 @@ def _read(
     return {name: found[name] for name in names}
 
 
-def _check_hf(function: str, dataset: Any) -> None:
-    if not (hasattr(dataset, "data") and hasattr(dataset, "features")):
-        raise TypeError(
-            f"{function}(): found a {type(dataset).__name__}, expected a datasets.Dataset, a "
-            "RaggedDataset or an Arrow table; of a DatasetDict take one split"
-        )
+def _is_hf(dataset: Any) -> bool:
+    return hasattr(dataset, "data") and hasattr(dataset, "features")
 
 
 def _hf_indices(function: str, dataset: Any) -> Any:
@@ -320,7 +393,11 @@ def _hf_indices(function: str, dataset: Any) -> Any:
 def _read_hf(
     function: str, dataset: Any, columns: tuple[str, ...] | None, fill_null: Any
 ) -> dict[str, Any]:
-    _check_hf(function, dataset)
+    if not _is_hf(dataset):
+        raise TypeError(
+            f"{function}(): found {type(dataset).__name__}, expected a datasets.Dataset; of a "
+            "DatasetDict take one split"
+        )
     form = getattr(dataset, "format", {})
     if form.get("type") == "custom":
         raise ValueError(
@@ -341,12 +418,9 @@ def _as_column(name: str, column: Any) -> Any:
     if isinstance(column, (Ragged, Text)):
         return column
     if _core.is_arrow(column):
-        read = _core.read_arrow(function, column, None)
-        if len(read) != 1 or read[0][0] is not None:
-            raise TypeError(f"{function}(): column {name!r} is an Arrow table, expected an array")
-        return _arrow.as_column(function, name, read[0][1], None)
-    if hasattr(column, "untyped_storage"):
-        column = as_array(f"{function}(): column {name!r}", column)
+        return _arrow.as_column(function, name, column)
+    if isinstance(column, np.ndarray) or hasattr(column, "untyped_storage"):
+        column = _core.as_array(function, name, column)
     if isinstance(column, np.ndarray) and column.ndim > 0 and column.dtype != object:
         if column.dtype.kind in "biuf" or column.dtype.isbuiltin == 2:
             return column
@@ -359,12 +433,20 @@ def _as_column(name: str, column: Any) -> Any:
     values = list(column)
     first = next((value for value in values if value is not None), None)
     if first is None or isinstance(first, str):
-        if values:
-            kind_of(function, name, values)  # refuses what is neither
+        _check_strings(name, values)
         return _Strings(values)
     if isinstance(first, (bool, int, float)) or getattr(first, "ndim", None) == 0:
-        return _core.flatten(function, name, [values], None, True)[0]
-    return Ragged._flatten(function, name, values)
+        return _core.as_numbers(function, name, values)
+    return _core.flatten(function, Ragged, name, values, None)
+
+
+def _check_strings(name: str, values: list[Any]) -> None:
+    for row, value in enumerate(values):
+        if value is not None and not isinstance(value, str):
+            raise TypeError(
+                f"RaggedDataset(): key {name!r}, row {row}: found {type(value).__name__}, "
+                "expected a str or None, as in the rows before it"
+            )
 
 
 class _Strings(list[Any]):
@@ -380,7 +462,7 @@ class _Strings(list[Any]):
 
 def _batch_of(column: Any, chosen: Any) -> Any:
     if isinstance(column, Ragged):
-        return column._take(chosen)
+        return column.take(chosen)
     part = column[chosen]
     return part.tolist() if isinstance(part, Text) else part
 

@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._numpy_fallback import as_array
 from .masks import attention_mask
 from .ragged import Ragged
 
 __all__ = [
     "fixed_pad_sequences",
-    "lengths",
     "pad",
     "pad_sequences_dynamic",
     "uniform_length_batching",
@@ -147,15 +145,14 @@ def unpad(array: Any, lengths_or_mask: Any, *, padding_side: str = "right") -> R
     >>> tb.unpad(batch, mask).tolist()
     [[1, 2, 3], [4]]
     """
-    array = as_array("unpad", array)
+    array = _core.as_array("unpad", None, array)
     if array.ndim < 2:
         raise TypeError(f"unpad(): array has {array.ndim} dimensions, expected [batch, width, ...]")
-    if padding_side not in ("right", "left"):
-        raise ValueError(f"unpad(): padding_side={padding_side!r}; expected 'right' or 'left'")
+    _core.read_choice("unpad", "padding_side", padding_side, ("right", "left"))
     batch, width = array.shape[:2]
     given = lengths_or_mask
     if hasattr(given, "ndim") and given.ndim == 2:
-        counts = _mask_lengths(as_array("unpad", given), (batch, width), padding_side)
+        counts = _mask_lengths(_core.as_array("unpad", None, given), (batch, width), padding_side)
     else:
         counts = _core.read_lengths("unpad", "lengths_or_mask", given)
     if len(counts) != batch:
@@ -185,44 +182,6 @@ def _mask_lengths(
             f"expected the padding on the {padding_side}"
         )
     return counts
-
-
-def lengths(sequences: Any, column: str | None = None) -> NDArray[np.int64]:
-    """Count the positions of each row, without looking at what is there.
-
-    Parameters
-    ----------
-    sequences : iterable of rows, table or dataset
-        Rows as for :func:`pad`; or, with ``column``, an Arrow table (anything with
-        ``__arrow_c_stream__``), a Hugging Face ``datasets.Dataset`` or a
-        :class:`tightbatch.RaggedDataset`: of these the offsets are read and nothing else.
-    column : str, optional
-        Of a table or dataset, the column of lists.
-
-    Returns
-    -------
-    int64 ndarray of shape (batch,)
-
-    Raises
-    ------
-    TypeError
-        When a row, or the column, is not a sequence of numbers.
-    ValueError
-        When a row of the column is null.
-    KeyError
-        When there is no such column.
-
-    Examples
-    --------
-    >>> import tightbatch as tb
-    >>> tb.lengths([[1, 2, 3], [], [4]])
-    array([3, 0, 1])
-    """
-    if column is None:
-        return _core.lengths("lengths", sequences)
-    from .dataset import column_lengths
-
-    return column_lengths(sequences, column)  # type: ignore[no-any-return]
 
 
 def fixed_pad_sequences(
@@ -329,6 +288,8 @@ def uniform_length_batching(
     [array([[4, 0],
            [5, 6]]), array([[1, 2, 3]])]
     """
+    name = "uniform_length_batching"
+    return_indices = _core.read_flag(name, "return_indices", return_indices)
     batches, order = _core.uniform_length_batching(sequences, batch_size, padding_value)
     if not return_indices:
         return batches

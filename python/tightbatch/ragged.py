@@ -10,15 +10,14 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arrow, _core
-from ._numpy_fallback import as_array
+from . import _core
 
 __all__ = ["Ragged"]
 
 SHOWN = 5  # rows that a notebook shows
 
 
-class Ragged:
+class Ragged(_core.RaggedBuffers):
     """Rows of different lengths in one buffer: an array of lists without the lists.
 
     A row is a start and a length in ``values``, so choosing and reordering rows copies none of
@@ -65,49 +64,42 @@ class Ragged:
            [1, 2, 3]])
     """
 
-    # Chunk k holds positions _bounds[k] to _bounds[k + 1] of one line that all chunks make, in
-    # which _starts count. No row lies in two chunks. The C code reads these four.
-    __slots__ = ("__weakref__", "_bounds", "_chunks", "_lengths", "_starts")
+    # RaggedBuffers, in C, has the arrays: chunks, bounds, starts and lengths. Chunk k holds the
+    # positions from bounds[k] to bounds[k + 1]; starts count through all chunks.
+    __slots__ = ("__weakref__",)
 
-    _chunks: tuple[NDArray[Any], ...]
-    _bounds: NDArray[np.int64]
-    _starts: NDArray[np.int64]
-    _lengths: NDArray[np.int64]
-
-    def __init__(self, values: Any, offsets: Any, *, lengths: Any = None) -> None:
+    def __init__(self, values: Any, offsets: Any = None, *, lengths: Any = None) -> None:
+        if offsets is None:
+            raise TypeError(
+                "Ragged(): offsets is missing; expected where the rows begin and end in values. "
+                "Ragged.from_sequences() takes rows"
+            )
         array = _as_values(values)
-        places = _as_places("offsets", offsets)
+        starts = _core.read_offsets("Ragged", "offsets", offsets)
         if lengths is None:
-            if len(places) == 0:
+            if len(starts) == 0:
                 raise ValueError("Ragged(): offsets is empty, expected one more than rows: [0]")
-            starts, counts = places[:-1].copy(), np.diff(places)
+            starts, counts = starts[:-1].copy(), np.diff(starts)
         else:
-            starts, counts = places, _as_places("lengths", lengths)
+            counts = _core.read_offsets("Ragged", "lengths", lengths)
             if len(starts) != len(counts):
                 raise ValueError(
                     f"Ragged(): {len(starts)} offsets but {len(counts)} lengths; expected one of "
-                    "each a row"
+                    "each for every row"
                 )
-        _check_places(starts, counts, len(array))
-        self._set((array,), starts, counts)
+        _check_rows(starts, counts, len(array))
+        super().__init__((array,), starts, counts)
 
-    def _set(
-        self,
+    @classmethod
+    def _of(
+        cls,
         chunks: tuple[NDArray[Any], ...],
         starts: NDArray[np.int64],
         lengths: NDArray[np.int64],
-        bounds: NDArray[np.int64] | None = None,
-    ) -> None:
-        if bounds is None:
-            bounds = np.zeros(len(chunks) + 1, np.int64)
-            np.cumsum([len(chunk) for chunk in chunks], out=bounds[1:])
-        self._chunks, self._bounds, self._starts, self._lengths = chunks, bounds, starts, lengths
-
-    @classmethod
-    def _of(cls, *parts: Any) -> Ragged:
-        """Make one of parts that are known to be right."""
+    ) -> Ragged:
+        """Make one of arrays that are known to be right."""
         ragged = cls.__new__(cls)
-        ragged._set(*parts)
+        _core.RaggedBuffers.__init__(ragged, chunks, starts, lengths)
         return ragged
 
     # --- made from ---------------------------------------------------------------------------
@@ -138,12 +130,7 @@ class Ragged:
         >>> tb.Ragged.from_sequences([[1, 2], [3]], dtype="int32")
         Ragged(2 rows, 3 positions, int32)
         """
-        return cls._flatten("Ragged.from_sequences", None, sequences, dtype)
-
-    @classmethod
-    def _flatten(cls, function: str, key: Any, sequences: Any, dtype: Any = None) -> Ragged:
-        values, lengths = _core.flatten(function, key, sequences, dtype, False)
-        return cls._of((values,), _starts_of(lengths), lengths)
+        return _core.flatten("Ragged.from_sequences", cls, None, sequences, dtype)
 
     @classmethod
     def from_arrow(cls, source: Any, *, column: str | None = None, fill_null: Any = None) -> Ragged:
@@ -182,18 +169,11 @@ class Ragged:
         >>> tb.Ragged.from_arrow(pa.array([[1, 2], [3]]))[0]
         array([1, 2])
         """
-        function = "Ragged.from_arrow"
-        read = _arrow.one_column(function, source, column)
-        return cls._of(*_arrow.ragged_parts(function, *read, fill_null))
-
-    @classmethod
-    def _read_arrow(cls, function: str, source: Any) -> Ragged:
-        """Be the rows of an Arrow argument; `function` is whose argument it is."""
-        return cls._of(*_arrow.ragged_parts(function, *_arrow.one_column(function, source), None))
+        return _core.arrow_rows("Ragged.from_arrow", cls, source, column, fill_null)
 
     @classmethod
     def concatenate(cls, parts: Iterable[Ragged]) -> Ragged:
-        """Put the rows of several after one another, without copying them.
+        """Join the rows of several, in order, without copying them.
 
         Parameters
         ----------
@@ -226,11 +206,11 @@ class Ragged:
                     f"Ragged.concatenate(): part {i} has positions of {shape[0]} {shape[1]}, "
                     f"expected {shapes[0][0]} {shapes[0][1]} as in part 0"
                 )
-        chunks = tuple(chunk for part in parts for chunk in part._chunks)
-        bases = np.cumsum([0] + [int(part._bounds[-1]) for part in parts])
-        starts = [part._starts + base for part, base in zip(parts, bases, strict=False)]
+        chunks = tuple(chunk for part in parts for chunk in part.chunks)
+        bases = np.cumsum([0] + [int(part.bounds[-1]) for part in parts])
+        starts = [part.starts + base for part, base in zip(parts, bases, strict=False)]
         return cls._of(
-            chunks, np.concatenate(starts), np.concatenate([part._lengths for part in parts])
+            chunks, np.concatenate(starts), np.concatenate([part.lengths for part in parts])
         )
 
     # --- what it is --------------------------------------------------------------------------
@@ -238,12 +218,12 @@ class Ragged:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The element type."""
-        return self._chunks[0].dtype
+        return self.chunks[0].dtype
 
     @property
     def trailing(self) -> tuple[int, ...]:
         """The shape of one position: ``()`` for tokens, ``(80,)`` for rows of shape (T, 80)."""
-        return self._chunks[0].shape[1:]
+        return self.chunks[0].shape[1:]
 
     @property
     def values(self) -> NDArray[Any]:
@@ -252,26 +232,16 @@ class Ragged:
         Where the rows lie in several (Arrow chunks, what was concatenated) it is a copy of all
         of them after one another; :meth:`compact` copies the rows alone.
         """
-        return self._chunks[0] if len(self._chunks) == 1 else np.concatenate(self._chunks)
-
-    @property
-    def starts(self) -> NDArray[np.int64]:
-        """Where each row starts in :attr:`values`, int64 of shape (rows,), read-only."""
-        return _read_only(self._starts)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Positions of each row, int64 of shape (rows,), read-only."""
-        return _read_only(self._lengths)
+        return self.chunks[0] if len(self.chunks) == 1 else np.concatenate(self.chunks)
 
     def __len__(self) -> int:
         """Count the rows."""
-        return len(self._starts)
+        return len(self.starts)
 
     def __repr__(self) -> str:
         """Tell sizes and type."""
         trailing = f" {self.trailing}" if self.trailing else ""
-        return f"Ragged({len(self)} rows, {self._lengths.sum()} positions, {self.dtype}{trailing})"
+        return f"Ragged({len(self)} rows, {self.lengths.sum()} positions, {self.dtype}{trailing})"
 
     def _repr_html_(self) -> str:
         """Show the first rows in a notebook."""
@@ -288,9 +258,9 @@ class Ragged:
         """Tell whether rows, one by one, have equal lengths and equal values (NaN is unequal)."""
         if not isinstance(other, Ragged):
             return NotImplemented
-        if self.trailing != other.trailing or not np.array_equal(self._lengths, other._lengths):
+        if self.trailing != other.trailing or not np.array_equal(self.lengths, other.lengths):
             return False
-        return np.array_equal(self.compact()._chunks[0], other.compact()._chunks[0])
+        return np.array_equal(self.compact().chunks[0], other.compact().chunks[0])
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -310,26 +280,18 @@ class Ragged:
             return self._row(int(index))
         chosen = row_indices("Ragged", index, len(self))
         if isinstance(chosen, slice):
-            starts, lengths = self._starts[chosen].copy(), self._lengths[chosen].copy()
-            return self._of(self._chunks, starts, lengths, self._bounds)
-        return self._take(chosen)
-
-    def _take(self, chosen: NDArray[np.int64]) -> Ragged:
-        """Choose rows by indices that are known to be right."""
-        ragged = Ragged.__new__(type(self))
-        ragged._chunks, ragged._bounds = self._chunks, self._bounds
-        ragged._starts, ragged._lengths = self._starts[chosen], self._lengths[chosen]
-        return ragged
+            return self.with_rows(self.starts[chosen].copy(), self.lengths[chosen].copy())
+        return self.take(chosen)
 
     def _row(self, i: int) -> NDArray[Any]:
         if not -len(self) <= i < len(self):
             raise IndexError(f"Ragged(): index {i} is outside {len(self)} rows")
-        start, length, k = int(self._starts[i]), int(self._lengths[i]), 0
-        if len(self._chunks) > 1:
-            k = int(np.searchsorted(self._bounds, start, side="right")) - 1
-            k = min(k, len(self._chunks) - 1)  # an empty row may start at the very end
-            start -= int(self._bounds[k])
-        return self._chunks[k][start : start + length]
+        start, length, k = int(self.starts[i]), int(self.lengths[i]), 0
+        if len(self.chunks) > 1:
+            k = int(np.searchsorted(self.bounds, start, side="right")) - 1
+            k = min(k, len(self.chunks) - 1)  # an empty row may start at the very end
+            start -= int(self.bounds[k])
+        return self.chunks[k][start : start + length]
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """Give the rows, each a view of its values."""
@@ -348,23 +310,45 @@ class Ragged:
             Without a copy where they lie so already. ``compact().values`` with
             ``lengths`` is what torch's ``nested_tensor_from_jagged`` takes.
         """
-        if len(self._chunks) == 1:
-            ends = self._starts + self._lengths
-            if np.array_equal(ends[:-1], self._starts[1:]):
-                begin, end = (int(self._starts[0]), int(ends[-1])) if len(self) else (0, 0)
-                values = self._chunks[0]
+        if len(self.chunks) == 1:
+            ends = self.starts + self.lengths
+            if np.array_equal(ends[:-1], self.starts[1:]):
+                begin, end = (int(self.starts[0]), int(ends[-1])) if len(self) else (0, 0)
+                values = self.chunks[0]
                 if end > len(values):
                     raise RuntimeError("Ragged.compact(): the values were resized")
                 if (begin, end) == (0, len(values)):
                     return self
-                return self._of((values[begin:end],), self._starts - begin, self._lengths)
-        return self._flatten("Ragged.compact", None, self)
+                return self._of((values[begin:end],), self.starts - begin, self.lengths)
+        return _core.flatten("Ragged.compact", type(self), None, self, None)
 
-    def pad(self, **options: Any) -> Any:
+    def pad(
+        self,
+        *,
+        width: int | None = None,
+        max_length: int | None = None,
+        padding_value: float = 0,
+        padding_side: str = "right",
+        truncation_side: str = "right",
+        pad_to_multiple_of: int | None = None,
+        dtype: Any = None,
+        out: Any = None,
+        return_mask: bool = False,
+    ) -> Any:
         """Pad the rows into a rectangle: :func:`tightbatch.pad` of them, with its options."""
-        from .padding import pad
-
-        return pad(self, **options)
+        return _core.pad(
+            "Ragged.pad",
+            self,
+            width,
+            max_length,
+            padding_value,
+            padding_side,
+            truncation_side,
+            pad_to_multiple_of,
+            dtype,
+            out,
+            return_mask,
+        )
 
     # --- out ---------------------------------------------------------------------------------
 
@@ -384,25 +368,15 @@ class Ragged:
 
     def __arrow_c_array__(self, requested_schema: Any = None) -> tuple[Any, Any]:
         """Give the rows to any Arrow library, as the PyCapsule protocol has it."""
-        rows = self.compact()
-        values = rows._chunks[0]
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(rows._lengths, out=offsets[1:])
-        form = _arrow.FORMATS.get(self.dtype.name if self.dtype.isbuiltin == 1 else "")
-        if form is None:
-            raise TypeError(f"Ragged: Arrow has no type for {self.dtype}")
-        buffer = values
-        if values.dtype == np.bool_:
-            buffer = np.packbits(values.reshape(-1), bitorder="little")
-        return _core.export_arrow(form, buffer, offsets, values.shape)
+        return _core.export_arrow(self.compact())
 
     def __reduce__(self) -> Any:
         """Pickle the rows; or, over memory maps, where the files are."""
-        files = [MappedFile.of(chunk) for chunk in self._chunks]
+        files = [MappedFile.of(chunk) for chunk in self.chunks]
         if all(file is not None for file in files):
-            return _open_again, (type(self), files, self._starts, self._lengths)
+            return _open_again, (type(self), files, self.starts, self.lengths)
         rows = self.compact()
-        return _open_again, (type(self), list(rows._chunks), rows._starts, rows._lengths)
+        return _open_again, (type(self), list(rows.chunks), rows.starts, rows.lengths)
 
 
 def row_indices(function: str, index: Any, count: int) -> Any:
@@ -410,7 +384,7 @@ def row_indices(function: str, index: Any, count: int) -> Any:
     if isinstance(index, slice):
         return index
     if hasattr(index, "untyped_storage"):  # a tensor
-        index = as_array(function, index)
+        index = _core.as_array(function, None, index)
     if isinstance(index, list) and index and isinstance(index[0], bool):
         index = np.asarray(index)
     if getattr(index, "dtype", None) == np.bool_:
@@ -451,41 +425,16 @@ def _open_again(cls: type[Ragged], chunks: list[Any], starts: Any, lengths: Any)
     return cls._of(tuple(opened), starts, lengths)
 
 
-def _read_only(places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """View what was checked once and must not change: the C code goes by it."""
-    view = places.view()
-    view.flags.writeable = False
-    return view
-
-
-def _starts_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where rows start that lie one after another."""
-    starts = np.zeros(len(lengths), np.int64)
-    np.cumsum(lengths[:-1], out=starts[1:])
-    return starts
-
-
 def _as_values(values: Any) -> NDArray[Any]:
-    array = as_array("Ragged", values)
+    array = _core.as_array("Ragged", None, values)
     _core.lengths("Ragged", (array,))  # refuses what no row may be
     if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
         return np.array(array, array.dtype.newbyteorder("="), order="C", copy=True)
     return array if isinstance(array, np.memmap) else array.view(np.ndarray)
 
 
-def _as_places(name: str, places: Any) -> NDArray[np.int64]:
-    array = as_array("Ragged", places)
-    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size > 0):
-        raise TypeError(
-            f"Ragged(): {name} is an array of {array.dtype} with {array.ndim} dimensions; "
-            "expected integers in one dimension"
-        )
-    if array.dtype == np.uint64 and array.size > 0 and array.max() > np.iinfo(np.int64).max:
-        raise OverflowError(f"Ragged(): {name} has a value outside int64")
-    return array.astype(np.int64)  # a copy: what is checked must not change
-
-
-def _check_places(starts: NDArray[Any], lengths: NDArray[Any], count: int) -> None:
+def _check_rows(starts: NDArray[Any], lengths: NDArray[Any], count: int) -> None:
+    """Refuse the first row that does not lie within ``count`` positions."""
     wrong = (lengths < 0) | (starts < 0) | (starts > count) | (lengths > count - starts)
     if not wrong.any():
         return
@@ -497,6 +446,3 @@ def _check_places(starts: NDArray[Any], lengths: NDArray[Any], count: int) -> No
         f"Ragged(): row {row}: positions {start} to {start + length} are not all within the "
         f"{count} of values"
     )
-
-
-_core.register_ragged(Ragged)

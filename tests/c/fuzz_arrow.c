@@ -3,7 +3,7 @@
  *
  * Sizes of buffers are not part of Arrow's interface, so each buffer is exactly as
  * large as its array says; the rest of the fields may be anything. */
-#include "core/arrow/arrow.h"
+#include "core/arrow/chunk.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -228,7 +228,7 @@ use_chunk(const tb_arrow_kind *kind, const tb_arrow_chunk *chunk)
     if (kind->form == TB_ARROW_STRINGS) {
         char *bytes = malloc((size_t)chunk->size + 1);
         if (bytes != NULL) {
-            tb_arrow_copy_views(chunk, 0, starts, lengths, bytes);
+            tb_arrow_copy_views(&chunk->views, chunk->size, 0, starts, lengths, bytes);
             touch(bytes, chunk->size);
         }
         free(bytes);
@@ -237,7 +237,7 @@ use_chunk(const tb_arrow_kind *kind, const tb_arrow_chunk *chunk)
     for (int d = 0; d < chunk->depths; d++) {
         mark_nulls(&chunk->elements[d]);
     }
-    if (kind->type == TB_BOOL && elements > 0) {
+    if (kind->store == TB_ARROW_BITS && elements > 0) {
         unsigned char *bytes = malloc((size_t)elements);
         if (bytes != NULL) {
             tb_arrow_unpack_bits(chunk->values, chunk->first_bit, elements, bytes);
@@ -247,7 +247,7 @@ use_chunk(const tb_arrow_kind *kind, const tb_arrow_chunk *chunk)
     else {
         touch(chunk->values, elements * tb_type_size(kind->type));
     }
-    if (kind->form != TB_ARROW_FLAT &&
+    if (kind->form != TB_ARROW_NUMBERS &&
         tb_arrow_locate_rows(kind, chunk, 0, starts, lengths, &fault) == TB_OK) {
         for (ptrdiff_t i = 0; i < chunk->count; i++) {
             if (starts[i] < 0 || lengths[i] < 0 ||

@@ -3,7 +3,6 @@
 #define TB_STATE_H
 
 #include "py/base/tb_numpy.h"
-#include "py/input/dlpack.h"
 
 typedef struct {
     PyObject *convert; /* tightbatch._numpy_fallback.convert, looked up when needed */
@@ -13,15 +12,12 @@ typedef struct {
     PyTypeObject *tensor;    /* torch.Tensor, once torch has been imported */
     PyTypeObject *parameter; /* torch.nn.Parameter */
     PyObject *tensor_is_neg; /* the method torch.Tensor.is_neg */
-    const tb_dlpack_exchange *dlpack; /* torch's C exchange table, or NULL */
+    const struct tb_dlpack_exchange *dlpack; /* torch's C exchange table, or NULL */
     /* Strings that are compared by address first. */
     PyObject *str_right;
     PyObject *str_left;
-    PyTypeObject *ragged; /* tightbatch.Ragged, once its module has registered it */
-    PyObject *str_chunks; /* and its attributes */
-    PyObject *str_bounds;
-    PyObject *str_starts;
-    PyObject *str_lengths;
+    PyTypeObject
+        *ragged; /* _core.RaggedBuffers, which tightbatch.Ragged is derived from */
 } tb_state;
 
 extern struct PyModuleDef tb_module;
@@ -31,20 +27,5 @@ tb_state_of(PyObject *module)
 {
     return (tb_state *)PyModule_GetState(module);
 }
-
-/* One table of methods a family. */
-extern PyMethodDef tb_setting_methods[];
-extern PyMethodDef tb_pad_methods[];
-extern PyMethodDef tb_mask_methods[];
-extern PyMethodDef tb_batching_methods[];
-extern PyMethodDef tb_bucket_methods[];
-extern PyMethodDef tb_collate_methods[];
-extern PyMethodDef tb_ragged_methods[];
-extern PyMethodDef tb_arrow_methods[];
-extern PyMethodDef tb_mlm_methods[];
-extern PyMethodDef tb_segment_methods[];
-extern PyMethodDef tb_block_mask_methods[];
-extern PyMethodDef tb_flat_methods[];
-extern PyMethodDef tb_half_methods[];
 
 #endif

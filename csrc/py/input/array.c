@@ -1,21 +1,22 @@
 #include "py/input/array.h"
 
-/* A masked array's data has values where it is masked: padding them would use them. */
+/* A masked array's data has values where it is masked: padding them would use them.
+ * numpy.ma is known by what its class offers, so that it need not be imported. */
 int
 tb_is_masked(PyArrayObject *array)
 {
-    PyObject *mask = NULL, *fill = NULL;
+    PyObject *type = (PyObject *)Py_TYPE(array), *mask = NULL, *compressed = NULL;
     int answer;
 
     if (PyArray_CheckExact(array)) {
         return 0;
     }
-    answer = tb_find_attribute((PyObject *)array, "_mask", &mask);
+    answer = tb_find_attribute(type, "mask", &mask);
     if (answer > 0) {
-        answer = tb_find_attribute((PyObject *)array, "fill_value", &fill);
+        answer = tb_find_attribute(type, "compressed", &compressed);
     }
     Py_XDECREF(mask);
-    Py_XDECREF(fill);
+    Py_XDECREF(compressed);
     return answer;
 }
 
@@ -29,9 +30,7 @@ tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
         return -1;
     }
     if (masked) {
-        return tb_raise_at(context, PyExc_TypeError, row, -1,
-                           "found a masked array; expected one without a mask: "
-                           ".filled(value) or .compressed() gives one");
+        return tb_raise_at(context, PyExc_TypeError, row, -1, TB_MASKED);
     }
     int refused = tb_dtype_from_descr(state, PyArray_DESCR(array), &view->dtype);
     if (refused != 0) {

@@ -19,6 +19,11 @@ typedef struct {
 int tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
                   PyArrayObject *array, tb_view *view);
 
+/* What is said of masked arrays: what is masked would be used. */
+#define TB_MASKED                                         \
+    "found a masked array; expected one without a mask: " \
+    ".filled(value) or .compressed() gives one"
+
 /* 1 for numpy.ma's arrays, 0 for others, -1 with an exception. */
 int tb_is_masked(PyArrayObject *array);
 

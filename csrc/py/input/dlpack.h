@@ -48,7 +48,7 @@ typedef struct tb_dlpack_header {
 } tb_dlpack_header;
 
 /* The functions that are not called here keep their place in the table. */
-typedef struct {
+typedef struct tb_dlpack_exchange {
     tb_dlpack_header header;
     void (*allocate)(void);
     void (*managed_from_object)(void);

@@ -150,8 +150,14 @@ tb_dtype_from_object(tb_state *state, const tb_context *context, PyObject *objec
     }
     if (answer < 0 && (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_TypeError))) {
         PyErr_Clear();
-        tb_raise_at(context, PyExc_TypeError, -1, -1,
-                    "dtype=%R; expected a bool, integer or floating type", object);
+        PyObject *found = tb_show(object);
+        tb_context own = *context;
+        own.argument = NULL;
+        if (found != NULL) {
+            tb_raise_at(&own, PyExc_TypeError, -1, -1,
+                        "dtype=%U; expected a bool, integer or floating type", found);
+            Py_DECREF(found);
+        }
     }
     Py_XDECREF(descr);
     Py_DECREF(name);

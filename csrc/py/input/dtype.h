@@ -6,6 +6,9 @@
 #include "py/base/errors.h"
 #include "py/base/state.h"
 
+/* Dimensions of one position: what NumPy allows, less batch and width. */
+enum { TB_MAX_TRAILING = NPY_MAXDIMS - 2 };
+
 /* An element type. `descr` is set for TB_OTHER alone and owned by whoever filled it. */
 typedef struct {
     tb_type type;

@@ -2,6 +2,8 @@
 
 #include "core/layout/mask.h"
 #include "core/layout/segment.h"
+#include "py/input/number.h"
+#include "py/input/ragged.h"
 
 /* How many dimensions an array, a tensor or their like has: -1 for anything else, -2
  * with an exception. */
@@ -59,7 +61,7 @@ is_single_row(tb_state *state, PyObject *object)
         PyArray_DESCR((PyArrayObject *)object)->type_num == NPY_OBJECT) {
         return 0;
     }
-    if (state->ragged != NULL && PyObject_TypeCheck(object, state->ragged)) {
+    if (tb_is_ragged(state, object)) {
         return 0;
     }
     Py_ssize_t ndim = count_dimensions(object);
@@ -192,6 +194,35 @@ survey_values(tb_state *state, const tb_context *context, PyObject *given,
     return answer;
 }
 
+/* TypeError for what holds no integers at all: numbers, text, sets, None. */
+static int
+check_holds_integers(tb_state *state, const tb_context *context, PyObject *given)
+{
+    int is_text = PyUnicode_Check(given);
+    int is_array = PyArray_Check(given) && PyArray_NDIM((PyArrayObject *)given) > 0;
+
+    if (tb_is_list(given) || is_array) {
+        return 0;
+    }
+    if (!is_text && !PyArray_Check(given) && !PyArray_CheckScalar(given) &&
+        !PyType_Check(given) && !PyDict_Check(given)) {
+        int is_tensor = tb_is_tensor(state, given);
+        if (is_tensor != 0 || PySequence_Check(given) || PyObject_CheckBuffer(given) ||
+            Py_TYPE(given)->tp_iter != NULL) {
+            return is_tensor < 0 ? -1 : 0;
+        }
+    }
+    PyObject *found = tb_show(given);
+    if (found != NULL) {
+        tb_context whole = {.function = context->function, .key = context->key};
+        tb_raise_at(&whole, PyExc_TypeError, -1, -1,
+                    "%s=%U; expected a sequence of integers",
+                    context->argument == NULL ? "lengths" : context->argument, found);
+        Py_DECREF(found);
+    }
+    return -1;
+}
+
 int
 tb_read_int_rows(tb_state *state, const tb_context *context, PyObject *object,
                  int name_rows, tb_int_rows *rows)
@@ -199,6 +230,9 @@ tb_read_int_rows(tb_state *state, const tb_context *context, PyObject *object,
     tb_context own = *context;
 
     *rows = (tb_int_rows){NULL, NULL, 0};
+    if (check_holds_integers(state, context, object) < 0) {
+        return -1;
+    }
     rows->is_single = is_single_row(state, object);
     if (rows->is_single < 0) {
         return -1;
@@ -215,7 +249,9 @@ tb_read_lengths(tb_state *state, const tb_context *context, PyObject *lengths)
 {
     tb_int_rows rows = {NULL, NULL, 1};
     tb_context own = *context;
-    PyObject *one = PyTuple_Pack(1, lengths);
+    PyObject *one = check_holds_integers(state, context, lengths) < 0
+                        ? NULL
+                        : PyTuple_Pack(1, lengths);
     PyArrayObject *values = NULL;
 
     own.one_row = 1;

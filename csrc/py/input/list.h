@@ -47,7 +47,4 @@ tb_is_list(PyObject *object)
     return PyList_Check(object) || PyTuple_Check(object);
 }
 
-/* One less than NumPy allows for [batch, width, *trailing]. */
-enum { TB_MAX_TRAILING = NPY_MAXDIMS - 2 };
-
 #endif

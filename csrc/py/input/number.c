@@ -1,4 +1,5 @@
 #include "py/input/number.h"
+
 #include "py/input/tensor.h"
 
 #include <math.h>
@@ -31,13 +32,16 @@ read_int(PyObject *item, tb_number *number)
     return 0;
 }
 
-/* A scalar that carries its type: 0-d arrays and tensors, NumPy's floats and bools. -1
- * with an exception. */
+/* A scalar that carries its type: 0-d arrays and tensors, NumPy's floats and bools. A
+ * masked one is no number. -1 with an exception. */
 static int
 is_boxed_number(tb_state *state, PyObject *item)
 {
-    if ((PyArray_Check(item) && PyArray_NDIM((PyArrayObject *)item) == 0) ||
-        PyArray_IsScalar(item, Floating) || PyArray_IsScalar(item, Bool)) {
+    if (PyArray_Check(item)) {
+        int masked = tb_is_masked((PyArrayObject *)item);
+        return masked < 0 ? -1 : !masked && PyArray_NDIM((PyArrayObject *)item) == 0;
+    }
+    if (PyArray_IsScalar(item, Floating) || PyArray_IsScalar(item, Bool)) {
         return 1;
     }
     return tb_is_tensor(state, item);
@@ -316,8 +320,11 @@ tb_read_mask_values(tb_state *state, const tb_context *context, const tb_dtype *
     PyObject *lowest = NULL, *one = NULL;
     int answer = -1;
 
+    tb_context own = *context;
+
+    own.argument = NULL;
     if (additive && dtype->type < TB_F32) {
-        return tb_raise_at(context, PyExc_TypeError, -1, -1,
+        return tb_raise_at(&own, PyExc_TypeError, -1, -1,
                            "additive=True with dtype=%s; expected a floating type",
                            tb_dtype_name(dtype));
     }

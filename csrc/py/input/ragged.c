@@ -1,17 +1,17 @@
 #include "py/input/ragged.h"
 
+#include "py/input/array.h"
+
 #include <string.h>
 
-/* A Ragged's four attributes, held. Rows lie in a virtual line of all chunks'
- * positions, of which chunk k has `bounds[k]` to `bounds[k + 1]`; no row lies in two
- * chunks. */
 typedef struct {
-    PyObject *chunks; /* tuple of C-contiguous arrays, one dtype, one trailing shape */
-    PyArrayObject *bounds, *starts, *lengths;
-} ragged_parts;
+    PyObject_HEAD tb_ragged parts;
+} ragged_object;
 
-static void
-clear_parts(ragged_parts *parts)
+/* --- the parts -------------------------------------------------------------------- */
+
+void
+tb_clear_ragged(tb_ragged *parts)
 {
     Py_CLEAR(parts->chunks);
     Py_CLEAR(parts->bounds);
@@ -19,41 +19,336 @@ clear_parts(ragged_parts *parts)
     Py_CLEAR(parts->lengths);
 }
 
-static PyArrayObject *
-int64_attribute(PyObject *object, PyObject *name)
+int
+tb_count_bounds(tb_ragged *parts)
 {
-    PyObject *value = PyObject_GetAttr(object, name);
+    npy_intp size = PyTuple_GET_SIZE(parts->chunks) + 1;
+    PyArrayObject *bounds = (PyArrayObject *)PyArray_SimpleNew(1, &size, NPY_INT64);
 
-    if (value != NULL &&
-        (!PyArray_Check(value) || PyArray_TYPE((PyArrayObject *)value) != NPY_INT64 ||
-         PyArray_NDIM((PyArrayObject *)value) != 1 ||
-         !PyArray_ISCARRAY_RO((PyArrayObject *)value))) {
-        PyErr_SetString(PyExc_RuntimeError, "Ragged: its places were tampered with");
-        Py_CLEAR(value);
+    if (bounds == NULL) {
+        return -1;
     }
-    return (PyArrayObject *)value;
+    int64_t *bound = (int64_t *)PyArray_DATA(bounds);
+    bound[0] = 0;
+    for (npy_intp k = 0; k + 1 < size; k++) {
+        PyObject *chunk = PyTuple_GET_ITEM(parts->chunks, k);
+        npy_intp positions = PyArray_DIM((PyArrayObject *)chunk, 0);
+        if (positions > PTRDIFF_MAX - bound[k]) {
+            PyErr_SetString(
+                PyExc_OverflowError,
+                "Ragged(): the chunks have more positions than int64 holds");
+            Py_DECREF(bounds);
+            return -1;
+        }
+        bound[k + 1] = bound[k] + positions;
+    }
+    Py_XSETREF(parts->bounds, bounds);
+    return 0;
+}
+
+/* Whether the chunk has the type and the trailing shape of `first`. */
+static int
+is_like(PyArrayObject *chunk, PyArrayObject *first)
+{
+    return PyArray_ISCARRAY_RO(chunk) && PyArray_NDIM(chunk) == PyArray_NDIM(first) &&
+           PyArray_DESCR(chunk)->type_num == PyArray_DESCR(first)->type_num &&
+           PyArray_ITEMSIZE(chunk) == PyArray_ITEMSIZE(first) &&
+           PyArray_CompareLists(PyArray_DIMS(chunk) + 1, PyArray_DIMS(first) + 1,
+                                PyArray_NDIM(first) - 1);
 }
 
 static int
-get_parts(tb_state *state, PyObject *object, ragged_parts *parts)
+check_chunks(PyObject *chunks)
 {
-    memset(parts, 0, sizeof *parts);
-    parts->chunks = PyObject_GetAttr(object, state->str_chunks);
-    parts->bounds = int64_attribute(object, state->str_bounds);
-    parts->starts = int64_attribute(object, state->str_starts);
-    parts->lengths = int64_attribute(object, state->str_lengths);
-    if (parts->chunks == NULL || parts->bounds == NULL || parts->starts == NULL ||
-        parts->lengths == NULL) {
-        return -1;
+    Py_ssize_t count = PyTuple_GET_SIZE(chunks);
+    PyObject *first = count == 0 ? NULL : PyTuple_GET_ITEM(chunks, 0);
+    int right = first != NULL && PyArray_Check(first) &&
+                PyArray_NDIM((PyArrayObject *)first) > 0;
+
+    for (Py_ssize_t k = 0; right && k < count; k++) {
+        PyObject *chunk = PyTuple_GET_ITEM(chunks, k);
+        right = PyArray_Check(chunk) &&
+                is_like((PyArrayObject *)chunk, (PyArrayObject *)first);
     }
-    if (!PyTuple_Check(parts->chunks) || PyTuple_GET_SIZE(parts->chunks) == 0 ||
-        PyArray_DIM(parts->bounds, 0) != PyTuple_GET_SIZE(parts->chunks) + 1 ||
+    if (!right) {
+        PyErr_SetString(
+            PyExc_TypeError,
+            "RaggedBuffers(): expected a tuple of C-contiguous arrays of one "
+            "dtype and one trailing shape");
+    }
+    return right ? 0 : -1;
+}
+
+static int
+is_int64_row(PyArrayObject *array)
+{
+    return PyArray_TYPE(array) == NPY_INT64 && PyArray_NDIM(array) == 1 &&
+           PyArray_ISCARRAY_RO(array);
+}
+
+/* The array itself where it is read-only, a read-only view of it otherwise: rows were
+ * checked with these numbers. A new reference. */
+static PyArrayObject *
+freeze(PyArrayObject *array)
+{
+    if (!PyArray_ISWRITEABLE(array)) {
+        return (PyArrayObject *)Py_NewRef((PyObject *)array);
+    }
+    PyArrayObject *view = (PyArrayObject *)PyArray_View(array, NULL, &PyArray_Type);
+    if (view != NULL) {
+        PyArray_CLEARFLAGS(view, NPY_ARRAY_WRITEABLE);
+    }
+    return view;
+}
+
+/* --- the class -------------------------------------------------------------------- */
+
+int
+tb_is_ragged(const tb_state *state, PyObject *object)
+{
+    return PyObject_TypeCheck(object, state->ragged);
+}
+
+const tb_ragged *
+tb_open_ragged(PyObject *object)
+{
+    const tb_ragged *parts = &((ragged_object *)object)->parts;
+
+    if (parts->chunks == NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Ragged: it holds nothing: Ragged.__init__() was not called");
+        return NULL;
+    }
+    if (PyArray_DIM(parts->bounds, 0) != PyTuple_GET_SIZE(parts->chunks) + 1 ||
         PyArray_DIM(parts->starts, 0) != PyArray_DIM(parts->lengths, 0)) {
-        PyErr_SetString(PyExc_RuntimeError, "Ragged: its chunks were tampered with");
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Ragged: its starts or lengths were resized");
+        return NULL;
+    }
+    return parts;
+}
+
+/* Takes over the parts. */
+static PyObject *
+wrap_parts(PyTypeObject *type, tb_ragged *parts)
+{
+    ragged_object *self = (ragged_object *)type->tp_alloc(type, 0);
+
+    if (self == NULL) {
+        tb_clear_ragged(parts);
+        return NULL;
+    }
+    self->parts = *parts;
+    memset(parts, 0, sizeof *parts);
+    return (PyObject *)self;
+}
+
+PyObject *
+tb_new_ragged(const tb_state *state, PyObject *type, tb_ragged *parts)
+{
+    if (!PyType_Check(type) || !PyType_IsSubtype((PyTypeObject *)type, state->ragged)) {
+        PyErr_SetString(PyExc_TypeError, "expected a class derived from RaggedBuffers");
+        tb_clear_ragged(parts);
+        return NULL;
+    }
+    if (parts->bounds == NULL && tb_count_bounds(parts) < 0) {
+        tb_clear_ragged(parts);
+        return NULL;
+    }
+    PyArray_CLEARFLAGS(parts->starts, NPY_ARRAY_WRITEABLE);
+    PyArray_CLEARFLAGS(parts->lengths, NPY_ARRAY_WRITEABLE);
+    return wrap_parts((PyTypeObject *)type, parts);
+}
+
+/* The two arrays that say where rows lie, read-only, into parts. */
+static int
+take_rows(PyArrayObject *starts, PyArrayObject *lengths, tb_ragged *parts)
+{
+    if (!is_int64_row(starts) || !is_int64_row(lengths) ||
+        PyArray_DIM(starts, 0) != PyArray_DIM(lengths, 0)) {
+        PyErr_SetString(PyExc_TypeError,
+                        "RaggedBuffers(): expected starts and lengths "
+                        "as int64 arrays of one dimension");
         return -1;
     }
+    parts->starts = freeze(starts);
+    parts->lengths = freeze(lengths);
+    return parts->starts == NULL || parts->lengths == NULL ? -1 : 0;
+}
+
+static int
+init_ragged(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    tb_ragged parts = {NULL, NULL, NULL, NULL}, old;
+    PyObject *chunks;
+    PyArrayObject *starts, *lengths;
+
+    if (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0) {
+        PyErr_SetString(PyExc_TypeError, "RaggedBuffers() takes positions only");
+        return -1;
+    }
+    if (!PyArg_ParseTuple(args, "O!O!O!:RaggedBuffers", &PyTuple_Type, &chunks,
+                          &PyArray_Type, &starts, &PyArray_Type, &lengths) ||
+        check_chunks(chunks) < 0) {
+        return -1;
+    }
+    parts.chunks = Py_NewRef(chunks);
+    if (tb_count_bounds(&parts) < 0 || take_rows(starts, lengths, &parts) < 0) {
+        tb_clear_ragged(&parts);
+        return -1;
+    }
+    old = ((ragged_object *)self)->parts;
+    ((ragged_object *)self)->parts = parts;
+    tb_clear_ragged(&old);
     return 0;
 }
+
+static void
+free_ragged(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    tb_clear_ragged(&((ragged_object *)self)->parts);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* A part, by its number in tb_ragged. */
+static PyObject *
+get_part(PyObject *self, void *number)
+{
+    const tb_ragged *parts = tb_open_ragged(self);
+
+    if (parts == NULL) {
+        return NULL;
+    }
+    PyObject *all[] = {parts->chunks, (PyObject *)parts->bounds,
+                       (PyObject *)parts->starts, (PyObject *)parts->lengths};
+    return Py_NewRef(all[(uintptr_t)number]);
+}
+
+/* Others of the same chunks: as this class, with the starts and lengths given. */
+static PyObject *
+with_rows(PyObject *self, PyObject *args)
+{
+    const tb_ragged *own = tb_open_ragged(self);
+    tb_ragged parts = {NULL, NULL, NULL, NULL};
+    PyArrayObject *starts, *lengths;
+
+    if (own == NULL || !PyArg_ParseTuple(args, "O!O!:with_rows", &PyArray_Type, &starts,
+                                         &PyArray_Type, &lengths)) {
+        return NULL;
+    }
+    parts.chunks = Py_NewRef(own->chunks);
+    parts.bounds = (PyArrayObject *)Py_NewRef((PyObject *)own->bounds);
+    if (take_rows(starts, lengths, &parts) < 0) {
+        tb_clear_ragged(&parts);
+        return NULL;
+    }
+    return wrap_parts(Py_TYPE(self), &parts);
+}
+
+/* elements[index] for each of the indices, read-only; an index outside is -1's error. */
+static PyArrayObject *
+choose(PyArrayObject *elements, PyArrayObject *indices)
+{
+    npy_intp count = PyArray_DIM(indices, 0), all = PyArray_DIM(elements, 0);
+    PyArrayObject *chosen = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_INT64);
+
+    if (chosen == NULL) {
+        return NULL;
+    }
+    const int64_t *from = (const int64_t *)PyArray_DATA(elements);
+    const int64_t *index = (const int64_t *)PyArray_DATA(indices);
+    int64_t *to = (int64_t *)PyArray_DATA(chosen);
+    for (npy_intp i = 0; i < count; i++) {
+        if (index[i] < 0 || index[i] >= all) {
+            PyErr_Format(PyExc_IndexError, "Ragged: index %lld is outside %zd rows",
+                         (long long)index[i], (Py_ssize_t)all);
+            Py_DECREF(chosen);
+            return NULL;
+        }
+        to[i] = from[index[i]];
+    }
+    PyArray_CLEARFLAGS(chosen, NPY_ARRAY_WRITEABLE);
+    return chosen;
+}
+
+/* The rows of an int64 array of indices from 0 on, as this class. */
+static PyObject *
+take(PyObject *self, PyObject *indices)
+{
+    const tb_ragged *own = tb_open_ragged(self);
+    tb_ragged parts = {NULL, NULL, NULL, NULL};
+
+    if (own == NULL) {
+        return NULL;
+    }
+    if (!PyArray_Check(indices) || !is_int64_row((PyArrayObject *)indices)) {
+        PyErr_SetString(PyExc_TypeError,
+                        "take(): expected an int64 array of one dimension");
+        return NULL;
+    }
+    parts.chunks = Py_NewRef(own->chunks);
+    parts.bounds = (PyArrayObject *)Py_NewRef((PyObject *)own->bounds);
+    parts.starts = choose(own->starts, (PyArrayObject *)indices);
+    parts.lengths =
+        parts.starts == NULL ? NULL : choose(own->lengths, (PyArrayObject *)indices);
+    if (parts.lengths == NULL) {
+        tb_clear_ragged(&parts);
+        return NULL;
+    }
+    return wrap_parts(Py_TYPE(self), &parts);
+}
+
+static PyMethodDef methods[] = {
+    {"take", take, METH_O, NULL},
+    {"with_rows", with_rows, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef parts_of_ragged[] = {
+    {"chunks", get_part, NULL, "The buffers that hold the rows, a tuple of arrays.",
+     (void *)0},
+    {"bounds", get_part, NULL,
+     "Where each of the chunks begins, in positions, and where the last one ends.",
+     (void *)1},
+    {"starts", get_part, NULL,
+     "Where each row starts in :attr:`values`, int64 of shape (rows,), read-only.",
+     (void *)2},
+    {"lengths", get_part, NULL,
+     "Positions of each row, int64 of shape (rows,), read-only.", (void *)3},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+int
+tb_add_ragged_type(PyObject *module)
+{
+    PyType_Slot slots[] = {
+        {Py_tp_doc,
+         "RaggedBuffers(chunks, starts, lengths)\n--\n\n"
+         "The arrays that a Ragged is made of."},
+        {Py_tp_new, (void *)(uintptr_t)PyType_GenericNew},
+        {Py_tp_init, (void *)(uintptr_t)init_ragged},
+        {Py_tp_dealloc, (void *)(uintptr_t)free_ragged},
+        {Py_tp_methods, methods},
+        {Py_tp_getset, parts_of_ragged},
+        {0, NULL},
+    };
+    PyType_Spec spec = {.name = "tightbatch._core.RaggedBuffers",
+                        .basicsize = sizeof(ragged_object),
+                        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+                        .slots = slots};
+    PyObject *type = PyType_FromSpec(&spec);
+
+    if (type == NULL) {
+        return -1;
+    }
+    tb_state_of(module)->ragged = (PyTypeObject *)type;
+    return PyModule_AddObjectRef(module, "RaggedBuffers", type);
+}
+
+/* --- its rows --------------------------------------------------------------------- */
 
 /* The chunk that position `start` lies in: a binary search without a branch that random
  * rows would make the processor guess. */
@@ -73,13 +368,12 @@ find_chunk(const int64_t *bounds, ptrdiff_t chunks, int64_t start)
 /* A chunk of the type and shape that the first one has, and of the length that the
  * bounds say; it may have been resized since. */
 static const char *
-chunk_data(const ragged_parts *parts, const tb_view *first, ptrdiff_t k)
+chunk_data(const tb_ragged *parts, const tb_view *first, ptrdiff_t k)
 {
     PyArrayObject *chunk = (PyArrayObject *)PyTuple_GET_ITEM(parts->chunks, k);
     const int64_t *bounds = (const int64_t *)PyArray_DATA(parts->bounds);
 
-    if (!PyArray_Check(chunk) || !PyArray_ISCARRAY_RO(chunk) ||
-        PyArray_NDIM(chunk) != first->ndim ||
+    if (!PyArray_ISCARRAY_RO(chunk) || PyArray_NDIM(chunk) != first->ndim ||
         PyArray_ITEMSIZE(chunk) != first->dtype.item_size ||
         PyArray_DIM(chunk, 0) != bounds[k + 1] - bounds[k] ||
         !PyArray_CompareLists(PyArray_DIMS(chunk) + 1, first->shape + 1,
@@ -90,7 +384,7 @@ chunk_data(const ragged_parts *parts, const tb_view *first, ptrdiff_t k)
 }
 
 static int
-place_rows(tb_column *column, const ragged_parts *parts, const tb_view *first)
+place_rows(tb_column *column, const tb_ragged *parts, const tb_view *first)
 {
     const int64_t *bounds = (const int64_t *)PyArray_DATA(parts->bounds);
     const int64_t *starts = (const int64_t *)PyArray_DATA(parts->starts);
@@ -103,6 +397,7 @@ place_rows(tb_column *column, const ragged_parts *parts, const tb_view *first)
         position *= first->shape[d];
     }
     memset(column->types, (int)first->dtype.type, (size_t)column->count);
+    memset(column->held, 1, (size_t)column->count);
     for (ptrdiff_t i = 0; i < column->count; i++) {
         int64_t start = starts[i], length = lengths[i];
         column->lengths[i] = length;
@@ -131,45 +426,28 @@ place_rows(tb_column *column, const ragged_parts *parts, const tb_view *first)
 }
 
 int
-tb_survey_ragged(tb_state *state, PyObject *object, tb_column *column)
+tb_survey_ragged(tb_state *state, const tb_ragged *parts, tb_column *column)
 {
-    ragged_parts parts;
+    PyArrayObject *chunk = (PyArrayObject *)PyTuple_GET_ITEM(parts->chunks, 0);
     tb_view first;
-    int answer = -1;
 
-    if (state->ragged == NULL || !PyObject_TypeCheck(object, state->ragged)) {
-        return 0;
-    }
-    if (get_parts(state, object, &parts) < 0) {
-        goto done;
-    }
-    PyObject *chunk = PyTuple_GET_ITEM(parts.chunks, 0);
-    if (!PyArray_Check(chunk)) {
-        PyErr_SetString(PyExc_RuntimeError, "Ragged: its chunks were tampered with");
-        goto done;
-    }
-    if (tb_view_array(state, &column->context, -1, (PyArrayObject *)chunk, &first) <
-        0) {
-        goto done;
+    if (tb_view_array(state, &column->context, -1, chunk, &first) < 0) {
+        return -1;
     }
     Py_XDECREF(first.owner); /* a chunk is C-contiguous: chunk_data() looks again */
     column->other = first.dtype.descr;
     if (first.ndim < 1 || first.ndim > TB_MAX_TRAILING + 1) {
-        PyErr_Format(PyExc_ValueError, "Ragged: its rows have %d dimensions",
-                     first.ndim);
-        goto done;
+        return tb_raise_at(&column->context, PyExc_ValueError, -1, -1,
+                           "found rows of %d dimensions, expected at most %d",
+                           first.ndim, (int)TB_MAX_TRAILING + 1);
     }
     column->whole = first.dtype;
     column->ndim = first.ndim - 1;
     memcpy(column->trailing, first.shape + 1,
            (size_t)column->ndim * sizeof *column->trailing);
-    if (tb_allocate_rows(column, PyArray_DIM(parts.starts, 0)) < 0 ||
-        place_rows(column, &parts, &first) < 0 ||
-        tb_note_owner(column, parts.chunks) < 0) {
-        goto done;
+    if (tb_allocate_rows(column, PyArray_DIM(parts->starts, 0)) < 0 ||
+        place_rows(column, parts, &first) < 0) {
+        return -1;
     }
-    answer = 1;
-done:
-    clear_parts(&parts);
-    return answer;
+    return tb_note_owner(column, parts->chunks);
 }

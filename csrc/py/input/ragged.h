@@ -1,10 +1,41 @@
-/* tightbatch.Ragged, as its Python class keeps it, read as rows. */
+/* Rows of different lengths in one or several buffers: what tightbatch.Ragged is made
+ * of, and what Arrow data is read as. */
 #ifndef TB_RAGGED_H
 #define TB_RAGGED_H
 
-#include "py/input/rows.h"
+#include "py/input/column.h"
 
-/* 1 where `object` is a Ragged, whose rows then are the column's; 0, or -1. */
-int tb_survey_ragged(tb_state *state, PyObject *object, tb_column *column);
+/* The positions of all chunks, one chunk after another, are numbered from 0 on: chunk k
+ * has `bounds[k]` to `bounds[k + 1]`, and `starts` count in them. No row lies in two
+ * chunks. */
+typedef struct {
+    PyObject *chunks; /* tuple of C-contiguous arrays, one dtype, one trailing shape */
+    PyArrayObject *bounds;  /* int64 [chunks + 1] */
+    PyArrayObject *starts;  /* int64 [rows] */
+    PyArrayObject *lengths; /* int64 [rows] */
+} tb_ragged;
+
+/* Makes the class _core.RaggedBuffers, an object around a tb_ragged that
+ * tightbatch.Ragged derives from. 0, or -1. */
+int tb_add_ragged_type(PyObject *module);
+
+/* 1 where `object` is of that class, else 0. */
+int tb_is_ragged(const tb_state *state, PyObject *object);
+
+/* What `object`, which is of that class, holds; borrowed. NULL with an exception where
+ * it was never filled or its arrays were resized. */
+const tb_ragged *tb_open_ragged(PyObject *object);
+
+/* A new object of a class derived from it. Takes over the four parts of `parts`, whether
+ * it succeeds or not; bounds may be NULL: they are counted then. */
+PyObject *tb_new_ragged(const tb_state *state, PyObject *type, tb_ragged *parts);
+
+void tb_clear_ragged(tb_ragged *parts);
+
+/* Sets the bounds from the chunks. 0, or -1. */
+int tb_count_bounds(tb_ragged *parts);
+
+/* The rows of a column that was just cleared: those of `parts`. */
+int tb_survey_ragged(tb_state *state, const tb_ragged *parts, tb_column *column);
 
 #endif

@@ -1,7 +1,8 @@
 #include "py/input/rows.h"
 
-#include "py/arrow/capsule.h"
+#include "py/input/arrow_rows.h"
 #include "py/input/ragged.h"
+#include "py/input/tensor.h"
 
 #include <string.h>
 
@@ -58,15 +59,6 @@ note_trailing(tb_column *column, Py_ssize_t row, int ndim, const npy_intp *shape
     Py_XDECREF(found);
     Py_XDECREF(expected);
     return -1;
-}
-
-int
-tb_note_owner(tb_column *column, PyObject *owner)
-{
-    if (column->owners == NULL) {
-        column->owners = PyList_New(0);
-    }
-    return column->owners == NULL ? -1 : PyList_Append(column->owners, owner);
 }
 
 /* An empty row has no values that could be lost: any other row decides the type. */
@@ -207,31 +199,6 @@ survey_row(tb_state *state, tb_column *column, Py_ssize_t i, PyObject *row)
     return answer < 0 ? -1 : note_view(column, i, &view);
 }
 
-int
-tb_allocate_rows(tb_column *column, Py_ssize_t count)
-{
-    size_t each = sizeof *column->data + sizeof *column->lengths +
-                  sizeof *column->types + sizeof *column->held;
-
-    if ((size_t)count > (size_t)PTRDIFF_MAX / each - 1) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    char *block = PyMem_Malloc(((size_t)count + 1) * each);
-    if (block == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    column->count = count;
-    column->data = (const void **)(void *)block;
-    column->lengths =
-        (ptrdiff_t *)(void *)(block + (size_t)count * sizeof *column->data);
-    column->types = (unsigned char *)(column->lengths + count);
-    column->held = column->types + count;
-    memset(column->held, 0, (size_t)count);
-    return 0;
-}
-
 /* One array of two or more dimensions is rows of one length, at a fixed distance. */
 static int
 survey_rectangle(tb_column *column, tb_view *view)
@@ -309,20 +276,32 @@ refuse_sequences(const tb_column *column, PyObject *sequences)
         Py_TYPE(sequences)->tp_name);
 }
 
-/* An Arrow array is read as a Ragged. */
+/* 1 where `sequences` was a Ragged and is surveyed, else 0. */
+static int
+survey_ragged(tb_state *state, tb_column *column, PyObject *sequences)
+{
+    if (!tb_is_ragged(state, sequences)) {
+        return 0;
+    }
+    const tb_ragged *parts = tb_open_ragged(sequences);
+    return parts == NULL || tb_survey_ragged(state, parts, column) < 0 ? -1 : 1;
+}
+
+/* The same for Arrow data. */
 static int
 survey_arrow(tb_state *state, tb_column *column, PyObject *source)
 {
-    int answer = state->ragged == NULL ? 0 : tb_is_arrow(source);
+    tb_ragged parts = {NULL, NULL, NULL, NULL};
+    int answer = tb_is_arrow(source);
 
     if (answer <= 0) {
         return answer;
     }
-    PyObject *ragged = PyObject_CallMethod((PyObject *)state->ragged, "_read_arrow",
-                                           "sO", column->context.function, source);
-    answer = ragged == NULL ? -1 : tb_survey_ragged(state, ragged, column);
-    Py_XDECREF(ragged);
-    return answer;
+    answer = tb_read_arrow_rows(state, &column->context, source, NULL, NULL, &parts) < 0
+                 ? -1
+                 : tb_survey_ragged(state, &parts, column);
+    tb_clear_ragged(&parts);
+    return answer < 0 ? -1 : 1;
 }
 
 int
@@ -339,7 +318,7 @@ tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,
         return refuse_sequences(column, sequences);
     }
     if (!PyList_CheckExact(sequences) && !PyTuple_CheckExact(sequences)) {
-        int whole = tb_survey_ragged(state, sequences, column);
+        int whole = survey_ragged(state, column, sequences);
         if (whole == 0) {
             whole = survey_whole(state, column, sequences);
         }
@@ -367,61 +346,4 @@ tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,
         }
     }
     return 0;
-}
-
-/* Whether `object`, an array or tensor, still has the bytes from `data` on. */
-static int
-is_unmoved(PyObject *object, const void *data, ptrdiff_t length, int dimension)
-{
-    PyArrayObject *array = (PyArrayObject *)object;
-
-    return !PyArray_Check(object) ||
-           (PyArray_DATA(array) == data && PyArray_NDIM(array) > dimension &&
-            PyArray_DIM(array, dimension) == length);
-}
-
-int
-tb_verify_rows(const tb_column *column)
-{
-    if (column->whole.item_size > 0) {
-        if (column->count > 0 && column->owners == NULL &&
-            !(is_unmoved(column->rows, column->data[0], column->count, 0) &&
-              is_unmoved(column->rows, column->data[0], column->lengths[0], 1))) {
-            return tb_raise_at(&column->context, PyExc_RuntimeError, 0, -1,
-                               "changed size during conversion");
-        }
-        return 0;
-    }
-    for (ptrdiff_t i = 0; i < column->count; i++) {
-        if (column->held[i] && !is_unmoved(PyTuple_GET_ITEM(column->rows, i),
-                                           column->data[i], column->lengths[i], 0)) {
-            return tb_raise_at(&column->context, PyExc_RuntimeError, i, -1,
-                               "changed size during conversion");
-        }
-    }
-    return 0;
-}
-
-PyArrayObject *
-tb_new_lengths(const tb_column *column)
-{
-    npy_intp count = column->count;
-    PyArrayObject *lengths = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_INT64);
-
-    if (lengths != NULL && count > 0) {
-        memcpy(PyArray_DATA(lengths), column->lengths,
-               (size_t)count * sizeof *column->lengths);
-    }
-    return lengths;
-}
-
-void
-tb_clear_column(tb_column *column)
-{
-    PyMem_Free((void *)(uintptr_t)column->data);
-    column->data = NULL;
-    Py_CLEAR(column->rows);
-    Py_CLEAR(column->owners);
-    Py_CLEAR(column->other);
-    Py_CLEAR(column->dtype.descr);
 }

@@ -29,9 +29,11 @@ refuse(const tb_context *context, PyObject *exception, const char *name,
        PyObject *value, const char *expected)
 {
     PyObject *found = tb_show(value);
+    tb_context own = *context;
 
+    own.argument = NULL; /* the setting is named instead */
     if (found != NULL) {
-        tb_raise_at(context, exception, -1, -1, "%s=%U; expected %s", name, found,
+        tb_raise_at(&own, exception, -1, -1, "%s=%U; expected %s", name, found,
                     expected);
         Py_DECREF(found);
     }
@@ -155,6 +157,29 @@ tb_read_size(const tb_context *context, const char *name, PyObject *value,
     }
     *out = (Py_ssize_t)number;
     return 0;
+}
+
+int
+tb_read_index(const tb_context *context, const char *name, PyObject *value,
+              Py_ssize_t count, Py_ssize_t *out)
+{
+    PyObject *number = read_python_int(context, name, value);
+    char expected[80];
+    int overflow;
+
+    if (number == NULL) {
+        return -1;
+    }
+    long long index = PyLong_AsLongLongAndOverflow(number, &overflow);
+    Py_DECREF(number);
+    if (overflow == 0 && index >= -count && index < count) {
+        *out = (Py_ssize_t)(index < 0 ? index + count : index);
+        return 0;
+    }
+    PyOS_snprintf(expected, sizeof expected, "an index from %lld to %lld",
+                  -(long long)count, (long long)count - 1);
+    return refuse(context, PyExc_IndexError, name, value,
+                  count == 0 ? "none: there is nothing to choose from" : expected);
 }
 
 int

@@ -19,6 +19,11 @@ int tb_read_int(const tb_context *context, const char *name, PyObject *value,
 int tb_read_size(const tb_context *context, const char *name, PyObject *value,
                  Py_ssize_t least, int64_t missing, Py_ssize_t *out);
 
+/* The index of one of `count`, as Python's sequences take it: from -count on, counted
+ * from the end. IndexError where there is none, also beyond 64 bits. */
+int tb_read_index(const tb_context *context, const char *name, PyObject *value,
+                  Py_ssize_t count, Py_ssize_t *out);
+
 /* From 0 to 2**64 - 1, as seeds are. */
 int tb_read_uint64(const tb_context *context, const char *name, PyObject *value,
                    uint64_t *out);

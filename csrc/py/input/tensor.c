@@ -1,5 +1,8 @@
 #include "py/input/tensor.h"
 
+#include "py/input/dlpack.h"
+#include "py/input/tensor_array.h"
+
 #include <string.h>
 
 /* torch's exchange table, if this torch has one in a version that is understood. */
@@ -204,32 +207,6 @@ tb_check_storage(const tb_context *context, PyObject *tensor, const tb_view *vie
                            (long long)held);
     }
     return 0;
-}
-
-PyArrayObject *
-tb_tensor_array(const tb_context *context, Py_ssize_t row, const char *verb,
-                PyObject *tensor, int *is_bfloat16)
-{
-    PyObject *module = PyImport_ImportModule("tightbatch._numpy_fallback"),
-             *answer = NULL;
-    PyObject *array = NULL, *reason = NULL;
-
-    if (module != NULL) {
-        /* "found ...", or "out= is ...", which is to be written. */
-        answer = PyObject_CallMethod(module, "tensor_to_array", "Oi", tensor,
-                                     strcmp(verb, "found") != 0);
-        Py_DECREF(module);
-    }
-    if (answer != NULL &&
-        PyArg_ParseTuple(answer, "OpO", &array, is_bfloat16, &reason)) {
-        if (array == Py_None) {
-            tb_raise_at(context, PyExc_TypeError, row, -1, "%s %S", verb, reason);
-            array = NULL;
-        }
-        Py_XINCREF(array);
-    }
-    Py_XDECREF(answer);
-    return (PyArrayObject *)array;
 }
 
 int

@@ -1,9 +1,10 @@
 /* CPU torch tensors, without linking torch: through DLPack's C exchange table where
- * torch offers one, through Python otherwise. */
+ * torch offers one, through its public methods otherwise. */
 #ifndef TB_TENSOR_H
 #define TB_TENSOR_H
 
 #include "py/input/array.h"
+#include "py/input/tensor_array.h"
 
 /* 1 and a C-contiguous view where `object` is a torch tensor, 0 where it is something
  * else, -1 with TypeError for one that is not a dense CPU tensor of real numbers. */
@@ -17,12 +18,6 @@ int tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view);
 /* A storage can be resized under its tensors, to less than they are: ValueError then.
  */
 int tb_check_storage(const tb_context *context, PyObject *tensor, const tb_view *view);
-
-/* A writeable array over a CPU tensor's own memory (bfloat16 as int16). A TypeError
- * says
- * "`verb` a sparse tensor" and so on. */
-PyArrayObject *tb_tensor_array(const tb_context *context, Py_ssize_t row,
-                               const char *verb, PyObject *tensor, int *is_bfloat16);
 
 /* 1 where `object` is a torch.Tensor; torch is never imported for it. -1 on an error.
  */

@@ -1,5 +1,7 @@
 #include "py/output/out.h"
 
+#include "py/input/ragged.h"
+
 static int
 refuse_out(const tb_context *context, const char *reason)
 {
@@ -87,20 +89,99 @@ tb_check_out(tb_state *state, const tb_context *context, PyArrayObject *out,
     return 0;
 }
 
-Py_ssize_t
-tb_find_sharing(PyObject *rows, PyArrayObject *out)
-{
-    PyObject *module = PyImport_ImportModule("tightbatch._numpy_fallback"),
-             *answer = NULL;
-    Py_ssize_t row = -2;
+/* --- shared memory ------------------------------------------------------------------ */
 
-    if (module != NULL) {
-        answer = PyObject_CallMethod(module, "first_sharing", "OO", rows, out);
-        Py_DECREF(module);
+/* The bytes from the first element of an array to the last. */
+static int
+overlaps(PyArrayObject *array, const char *begin, const char *end)
+{
+    const char *low = PyArray_BYTES(array), *high = low + PyArray_ITEMSIZE(array);
+
+    for (int d = 0; d < PyArray_NDIM(array); d++) {
+        npy_intp size = PyArray_DIM(array, d), step = PyArray_STRIDE(array, d);
+        if (size == 0) {
+            return 0;
+        }
+        if (step > 0) {
+            high += (size - 1) * step;
+        }
+        else {
+            low += (size - 1) * step;
+        }
     }
-    if (answer != NULL) {
-        row = PyLong_AsSsize_t(answer);
-        Py_DECREF(answer);
+    return low < end && high > begin;
+}
+
+/* The array over the memory of what was given as a row; NULL without an exception for
+ * what has none that can be written, lists above all. */
+static PyArrayObject *
+row_array(tb_state *state, const tb_context *context, Py_ssize_t row, PyObject *object)
+{
+    PyObject *source = NULL;
+    int is_bfloat16;
+
+    if (PyArray_Check(object)) {
+        return (PyArrayObject *)Py_NewRef(object);
     }
-    return PyErr_Occurred() ? -2 : row;
+    if (PyList_Check(object) || PyTuple_Check(object)) {
+        return NULL;
+    }
+    int is_tensor = tb_is_tensor(state, object);
+    if (is_tensor != 0) {
+        return is_tensor < 0
+                   ? NULL
+                   : tb_tensor_array(context, row, "found", object, &is_bfloat16);
+    }
+    if (PyObject_CheckBuffer(object)) {
+        source = PyMemoryView_FromObject(object);
+    }
+    else if (tb_find_attribute(object, "__array_interface__", &source) > 0) {
+        Py_SETREF(source, Py_NewRef(object));
+    }
+    PyArrayObject *array =
+        source == NULL ? NULL : (PyArrayObject *)PyArray_FROM_O(source);
+    Py_XDECREF(source);
+    return array;
+}
+
+/* 1 where a row, a Ragged's chunks among them, shares memory with out=; 0, or -1. */
+static int
+shares(tb_state *state, const tb_context *context, Py_ssize_t row, PyObject *object,
+       PyArrayObject *out)
+{
+    const char *begin = PyArray_BYTES(out), *end = begin + PyArray_NBYTES(out);
+    int answer = 0;
+
+    if (tb_is_ragged(state, object)) {
+        const tb_ragged *parts = tb_open_ragged(object);
+        Py_ssize_t count = parts == NULL ? 0 : PyTuple_GET_SIZE(parts->chunks);
+        for (Py_ssize_t k = 0; answer == 0 && k < count; k++) {
+            PyObject *chunk = PyTuple_GET_ITEM(parts->chunks, k);
+            answer = overlaps((PyArrayObject *)chunk, begin, end);
+        }
+        return parts == NULL ? -1 : answer;
+    }
+    PyArrayObject *array = row_array(state, context, row, object);
+    if (array != NULL) {
+        answer = overlaps(array, begin, end);
+        Py_DECREF(array);
+    }
+    return PyErr_Occurred() ? -1 : answer;
+}
+
+Py_ssize_t
+tb_find_sharing(tb_state *state, const tb_context *context, PyObject *rows,
+                PyArrayObject *out)
+{
+    if (!PyTuple_Check(rows)) {
+        int shared = shares(state, context, -1, rows, out);
+        return shared < 0 ? -2 : shared - 1;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(rows); i++) {
+        int shared = shares(state, context, i, PyTuple_GET_ITEM(rows, i), out);
+        if (shared != 0) {
+            return shared < 0 ? -2 : i;
+        }
+    }
+    return -1;
 }

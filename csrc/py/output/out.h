@@ -14,8 +14,10 @@ int tb_check_out(tb_state *state, const tb_context *context, PyArrayObject *out,
                  int is_bfloat16, const tb_dtype *dtype, int ndim,
                  const npy_intp *dims);
 
-/* The first of the rows of which memory is shared with out=, as NumPy tells: its place,
- * -1 for none, -2 with an exception. `rows` is a tuple, or what all rows are in. */
-Py_ssize_t tb_find_sharing(PyObject *rows, PyArrayObject *out);
+/* The first of the rows whose memory lies in the same range as that of out=: its place,
+ * -1 for none, -2 with an exception. `rows` is a tuple, or what all rows are in (then
+ * place 0). */
+Py_ssize_t tb_find_sharing(tb_state *state, const tb_context *context, PyObject *rows,
+                           PyArrayObject *out);
 
 #endif

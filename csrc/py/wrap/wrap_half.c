@@ -71,13 +71,13 @@ read_rule(const tb_context *context, PyObject *value, tb_overflow_rule *rule,
     static const char *const choices[] = {"warn", "inf", "saturate", "error", NULL};
     static const tb_overflow_rule rules[] = {TB_OVERFLOW_INFINITY, TB_OVERFLOW_INFINITY,
                                              TB_OVERFLOW_SATURATE, TB_OVERFLOW_STOP};
-    int place;
+    int chosen;
 
-    if (tb_read_choice(context, "overflow", value, choices, &place) < 0) {
+    if (tb_read_choice(context, "overflow", value, choices, &chosen) < 0) {
         return -1;
     }
-    *rule = rules[place];
-    *is_warned = place == 0;
+    *rule = rules[chosen];
+    *is_warned = chosen == 0;
     return 0;
 }
 
@@ -145,12 +145,7 @@ place_in_new(tb_state *state, const tb_context *context, PyObject *like,
         return -1;
     }
     if (is_tensor) {
-        PyObject *module = PyImport_ImportModule("tightbatch._numpy_fallback");
-        PyObject *tensor = module == NULL
-                               ? NULL
-                               : PyObject_CallMethod(module, "empty_tensor", "Os", like,
-                                                     tb_dtype_name(&dtype));
-        Py_XDECREF(module);
+        PyObject *tensor = tb_new_tensor(like, tb_dtype_name(&dtype));
         int answer = tensor == NULL
                          ? -1
                          : place_in_given(state, context, tensor, floats, to, out);
@@ -288,6 +283,7 @@ convert_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
 {
     tb_state *state = tb_state_of(module);
     const tb_context context = {.function = function};
+    const tb_context of_x = {.function = function, .argument = "x"};
     conversion job = {to,      to, NULL, TB_OVERFLOW_INFINITY,
                       {0, -1}, 0,  NULL, TB_LOSS_COUNTS};
     tb_floats floats;
@@ -299,7 +295,7 @@ convert_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     if (tb_check_count(function, nargs, 4) < 0 ||
         read_rule(&context, args[1], &job.rule, &is_warned) < 0 ||
         tb_read_flag(&context, "return_counts", args[3], &is_counted) < 0 ||
-        tb_read_floats(state, &context, args[0], &floats) < 0) {
+        tb_read_floats(state, &of_x, args[0], &floats) < 0) {
         return NULL;
     }
     int has_out = args[2] != Py_None;
@@ -387,6 +383,7 @@ wrap_half_loss(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     context.function = PyUnicode_AsUTF8(args[0]);
     context.key = args[1] == Py_None ? NULL : args[1];
+    context.argument = "x";
     if (context.function == NULL ||
         tb_read_flag(&context, "errors", args[3], &errors) < 0 ||
         tb_read_flag(&context, "histogram", args[4], &exponents) < 0 ||

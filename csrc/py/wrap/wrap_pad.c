@@ -34,7 +34,7 @@ overlaps(const tb_column *column, ptrdiff_t i, const char *begin, const char *en
 /* The first row whose memory as it was given overlaps `out`: its place or -1; -2 with
  * an exception. NumPy knows the memory of the rows of which a copy is read. */
 static Py_ssize_t
-find_overlap(const tb_column *column, PyArrayObject *out)
+find_overlap(tb_state *state, const tb_column *column, PyArrayObject *out)
 {
     const char *begin = PyArray_BYTES(out), *end = begin + PyArray_NBYTES(out);
 
@@ -43,13 +43,15 @@ find_overlap(const tb_column *column, PyArrayObject *out)
             return i;
         }
     }
-    return column->owners == NULL ? -1 : tb_find_sharing(column->rows, out);
+    return column->owners == NULL
+               ? -1
+               : tb_find_sharing(state, &column->context, column->rows, out);
 }
 
 static int
-check_overlap(const tb_column *column, PyArrayObject *out)
+check_overlap(tb_state *state, const tb_column *column, PyArrayObject *out)
 {
-    Py_ssize_t row = find_overlap(column, out);
+    Py_ssize_t row = find_overlap(state, column, out);
 
     return row < 0 ? (row == -1 ? 0 : -1)
                    : tb_raise_at(&column->context, PyExc_ValueError, row, -1,
@@ -67,7 +69,7 @@ check_out(tb_state *state, const tb_column *column, const tb_layout *layout,
     return tb_check_out(state, &column->context, out, is_bfloat16, &column->dtype, ndim,
                         dims) < 0
                ? -1
-               : check_overlap(column, out);
+               : check_overlap(state, column, out);
 }
 
 /* Surveyed rows into `given` (out=) or a new array. Lists may turn out to need a wider
@@ -297,7 +299,7 @@ wrap_uniform_length_batching(PyObject *module, PyObject *const *args, Py_ssize_t
     return answer;
 }
 
-/* lengths(function, sequences) */
+/* lengths(function, sequences, key=None) */
 static PyObject *
 wrap_lengths(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -305,9 +307,10 @@ wrap_lengths(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     tb_column column;
     PyArrayObject *lengths = NULL;
 
-    if (tb_check_count("lengths", nargs, 2) < 0) {
+    if (nargs != 3 && tb_check_count("lengths", nargs, 2) < 0) {
         return NULL;
     }
+    context.key = nargs == 3 ? args[2] : NULL;
     if (tb_read_function(args[0], &context) < 0) {
         return NULL;
     }

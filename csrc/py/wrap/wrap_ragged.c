@@ -1,19 +1,10 @@
-/* What tightbatch.Ragged leaves to C: rows put together in one buffer, and indices. */
+/* What tightbatch.Ragged leaves to C: rows copied into one buffer, numbers,
+ * and indices. */
 #include "py/base/tb_numpy.h"
 #include "py/input/lengths.h"
-
-static PyObject *
-wrap_register_ragged(PyObject *module, PyObject *type)
-{
-    tb_state *state = tb_state_of(module);
-
-    if (!PyType_Check(type)) {
-        PyErr_SetString(PyExc_TypeError, "register_ragged() takes a class");
-        return NULL;
-    }
-    Py_XSETREF(state->ragged, (PyTypeObject *)Py_NewRef(type));
-    Py_RETURN_NONE;
-}
+#include "py/input/ragged.h"
+#include "py/input/settings.h"
+#include "py/input/tensor.h"
 
 /* Rows already surveyed, one after another: ndarray [total, *trailing], or NULL. */
 static PyArrayObject *
@@ -46,45 +37,168 @@ flatten_column(tb_state *state, tb_column *column, const tb_pad_options *options
     return values;
 }
 
-/* flatten(function, sequences, dtype) -> (values [total, *trailing], lengths [batch])
- */
+/* Where rows of these lengths start that lie one after another. */
+static PyArrayObject *
+new_starts(PyArrayObject *lengths)
+{
+    npy_intp count = PyArray_DIM(lengths, 0);
+    PyArrayObject *starts = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_INT64);
+    int64_t next = 0;
+
+    for (npy_intp i = 0; starts != NULL && i < count; i++) {
+        ((int64_t *)PyArray_DATA(starts))[i] = next;
+        next += ((const int64_t *)PyArray_DATA(lengths))[i];
+    }
+    return starts;
+}
+
+/* The rows of a column whose values were copied, as an object of the class. Takes over
+ * `values`, which may be NULL. */
 static PyObject *
-wrap_flatten(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+wrap_rows(tb_state *state, PyObject *type, const tb_column *column,
+          PyArrayObject *values)
+{
+    tb_ragged parts = {NULL, NULL, NULL, NULL};
+
+    if (values == NULL) {
+        return NULL;
+    }
+    parts.chunks = PyTuple_Pack(1, values);
+    Py_DECREF(values);
+    parts.lengths = parts.chunks == NULL ? NULL : tb_new_lengths(column);
+    parts.starts = parts.lengths == NULL ? NULL : new_starts(parts.lengths);
+    if (parts.starts == NULL) {
+        tb_clear_ragged(&parts);
+        return NULL;
+    }
+    return tb_new_ragged(state, type, &parts);
+}
+
+/* Copies of `sequences`, one row after another: an object of the class; where it is None
+ * the values alone, as an array. */
+static PyObject *
+flatten(tb_state *state, const tb_context *context, PyObject *type, PyObject *sequences,
+        PyObject *dtype)
 {
     static const tb_pad_options flat = {
         .width = -1, .max_length = -1, .multiple = 1, .flat = 1};
-    tb_state *state = tb_state_of(module);
-    tb_context context = {0};
     tb_dtype asked = {TB_I64, 8, NULL};
-    PyArrayObject *values = NULL, *lengths = NULL;
+    PyArrayObject *values = NULL;
     PyObject *answer = NULL;
     tb_column column;
 
     memset(&column, 0, sizeof column);
-    if (tb_check_count("flatten", nargs, 5) < 0 ||
-        tb_read_flag(&context, "is_flat", args[4], &context.one_row) < 0) {
-        return NULL;
-    }
-    context.function = PyUnicode_AsUTF8(args[0]);
-    context.key = args[1] == Py_None ? NULL : args[1];
-    int has_dtype = context.function == NULL
-                        ? -1
-                        : tb_dtype_from_object(state, &context, args[3], &asked);
-    if (has_dtype >= 0 && tb_survey_rows(state, &context, args[2], &column) == 0 &&
+    int has_dtype = tb_dtype_from_object(state, context, dtype, &asked);
+    if (has_dtype >= 0 && tb_survey_rows(state, context, sequences, &column) == 0 &&
         tb_settle_dtype(state, &column, &flat, has_dtype ? &asked : NULL) == 0) {
         values = flatten_column(state, &column, &flat);
+        answer = type == Py_None ? (PyObject *)values
+                                 : wrap_rows(state, type, &column, values);
     }
-    if (values != NULL) {
-        lengths = tb_new_lengths(&column);
-    }
-    if (lengths != NULL) {
-        answer = PyTuple_Pack(2, values, lengths);
-    }
-    Py_XDECREF((PyObject *)values);
-    Py_XDECREF((PyObject *)lengths);
     Py_XDECREF((PyObject *)asked.descr);
     tb_clear_column(&column);
     return answer;
+}
+
+/* flatten(function, class, key, sequences, dtype) -> class */
+static PyObject *
+wrap_flatten(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    tb_context context = {0};
+
+    if (tb_check_count("flatten", nargs, 5) < 0) {
+        return NULL;
+    }
+    context.function = PyUnicode_AsUTF8(args[0]);
+    context.key = args[2] == Py_None ? NULL : args[2];
+    return context.function == NULL
+               ? NULL
+               : flatten(tb_state_of(module), &context, args[1], args[3], args[4]);
+}
+
+/* as_numbers(function, key, numbers) -> ndarray [n], of one list of numbers */
+static PyObject *
+wrap_as_numbers(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    tb_context context = {.one_row = 1};
+
+    if (tb_check_count("as_numbers", nargs, 3) < 0 ||
+        tb_read_function(args[0], &context) < 0) {
+        return NULL;
+    }
+    context.key = args[1];
+    PyObject *one = PyTuple_Pack(1, args[2]);
+    PyObject *answer =
+        one == NULL ? NULL
+                    : flatten(tb_state_of(module), &context, Py_None, one, Py_None);
+    Py_XDECREF(one);
+    return answer;
+}
+
+/* read_offsets(function, name, offsets) -> int64 [n], new */
+static PyObject *
+wrap_read_offsets(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    tb_context context = {0};
+
+    if (tb_check_count("read_offsets", nargs, 3) < 0 ||
+        tb_read_function(args[0], &context) < 0) {
+        return NULL;
+    }
+    context.argument = PyUnicode_AsUTF8(args[1]);
+    return context.argument == NULL
+               ? NULL
+               : (PyObject *)tb_read_lengths(tb_state_of(module), &context, args[2]);
+}
+
+/* A tensor's memory as an array; bfloat16 as ml_dtypes has it. */
+static PyObject *
+array_of_tensor(tb_state *state, const tb_context *context, PyObject *tensor)
+{
+    tb_dtype dtype = {TB_BF16, 2, NULL};
+    int is_bfloat16 = 0;
+    PyArrayObject *array = tb_tensor_array(context, -1, "found", tensor, &is_bfloat16);
+
+    if (array != NULL && is_bfloat16) {
+        PyArray_Descr *descr = tb_dtype_descr(state, &dtype);
+        Py_SETREF(array, descr == NULL
+                             ? NULL
+                             : (PyArrayObject *)PyArray_View(array, descr, NULL));
+    }
+    return (PyObject *)array;
+}
+
+/* as_array(function, key, source) -> ndarray: an array as it is, a CPU tensor's memory, a
+ * buffer's; of anything else what NumPy makes of it. */
+static PyObject *
+wrap_as_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    tb_state *state = tb_state_of(module);
+    tb_context context = {0};
+
+    if (tb_check_count("as_array", nargs, 3) < 0 ||
+        tb_read_function(args[0], &context) < 0) {
+        return NULL;
+    }
+    context.key = args[1] == Py_None ? NULL : args[1];
+    int is_tensor = tb_is_tensor(state, args[2]);
+    if (is_tensor != 0) {
+        return is_tensor < 0 ? NULL : array_of_tensor(state, &context, args[2]);
+    }
+    PyObject *source = PyBytes_Check(args[2]) || PyByteArray_Check(args[2])
+                           ? PyMemoryView_FromObject(args[2])
+                           : Py_NewRef(args[2]);
+    PyArrayObject *array =
+        source == NULL ? NULL : (PyArrayObject *)PyArray_FROM_O(source);
+    Py_XDECREF(source);
+    int masked = array == NULL ? -1 : tb_is_masked(array);
+    if (masked > 0) {
+        tb_raise_at(&context, PyExc_TypeError, -1, -1, TB_MASKED);
+    }
+    if (masked != 0) {
+        Py_CLEAR(array);
+    }
+    return (PyObject *)array;
 }
 
 /* as_indices(function, indices, count) -> int64 [n]: each from 0 to count - 1; those
@@ -123,8 +237,11 @@ wrap_as_indices(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 }
 
 PyMethodDef tb_ragged_methods[] = {
-    {"register_ragged", wrap_register_ragged, METH_O, NULL},
     {"flatten", (PyCFunction)(void (*)(void))wrap_flatten, METH_FASTCALL, NULL},
+    {"as_numbers", (PyCFunction)(void (*)(void))wrap_as_numbers, METH_FASTCALL, NULL},
+    {"as_array", (PyCFunction)(void (*)(void))wrap_as_array, METH_FASTCALL, NULL},
+    {"read_offsets", (PyCFunction)(void (*)(void))wrap_read_offsets, METH_FASTCALL,
+     NULL},
     {"as_indices", (PyCFunction)(void (*)(void))wrap_as_indices, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

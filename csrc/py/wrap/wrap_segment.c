@@ -269,10 +269,11 @@ read_prefix(tb_state *state, PyObject *prefix, const tb_int_rows *ids,
 
 /* ValueError where an argument, called `name`, lies in out='s memory. */
 static int
-check_apart(PyObject *given, const char *name, PyArrayObject *mask)
+check_apart(tb_state *state, PyObject *given, const char *name, PyArrayObject *mask)
 {
     PyObject *rows = PyList_Check(given) ? PyList_AsTuple(given) : Py_NewRef(given);
-    Py_ssize_t shared = rows == NULL ? -2 : tb_find_sharing(rows, mask);
+    Py_ssize_t shared =
+        rows == NULL ? -2 : tb_find_sharing(state, &mask_context, rows, mask);
 
     Py_XDECREF(rows);
     return shared < 0 ? (shared == -1 ? 0 : -1)
@@ -401,8 +402,8 @@ wrap_segment_mask(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         mask = prepare_mask(state, args[6], ids.is_single, dims, &dtype);
     }
     if (mask != NULL && args[6] != Py_None &&
-        (check_apart(args[0], "segment_ids", mask) < 0 ||
-         check_apart(args[3], "prefix", mask) < 0)) {
+        (check_apart(state, args[0], "segment_ids", mask) < 0 ||
+         check_apart(state, args[3], "prefix", mask) < 0)) {
         goto done;
     }
     if (mask != NULL && write_mask(&ids, dims[1], &rule, &prefixes, mask) == 0) {

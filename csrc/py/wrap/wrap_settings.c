@@ -44,6 +44,23 @@ wrap_read_int(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nar
                : PyLong_FromLongLong(number);
 }
 
+/* read_index(function, name, value, count) -> int from 0 to count - 1 */
+static PyObject *
+wrap_read_index(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    tb_context context = {0};
+    const char *name = read_names(args, nargs, 4, &context);
+    Py_ssize_t index;
+
+    if (name == NULL) {
+        return NULL;
+    }
+    Py_ssize_t count = PyLong_AsSsize_t(args[3]);
+    return PyErr_Occurred() || tb_read_index(&context, name, args[2], count, &index) < 0
+               ? NULL
+               : PyLong_FromSsize_t(index);
+}
+
 /* read_flag(function, name, value) -> bool */
 static PyObject *
 wrap_read_flag(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
@@ -140,6 +157,7 @@ wrap_read_boundaries(PyObject *Py_UNUSED(module), PyObject *const *args,
 
 PyMethodDef tb_setting_methods[] = {
     {"read_int", (PyCFunction)(void (*)(void))wrap_read_int, METH_FASTCALL, NULL},
+    {"read_index", (PyCFunction)(void (*)(void))wrap_read_index, METH_FASTCALL, NULL},
     {"read_flag", (PyCFunction)(void (*)(void))wrap_read_flag, METH_FASTCALL, NULL},
     {"read_real", (PyCFunction)(void (*)(void))wrap_read_real, METH_FASTCALL, NULL},
     {"read_choice", (PyCFunction)(void (*)(void))wrap_read_choice, METH_FASTCALL, NULL},

@@ -166,8 +166,9 @@ class HalfReport:
             for tensor in self.tensors:
                 if tensor.name == key:
                     return tensor
-            raise KeyError(key)
-        return self.tensors[key]
+            names = [tensor.name for tensor in self.tensors]
+            raise KeyError(f"HalfReport(): key={key!r:.100}; expected one of {names[:20]}")
+        return self.tensors[_core.read_index("HalfReport", "key", key, len(self.tensors))]
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a tensor of that name."""
@@ -361,8 +362,8 @@ def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfR
     if not isinstance(x, Mapping):
         if not hasattr(x, "dtype") and not isinstance(x, (memoryview, bytes, bytearray)):
             raise TypeError(
-                f"half_report(): found a {type(x).__name__}; expected an array, a CPU tensor, a "
-                "mapping of names to them (dict(model.named_parameters()), a state_dict) or a "
+                f"half_report(): x is of type {type(x).__name__}; expected an array, a CPU tensor, "
+                "a mapping of names to them (dict(model.named_parameters()), a state_dict) or a "
                 "module"
             )
         return HalfReport((_survey("", None, x, errors, histogram),), {})

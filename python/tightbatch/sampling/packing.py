@@ -77,7 +77,8 @@ class Packing:
     @cached_property
     def lengths(self) -> Array:
         """Tokens of each segment, int64 [segments]: looked up when first asked for."""
-        return np.minimum(self.row_lengths[self.indices] - self.starts, self.capacity)
+        lengths: Array = np.minimum(self.row_lengths[self.indices] - self.starts, self.capacity)
+        return lengths
 
     def __len__(self) -> int:
         """How many packs there are."""
@@ -85,10 +86,7 @@ class Packing:
 
     def __getitem__(self, pack: int) -> list[int]:
         """Give the rows of a pack."""
-        count = len(self)
-        if not -count <= pack < count:
-            raise IndexError(f"pack {pack} of {count}")
-        pack %= count
+        pack = _core.read_index("Packing", "pack", pack, len(self))
         found: list[int] = self.indices[self.offsets[pack] : self.offsets[pack + 1]].tolist()
         return found
 
@@ -158,7 +156,8 @@ class Packing:
         if not isinstance(ragged, Ragged):
             found = type(ragged).__name__
             raise TypeError(
-                f"Packing.apply(): found a {found}, expected a Ragged; see Ragged.from_sequences"
+                f"Packing.apply(): ragged is of type {found}; expected a Ragged, as "
+                "Ragged.from_sequences makes it"
             )
         rows = len(self.row_lengths)
         if len(ragged) != rows:
@@ -171,12 +170,11 @@ class Packing:
                 f"Packing.apply(): row {row} has {ragged.lengths[row]} positions, expected the "
                 f"{self.row_lengths[row]} that were packed"
             )
-        begins = ragged._starts[self.indices]
-        begins += self.starts
-        segments = ragged._of(ragged._chunks, begins, self.lengths, ragged._bounds)
-        values, _ = _core.flatten("Packing.apply", None, segments, None, False)
+        begins = ragged.starts[self.indices] + self.starts
+        segments = ragged.with_rows(begins, self.lengths)
+        tokens = _core.flatten("Packing.apply", type(ragged), None, segments, None)
         ends = self._token_offsets()
-        return ragged._of((values,), ends[:-1], np.diff(ends))
+        return tokens.with_rows(ends[:-1], np.diff(ends))
 
     def _first_other(self, ragged: Ragged) -> int | None:
         """The first row that is not as long as the one that was packed."""
@@ -244,8 +242,21 @@ def pack(
     >>> list(packing), packing.seq_lengths.tolist()
     ([[1], [0, 2], [1, 3]], [[6], [4, 2], [3, 3]])
     """
+    return _pack("pack", lengths, capacity, overlong, max_segments, seed, shuffle_window)
+
+
+def _pack(
+    function: str,
+    lengths: Any,
+    capacity: int,
+    overlong: str,
+    max_segments: int | None,
+    seed: int | None,
+    shuffle_window: int | None = None,
+) -> Packing:
+    """Pack for a function of that name."""
     caps = _core.read_plan_settings(
-        "pack",
+        function,
         {
             **_PACKING,
             "batch_size": None,
@@ -255,12 +266,12 @@ def pack(
             "seed": 0 if seed is None else seed,
         },
     )
-    capacity = _core.read_int("pack", "capacity", capacity, 1, NO_CAP - 1)
+    capacity = _core.read_int(function, "capacity", capacity, 1, NO_CAP - 1)
     if max_segments is not None:
-        max_segments = _core.read_int("pack", "max_segments", max_segments, 1, NO_CAP - 1)
-    given: Array = _core.read_lengths("pack", "lengths", lengths)
-    sizes, rows, starts, truncated = _fit(given, capacity, caps["overlong"])
-    _check_numbered(sizes, rows)
+        max_segments = _core.read_int(function, "max_segments", max_segments, 1, NO_CAP - 1)
+    given: Array = _core.read_lengths(function, "lengths", lengths)
+    sizes, rows, starts, truncated = _fit(function, given, capacity, caps["overlong"])
+    _check_numbered(function, sizes, rows)
     window = caps["shuffle_window"]
     settings = {
         **caps,
@@ -269,7 +280,7 @@ def pack(
         "shuffle": seed is not None,
         "shuffle_window": _auto_window(sizes, capacity, max_segments) if window is None else window,
     }
-    chosen, offsets = _core.plan_batches("pack", sizes, settings, 0)
+    chosen, offsets = _core.plan_batches(function, sizes, settings, 0)
     return Packing(
         capacity=capacity,
         max_segments=max_segments,
@@ -296,7 +307,7 @@ _PACKING = {
 
 
 def _fit(
-    lengths: Array, capacity: int, overlong: str
+    function: str, lengths: Array, capacity: int, overlong: str
 ) -> tuple[Array, Array | None, Array | None, int]:
     """Settle what is packed: sizes, their rows and starts (None: all rows), tokens cut off."""
     long = lengths > capacity
@@ -305,8 +316,8 @@ def _fit(
     if overlong == "error":
         row = int(long.argmax())
         raise ValueError(
-            f"pack(): row {row}: length {lengths[row]} is more than capacity={capacity}; pass "
-            "overlong='truncate', 'split' or 'drop', or a larger capacity"
+            f"{function}(): row {row}: length {lengths[row]} is more than capacity={capacity}; "
+            "pass overlong='truncate', 'split' or 'drop', or a larger capacity"
         )
     if overlong == "drop":
         rows = np.flatnonzero(~long)
@@ -314,7 +325,7 @@ def _fit(
     if overlong == "truncate":
         sizes = np.minimum(lengths, capacity)
         return sizes, None, None, int(lengths.sum() - sizes.sum())
-    rows, starts, sizes = _split(lengths, capacity)
+    rows, starts, sizes = _split(function, lengths, capacity)
     return sizes, rows, starts, 0
 
 
@@ -325,13 +336,13 @@ def _auto_window(sizes: Array, capacity: int, max_segments: int | None) -> int:
     return min(packed * _WINDOW_PACKS, NO_CAP)
 
 
-def _split(lengths: Array, capacity: int) -> tuple[Array, Array, Array]:
+def _split(function: str, lengths: Array, capacity: int) -> tuple[Array, Array, Array]:
     """Segments of at most the capacity: their rows, where they begin, their lengths."""
     counts = np.maximum(-(-lengths // capacity), 1)
     if counts.sum(dtype=np.float64) > _MOST_SEGMENTS:
         row = int(counts.argmax())
         raise ValueError(
-            f"pack(): row {row}: length {lengths[row]} makes {counts[row]} segments of "
+            f"{function}(): row {row}: length {lengths[row]} makes {counts[row]} segments of "
             f"capacity={capacity}, and all rows more than {_MOST_SEGMENTS}; pass a larger capacity"
         )
     rows = np.repeat(np.arange(len(lengths)), counts)
@@ -340,15 +351,15 @@ def _split(lengths: Array, capacity: int) -> tuple[Array, Array, Array]:
     return rows, starts, np.minimum(lengths[rows] - starts, capacity)
 
 
-def _check_numbered(sizes: Array, rows: Array | None) -> None:
+def _check_numbered(function: str, sizes: Array, rows: Array | None) -> None:
     """The planner sorts words of 64 bits, each a length and a number."""
     longest = int(sizes.max(initial=0))
     if longest.bit_length() + max(len(sizes) - 1, 0).bit_length() > 64:
         segment = int(sizes.argmax())
         row = segment if rows is None else rows[segment]
         raise ValueError(
-            f"pack(): row {row}: length {longest} is too long to plan for {len(sizes)} rows; pass "
-            "a smaller capacity and overlong='truncate', 'split' or 'drop'"
+            f"{function}(): row {row}: length {longest} is too long to plan for {len(sizes)} rows; "
+            "pass a smaller capacity and overlong='truncate', 'split' or 'drop'"
         )
 
 
@@ -416,8 +427,8 @@ def pack_dataset(
 
     if not isinstance(dataset, datasets.Dataset):
         raise TypeError(
-            f"pack_dataset(): found a {type(dataset).__name__}, expected a datasets.Dataset (of a "
-            "DatasetDict, one split)"
+            f"pack_dataset(): dataset is of type {type(dataset).__name__}; expected a "
+            "datasets.Dataset (of a DatasetDict, one split)"
         )
     source = RaggedDataset.from_hf(dataset)
     columns = {name: source[name] for name in source.column_names}
@@ -433,9 +444,8 @@ def pack_dataset(
                 "choose the columns with dataset.select_columns"
             )
     first = next(iter(columns))
-    packing = pack(
-        columns[first].lengths, capacity, overlong=overlong, max_segments=max_segments, seed=seed
-    )
+    lengths = columns[first].lengths
+    packing = _pack("pack_dataset", lengths, capacity, overlong, max_segments, seed)
     for name, column in columns.items():
         row = packing._first_other(column)
         if row is not None:

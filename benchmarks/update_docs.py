@@ -1,6 +1,7 @@
-"""Run every benchmark and write its table into README.md, between its two markers.
+"""Run every benchmark and write the table of docs/benchmarks.md, between its two markers.
 
-Names of benchmarks (``bench_masks``) measure those alone; all other lines stay.
+README.md has some of its lines, between the same markers; they are taken from the table. With
+names of benchmarks (``bench_masks``) only those are run, and all other lines stay.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from harness import Row, as_table
 
 HERE = Path(__file__).parent
+TABLE = HERE.parent / "docs" / "benchmarks.md"
 README = HERE.parent / "README.md"
 MARKERS = ("<!-- benchmarks: begin -->", "<!-- benchmarks: end -->")
 
@@ -57,16 +59,28 @@ def replaced(table: str, lines: list[str]) -> str:
     return "\n".join([*kept, *new.values()]) + "\n"
 
 
+def shortened(table: str, some: str) -> str:
+    """Give the lines of `some` as the table has them now, without their goals."""
+    known = {key(line): line.rsplit("|", 2)[0] + "|" for line in table.splitlines() if key(line)}
+    lines = [known.get(key(line), line) for line in some.splitlines()]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     chosen = sys.argv[1:]
     rows = measure([HERE / f"{name}.py" for name in chosen] or sorted(HERE.glob("bench_*.py")))
-    text = README.read_text()
+    text = TABLE.read_text(encoding="utf-8")
     begin, end = (text.index(marker) for marker in MARKERS)
     if chosen:
         table = replaced(text[begin:end], as_table(rows).splitlines()[2:])
     else:
         table = f"{MARKERS[0]}\n{machine()}.\n\n{as_table(rows)}\n"
-    README.write_text(text[:begin] + table + text[end:])
+    TABLE.write_text(text[:begin] + table + text[end:], encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    begin, end = (text.index(marker) for marker in MARKERS)
+    README.write_text(
+        text[:begin] + shortened(table, text[begin:end]) + text[end:], encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,25 @@
 #include "py/base/tb_numpy.h"
 #include "py/base/state.h"
 #include "core/cast/half.h"
+#include "py/input/ragged.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* One table of methods a family. */
+extern PyMethodDef tb_setting_methods[];
+extern PyMethodDef tb_pad_methods[];
+extern PyMethodDef tb_mask_methods[];
+extern PyMethodDef tb_batching_methods[];
+extern PyMethodDef tb_bucket_methods[];
+extern PyMethodDef tb_collate_methods[];
+extern PyMethodDef tb_ragged_methods[];
+extern PyMethodDef tb_arrow_methods[];
+extern PyMethodDef tb_mlm_methods[];
+extern PyMethodDef tb_segment_methods[];
+extern PyMethodDef tb_block_mask_methods[];
+extern PyMethodDef tb_flat_methods[];
+extern PyMethodDef tb_half_methods[];
 
 /* The widest level here, or the one that TIGHTBATCH_CPU names. */
 static int
@@ -44,9 +60,7 @@ exec_module(PyObject *module)
     const struct {
         PyObject **string;
         const char *text;
-    } strings[] = {{&state->str_right, "right"},    {&state->str_left, "left"},
-                   {&state->str_chunks, "_chunks"}, {&state->str_bounds, "_bounds"},
-                   {&state->str_starts, "_starts"}, {&state->str_lengths, "_lengths"}};
+    } strings[] = {{&state->str_right, "right"}, {&state->str_left, "left"}};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
         *strings[i].string = PyUnicode_InternFromString(strings[i].text);
         if (*strings[i].string == NULL) {
@@ -64,7 +78,7 @@ exec_module(PyObject *module)
             return -1;
         }
     }
-    return 0;
+    return tb_add_ragged_type(module);
 }
 
 static int
@@ -98,10 +112,6 @@ clear_module(PyObject *module)
     Py_CLEAR(state->str_right);
     Py_CLEAR(state->str_left);
     Py_CLEAR(state->ragged);
-    Py_CLEAR(state->str_chunks);
-    Py_CLEAR(state->str_bounds);
-    Py_CLEAR(state->str_starts);
-    Py_CLEAR(state->str_lengths);
     return 0;
 }
 

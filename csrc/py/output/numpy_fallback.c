@@ -3,16 +3,6 @@
 
 #include <string.h>
 
-tb_dtype
-tb_row_dtype(const tb_column *column, ptrdiff_t i)
-{
-    tb_type type = (tb_type)column->types[i];
-    int is_other = type == TB_OTHER;
-    int size = is_other ? (int)PyDataType_ELSIZE(column->other) : tb_type_size(type);
-
-    return (tb_dtype){type, size, is_other ? column->other : NULL};
-}
-
 /* What is kept of a list as an array that NumPy can convert: int64, or float64 where it
  * has a float.
  * `bits` is the significand of the type to come, for the integers among the floats. */

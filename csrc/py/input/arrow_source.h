@@ -1,15 +1,16 @@
-/* Objects of the Arrow PyCapsule protocol, in and out, without pyarrow.
+/* Objects of the Arrow PyCapsule protocol, without pyarrow.
  *
  * Source: "The Arrow PyCapsule Interface",
  * https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html
  */
-#ifndef TB_CAPSULE_H
-#define TB_CAPSULE_H
+#ifndef TB_ARROW_SOURCE_H
+#define TB_ARROW_SOURCE_H
 
-#include "core/arrow/arrow.h"
+#include "core/arrow/c_data.h"
 #include "py/base/errors.h"
 
-/* What an object hands over: its type, and chunks that this process now owns. */
+/* What an object hands over: its type, and chunks that this process now owns. Chunks of
+ * length 0 are not kept. */
 typedef struct {
     const tb_arrow_schema *schema;
     tb_arrow_schema own; /* of a stream; `schema` then points to it */
@@ -27,11 +28,5 @@ void tb_drop_arrow(tb_arrow_source *source);
 
 /* The array in a capsule of `source->chunks`. */
 const tb_arrow_array *tb_arrow_in_capsule(PyObject *capsule);
-
-/* (schema capsule, array capsule) of a large_list, over memory that they keep alive:
- * `offsets` is int64 [rows + 1], `values` the buffer of the elements, whose Arrow
- * format is `format`; `shape` [positions, *trailing]. */
-PyObject *tb_export_list(const char *format, PyArrayObject *values,
-                         PyArrayObject *offsets, int ndim, const npy_intp *shape);
 
 #endif

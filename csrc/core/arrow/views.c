@@ -1,4 +1,8 @@
-/* Strings as views (Arrow's "vu" and "vz"), brought one after another.
+#include "core/arrow/views.h"
+
+#include <string.h>
+
+/* A view is 16 bytes:
  *
  *      0       4             8            12           16
  *      | length | up to 12 bytes, the string itself    |    length <= 12
@@ -6,9 +10,6 @@
  *
  * Source: https://arrow.apache.org/docs/format/Columnar.html, "Variable-size Binary
  * View Layout"; how many bytes each buffer has is the array's last buffer. */
-#include "core/arrow/arrow.h"
-
-#include <string.h>
 
 enum { VIEW = 16, INLINE = 12 };
 
@@ -20,9 +21,9 @@ typedef struct {
 
 /* Row i's view and where its bytes are; NULL where they are nowhere. */
 static const char *
-find_bytes(const tb_arrow_chunk *chunk, ptrdiff_t i, view *out)
+find_bytes(const tb_arrow_views *views, ptrdiff_t i, view *out)
 {
-    const char *at = (const char *)chunk->offsets + i * VIEW;
+    const char *at = (const char *)views->views + i * VIEW;
 
     memcpy(&out->length, at, 4);
     memcpy(&out->buffer, at + 8, 4);
@@ -34,13 +35,13 @@ find_bytes(const tb_arrow_chunk *chunk, ptrdiff_t i, view *out)
         return at + 4;
     }
     int64_t size;
-    if (out->buffer < 0 || out->buffer >= chunk->heaps || chunk->heap_sizes == NULL) {
+    if (out->buffer < 0 || out->buffer >= views->heaps || views->heap_sizes == NULL) {
         return NULL;
     }
     memcpy(&size,
-           (const char *)chunk->heap_sizes + out->buffer * (ptrdiff_t)sizeof size,
+           (const char *)views->heap_sizes + out->buffer * (ptrdiff_t)sizeof size,
            sizeof size);
-    const char *heap = (const char *)chunk->heap[out->buffer];
+    const char *heap = (const char *)views->heap[out->buffer];
     if (heap == NULL || out->offset < 0 || out->length > size ||
         out->offset > size - out->length) {
         return NULL;
@@ -49,42 +50,40 @@ find_bytes(const tb_arrow_chunk *chunk, ptrdiff_t i, view *out)
 }
 
 tb_status
-tb_arrow_measure_views(tb_arrow_chunk *chunk, tb_arrow_fault *fault)
+tb_arrow_measure_views(const tb_arrow_views *views, ptrdiff_t *size,
+                       tb_arrow_fault *fault)
 {
     view row;
 
-    chunk->size = 0;
-    for (ptrdiff_t i = 0; i < chunk->count; i++) {
-        if (!tb_arrow_is_valid(&chunk->rows, i)) {
+    *size = 0;
+    for (ptrdiff_t i = 0; i < views->count; i++) {
+        if (!tb_arrow_is_valid(&views->rows, i)) {
             continue;
         }
-        if (find_bytes(chunk, i, &row) == NULL) {
-            fault->reason = "has a string view that points outside its buffers";
-            fault->row = i;
-            return TB_ERR_ARROW;
+        if (find_bytes(views, i, &row) == NULL) {
+            return tb_arrow_refuse(fault, i,
+                                   "has a string view that points outside its buffers");
         }
-        if (row.length > PTRDIFF_MAX - chunk->size) {
-            fault->reason = "has more values than can be addressed";
-            fault->row = i;
-            return TB_ERR_ARROW;
+        if (row.length > PTRDIFF_MAX - *size) {
+            return tb_arrow_refuse(fault, i, "has more values than can be addressed");
         }
-        chunk->size += row.length;
+        *size += row.length;
     }
     return TB_OK;
 }
 
 void
-tb_arrow_copy_views(const tb_arrow_chunk *chunk, ptrdiff_t base, int64_t *starts,
-                    int64_t *lengths, char *out)
+tb_arrow_copy_views(const tb_arrow_views *views, ptrdiff_t size, ptrdiff_t base,
+                    int64_t *starts, int64_t *lengths, char *out)
 {
     ptrdiff_t at = 0;
     view row;
 
-    for (ptrdiff_t i = 0; i < chunk->count; i++) {
+    for (ptrdiff_t i = 0; i < views->count; i++) {
         const char *bytes =
-            tb_arrow_is_valid(&chunk->rows, i) ? find_bytes(chunk, i, &row) : NULL;
+            tb_arrow_is_valid(&views->rows, i) ? find_bytes(views, i, &row) : NULL;
         /* What was measured has to hold still: a buffer may be another's to write. */
-        if (bytes == NULL || row.length > chunk->size - at) {
+        if (bytes == NULL || row.length > size - at) {
             row.length = 0;
         }
         else if (row.length > 0) {

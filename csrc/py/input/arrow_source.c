@@ -1,10 +1,7 @@
-#include "py/base/tb_numpy.h"
-#include "py/arrow/capsule.h"
+#include "py/input/arrow_source.h"
 
 #include <errno.h>
 #include <string.h>
-
-/* --- in --------------------------------------------------------------------------- */
 
 /* Called once for each chunk, by whichever thread drops the last view of it. */
 static void
@@ -134,7 +131,13 @@ drain_stream(const tb_context *context, tb_arrow_stream *stream,
             Py_DECREF(capsule);
             return PyErr_Occurred() ? -1 : 0;
         }
-        if (add_chunk(source, capsule) < 0) {
+        if (array->length == 0) { /* holds nothing; released here and now */
+            Py_DECREF(capsule);
+        }
+        else if (add_chunk(source, capsule) < 0) {
+            return -1;
+        }
+        if (PyErr_CheckSignals() < 0) {
             return -1;
         }
     }
@@ -263,194 +266,4 @@ tb_drop_arrow(tb_arrow_source *source)
     Py_CLEAR(source->capsules);
     Py_CLEAR(source->chunks);
     PyErr_Restore(type, value, traceback);
-}
-
-/* --- out -------------------------------------------------------------------------- */
-
-/* Behind an exported struct; a consumer may move a child away and release it later than
- * its parent, so each keeps alive on its own what it points to. */
-typedef struct {
-    char format[32];
-    tb_arrow_schema child;
-    tb_arrow_schema *children[1];
-} schema_owner;
-
-typedef struct {
-    PyObject *memory;
-    const void *buffers[2];
-    tb_arrow_array child;
-    tb_arrow_array *children[1];
-} array_owner;
-
-static void
-release_schema(tb_arrow_schema *schema)
-{
-    schema_owner *owner = (schema_owner *)schema->private_data;
-
-    if (owner->child.release != NULL) {
-        owner->child.release(&owner->child);
-    }
-    PyMem_RawFree(owner);
-    schema->release = NULL;
-}
-
-/* By any thread, with or without the GIL. */
-static void
-release_array(tb_arrow_array *array)
-{
-    array_owner *owner = (array_owner *)array->private_data;
-
-    if (owner->child.release != NULL) {
-        owner->child.release(&owner->child);
-    }
-    if (Py_IsInitialized()) {
-        PyGILState_STATE gil = PyGILState_Ensure();
-        Py_DECREF(owner->memory);
-        PyGILState_Release(gil);
-    }
-    PyMem_RawFree(owner);
-    array->release = NULL;
-}
-
-/* One schema; its child, where it has one, is to be made by the caller. */
-static int
-begin_schema(tb_arrow_schema *schema, const char *format, const char *name,
-             int has_child, tb_arrow_schema **child)
-{
-    schema_owner *owner = PyMem_RawCalloc(1, sizeof *owner);
-
-    if (owner == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    memset(schema, 0, sizeof *schema);
-    PyOS_snprintf(owner->format, sizeof owner->format, "%s", format);
-    owner->children[0] = &owner->child;
-    schema->format = owner->format;
-    schema->name = name;
-    schema->flags = 2; /* ARROW_FLAG_NULLABLE, as other libraries' lists have it */
-    schema->n_children = has_child;
-    schema->children = has_child ? owner->children : NULL;
-    schema->private_data = owner;
-    schema->release = release_schema;
-    *child = &owner->child;
-    return 0;
-}
-
-static int
-begin_array(tb_arrow_array *array, PyObject *memory, int64_t length, int64_t n_buffers,
-            const void *buffer, int has_child, tb_arrow_array **child)
-{
-    array_owner *owner = PyMem_RawCalloc(1, sizeof *owner);
-
-    if (owner == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    memset(array, 0, sizeof *array);
-    owner->memory = Py_NewRef(memory);
-    owner->buffers[1] = buffer;
-    owner->children[0] = &owner->child;
-    array->length = length;
-    array->n_buffers = n_buffers;
-    array->n_children = has_child;
-    array->buffers = owner->buffers;
-    array->children = has_child ? owner->children : NULL;
-    array->private_data = owner;
-    array->release = release_array;
-    *child = &owner->child;
-    return 0;
-}
-
-static void
-destroy_schema_capsule(PyObject *capsule)
-{
-    tb_arrow_schema *schema =
-        (tb_arrow_schema *)PyCapsule_GetPointer(capsule, "arrow_schema");
-    if (schema->release != NULL) {
-        schema->release(schema);
-    }
-    PyMem_RawFree(schema);
-}
-
-static void
-destroy_array_capsule(PyObject *capsule)
-{
-    tb_arrow_array *array =
-        (tb_arrow_array *)PyCapsule_GetPointer(capsule, "arrow_array");
-    if (array->release != NULL) {
-        array->release(array);
-    }
-    PyMem_RawFree(array);
-}
-
-static int
-build_schema(tb_arrow_schema *schema, const char *format, int ndim,
-             const npy_intp *shape)
-{
-    char fixed[32];
-
-    if (begin_schema(schema, "+L", "", 1, &schema) < 0) {
-        return -1;
-    }
-    for (int d = 1; d < ndim; d++) {
-        PyOS_snprintf(fixed, sizeof fixed, "+w:%lld", (long long)shape[d]);
-        if (begin_schema(schema, fixed, "item", 1, &schema) < 0) {
-            return -1;
-        }
-    }
-    return begin_schema(schema, format, "item", 0, &schema);
-}
-
-static int
-build_array(tb_arrow_array *array, PyArrayObject *values, PyArrayObject *offsets,
-            int ndim, const npy_intp *shape)
-{
-    npy_intp rows = PyArray_DIM(offsets, 0) - 1, length = shape[0];
-
-    if (begin_array(array, (PyObject *)offsets, rows, 2, PyArray_DATA(offsets), 1,
-                    &array) < 0) {
-        return -1;
-    }
-    for (int d = 1; d < ndim; d++) {
-        if (begin_array(array, (PyObject *)values, length, 1, NULL, 1, &array) < 0) {
-            return -1;
-        }
-        length *= shape[d];
-    }
-    return begin_array(array, (PyObject *)values, length, 2, PyArray_DATA(values), 0,
-                       &array);
-}
-
-PyObject *
-tb_export_list(const char *format, PyArrayObject *values, PyArrayObject *offsets,
-               int ndim, const npy_intp *shape)
-{
-    tb_arrow_schema *schema = PyMem_RawCalloc(1, sizeof *schema);
-    tb_arrow_array *array = PyMem_RawCalloc(1, sizeof *array);
-    PyObject *first = NULL, *second = NULL, *pair = NULL;
-
-    if (schema == NULL || array == NULL) {
-        PyErr_NoMemory();
-        PyMem_RawFree(schema);
-        PyMem_RawFree(array);
-        return NULL;
-    }
-    first = PyCapsule_New(schema, "arrow_schema", destroy_schema_capsule);
-    if (first == NULL) {
-        PyMem_RawFree(schema);
-    }
-    second = PyCapsule_New(array, "arrow_array", destroy_array_capsule);
-    if (second == NULL) {
-        PyMem_RawFree(array);
-    }
-    /* Half-built, each struct releases what there is of it. */
-    if (first != NULL && second != NULL &&
-        build_schema(schema, format, ndim, shape) == 0 &&
-        build_array(array, values, offsets, ndim, shape) == 0) {
-        pair = PyTuple_Pack(2, first, second);
-    }
-    Py_XDECREF(first);
-    Py_XDECREF(second);
-    return pair;
 }

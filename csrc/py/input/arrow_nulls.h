@@ -1,0 +1,15 @@
+/* Nulls in Arrow data: refused by place, or filled in a copy. */
+#ifndef TB_ARROW_NULLS_H
+#define TB_ARROW_NULLS_H
+
+#include "py/input/arrow_column.h"
+
+/* Puts `fill_null` where numbers and elements are null, in a copy, and makes null rows
+ * empty. None: a ValueError for the first null that a row holds. NULL: the same, of a
+ * function that has no such argument. */
+int tb_settle_nulls(tb_state *state, tb_arrow_column *column, PyObject *fill_null);
+
+/* A ValueError for the first row, or number, that is null; `fill_null` as above. */
+int tb_refuse_missing_rows(const tb_arrow_column *column, PyObject *fill_null);
+
+#endif

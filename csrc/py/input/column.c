@@ -1,0 +1,104 @@
+#include "py/input/column.h"
+
+#include <string.h>
+
+int
+tb_allocate_rows(tb_column *column, Py_ssize_t count)
+{
+    size_t each = sizeof *column->data + sizeof *column->lengths +
+                  sizeof *column->types + sizeof *column->held;
+
+    if ((size_t)count > (size_t)PTRDIFF_MAX / each - 1) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    char *block = PyMem_Malloc(((size_t)count + 1) * each);
+    if (block == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    column->count = count;
+    column->data = (const void **)(void *)block;
+    column->lengths =
+        (ptrdiff_t *)(void *)(block + (size_t)count * sizeof *column->data);
+    column->types = (unsigned char *)(column->lengths + count);
+    column->held = column->types + count;
+    memset(column->held, 0, (size_t)count);
+    return 0;
+}
+
+int
+tb_note_owner(tb_column *column, PyObject *owner)
+{
+    if (column->owners == NULL) {
+        column->owners = PyList_New(0);
+    }
+    return column->owners == NULL ? -1 : PyList_Append(column->owners, owner);
+}
+
+/* Whether `object`, an array or tensor, still has the bytes from `data` on. */
+static int
+is_unmoved(PyObject *object, const void *data, ptrdiff_t length, int dimension)
+{
+    PyArrayObject *array = (PyArrayObject *)object;
+
+    return !PyArray_Check(object) ||
+           (PyArray_DATA(array) == data && PyArray_NDIM(array) > dimension &&
+            PyArray_DIM(array, dimension) == length);
+}
+
+int
+tb_verify_rows(const tb_column *column)
+{
+    if (column->whole.item_size > 0) {
+        if (column->count > 0 && column->owners == NULL &&
+            !(is_unmoved(column->rows, column->data[0], column->count, 0) &&
+              is_unmoved(column->rows, column->data[0], column->lengths[0], 1))) {
+            return tb_raise_at(&column->context, PyExc_RuntimeError, 0, -1,
+                               "changed size during conversion");
+        }
+        return 0;
+    }
+    for (ptrdiff_t i = 0; i < column->count; i++) {
+        if (column->held[i] && !is_unmoved(PyTuple_GET_ITEM(column->rows, i),
+                                           column->data[i], column->lengths[i], 0)) {
+            return tb_raise_at(&column->context, PyExc_RuntimeError, i, -1,
+                               "changed size during conversion");
+        }
+    }
+    return 0;
+}
+
+PyArrayObject *
+tb_new_lengths(const tb_column *column)
+{
+    npy_intp count = column->count;
+    PyArrayObject *lengths = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_INT64);
+
+    if (lengths != NULL && count > 0) {
+        memcpy(PyArray_DATA(lengths), column->lengths,
+               (size_t)count * sizeof *column->lengths);
+    }
+    return lengths;
+}
+
+void
+tb_clear_column(tb_column *column)
+{
+    PyMem_Free((void *)(uintptr_t)column->data);
+    column->data = NULL;
+    Py_CLEAR(column->rows);
+    Py_CLEAR(column->owners);
+    Py_CLEAR(column->other);
+    Py_CLEAR(column->dtype.descr);
+}
+
+tb_dtype
+tb_row_dtype(const tb_column *column, ptrdiff_t i)
+{
+    tb_type type = (tb_type)column->types[i];
+    int is_other = type == TB_OTHER;
+    int size = is_other ? (int)PyDataType_ELSIZE(column->other) : tb_type_size(type);
+
+    return (tb_dtype){type, size, is_other ? column->other : NULL};
+}

@@ -1,0 +1,49 @@
+/* One column of a batch: where each of its rows lies, and of which type it is. */
+#ifndef TB_COLUMN_H
+#define TB_COLUMN_H
+
+#include "core/layout/pad.h"
+#include "py/input/dtype.h"
+
+/* In tb_column.types: a list or tuple, which is read when the output is there. */
+enum { TB_LIST = TB_OTHER + 1 };
+
+typedef struct {
+    tb_context context;
+    PyObject *rows;   /* a tuple: holds what the pointers below point into */
+    PyObject *owners; /* a list of arrays made on the way, or NULL */
+    ptrdiff_t count;
+    const void **data;    /* of an array row its elements, of a list row the list */
+    ptrdiff_t *lengths;   /* positions */
+    unsigned char *types; /* a tb_type or TB_LIST, each row */
+    unsigned char *held;  /* 1: `data` is the memory of the row object itself */
+    ptrdiff_t lists;      /* how many rows are lists */
+    int ndim;             /* of one position; -1 until a row has told */
+    npy_intp trailing[TB_MAX_TRAILING];
+    ptrdiff_t shape_row;  /* the row that told `trailing` */
+    ptrdiff_t array_row;  /* the row that stands for those that are no lists, or -1 */
+    tb_dtype whole;       /* of the one array that was given; item_size 0: none was */
+    PyArray_Descr *other; /* what TB_OTHER is in this column, owned; or NULL */
+    tb_dtype dtype;       /* of the output; its descr is owned */
+    int provisional;      /* `dtype` may still be widened while the lists are read */
+} tb_column;
+
+/* The type of row i, which is no list; borrowed from the column. */
+tb_dtype tb_row_dtype(const tb_column *column, ptrdiff_t i);
+
+/* The rows' lengths as a new int64 array [batch]. */
+PyArrayObject *tb_new_lengths(const tb_column *column);
+
+/* RuntimeError where an array's memory is no longer what the survey saw: code that ran
+ * meanwhile, an __index__ say, can resize it. */
+int tb_verify_rows(const tb_column *column);
+
+/* Room for `count` rows. */
+int tb_allocate_rows(tb_column *column, Py_ssize_t count);
+
+/* Keeps `owner` alive as long as the column. */
+int tb_note_owner(tb_column *column, PyObject *owner);
+
+void tb_clear_column(tb_column *column);
+
+#endif
