@@ -89,7 +89,7 @@ def test_attention_mask_of_every_type_is_one_and_zero(dtype, side):
 
 
 @pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("dtype", [None, "float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", [None, "float16", "float32", "float64", "longdouble"])
 def test_additive_masks_are_zero_and_the_lowest_finite_value(dtype, side):
     row_lengths = LENGTH_CASES["vector_tails"]
     dtype = np.dtype(dtype or np.float32)
@@ -101,6 +101,21 @@ def test_additive_masks_are_zero_and_the_lowest_finite_value(dtype, side):
     assert bool(np.isfinite(result).all())
     if dtype == np.float32:
         assert_same(checked(tb.attention_mask, row_lengths, **chosen), expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", arrays.ML_DTYPES[:3], ids=str)
+def test_additive_masks_of_types_that_numpy_lacks(dtype):
+    import ml_dtypes
+
+    lowest = ml_dtypes.finfo(dtype).min
+    result = checked(tb.attention_mask, [1, 2], dtype=dtype, additive=True)
+    assert_same(result, np.array([[0, lowest], [0, 0]], dtype).tolist(), dtype)
+
+
+@pytest.mark.parametrize("dtype", arrays.ML_DTYPES[3:], ids=str)
+def test_additive_masks_of_small_integers_are_refused(dtype):
+    with fails(TypeError, "attention_mask()", "additive=True", str(dtype), "floating"):
+        checked(tb.attention_mask, [1, 2], dtype=dtype, additive=True)
 
 
 def test_additive_bfloat16_masks():

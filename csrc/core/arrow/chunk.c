@@ -1,5 +1,7 @@
 #include "core/arrow/chunk.h"
 
+#include "core/base/size.h"
+
 #include <string.h>
 
 /* --- arrays ----------------------------------------------------------------------- */

@@ -1,5 +1,7 @@
 #include "core/arrow/kind.h"
 
+#include "core/base/size.h"
+
 #include <string.h>
 
 /* An int32 of the metadata, and what lies behind it. */

@@ -1,4 +1,4 @@
-/* Memory for what lives no longer than a call. */
+/* Memory that is freed before the call returns. */
 #ifndef TB_MEMORY_H
 #define TB_MEMORY_H
 
@@ -6,8 +6,7 @@
 
 #include <stdlib.h>
 
-/* count * item_size bytes, to be freed by free(); NULL where there is no such memory.
- */
+/* Allocates count * item_size bytes, for free(). NULL where that is too much. */
 static inline void *
 tb_allocate_array(ptrdiff_t count, size_t item_size)
 {

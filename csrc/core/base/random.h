@@ -5,10 +5,10 @@
  *                  number generators", ACM TOMS 47 (2021)
  *     its seeding  splitmix64: G. L. Steele, D. Lea, C. H. Flood, "Fast splittable
  *                  pseudorandom number generators", OOPSLA 2014
- *     a bound      D. Lemire, "Fast random integer generation in an interval", ACM
- * TOMACS 29 (2019): unbiased, and nearly always without a division an order     R.
- * Durstenfeld, "Algorithm 235: Random permutation", CACM 7 (1964), known as the
- * Fisher-Yates shuffle
+ *     a bound      D. Lemire, "Fast random integer generation in an interval",
+ *                  ACM TOMACS 29 (2019): unbiased, nearly always without a division
+ *     an order     R. Durstenfeld, "Algorithm 235: Random permutation", CACM 7 (1964),
+ *                  known as the Fisher-Yates shuffle
  */
 #ifndef TB_RANDOM_H
 #define TB_RANDOM_H
@@ -90,8 +90,8 @@ tb_multiply_wide(uint64_t a, uint64_t b, uint64_t *low)
     return a1 * b1 + (middle >> 32) + (other >> 32);
 }
 
-/* Unbiased in [0, bound) out of 32 random bits; more are drawn only where these fall
- * into the part of the range that would make low results likelier. bound >= 1. */
+/* Unbiased in [0, bound) out of 32 random bits. More bits are drawn only where these
+ * would make low results more likely than others. bound >= 1. */
 static inline uint32_t
 tb_bound_bits(tb_random *random, uint32_t bits, uint32_t bound)
 {
@@ -132,9 +132,9 @@ tb_swap_words(uint64_t *words, size_t i, size_t j)
 
 enum { TB_SHUFFLE_AHEAD = 32 }; /* even: one word of random bits makes two draws */
 
-/* Puts n words into an order drawn evenly from all n! orders. Which places are swapped
- * does not depend on the words, so they are drawn a block ahead and fetched meanwhile:
- * otherwise each swap in a large array would wait for memory. */
+/* Puts n words into an order drawn evenly from all n! orders. The places to swap do not
+ * depend on the words. They are drawn a block ahead, so that the words can be fetched
+ * before they are swapped: otherwise each swap in a large array waits for memory. */
 static inline void
 tb_shuffle_words(tb_random *random, uint64_t *words, size_t n)
 {

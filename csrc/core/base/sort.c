@@ -18,8 +18,9 @@ tb_count_bits(uint64_t value)
     return bits;
 }
 
-/* No wider digits than there are items, or clearing and adding up the counters would
- * outweigh the sort; no wider than the cache likes; and passes of equal width. */
+/* There are no more counters than items, because clearing and adding them up would then
+ * take longer than the sort; and no more than fit into the cache. All passes have
+ * digits of one width. */
 tb_sort_layout
 tb_lay_out_sort(uint64_t key_range, int64_t n, int key_shift)
 {

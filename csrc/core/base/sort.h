@@ -15,7 +15,7 @@ typedef struct {
     int passes;
 } tb_sort_layout;
 
-/* How many bits it takes to write `value`; 0 for 0. */
+/* How many bits `value` needs; 0 for 0. */
 int tb_count_bits(uint64_t value);
 
 /* For keys from 0 up to key_range, and about `n` items at a time. */

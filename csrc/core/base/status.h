@@ -1,4 +1,4 @@
-/* What every function of the core answers: a status, and where the trouble was. */
+/* What functions of the core return: a status, and the place of an error. */
 #ifndef TB_STATUS_H
 #define TB_STATUS_H
 
@@ -15,8 +15,8 @@ typedef enum {
     TB_ERR_NEGATIVE, /* a length below zero */
     TB_ERR_TOO_LONG, /* a row longer than what it must fit into */
     TB_ERR_SIZE,     /* a product of sizes that does not fit into ptrdiff_t */
-    TB_ERR_REPEATED, /* something that comes again where it may come once */
-    TB_ERR_MEMORY,   /* malloc answered NULL */
+    TB_ERR_REPEATED, /* a second one of something that may be there once */
+    TB_ERR_MEMORY,   /* malloc returned NULL */
     TB_ERR_ARROW,    /* an Arrow structure that cannot be read; a fault says why */
 } tb_status;
 

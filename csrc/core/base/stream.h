@@ -1,8 +1,8 @@
 /*
- * Copying and filling past the caches, for outputs that are larger than they are: a
- * cached store reads its line before it overwrites it, and drives out what is still of
- * use. It pays above about half of the last-level cache and costs below. Streaming
- * stores are SSE2, which every x86-64 has; elsewhere memcpy and plain fills do the
+ * Copying and filling past the caches, for outputs that are larger than the caches. A
+ * cached store reads its line before it overwrites it, and evicts lines that are still
+ * needed. Streaming is faster above about half of the last-level cache and slower
+ * below. It takes SSE2, which every x86-64 has. Elsewhere memcpy and plain fills do the
  * same.
  */
 #ifndef TB_STREAM_H
@@ -10,8 +10,8 @@
 
 #include <stddef.h>
 
-/* Bytes of output from which on it pays: as much as the last-level cache of a server,
- * or more. */
+/* Outputs of this many bytes or more are streamed: as much as the last-level cache of a
+ * server, or more. */
 enum { TB_STREAM_FROM = 32 << 20 };
 
 /* As memcpy. */

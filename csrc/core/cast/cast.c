@@ -50,8 +50,8 @@ static const cast_function casts[TB_U64 + 1][TB_F64 + 1] = {
     TO_ALL(u8), TO_ALL(u16), TO_ALL(u32), TO_ALL(u64),
 };
 
-/* How many in front the half type `to` holds exactly: its significand has fewer bits
- * than that of float32, and those beyond are zero. Integers are never subnormal. */
+/* How many of the first values the half type `to` holds exactly: the bits that its
+ * significand lacks are zero. Integers are never subnormal. */
 static ptrdiff_t
 count_exact(const float *values, ptrdiff_t n, tb_type to)
 {

@@ -7,8 +7,9 @@
 #include "core/base/status.h"
 #include "core/cast/type.h"
 
-/* 1 where |value| has a significand of at most `bits` bits, so that a float with that
- * many holds it exactly (exponents aside): the odd part of |value| is below 2**bits. */
+/* 1 where |value| has a significand of at most `bits` bits (1 to 63), so that a float
+ * with that many bits holds it exactly if the exponent fits: |value| without its
+ * trailing zeros is below 2**bits. */
 static inline int
 tb_fits_significand(uint64_t magnitude, int bits)
 {
@@ -17,8 +18,8 @@ tb_fits_significand(uint64_t magnitude, int bits)
 }
 
 /* Converts n elements of any type but TB_OTHER. Bool and integers become anything,
- * floats become floats, with the bits of float_bits.h; a float to an integer is the
- * caller's TypeError and must not come here. `src` and `dst` are aligned and do not
+ * floats become floats, with the bits of float_bits.h. A float to an integer is not
+ * converted: callers refuse it. `src` and `dst` are aligned and do not
  * overlap. On an error *bad is the first element refused: those before it have been
  * written, those after it may or may not have been. */
 TB_MUST_CHECK tb_status tb_cast_elements(tb_type from, tb_type to, const void *src,

@@ -49,8 +49,8 @@ has_avx512(void)
 
 #    include <cpuid.h>
 
-/* The builtins look at what the operating system keeps, too. Older compilers' do not
- * know of F16C, which needs no more of it than AVX2 does. */
+/* The builtins also ask the operating system which registers it saves. Those of older
+ * compilers do not know F16C, which needs the same registers as AVX2. */
 static int
 has_avx2(void)
 {

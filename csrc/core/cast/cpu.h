@@ -1,5 +1,5 @@
-/* Which instructions this processor has, and the operating system keeps registers for.
- */
+/* Which instruction sets can be used: this processor has them, and the operating system
+ * saves their registers. */
 #ifndef TB_CPU_H
 #define TB_CPU_H
 

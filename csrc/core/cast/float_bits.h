@@ -1,10 +1,10 @@
 /*
- * What each conversion between floating types gives, in integers alone, so that neither
- * the rounding mode nor flush-to-zero nor the processor has a say:
+ * What each conversion between floating types gives, computed with integers, so that it
+ * depends neither on the rounding mode, nor on flush-to-zero, nor on the processor:
  *
- *     to nearest, ties to even; once, whatever lies between the two types
+ *     to nearest, ties to even; rounded once
  *     from half a step above the largest finite value on: infinity
- *     subnormal numbers are numbers like others
+ *     subnormal numbers are kept
  *     NaN: its sign and the top of its payload, made quiet; never infinity
  *
  * The kernels of every level give these bits.

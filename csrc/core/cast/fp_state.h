@@ -1,7 +1,7 @@
 /*
- * Kernels that use the processor's own conversions run with floating point as it is at
- * the start of a process: to nearest, subnormal numbers kept, no traps. What the
- * process had set, and its exception flags, come back afterwards.
+ * Kernels that use the processor's own conversions run with the floating-point settings
+ * of a new process: to nearest, subnormal numbers kept, no traps. Afterwards the
+ * settings and the exception flags are put back as they were.
  */
 #ifndef TB_FP_STATE_H
 #define TB_FP_STATE_H
@@ -10,8 +10,8 @@
 
 #if TB_X86
 
-/* SSE and AVX obey MXCSR alone; <fenv.h> would see to the x87 too, in 20 times the
- * time. */
+/* SSE and AVX follow MXCSR alone. <fenv.h> would also save the x87, which takes 20
+ * times as long. */
 #    include <immintrin.h>
 
 enum { TB_MXCSR_DEFAULT = 0x1f80, TB_MXCSR_TOWARD_ZERO = 0x7f80 };
@@ -36,15 +36,15 @@ tb_leave_fp(tb_fp_state saved)
 
 /* <fenv.h> is not enough: glibc's fesetenv(FE_DFL_ENV) leaves alone what makes every
  * NaN the default one (DN), halves without infinities (AHP) and half-precision
- * subnormal numbers zero (FZ16). Reading costs little and writing waits for what is
- * under way, hence no register is written what it holds. */
+ * subnormal numbers zero (FZ16). Reading a register is cheap. Writing one waits for
+ * unfinished instructions, so a register is written only to change it. */
 typedef struct {
     uint64_t control;
     uint64_t status;
 } tb_fp_state;
 
-/* `toward_zero` has no say: FCVTXN, of which it is half on other processors, rounds to
- * odd by itself. */
+/* `toward_zero` is ignored: elsewhere it helps to round to odd, which FCVTXN does by
+ * itself. */
 static inline tb_fp_state
 tb_enter_fp(int toward_zero)
 {
@@ -70,7 +70,7 @@ tb_leave_fp(tb_fp_state saved)
 
 #else
 
-/* There is the scalar level alone, which calculates in integers. */
+/* Only the scalar level exists, which calculates with integers. */
 typedef int tb_fp_state;
 
 static inline tb_fp_state

@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-/* Elements converted at a time. Where one of them overflows they are looked at once
- * more, one by one, while they are in the cache. */
+/* Elements converted at a time. Where one of them overflows, all are looked at again,
+ * one by one, while they are in the cache. */
 enum { BLOCK = 1 << 16, FEW = 1 << 9 };
 
 /* --- the scalar level: float_bits.h, element by element --------------------------- */
@@ -106,8 +106,8 @@ tb_level_used(void)
     return used;
 }
 
-/* Pairs that no level has a kernel for, out of two that it has: float32 holds every
- * number of a half type. */
+/* Pairs without kernels of their own go by way of float32, which holds every number of
+ * a half type. */
 enum { PART = 1 << 10 };
 
 static int
@@ -140,7 +140,7 @@ bf16_f16_by_f32(const void *src, ptrdiff_t n, void *dst, int stream)
     return convert_by_f32(TB_BF16, TB_F16, (const char *)src, n, (char *)dst);
 }
 
-/* The processor's own: exact, as subnormal numbers are kept here. */
+/* The processor's own conversion is exact, since subnormal numbers are kept here. */
 static int
 f32_f64_native(const void *from, ptrdiff_t n, void *out, int stream)
 {
@@ -211,8 +211,8 @@ format_of(tb_type type)
                             : TB_FORMAT_BF16;
 }
 
-/* Whether magnitudes of `from` may lie above all of `to`, and from which on they do:
- * to infinity alone belong those up to that of infinity, exclusive. */
+/* Whether finite numbers of `from` may become infinite in `to`: those with a magnitude
+ * from `first` up to, but not including, `end`. */
 static int
 overflow_range(tb_type from, tb_type to, uint64_t *first, uint64_t *end)
 {
@@ -291,8 +291,9 @@ count_between(const char *src, ptrdiff_t n, int size, uint64_t first, uint64_t e
                        : count_f16_between(src, n, (int16_t)first, (int16_t)end);
 }
 
-/* Looks for what overflows among n elements, of which the first is the `at`th. Where
- * `dst` is not NULL its infinities become the largest finite values of their sign. */
+/* Counts the elements that overflow, among n; the first of the n has the index `at`.
+ * Where `dst` is not NULL, they become the largest finite values of their sign there.
+ */
 static void
 count_overflow(tb_type from, tb_type to, const char *src, ptrdiff_t n, ptrdiff_t at,
                char *dst, tb_overflow *overflow)
@@ -305,7 +306,7 @@ count_overflow(tb_type from, tb_type to, const char *src, ptrdiff_t n, ptrdiff_t
         return;
     }
     for (ptrdiff_t i = 0; i < n; i += FEW) {
-        /* Mostly it is infinities and NaN that are met here, and all is well. */
+        /* Most blocks that come here hold infinities or NaN and no overflow. */
         ptrdiff_t few = n - i < FEW ? n - i : FEW;
         ptrdiff_t found = count_between(src + i * size, few, size, first, end);
         for (ptrdiff_t k = i; found > 0 && k < i + few; k++) {

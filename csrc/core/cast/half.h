@@ -1,7 +1,6 @@
 /*
  * Conversion between float64, float32, float16 and bfloat16: the bits of float_bits.h,
- * as fast as memory allows. Each level of a processor has its kernels; TB_LEVEL_SCALAR
- * has all of them.
+ * as fast as memory allows. Each instruction set, or level, has kernels of its own.
  */
 #ifndef TB_HALF_H
 #define TB_HALF_H
@@ -21,7 +20,7 @@ typedef struct {
 typedef enum {
     TB_OVERFLOW_INFINITY,
     TB_OVERFLOW_SATURATE,
-    TB_OVERFLOW_STOP, /* nothing behind the block with the first one is converted */
+    TB_OVERFLOW_STOP, /* stops after the block that has the first one */
 } tb_overflow_rule;
 
 /* Converts n elements of one floating type to another; the same type is copied. Neither
@@ -33,10 +32,10 @@ void tb_convert_floats(tb_type from, tb_type to, const void *src, ptrdiff_t n,
 void tb_find_overflow(tb_type from, tb_type to, const void *src, ptrdiff_t n,
                       tb_overflow *overflow);
 
-/* Processors on which this is compiled and which this one is; widest last. */
+/* Whether the level's kernels are compiled, and this processor can run them. */
 int tb_level_available(tb_level level);
 
-/* From now on this level is used, which is available. */
+/* Uses this level from now on. It must be available. */
 void tb_use_level(tb_level level);
 
 tb_level tb_level_used(void);

@@ -3,7 +3,7 @@
 #include "core/base/fill.h"
 #include "core/base/size.h"
 
-/* Where in a pack a query is. Queries only go up, and the cursor with them. */
+/* Where in a pack a query is. The cursor moves forward, as queries do. */
 typedef struct {
     const int64_t *lengths;
     ptrdiff_t count;

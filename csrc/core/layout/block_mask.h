@@ -1,11 +1,11 @@
 /*
- * Which blocks of an attention matrix hold anything, in the layout of FlexAttention's
+ * Which blocks of an attention matrix are not empty, in the layout of FlexAttention's
  * BlockMask, from the lengths of the segments alone.
  *
- * A query sees the keys of its own segment. Those that the queries of one block see are
- * one stretch of keys, without a gap: a segment that begins in the block begins where
- * the one before it ends. So are the keys that all of them see. Two divisions each give
- * the blocks of keys that are touched, and those that are full.
+ * A query sees the keys of its own segment. The keys that the queries of one block see
+ * are one range without a gap, since segments follow each other without a gap. So are
+ * the keys that all of these queries see. Two divisions give the blocks of keys that
+ * are touched, and two more those that are full.
  */
 #ifndef TB_BLOCK_MASK_H
 #define TB_BLOCK_MASK_H
@@ -21,9 +21,10 @@ typedef struct {
     ptrdiff_t window; /* no key `window` or further away; at least 1 */
 } tb_block_rule;
 
-/* Of one pack: for each block of queries a count of blocks of keys, [query blocks], and
- * their numbers, [query blocks, key blocks]: those counted in order, then the others in
- * order. Blocks that are full are in `full`, those that are seen in part in `part`. */
+/* Of one pack: for each block of queries, a count of blocks of keys, [query blocks],
+ * and the numbers of all blocks of keys, [query blocks, key blocks], those that are
+ * counted first. `full` counts blocks that are seen as a whole, `part` those seen in
+ * part. */
 typedef struct {
     int32_t *part_counts;
     int32_t *part;
@@ -31,7 +32,7 @@ typedef struct {
     int32_t *full;
 } tb_blocks;
 
-/* The pack's lengths add up to rule->total at most; what is left is a segment too. */
+/* The pack's lengths add up to rule->total at most. The rest is a segment too. */
 void tb_mask_blocks(const int64_t *lengths, ptrdiff_t count, const tb_block_rule *rule,
                     const tb_blocks *blocks);
 

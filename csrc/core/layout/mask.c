@@ -9,7 +9,8 @@ tb_mask_rows(const ptrdiff_t *lengths, ptrdiff_t count, const tb_layout *layout,
              const unsigned char *real, void *out)
 {
     char *row = (char *)out;
-    const char *longest = NULL; /* run of `real` so far: the next is copied from it */
+    const char *longest =
+        NULL; /* run of `real` so far: shorter ones are copies of it */
     ptrdiff_t most = 0;
 
     for (ptrdiff_t i = 0; i < count; i++) {

@@ -1,4 +1,4 @@
-/* What lengths alone determine: masks and positions, [rows, width], written once. */
+/* Masks and positions from lengths, [rows, width]. */
 #ifndef TB_MASK_H
 #define TB_MASK_H
 
@@ -12,9 +12,8 @@ void tb_mask_rows(const ptrdiff_t *lengths, ptrdiff_t count, const tb_layout *la
 void tb_position_rows(const ptrdiff_t *lengths, ptrdiff_t count,
                       const tb_layout *layout, int64_t *out);
 
-/* A negative length is TB_ERR_NEGATIVE, one above `limit` TB_ERR_TOO_LONG; else the
- * longest length, or 0 when there are none, and their sum (TB_ERR_SIZE past the end).
- */
+/* The longest length, 0 where there are none, and the sum of all. A negative length is
+ * TB_ERR_NEGATIVE, one above `limit` TB_ERR_TOO_LONG, too large a sum TB_ERR_SIZE. */
 TB_MUST_CHECK tb_status tb_check_lengths(const ptrdiff_t *lengths, ptrdiff_t count,
                                          ptrdiff_t limit, ptrdiff_t *longest,
                                          ptrdiff_t *total, tb_error *error);

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* How many rows ahead one is fetched. */
+/* Rows are fetched this many rows before they are moved. */
 enum { AHEAD = 3 };
 
 static void
@@ -40,7 +40,7 @@ tb_fill_tail(const tb_layout *layout, ptrdiff_t used, void *out)
                    layout->width - used);
 }
 
-/* Moves what is kept of row i to `place`, converting it where its type is another. */
+/* Moves the kept elements of row i to `place`, converted where their type differs. */
 static tb_status
 place_row(const tb_rows *rows, ptrdiff_t i, const tb_layout *layout, tb_span span,
           char *place, tb_error *error)
@@ -72,8 +72,8 @@ place_row(const tb_rows *rows, ptrdiff_t i, const tb_layout *layout, tb_span spa
     return status;
 }
 
-/* Rows chosen at random lie anywhere in a large buffer: the first lines of a row are
- * fetched while rows before it are moved; the processor sees to the lines after them.
+/* Rows chosen at random lie anywhere in a large buffer. The first lines of a row are
+ * fetched while earlier rows are moved. The processor fetches the next lines by itself.
  */
 static void
 prefetch_row(const void *data)

@@ -1,6 +1,6 @@
 /*
- * Padding: where a row's elements go in its row of the output, moving them there and
- * filling the rest, so that each byte of the output is written once.
+ * Padding: moves the elements of each row to their place in the output and fills the
+ * rest, so that each byte of the output is written once.
  *
  *     width      positions in a row of the output
  *     trailing   elements at each position (1 for tokens, 80 for [T, 80] features)
@@ -32,7 +32,7 @@ typedef struct {
     ptrdiff_t at;
 } tb_span;
 
-/* Rows in memory, each aligned and C-contiguous. `types` NULL: all are of the layout's
+/* Rows in memory, each aligned and C-contiguous. `types` NULL: all have the layout's
  * type. A data pointer may be NULL where the length is 0. */
 typedef struct {
     ptrdiff_t count;
@@ -53,7 +53,7 @@ tb_locate_row(const tb_layout *layout, ptrdiff_t length)
     return span;
 }
 
-/* How far on in the output the next row begins, in positions. */
+/* Positions from the beginning of this row of the output to that of the next one. */
 static inline ptrdiff_t
 tb_row_pitch(const tb_layout *layout, tb_span span)
 {
@@ -63,16 +63,16 @@ tb_row_pitch(const tb_layout *layout, tb_span span)
     return span.count + (ptrdiff_t)tb_find_missing(span.count, layout->row_multiple);
 }
 
-/* Fills what `span` leaves of one row of the output; flat, up to where the next begins.
- */
+/* Fills the positions of one row of the output that `span` leaves free; in a flat
+ * layout up to the beginning of the next row. */
 void tb_fill_around(const tb_layout *layout, tb_span span, void *row);
 
-/* Of a flat layout: fills what the rows, `used` positions, leave of the width. */
+/* Fills the end of a flat layout, from position `used` on. */
 void tb_fill_tail(const tb_layout *layout, ptrdiff_t used, void *out);
 
-/* Moves and fills rows->count rows into `out`, but for the tail of a flat layout. Every
- * row, once cut, is at most `width` long (the caller has looked). error: the row, the
- * column in that row, and as value the element's index in the row. */
+/* Writes rows->count rows to `out`, elements and padding, without the tail of a flat
+ * layout. The caller has checked that no row, once cut, is longer than `width`. error:
+ * the row, the column in that row, and as value the element's index in the row. */
 TB_MUST_CHECK tb_status tb_pad_rows(const tb_rows *rows, const tb_layout *layout,
                                     void *out, tb_error *error);
 

@@ -112,8 +112,8 @@ compare_begins(const void *a, const void *b)
     return left->begin < right->begin ? -1 : left->begin > right->begin;
 }
 
-/* Joins the runs of each id into a chain. Sorted by id, the runs of one are neighbours;
- * `next` is their place in the row meanwhile. */
+/* Joins the runs of each id into a chain. While they are sorted by id, the runs of one
+ * id are neighbours, and `next` is their place in the row. */
 static void
 chain_runs(tb_run *runs, ptrdiff_t count)
 {
@@ -132,12 +132,12 @@ chain_runs(tb_run *runs, ptrdiff_t count)
     qsort(runs, (size_t)count, sizeof *runs, compare_begins);
 }
 
-/* The runs of a row, in order; answers how many they are. */
+/* Finds the runs of a row, in order. Returns their number. */
 static ptrdiff_t
 find_runs(const int64_t *ids, ptrdiff_t width, tb_run *runs)
 {
     ptrdiff_t count = 0;
-    int64_t highest = 0; /* ids rise from 1 as a rule: then none comes again */
+    int64_t highest = 0; /* where ids only rise, each has one run */
     int zeros = 0, distinct = 1;
 
     for (ptrdiff_t begin = 0, end; begin < width; begin = end) {
@@ -187,9 +187,9 @@ note_prefixes(tb_run *runs, ptrdiff_t count, const tb_segment_rule *rule,
 
 /* --- the mask --------------------------------------------------------------------- */
 
-/* Elements in the order of memory. What lies between two shown stretches is one hidden
- * stretch, also where rows of the mask end in it: mostly two fills a row. (Streaming
- * stores cost more than they gain on stretches this short, at 32 and at 128 MiB.) */
+/* The mask, written in the order of memory. All between two shown ranges is one hidden
+ * range, even where a row of the mask ends in it, so that most rows take two fills.
+ * (Streaming stores are slower on ranges this short, at 32 and at 128 MiB.) */
 typedef struct {
     const tb_segment_rule *rule;
     char *out;
@@ -235,7 +235,8 @@ show_queries(tb_ribbon *ribbon, const tb_run *runs, const tb_run *of, ptrdiff_t 
     }
 }
 
-/* The runs of row i, with their prefixes; `prefixes` are what rows before left. */
+/* Finds the runs of row i and their prefixes. *prefixes is moved on to the next row's.
+ */
 static tb_status
 read_row(const int64_t *ids, ptrdiff_t i, ptrdiff_t width, const tb_segment_rule *rule,
          const int64_t **prefixes, tb_run *runs, ptrdiff_t *count, tb_error *error)

@@ -1,6 +1,7 @@
 /*
- * Segments: the sequences that lie one after another in a row of tokens, the ids that
- * tell them apart, and the mask that keeps each to itself.
+ * A pack is a row of tokens that holds several segments, one after another. Here are
+ * the ids that tell segments apart, and the mask that lets a token see its own segment
+ * alone.
  */
 #ifndef TB_SEGMENT_H
 #define TB_SEGMENT_H
@@ -30,11 +31,11 @@ void tb_position_segments(const int64_t *lengths, const ptrdiff_t *counts,
                           const ptrdiff_t *totals, ptrdiff_t packs,
                           const tb_layout *layout, int64_t *out);
 
-/* Which key a query sees, among those that have its id. */
+/* Which keys a query sees, of those that have its id. */
 typedef struct {
     int causal;       /* none after the query */
     ptrdiff_t window; /* none `window` or further away; at least 1 */
-    ptrdiff_t prefix; /* but the first `prefix` of a segment always; -1: not asked */
+    ptrdiff_t prefix; /* the first `prefix` of a segment are always seen; -1: none */
     const int64_t *prefixes; /* or prefixes[id - 1], a list for each row; NULL: none */
     const ptrdiff_t *prefix_counts; /* how long each row's list is */
     int item_size;
@@ -52,12 +53,12 @@ typedef struct {
     ptrdiff_t next;   /* the next run of the same id, or -1 */
 } tb_run;
 
-/* The mask [rows, width, width] of ids [rows, width]. `runs` is room for `width` of
- * them. Id 0, padding, is a segment too, without a prefix: so no query sees nothing.
+/* The mask [rows, width, width] of ids [rows, width]. `runs` is room for `width` runs.
+ * Id 0, padding, is a segment without a prefix, so that every query sees some key.
  *
- * With a prefix an id that comes again in its row is TB_ERR_REPEATED, one without an
- * entry in `prefixes` TB_ERR_RANGE; error: row, column, and the id as value. Nothing
- * has been written then. */
+ * With prefixes, an id that a row has in two places is TB_ERR_REPEATED, and one without
+ * an entry in `prefixes` TB_ERR_RANGE. error: row, column, and the id as value. After
+ * an error nothing has been written. */
 TB_MUST_CHECK tb_status tb_mask_segments(const int64_t *ids, ptrdiff_t rows,
                                          ptrdiff_t width, const tb_segment_rule *rule,
                                          tb_run *runs, void *out, tb_error *error);

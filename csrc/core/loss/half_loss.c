@@ -18,7 +18,7 @@ find_loops(void)
 }
 
 /* A block as numbers and as float32; of halves the latter are what they are, of float64
- * what they are rounded to. Zero behind n. */
+ * what they are rounded to. After the first n there are zeros. */
 typedef struct {
     int is_float64;
     ptrdiff_t n;
@@ -27,13 +27,14 @@ typedef struct {
     float f32[TB_LOSS_BLOCK];
 } block;
 
-/* Side by side: neighbours are often alike, and a count waits for the one before. */
+/* Several tables, because neighbours often have the same exponent, and a count in one
+ * table would wait for the count before it. */
 enum { TABLES = 8 };
 
 typedef struct {
     int64_t counts[TABLES][TB_LOSS_EXPONENTS];
     int64_t zeros;
-    int64_t behind;  /* of them, behind the numbers of a block */
+    int64_t filled;  /* of them, those that fill up a block */
     int64_t special; /* NaN and infinities */
 } histogram;
 
@@ -202,7 +203,7 @@ f64_exponent(const double *value)
     return exponent < 0 ? 0 : exponent > 255 ? 255 : exponent;
 }
 
-/* The whole block: behind its numbers there are zeros. */
+/* Of the whole block, which is filled up with zeros. */
 static void
 add_exponents(const block *b, histogram *h)
 {
@@ -215,7 +216,7 @@ add_exponents(const block *b, histogram *h)
         h->counts[i % TABLES][f64_exponent(&b->values[i])]++;
     }
     h->zeros += b->zeros;
-    h->behind += TB_LOSS_BLOCK - b->n;
+    h->filled += TB_LOSS_BLOCK - b->n;
 }
 
 /* Zeros lie at the lower end, NaN and infinities at the upper. */
@@ -229,7 +230,7 @@ take_histogram(const histogram *h, tb_loss *loss)
     }
     loss->exponents[0] -= h->zeros;
     loss->exponents[TB_LOSS_EXPONENTS - 1] -= h->special;
-    loss->zero += h->zeros - h->behind;
+    loss->zero += h->zeros - h->filled;
 }
 
 /* --- errors ----------------------------------------------------------------------- */
@@ -268,8 +269,8 @@ add_errors(const tb_loss_loops *loops, const block *b, const float *given, int d
            uint32_t lowest, tb_half_loss *loss)
 {
     tb_errors errors;
-    /* Divisions are made only where one can give more than is known: a product tells,
-     * rounded itself, hence a little less. */
+    /* A division is made only where it may give more than the largest quotient so far.
+     * A product decides that. It is rounded too, so the bound is a little lower. */
     double known = loss->max_relative * (1 - 0x1p-40);
 
     if (loops->measure_errors(b->values, given, lowest, known, &errors)) {

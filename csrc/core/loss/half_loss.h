@@ -1,7 +1,7 @@
 /*
- * What float16 and bfloat16 would lose of some numbers: counted and measured in one
- * pass, for both types at once. Sums and maxima are taken in an order of their own
- * (float64, pairwise in blocks), so that every level gives the same bits.
+ * What numbers would lose in float16 and bfloat16, counted and measured in one pass for
+ * both types. Sums and maxima are taken in a fixed order (float64, pairwise in blocks),
+ * so that every level gives the same bits.
  */
 #ifndef TB_HALF_LOSS_H
 #define TB_HALF_LOSS_H

@@ -3,7 +3,7 @@
 #include "core/base/memory.h"
 #include "core/base/size.h"
 
-/* One rank's part of a partial deal: a chain of rows. */
+/* One rank's rows in a partial deal, as a chain. */
 typedef struct {
     int64_t cost;
     ptrdiff_t first; /* -1: no row */
@@ -175,9 +175,9 @@ note_ranks(const deals *all, int64_t *rank_of)
     }
 }
 
-/* The two rows, one of each rank, whose exchange brings the ranks closest: that differ
- * by about half of what the ranks do. 0 where none brings them closer. rows: from the
- * most expensive on. */
+/* Finds the two rows, one of each rank, whose exchange brings the ranks closest: their
+ * costs differ by about half of the ranks' difference. Returns the gain; 0 where no
+ * exchange helps. rows: from the most expensive on. */
 static int64_t
 find_exchange(const priced_row *rows, ptrdiff_t n, const int64_t *rank_of, int64_t high,
               int64_t low, int64_t apart, ptrdiff_t *of_high, ptrdiff_t *of_low)
@@ -211,9 +211,9 @@ find_exchange(const priced_row *rows, ptrdiff_t n, const int64_t *rank_of, int64
     return best;
 }
 
-/* Where a few rows cost far more than all others, differencing in equal numbers leaves
- * a rank with too much: the ranks with most and least exchange rows while that helps.
- */
+/* Where a few rows cost far more than all others, differencing in equal numbers gives
+ * one rank too much. The ranks with the most and the least exchange rows while that
+ * helps. */
 static void
 even_out(const deals *all, const int64_t *costs, const priced_row *rows, ptrdiff_t n,
          int64_t *rank_of)

@@ -8,8 +8,8 @@
 
 enum { SMALL_TABLE = 4096 }; /* counters that are affordable for any number of rows */
 
-/* A place for the last cut: the best one from width `from` on, until the next line's.
- */
+/* A place for the last cut: the best one from width `from` on, up to that of the next
+ * line. */
 typedef struct {
     int64_t from;
     ptrdiff_t cut;
@@ -37,8 +37,8 @@ append_width(tb_widths *out, int64_t length, int64_t rows)
     out->rows[out->count] = rows;
 }
 
-/* A counter for every length up to `mask`. What was looked at before is masked all the
- * same: somebody may write to the lengths meanwhile. */
+/* A counter for every length up to `mask`. Lengths are masked although they have been
+ * checked: another thread may write to them meanwhile. */
 static tb_status
 count_in_table(const int64_t *lengths, ptrdiff_t n, uint64_t mask, tb_widths *out)
 {
@@ -67,7 +67,7 @@ count_in_table(const int64_t *lengths, ptrdiff_t n, uint64_t mask, tb_widths *ou
     return status;
 }
 
-/* For lengths that are long beside their number. */
+/* For lengths much larger than their number. */
 static tb_status
 count_by_sorting(const int64_t *lengths, ptrdiff_t n, uint64_t mask, tb_widths *out)
 {

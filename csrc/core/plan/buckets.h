@@ -1,11 +1,10 @@
 /*
- * The widths that rows are best padded to, from their lengths alone.
+ * The widths to which rows are padded with the fewest tokens, from their lengths alone.
  *
- * Every row goes to the smallest boundary that holds it and costs that many tokens. The
- * best boundaries are widths of rows, since any other can be lowered to the next one,
- * so that the question is where to cut the sorted widths into runs: a run costs its
- * rows times its widest. With best[q][j] the fewest tokens of the first j widths in q
- * runs,
+ * Every row is padded to the smallest boundary that holds it. The best boundaries are
+ * widths of rows, since any other one can be lowered to the next width. So the sorted
+ * widths have to be cut into runs, and a run costs its rows times its widest. With
+ * best[q][j] the fewest tokens of the first j widths in q runs,
  *
  *     best[q][j] = min over i < j of best[q-1][i] + (rows[j] - rows[i]) * widths[j]
  *
@@ -13,12 +12,12 @@
  * quadrangle inequality (F. F. Yao, "Efficient dynamic programming using quadrangle
  * inequalities", STOC 1980; surveyed by Z. Galil and K. Park, "Dynamic programming with
  * convexity, concavity and sparsity", Theoretical Computer Science 92, 1992), and
- * divide and conquer would take O(m log m) for m widths. But it is also linear in the
- * width once i is given, so that the minimum is the lower envelope of a line for each
- * i, of which the slopes, -rows[i], and the places looked at, widths[j], are both in
- * order. Then a queue holds the envelope and a layer takes O(m) (P. Brucker, "Efficient
- * algorithms for some path partitioning problems", Discrete Applied Mathematics 62,
- * 1995).
+ * divide and conquer would take O(m log m) for m widths. But for a given i the cost is
+ * also linear in the width. So the minimum is the lower envelope of one line for each
+ * i. The slopes of the lines, -rows[i], and the points that are asked for, widths[j],
+ * are both in order. A queue can then hold the envelope, and a layer takes O(m) (P.
+ * Brucker, "Efficient algorithms for some path partitioning problems", Discrete Applied
+ * Mathematics 62, 1995).
  */
 #ifndef TB_BUCKETS_H
 #define TB_BUCKETS_H

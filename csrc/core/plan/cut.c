@@ -29,9 +29,9 @@ typedef struct {
     uint32_t *pack_of;
 } tb_pool;
 
-/* Step 2. What is left of a window lies right before the next one, so that the two are
- * sorted where they are. The next window has at least as many rows as were left: where
- * a batch takes many windows, none is sorted more than a few times. */
+/* Step 2. The rows that are left of a window lie right before the next one, so both are
+ * sorted in place. The next window has at least as many rows as were left. So even
+ * where a batch needs many windows, no row is sorted more than a few times. */
 static void
 take_window(const tb_batch_plan *plan, int64_t window, tb_pool *pool)
 {
@@ -62,7 +62,7 @@ reserve_starts(tb_batch_plan *plan, ptrdiff_t *reserved, ptrdiff_t more)
     return TB_OK;
 }
 
-/* Steps 2 to 4, with padding. Answers how many of the batches are full. */
+/* Steps 2 to 4, with padding. *full: how many of the batches are full. */
 static tb_status
 cut_batches(tb_batch_plan *plan, const tb_batch_settings *settings, tb_pool *pool,
             ptrdiff_t *full)
@@ -133,8 +133,8 @@ find_emptiest(const tb_packer *packer)
     return emptiest;
 }
 
-/* Brings the rows of each pack together, the emptiest pack last, and notes where packs
- * begin. In a pack rows stay in order. */
+/* Moves the rows of each pack together, the emptiest pack last, and notes where packs
+ * begin. Rows of one pack keep their order. */
 static void
 gather_packs(tb_batch_plan *plan, tb_pool *pool, uint32_t emptiest)
 {

@@ -12,9 +12,9 @@ enum {
     RUNS_AT_LEAST = 16 /* in an epoch, where there are batches enough */
 };
 
-/* Numbers of the full batches, the most expensive first; as cut where two cost the
- * same. The key is what a batch costs less than the most expensive one, without its low
- * bits where it and the number would not fit into 64. */
+/* Sorts the numbers of the full batches, the most expensive first; batches of equal
+ * cost stay in the order of cutting. The key is how much cheaper a batch is than the
+ * most expensive one, without its low bits where key and number do not fit into 64. */
 static tb_status
 sort_by_cost(const tb_batch_plan *plan, ptrdiff_t full,
              const tb_batch_settings *settings, uint64_t *order)
@@ -47,10 +47,10 @@ sort_by_cost(const tb_batch_plan *plan, ptrdiff_t full,
     return TB_OK;
 }
 
-/* Puts runs of `size` neighbours into an order drawn evenly. One of them is short where
- * the words do not fill all: which is drawn, and it comes last, so that the others stay
- * at multiples of their size. copy: room for n words; runs: for as many as there are.
- */
+/* Puts runs of `size` neighbours into an order drawn evenly. Where n is no multiple of
+ * the size, one run is short. Which one that is, is drawn too. It comes last, so that
+ * all others begin at multiples of their size. copy: room for n words; runs: room for
+ * the number of runs. */
 static void
 shuffle_runs(uint64_t *words, ptrdiff_t n, ptrdiff_t size, int is_first_fixed,
              tb_random *random, uint64_t *copy, uint64_t *runs)
@@ -104,8 +104,8 @@ shuffle_nested(uint64_t *words, ptrdiff_t n, const ptrdiff_t *sizes, int levels,
     }
 }
 
-/* Runs of `balance`, but so short that there are many of them, and in them runs that
- * suit most numbers of ranks. */
+/* Runs of `balance` batches, or fewer so that there are many runs, and in them runs of
+ * a size that suits most numbers of ranks. */
 static int
 choose_sizes(int64_t balance, ptrdiff_t full, ptrdiff_t *sizes)
 {

@@ -9,8 +9,9 @@ enum {
     MAX_LEVELS = 11 /* of 6 bits each: all of int64 */
 };
 
-/* branches: of a leaf, the pack that came last to have this room, whose `next` is the
- * one that came first; of other nodes, the node below. Valid where the mask says so. */
+/* branches: in a leaf, the pack that has had this room for the shortest time, whose
+ * `next` is the one that has had it longest; in other nodes, the node below. Valid
+ * where the bit of the mask is set. */
 typedef struct {
     uint64_t mask;
     uint32_t branches[64];
@@ -75,7 +76,7 @@ tb_free_packs(tb_packer *packer)
     memset(packer, 0, sizeof *packer);
 }
 
-/* An empty node; 0 where there is no memory. Nodes may move. */
+/* An empty node; 0 where memory is lacking. Nodes may move. */
 static uint32_t
 take_node(tb_pack_tree *tree)
 {
@@ -134,7 +135,7 @@ find_room(const tb_pack_tree *tree, int64_t room, uint32_t *path)
     }
 }
 
-/* Takes out of the tree the pack that came first to have this room. */
+/* Takes the pack that has had this room longest out of the tree. */
 static uint32_t
 take_pack(tb_packer *packer, int64_t room, const uint32_t *path)
 {
@@ -213,9 +214,9 @@ begin_pack(tb_packer *packer, uint32_t *pack)
     return TB_OK;
 }
 
-/* Having taken one row, a pack that can take another of that size leaves the least room
- * again: no pack had a room between (or the same one, if the size is 0). So it takes
- * all it can at once. */
+/* A pack that has taken a row and has room for another one of that size is again the
+ * best: no other pack has a room between (or an equal one, if the size is 0). So it
+ * takes as many of these rows as it can at once. */
 tb_status
 tb_pack_rows(tb_packer *packer, int64_t size, ptrdiff_t count, uint32_t *pack_of)
 {

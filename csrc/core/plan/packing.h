@@ -1,11 +1,11 @@
 /*
  * Packing: rows, longest first, each into the pack in which it leaves the least room
  * (best-fit decreasing; D. S. Johnson, "Near-optimal bin packing algorithms", 1973).
- * Of packs with as much room, the one that came to have it first takes the row.
+ * Of packs with equal room, the one that has had it longest takes the row.
  *
- * Packs that can take more are found by a tree over the bits of their room, six at a
- * time: each node says which of its 64 branches lead to a pack, so that the smallest
- * room that is large enough takes a few instructions a level, whatever the capacity.
+ * A tree over the bits of the room, six at a time, finds packs: each node says which of
+ * its 64 branches lead to a pack. The smallest room that is large enough is found in a
+ * few instructions for each level, whatever the capacity.
  */
 #ifndef TB_PACKING_H
 #define TB_PACKING_H
@@ -39,9 +39,9 @@ TB_MUST_CHECK tb_status tb_start_packs(tb_packer *packer, int64_t capacity,
 /* Forgets all packs and keeps their memory. */
 void tb_restart_packs(tb_packer *packer);
 
-/* Packs `count` rows of one size, at most the capacity, and not above that of the rows
- * before. Fills pack_of: the number of each one's pack. More than 2**32 - 1 packs are
- * TB_ERR_SIZE. */
+/* Packs `count` rows of one size: at most the capacity, and not above the size of
+ * earlier rows. Fills pack_of, the number of each row's pack. More than 2**32 - 1 packs
+ * are TB_ERR_SIZE. */
 TB_MUST_CHECK tb_status tb_pack_rows(tb_packer *packer, int64_t size, ptrdiff_t count,
                                      uint32_t *pack_of);
 

@@ -37,7 +37,8 @@ const char *tb_dtype_name(const tb_dtype *dtype);
 /* How many significant bits a TB_OTHER has. 0, or -1 with an exception. */
 int tb_significand_bits(tb_state *state, const tb_dtype *dtype, int *bits);
 
-/* The lowest finite value of a floating type, as a Python float. */
+/* The lowest finite value of a floating type, as a Python float; of a TB_OTHER, as an
+ * array of one element, or None where it is no floating type. */
 PyObject *tb_lowest_value(tb_state *state, const tb_dtype *dtype);
 
 /* `array` (C-contiguous, native) as a new array of a type that the core does not

@@ -1,5 +1,6 @@
 #include "py/input/lengths.h"
 
+#include "py/input/tensor.h"
 #include "core/layout/mask.h"
 #include "core/layout/segment.h"
 #include "py/input/number.h"
@@ -212,7 +213,7 @@ check_holds_integers(tb_state *state, const tb_context *context, PyObject *given
             return is_tensor < 0 ? -1 : 0;
         }
     }
-    PyObject *found = tb_show(given);
+    PyObject *found = tb_describe(given);
     if (found != NULL) {
         tb_context whole = {.function = context->function, .key = context->key};
         tb_raise_at(&whole, PyExc_TypeError, -1, -1,

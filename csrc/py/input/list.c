@@ -90,12 +90,6 @@ items_of(PyObject *list)
                               : ((PyTupleObject *)list)->ob_item;
 }
 
-static Py_ssize_t
-size_of(PyObject *list)
-{
-    return PyList_Check(list) ? PyList_GET_SIZE(list) : PyTuple_GET_SIZE(list);
-}
-
 static tb_read
 refuse_item(const tb_list_reader *reader, Py_ssize_t column, PyObject *item)
 {
@@ -278,7 +272,7 @@ read_numbers(tb_list_reader *reader, PyObject *list, Py_ssize_t length,
         if (read != TB_READ_DONE) {
             return read;
         }
-        if (size_of(list) != length) {
+        if (tb_list_size(list) != length) {
             return changed_size(reader);
         }
         i++;
@@ -328,11 +322,11 @@ read_level(tb_list_reader *reader, PyObject *list, Py_ssize_t length, Py_ssize_t
         if (!tb_is_list(item)) {
             return refuse_number(reader, at, item, expected);
         }
-        if (size_of(item) != expected) {
+        if (tb_list_size(item) != expected) {
             return (tb_read)tb_raise_at(
                 reader->context, PyExc_ValueError, reader->row, at,
                 "found a list of %zd, expected %zd: only the first dimension may vary",
-                size_of(item), expected);
+                tb_list_size(item), expected);
         }
         Py_INCREF(item);
         tb_read read = read_level(reader, item, expected, 0, expected, depth + 1, at,
@@ -341,7 +335,7 @@ read_level(tb_list_reader *reader, PyObject *list, Py_ssize_t length, Py_ssize_t
         if (read != TB_READ_DONE) {
             return read;
         }
-        if (size_of(list) != length) {
+        if (tb_list_size(list) != length) {
             return changed_size(reader);
         }
     }
@@ -355,7 +349,7 @@ tb_read_list(tb_list_reader *reader, PyObject *list, Py_ssize_t length,
     tb_read read;
 
     BEGIN_LIST(list);
-    read = size_of(list) == length
+    read = tb_list_size(list) == length
                ? read_level(reader, list, length, start, count, 0, -1, (char *)dst)
                : changed_size(reader);
     END_LIST();
@@ -370,7 +364,7 @@ tb_guess_dtype(tb_state *state, PyObject *list, Py_ssize_t start, tb_dtype *dtyp
 
     *found = 0;
     while (tb_is_list(list)) {
-        if (size_of(list) <= start) {
+        if (tb_list_size(list) <= start) {
             return 0;
         }
         list = item_at(list, start);
@@ -399,7 +393,7 @@ tb_nested_shape(const tb_context *context, Py_ssize_t row, PyObject *list, int *
                 npy_intp *shape)
 {
     *ndim = 0;
-    while (size_of(list) > 0 && tb_is_list(item_at(list, 0))) {
+    while (tb_list_size(list) > 0 && tb_is_list(item_at(list, 0))) {
         if (*ndim == TB_MAX_TRAILING) {
             return tb_raise_at(context, PyExc_ValueError, row, 0,
                                "nested deeper than %d levels, or a list that contains "
@@ -407,7 +401,7 @@ tb_nested_shape(const tb_context *context, Py_ssize_t row, PyObject *list, int *
                                (int)TB_MAX_TRAILING);
         }
         list = item_at(list, 0);
-        shape[*ndim] = size_of(list);
+        shape[*ndim] = tb_list_size(list);
         *ndim += 1;
     }
     return 0;

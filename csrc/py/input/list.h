@@ -9,10 +9,10 @@ typedef struct {
     const tb_context *context;
     tb_dtype dtype;  /* of the elements written; not TB_OTHER */
     int provisional; /* nobody asked for dtype: it may still turn out wider */
+    int no_bools;    /* bools are refused instead of taken for 0 and 1 */
     /* Set where the int64 or float64 that is read becomes another type, so that an
      * integer among floats may need no more bits than that type has; else NULL. */
     const tb_dtype *target;
-    int no_bools;          /* bools are refused instead of taken for 0 and 1 */
     int significand;       /* bits of the target */
     Py_ssize_t row;        /* for messages */
     int ndim;              /* how deep a row's items are nested: 0 for numbers */
@@ -45,6 +45,12 @@ static inline int
 tb_is_list(PyObject *object)
 {
     return PyList_Check(object) || PyTuple_Check(object);
+}
+
+static inline Py_ssize_t
+tb_list_size(PyObject *list)
+{
+    return PyList_Check(list) ? PyList_GET_SIZE(list) : PyTuple_GET_SIZE(list);
 }
 
 #endif

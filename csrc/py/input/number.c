@@ -313,6 +313,38 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
     return answer;
 }
 
+static int
+refuse_additive(const tb_context *context, const tb_dtype *dtype)
+{
+    tb_context own = *context;
+
+    own.argument = NULL;
+    return tb_raise_at(&own, PyExc_TypeError, -1, -1,
+                       "additive=True with dtype=%s; expected a floating type",
+                       tb_dtype_name(dtype));
+}
+
+/* The two values of an additive mask of a type that only NumPy can write: a Python float
+ * does not hold the lowest value of longdouble. */
+static int
+read_additive_other(tb_state *state, const tb_context *context, const tb_dtype *dtype,
+                    unsigned char *real, unsigned char *fill)
+{
+    PyObject *lowest = tb_lowest_value(state, dtype);
+    int answer = -1;
+
+    if (lowest == Py_None) {
+        refuse_additive(context, dtype);
+    }
+    else if (lowest != NULL) {
+        memcpy(fill, PyArray_DATA((PyArrayObject *)lowest), (size_t)dtype->item_size);
+        memset(real, 0, (size_t)dtype->item_size);
+        answer = 0;
+    }
+    Py_XDECREF(lowest);
+    return answer;
+}
+
 int
 tb_read_mask_values(tb_state *state, const tb_context *context, const tb_dtype *dtype,
                     int additive, unsigned char *real, unsigned char *fill)
@@ -320,13 +352,11 @@ tb_read_mask_values(tb_state *state, const tb_context *context, const tb_dtype *
     PyObject *lowest = NULL, *one = NULL;
     int answer = -1;
 
-    tb_context own = *context;
-
-    own.argument = NULL;
     if (additive && dtype->type < TB_F32) {
-        return tb_raise_at(&own, PyExc_TypeError, -1, -1,
-                           "additive=True with dtype=%s; expected a floating type",
-                           tb_dtype_name(dtype));
+        return refuse_additive(context, dtype);
+    }
+    if (additive && dtype->type == TB_OTHER) {
+        return read_additive_other(state, context, dtype, real, fill);
     }
     one = PyLong_FromLong(additive ? 0 : 1);
     lowest = additive ? tb_lowest_value(state, dtype) : PyLong_FromLong(0);

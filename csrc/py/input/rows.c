@@ -124,8 +124,7 @@ note_list(tb_column *column, Py_ssize_t i, PyObject *list)
 {
     int ndim = 0;
     npy_intp shape[TB_MAX_TRAILING];
-    Py_ssize_t length =
-        PyList_Check(list) ? PyList_GET_SIZE(list) : PyTuple_GET_SIZE(list);
+    Py_ssize_t length = tb_list_size(list);
 
     column->data[i] = list;
     column->lengths[i] = length;

@@ -1,5 +1,7 @@
 #include "py/input/tensor_array.h"
 
+#include "core/base/size.h"
+
 #include <string.h>
 
 /* For whom a tensor is read, and how: "found ...", or "out= is ...", to be written. */

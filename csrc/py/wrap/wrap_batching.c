@@ -267,7 +267,8 @@ wrap_survey_lengths(PyObject *Py_UNUSED(module), PyObject *const *args,
                          (unsigned long long)fingerprint);
 }
 
-/* row_costs(function, lengths, settings) -> what each row costs alone, int64 [rows] */
+/* row_costs(function, lengths, settings) -> what each row costs alone, int64 [rows];
+ * where their sum would not fit, costs are lowered so that it does */
 static PyObject *
 wrap_row_costs(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {

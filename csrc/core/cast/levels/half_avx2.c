@@ -1,6 +1,6 @@
 /*
- * AVX2 and F16C. VCVTPS2PH takes its rounding from the instruction, heeds neither
- * flush-to-zero nor denormals-are-zero, quiets NaN and keeps the top of its payload.
+ * AVX2 and F16C. VCVTPS2PH takes its rounding from the instruction, ignores
+ * flush-to-zero and denormals-are-zero, quiets NaN and keeps the top of its payload.
  */
 #include "core/base/macros.h"
 

@@ -1,4 +1,4 @@
-/* What the levels of half.c offer: private to half*.c. */
+/* The kernels of each level, for half.c alone. */
 #ifndef TB_HALF_KERNELS_H
 #define TB_HALF_KERNELS_H
 
@@ -12,7 +12,7 @@
  * NaN. */
 typedef int (*tb_float_kernel)(const void *src, ptrdiff_t n, void *dst, int stream);
 
-/* By types, from TB_F32 up. NULL: half.c makes it of two others. */
+/* By pair of types, from TB_F32 up. NULL: half.c combines two other kernels. */
 enum { TB_FLOAT_TYPES = TB_BF16 - TB_F32 + 1 };
 typedef tb_float_kernel tb_float_kernels[TB_FLOAT_TYPES * TB_FLOAT_TYPES];
 

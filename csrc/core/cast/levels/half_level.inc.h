@@ -1,6 +1,6 @@
 /*
- * Template: the kernels of a level out of its steps, each of which converts STEP
- * elements. The includer defines
+ * Template: makes the kernels of a level from its steps. A step converts STEP elements.
+ * The file that includes this defines
  *
  *     TARGET   TB_TARGET(...), or nothing
  *     STEP     an enum, a multiple of 16
@@ -13,8 +13,8 @@
  */
 typedef void (*step_function)(const char *src, char *dst, int stream, tops *top);
 
-/* The elements that fill no step go through one in memory of its own: there is one way
- * of converting, and nothing is read past n. */
+/* Elements too few for a step are converted by one in a buffer, so that all elements
+ * are converted in the same way and nothing is read past n. */
 TARGET static TB_ALWAYS_INLINE void
 convert_part(const char *src, ptrdiff_t bytes, char *dst, ptrdiff_t bytes_out,
              step_function step, tops *top)

@@ -1,4 +1,4 @@
-/* What half_loss.c has a version of for every level: private to it. */
+/* The loops that have a version for each level, for half_loss.c alone. */
 #ifndef TB_HALF_LOSS_LOOPS_H
 #define TB_HALF_LOSS_LOOPS_H
 
