@@ -603,7 +603,11 @@ def test_parts_that_do_not_go_together(name, kind, match):
 
 
 SETTINGS = [
-    ({"dtype": "half"}, ValueError, "dtype='half'; expected 'auto', 'float32', 'bfloat16' or 'float16'"),
+    (
+        {"dtype": "half"},
+        ValueError,
+        "dtype='half'; expected 'auto', 'float32', 'bfloat16' or 'float16'",
+    ),
     ({"dtype": torch.float64}, ValueError, "dtype='float64'; expected 'auto', 'float32'"),
     ({"dtype": 16}, TypeError, "dtype=16; expected 'auto'"),
     ({"device": "gpu"}, ValueError, "device='gpu'; expected a torch device, such as 'cuda'"),
@@ -739,9 +743,7 @@ def test_the_choice_where_there_is_no_gpu(monkeypatch):
 def test_the_choice_elsewhere_is_autocasts_own(device):
     chosen = choose_precision(device)
     assert chosen.dtype == str(torch.get_autocast_dtype(device)).removeprefix("torch.")
-    assert chosen.reason.startswith(
-        f"it is the default of torch's autocast on {device}"
-    )
+    assert chosen.reason.startswith(f"it is the default of torch's autocast on {device}")
     assert choose_precision(device, "bfloat16").dtype == "bfloat16"
 
 

@@ -180,7 +180,11 @@ OWN = {
     },
     "Packing.__getitem__": {"pack": Index()},
     "Packing.apply": {"ragged": Instance()},
-    "Ragged": {"values": TENSOR_LIKE, "offsets": Places(), "lengths": Lengths(words=("row",))},
+    "Ragged": {
+        "values": Array(words=("row",), bytes=True),
+        "offsets": Places(),
+        "lengths": Lengths(words=("row",)),
+    },
     "Ragged.concatenate": {"parts": Instance(error=(TypeError, ValueError))},
     "Ragged.from_arrow": {"source": Instance()},
     "Ragged.pad": {"options": Anything(reason="pad's, tried there")},
@@ -188,7 +192,7 @@ OWN = {
     "RaggedDataset.from_arrow": {"table": Instance()},
     "RaggedDataset.from_hf": {"dataset": Instance()},
     "RaggedDataset.__getitem__": {"index": Anything(reason="a name, or what __getitems__ takes")},
-    "RaggedDataset.__getitems__": {"indices": Index()},
+    "RaggedDataset.__getitems__": {"indices": Index(one=False)},
     "block_mask": {
         "block_size": Or(first=Integer(1), second=Instance(error=ValueError)),
         "lengths": PACKS,
@@ -249,7 +253,7 @@ def parameters_of(name):
 def annotation_of(name, parameter):
     function = CALLABLES[name]
     if inspect.isclass(function):
-        hints = {**typing.get_type_hints(function.__init__), **typing.get_type_hints(function)}
+        hints = {**typing.get_type_hints(function), **typing.get_type_hints(function.__init__)}
     else:
         hints = typing.get_type_hints(function)
     return hints.get(parameter, typing.Any)
