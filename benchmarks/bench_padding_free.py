@@ -73,7 +73,7 @@ def static() -> list[Row]:
     data, chosen, samples = dataset_rows()
     collate = tb.PaddingFreeCollator(
         max_tokens=16_384,
-        max_seqs=ROWS + 1,
+        max_segments=ROWS + 1,
         max_seqlen=16_384,
         shift_labels=True,
         return_num_items=True,

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+# Seconds that a batch may take to come from a worker. One that cannot pickle it says nothing.
+WORKER_LIMIT = 100
+
 
 def snapshot(value):
     """Everything about an input that a call could change, in a form that == compares."""

@@ -34,7 +34,7 @@ def line(segments, width, fill, each=None):
 
 
 def batch(rows, labels=None, seq_lengths=None, *, max_length=None, side="right", fill=0,
-          max_tokens=None, max_seqs=None, multiple=None, each=None, start=0):  # fmt: skip
+          max_tokens=None, max_segments=None, multiple=None, each=None, start=0):  # fmt: skip
     """All that is made: plain lists and ints."""
     cut = {"seq_lengths": seq_lengths, "max_length": max_length, "side": side}
     segments = segments_of(rows, **cut)
@@ -45,7 +45,7 @@ def batch(rows, labels=None, seq_lengths=None, *, max_length=None, side="right",
     owners = [row for row, _ in segments]
     if used < width:
         sizes, real, owners = [*sizes, width - used], [*real, 0], [*owners, -1]
-    count = len(sizes) if max_seqs is None else max_seqs
+    count = len(sizes) if max_segments is None else max_segments
     marked = [(row, [-100, *tokens[1:]]) for row, tokens in labelled]
     ignored = line(marked, width, -100, each)
     return {

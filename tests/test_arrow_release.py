@@ -258,8 +258,7 @@ def test_buffers_may_lie_at_any_address():
 
 
 def test_an_exported_array_lives_as_long_as_its_consumer():
-    import pyarrow as pa
-
+    pa = pytest.importorskip("pyarrow")
     ragged = tb.Ragged.from_sequences([[1, 2], [3]])
     array = pa.array(ragged)
     child = array.values  # moved out of its parent
@@ -293,6 +292,8 @@ def test_a_failure_is_the_exception_that_its_code_means(code, error):
 
 def test_a_producer_whose_threads_need_python_is_not_kept_waiting(tmp_path):
     """Reading through a filesystem in Python, which the producer's own threads call."""
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("fsspec")
     out = run_python(
         """
         import sys
@@ -311,6 +312,5 @@ def test_a_producer_whose_threads_need_python_is_not_kept_waiting(tmp_path):
 
 
 def test_exported_lists_have_the_type_that_pyarrow_gives_them():
-    import pyarrow as pa
-
+    pa = pytest.importorskip("pyarrow")
     assert pa.array(tb.Ragged.from_sequences([[1]])).type == pa.large_list(pa.int64())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from checks import WORKER_LIMIT
 from conftest import SANITIZED
 from reference_batching import draw_lengths
 from tightbatch.sampling.sampler import LengthBatchSampler
@@ -36,6 +37,7 @@ def as_tensor(rows):
 
 
 def make_loader(sampler, loader=data.DataLoader, **options):
+    options["timeout"] = WORKER_LIMIT if options.get("num_workers") else 0
     return loader(Rows(), batch_sampler=sampler, collate_fn=as_tensor, **options)
 
 

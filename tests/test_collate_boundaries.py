@@ -1,7 +1,6 @@
 """PadCollator(boundaries=): widths from a short list, so that shapes repeat."""
 
 import pickle
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tightbatch as tb
-from checks import assert_same, checked, fails
+from checks import WORKER_LIMIT, assert_same, checked, fails
 from tightbatch import _core
+from tightbatch.collate.columns import ColumnSettings
+from tightbatch.huggingface.flattening import NOT_ASKED
 
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
@@ -126,24 +127,39 @@ def test_columns_of_a_table():
     )
 
 
-def test_rows_laid_flat():
-    """The total is what the boundary has to hold; no public function asks for it yet."""
-    spec = ("x", [[1, 2], [3]], False, -1, None, None, None, None, -1)
-    call = ("right", "right", -1, (), None, False, True)
-    [(array, _, _)] = _core.pad_columns("f", [(*spec, np.array([2, 4]))], *call)
-    assert array.tolist() == [[1, 2, 3, -1]]
-    with fails(ValueError, "f(): key 'x'", "3 positions", "last of boundaries=, 2"):
-        _core.pad_columns("f", [(*spec, np.array([1, 2]))], *call)
-
-
 def test_the_private_function_refuses_what_would_crash():
-    spec = ("x", [[1]], False, 0, None, None, None, None, -1)
+    settings = ColumnSettings()
     bad = ([2], (2,), np.array(2), np.array([[2]]), np.array([2.0]), np.zeros(0, np.int64))
     for boundaries in (*bad, np.arange(6)[::2], np.array([2], ">i8"), np.array([2], np.int32)):
+        spec = ("x", [[1]], "main", settings._replace(boundaries=boundaries))
         with fails(TypeError, "f()", "boundaries", "int64"):
-            _core.pad_columns(
-                "f", [(*spec, boundaries)], "right", "right", -1, (), None, False, False
-            )
+            _core.pad_columns("f", [spec], "right", "right", (), None, False)
+
+
+def test_the_private_function_refuses_malformed_columns():
+    spec = ("x", [[1]], "main", ColumnSettings())
+    for bad in (
+        spec[:3],
+        [*spec],
+        (*spec[:2], "line", spec[3]),
+        (*spec[:2], 0, spec[3]),
+        (*spec[:3], spec[3][:-1]),
+        (*spec[:3], {}),
+        None,
+    ):
+        for function in (pad_columns, flatten_columns):
+            with fails((TypeError, ValueError), "f()"):
+                function([bad])
+
+
+def pad_columns(specs):
+    return _core.pad_columns("f", specs, "right", "right", (), None, False)
+
+
+def flatten_columns(specs):
+    return _core.flatten_columns(
+        "f", specs, NOT_ASKED | {"position_ids_start": 0}, True, (), None, False
+    )
 
 
 # Loaders and compilers
@@ -180,6 +196,7 @@ def test_an_epoch_has_no_more_shapes_than_boundaries(workers, as_ragged):
         collate_fn=tb.PadCollator(boundaries=boundaries),
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
+        timeout=WORKER_LIMIT if workers else 0,
     )
     shapes, labels = set(), []
     for batch in loader:
@@ -194,9 +211,10 @@ def test_an_epoch_has_no_more_shapes_than_boundaries(workers, as_ragged):
     assert shapes == {(4, int(b)) for b in boundaries}
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="torch.compile follows Python later")
 def test_torch_compiles_once_a_boundary():
     testing = pytest.importorskip("torch._dynamo.testing")
+    if not torch._dynamo.is_dynamo_supported():
+        pytest.skip("this torch does not compile under this Python")
     dataset = Rows()
     boundaries = tb.bucket_boundaries(dataset.lengths, 3)
 

@@ -141,12 +141,12 @@ def test_a_multiple_below_one_is_named(multiple):
 def test_no_features_are_named(name):
     mine, expected = both(name, [], tokenizer=TOKENIZER)
     assert isinstance(expected, (AttributeError, IndexError))
-    with fails(ValueError, f"{name}()", "no features"):
+    with fails(ValueError, f"{name}()", "an empty batch"):
         raise mine
 
 
 def test_no_features_to_flatten_are_named():
-    with fails(ValueError, "no features"):
+    with fails(ValueError, "an empty batch"):
         ours.DataCollatorWithFlattening()([])
 
 
@@ -235,7 +235,7 @@ def test_what_are_no_features_is_refused(features, error):
         ("DataCollatorWithPadding", {"padding": "most"}, "padding="),
         ("DataCollatorWithPadding", {"padding_side": "up"}, "padding_side"),
         ("DataCollatorWithPadding", {"return_tensors": "tf"}, "return_tensors"),
-        ("DataCollatorWithPadding", {"padding": "max_length", "max_length": -1}, "width"),
+        ("DataCollatorWithPadding", {"padding": "max_length", "max_length": -1}, "max_length=-1"),
     ],
 )
 def test_options_are_checked(name, options, match):

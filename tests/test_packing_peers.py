@@ -255,7 +255,7 @@ def test_packs_of_many_rows_through_a_loader():
     packing = tb.pack(lengths, 1024)
     data = tb.RaggedDataset({"input_ids": packing.apply(rows), "seq_lengths": packing.seq_lengths})
     loader = torch.utils.data.DataLoader(
-        data, batch_size=2, collate_fn=tb.PaddingFreeCollator(keys="flash_attn")
+        data, batch_size=2, collate_fn=tb.PaddingFreeCollator(naming="flash_attn")
     )
     firsts, sequences = [], 0
     for batch in loader:

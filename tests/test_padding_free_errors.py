@@ -42,7 +42,7 @@ def test_a_batch_without_a_token():
 
 
 def test_no_rows():
-    with fails(ValueError, NAME, "no 'input_ids'", "'label'"):
+    with fails(ValueError, NAME, "neither 'input_ids' nor", "'label'"):
         collate([{"label": 1}])
     with fails(TypeError, NAME, "'input_ids'", "row 0"):
         collate([{"input_ids": 1, "x": [1]}])
@@ -106,7 +106,7 @@ def test_a_column_of_another_length(key):
 
 
 @pytest.mark.parametrize(
-    ("parts", "found"),
+    ("lengths", "found"),
     [
         ([[1], [1, 1]], ["row 1", "sums to 2", "3"]),
         ([[1], [2, 2]], ["row 1", "column 1", "more", "3"]),
@@ -116,17 +116,17 @@ def test_a_column_of_another_length(key):
     ],
     ids=repr,
 )
-def test_parts_that_do_not_fit(parts, found):
+def test_segments_that_do_not_fit(lengths, found):
     with fails(ValueError, NAME, "'seq_lengths'", *found):
-        collate(rows(1, 3, seq_lengths=parts))
+        collate(rows(1, 3, seq_lengths=lengths))
 
 
 @pytest.mark.parametrize(
-    "parts", [[1.0, 2.0], ["a"], [[1], [2]], 3, None, np.array([1.0, 2.0])], ids=repr
+    "lengths", [[1.0, 2.0], ["a"], [[1], [2]], 3, None, np.array([1.0, 2.0])], ids=repr
 )
-def test_parts_that_are_no_lengths(parts):
+def test_segments_that_are_no_lengths(lengths):
     with fails((TypeError, ValueError), NAME, "'seq_lengths'"):
-        collate(rows(3, seq_lengths=[parts]))
+        collate(rows(3, seq_lengths=[lengths]))
 
 
 @pytest.mark.parametrize(
@@ -136,16 +136,16 @@ def test_parts_that_are_no_lengths(parts):
         ("seq_idx", {}),
         ("cu_seq_lens_q", {}),
         ("max_length_k", {}),
-        ("cu_seqlens_kv_padded", {"keys": "megatron"}),
-        ("qkv_format", {"keys": "megatron"}),
-        ("max_q", {"keys": "varlen_attn"}),
+        ("cu_seqlens_kv_padded", {"naming": "megatron"}),
+        ("qkv_format", {"naming": "megatron"}),
+        ("max_q", {"naming": "varlen_attn"}),
         ("shift_labels", {"shift_labels": True}),
         ("num_items_in_batch", {"return_num_items": True}),
         ("row_idx", {"return_row_idx": True}),
     ],
 )
-def test_a_column_of_a_name_that_is_made_here(key, options):
-    with fails(ValueError, NAME, repr(key), "made here"):
+def test_a_column_of_a_name_that_the_collator_makes(key, options):
+    with fails(ValueError, NAME, repr(key), "the collator makes a column of this name"):
         collate(rows(1, **{key: [[1]]}), **options)
 
 
@@ -157,22 +157,22 @@ def test_too_many_tokens():
     with fails(ValueError, NAME, "row 2", "9 positions", "max_tokens=8", "padding_free=True"):
         collate(rows(4, 4, 1), max_tokens=8)
     with fails(ValueError, NAME, "row 1", "12 positions", "max_tokens=8"):
-        collate(rows(4, 5), max_tokens=8, sequence_multiple_of=4)
+        collate(rows(4, 5), max_tokens=8, segment_multiple_of=4)
     with fails(ValueError, NAME, "row 1", "max_tokens=4"):
         collate(rows(2, 3, seq_lengths=[[1, 1], [1, 2]]), max_tokens=4)
     assert collate(rows(4, 50), max_tokens=8, max_length=4)["input_ids"].shape == (1, 8)
 
 
-def test_too_many_sequences():
-    with fails(ValueError, NAME, "3 sequences", "max_seqs=2"):
-        collate(rows(1, 1, 1), max_seqs=2)
-    with fails(ValueError, NAME, "3 sequences", "tail", "max_seqs=2"):
-        collate(rows(1, 1), max_seqs=2, max_tokens=4)
-    with fails(ValueError, NAME, "2 sequences", "max_seqs=1"):
-        collate(rows(2, seq_lengths=[[1, 1]]), max_seqs=1)
+def test_too_many_segments():
+    with fails(ValueError, NAME, "3 segments", "max_segments=2"):
+        collate(rows(1, 1, 1), max_segments=2)
+    with fails(ValueError, NAME, "3 segments", "tail", "max_segments=2"):
+        collate(rows(1, 1), max_segments=2, max_tokens=4)
+    with fails(ValueError, NAME, "2 segments", "max_segments=1"):
+        collate(rows(2, seq_lengths=[[1, 1]]), max_segments=1)
 
 
-def test_a_sequence_longer_than_what_is_said():
+def test_a_segment_longer_than_what_is_said():
     with fails(ValueError, NAME, "3 positions", "max_seqlen=2"):
         collate(rows(1, 3), max_seqlen=2)
     with fails(ValueError, NAME, "tail", "7 positions", "max_seqlen=2"):
@@ -218,7 +218,7 @@ def test_values_in_packs_that_are_cut():
         (rows(3, labels=[[1, 2, 2**70]], seq_lengths=[[1, 2]]), OverflowError, "column 2"),
     ):
         with fails(error, NAME, "'labels'", "row 0", where):
-            collate(samples, sequence_multiple_of=2)
+            collate(samples, segment_multiple_of=2)
 
 
 @pytest.mark.parametrize("bad", ["x", None, [1], 2**70, {}], ids=repr)
@@ -228,6 +228,7 @@ def test_tokens_that_are_none(bad):
 
 
 def test_more_positions_than_int32_counts():
+    pytest.importorskip("torch")
     line = np.zeros(2**20, np.int8)
     many = tb.Ragged(line, np.array([0, 2**20]))
     data = tb.RaggedDataset({"input_ids": many})
@@ -239,25 +240,25 @@ def test_more_positions_than_int32_counts():
 @pytest.mark.parametrize(
     ("options", "error", "found"),
     [
-        ({"keys": "flash"}, ValueError, ["keys='flash'", "'flash_attn'"]),
+        ({"naming": "flash"}, ValueError, ["naming='flash'", "'flash_attn'"]),
         ({"truncation_side": "up"}, ValueError, ["truncation_side='up'"]),
         ({"return_tensors": "tf"}, ValueError, ["return_tensors='tf'"]),
         ({"max_tokens": 0}, ValueError, ["max_tokens=0", "at least 1"]),
-        ({"max_seqs": -1}, ValueError, ["max_seqs=-1"]),
+        ({"max_segments": -1}, ValueError, ["max_segments=-1"]),
         ({"max_seqlen": 0}, ValueError, ["max_seqlen=0"]),
         ({"max_length": 0}, ValueError, ["max_length=0"]),
         ({"pad_to_multiple_of": 0}, ValueError, ["pad_to_multiple_of=0"]),
-        ({"sequence_multiple_of": 1.5}, TypeError, ["sequence_multiple_of=1.5"]),
+        ({"segment_multiple_of": 1.5}, TypeError, ["segment_multiple_of=1.5"]),
         ({"max_tokens": True}, TypeError, ["max_tokens=True"]),
         ({"max_tokens": 2**70}, OverflowError, ["max_tokens"]),
         ({"position_ids_start": -1}, ValueError, ["position_ids_start=-1", "at least 0"]),
         ({"position_ids_start": None}, TypeError, ["position_ids_start=None"]),
-        ({"max_tokens": 9, "sequence_multiple_of": 2}, ValueError, ["max_tokens=9", 2]),
+        ({"max_tokens": 9, "segment_multiple_of": 2}, ValueError, ["max_tokens=9", 2]),
         ({"max_tokens": 9, "pad_to_multiple_of": 2}, ValueError, ["max_tokens=9", 2]),
         (
-            {"pad_to_multiple_of": 6, "sequence_multiple_of": 4},
+            {"pad_to_multiple_of": 6, "segment_multiple_of": 4},
             ValueError,
-            ["pad_to_multiple_of=6", "sequence_multiple_of=4"],
+            ["pad_to_multiple_of=6", "segment_multiple_of=4"],
         ),
         ({"shift_labels": 1}, TypeError, ["shift_labels=1"]),
         ({"return_row_idx": None}, TypeError, ["return_row_idx=None"]),
@@ -301,7 +302,7 @@ def test_rows_that_shrink_while_they_are_read(where, victim):
     columns[where] = [evil] + [1] * 499
     if where == "labels":
         columns["input_ids"] = row
-    for options in ({}, {"sequence_multiple_of": 4}):
+    for options in ({}, {"segment_multiple_of": 4}):
         try:
             batch = tb.PaddingFreeCollator(return_tensors="np", **options)([columns])
         except (RuntimeError, ValueError):
@@ -319,17 +320,16 @@ def test_failing_allocations():
         import numpy as np
         import tightbatch as tb
         from tightbatch import _core
-        from tightbatch.collate import padding_free
+        from tightbatch.collate import columns
 
         class Recorder:
-            gather_columns, is_arrow = _core.gather_columns, _core.is_arrow
-            pad_columns = _core.pad_columns
+            check_columns = _core.check_columns
 
             def flatten_columns(self, *given):
                 self.given = given
                 return _core.flatten_columns(*given)
 
-        recorder = padding_free._core = Recorder()
+        recorder = columns._core = Recorder()
         packs = {
             "input_ids": [10**9, 10**9 + 1, 3],
             "attention_mask": [1, 1, True],
@@ -340,7 +340,7 @@ def test_failing_allocations():
         }
         plain = {"input_ids": [1, 2], "attention_mask": [1.0, 1], "other": np.ones(2, ">i4")}
         for sample, options in (
-            (packs, {"sequence_multiple_of": 4, "max_tokens": 32, "return_row_idx": True}),
+            (packs, {"segment_multiple_of": 4, "max_tokens": 32, "return_row_idx": True}),
             (plain, {"shift_labels": True, "return_num_items": True}),
         ):
             tb.PaddingFreeCollator(return_tensors="np", **options)([sample, sample])

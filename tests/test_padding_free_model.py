@@ -83,8 +83,8 @@ def assert_same_results(model, samples, batch, starts):
         {},
         {"shift_labels": True},
         {"max_tokens": 40},
-        {"pad_to_multiple_of": 32, "max_seqs": 9, "max_seqlen": 32},
-        {"sequence_multiple_of": 8, "shift_labels": True, "max_tokens": 48},
+        {"pad_to_multiple_of": 32, "max_segments": 9, "max_seqlen": 32},
+        {"segment_multiple_of": 8, "shift_labels": True, "max_tokens": 48},
     ],
     ids=repr,
 )
@@ -151,7 +151,7 @@ def attend_alone(q, k, v, bounds):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"max_tokens": 48, "max_seqs": 8}, {"sequence_multiple_of": 4}], ids=repr
+    "options", [{}, {"max_tokens": 48, "max_segments": 8}, {"segment_multiple_of": 4}], ids=repr
 )
 def test_masks_made_of_seq_idx_agree_with_the_boundaries(options):
     batch = tb.PaddingFreeCollator(**options)(make_samples(labelled=False))
@@ -165,10 +165,10 @@ def test_masks_made_of_seq_idx_agree_with_the_boundaries(options):
     torch.testing.assert_close(out.transpose(0, 1), expected, **CLOSE)
 
 
-@pytest.mark.parametrize("options", [{}, {"max_tokens": 48, "max_seqs": 8, "max_seqlen": 48}])
+@pytest.mark.parametrize("options", [{}, {"max_tokens": 48, "max_segments": 8, "max_seqlen": 48}])
 def test_torch_varlen_attention_takes_the_boundaries(options):
     varlen = pytest.importorskip("torch.nn.attention.varlen")
-    batch = tb.PaddingFreeCollator(keys="varlen_attn", **options)(make_samples(labelled=False))
+    batch = tb.PaddingFreeCollator(naming="varlen_attn", **options)(make_samples(labelled=False))
     names = ("cu_seq_q", "cu_seq_k", "max_q", "max_k")
     q, k, v = heads(batch["input_ids"].shape[1])
     bounds = {name: batch[name] for name in names}
@@ -205,7 +205,7 @@ def test_the_trainer_takes_the_batches(tmp_path):
         remove_unused_columns=False,
         disable_tqdm=True,
     )
-    collate = tb.PaddingFreeCollator(max_tokens=64, max_seqs=8, shift_labels=True)
+    collate = tb.PaddingFreeCollator(max_tokens=64, max_segments=8, shift_labels=True)
     trainer = transformers.Trainer(model, arguments, train_dataset=samples, data_collator=collate)
     done = trainer.train()
     assert np.isfinite(done.training_loss)

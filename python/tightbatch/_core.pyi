@@ -1,9 +1,8 @@
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 def pad(
     function: str,
@@ -45,18 +44,23 @@ def gather_columns(
 ) -> dict[Any, list[Any]]: ...
 def pad_columns(
     function: str,
-    specs: Sequence[tuple[Any, ...]],
+    specs: Sequence[tuple[Any, Any, str, tuple[Any, ...]]],
     padding_side: str,
     truncation_side: str,
-    main: int,
     extras: tuple[str, ...],
     allocate: Callable[[int], NDArray[np.uint8]] | None,
     as_tensors: bool,
-    flat: bool,
     /,
 ) -> list[tuple[NDArray[Any], int, bool]]: ...
 def show(value: Any, /) -> str: ...
 def describe(value: Any, /) -> str: ...
+def check_columns(
+    function: str,
+    settings: Mapping[Any, tuple[Any, ...]],
+    padding_side: str,
+    truncation_side: str,
+    /,
+) -> None: ...
 def read_int(function: str, name: str, value: Any, least: int, most: int, /) -> int: ...
 def read_index(function: str, name: str, value: Any, count: int, /) -> int: ...
 def read_flag(function: str, name: str, value: Any, /) -> bool: ...
@@ -124,22 +128,24 @@ def arrow_lengths(
 def export_arrow(ragged: RaggedBuffers, /) -> tuple[Any, Any]: ...
 def is_arrow(object: Any, /) -> bool: ...
 def mask_tokens(
+    function: str,
     ids: NDArray[np.int64],
     kinds: NDArray[np.uint8],
     labels: NDArray[np.int64],
-    probability: float,
-    replace: float,
-    random: float,
-    mask_id: int,
-    vocabulary: int,
+    mlm_probability: float | None,
+    mask_replace_prob: float,
+    random_replace_prob: float,
+    mask_token_id: int | None,
+    vocab_size: int | None,
     seed: int,
     call: int,
     /,
 ) -> None: ...
 def label_tokens(
+    function: str,
     ids: NDArray[np.int64],
     mask: NDArray[np.int64],
-    ignored: int | None,
+    pad_token_id: int | None,
     labels: NDArray[np.int64],
     /,
 ) -> None: ...
@@ -172,18 +178,15 @@ def block_mask(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]: ...
 def flatten_columns(
     function: str,
-    specs: list[tuple[Any, Any, int, float, Any]],
-    main: int,
-    labels: int,
-    mask: tuple[Any, Any] | None,
-    segments: tuple[Any, Any] | None,
-    settings: tuple[int, ...],
-    extras: bytes,
-    counts: bool,
+    specs: Sequence[tuple[Any, Any, str, tuple[Any, ...]]],
+    settings: Mapping[str, Any],
+    keep_empty: bool,
+    extras: tuple[str, ...],
     allocate: Callable[[int], NDArray[np.uint8]] | None,
     as_tensors: bool,
     /,
 ) -> tuple[list[tuple[NDArray[Any], int, bool]], int, int]: ...
+def check_padding_free(function: str, settings: Mapping[str, Any], /) -> None: ...
 def to_float16(x: Any, overflow: str, out: Any, return_counts: bool, /) -> Any: ...
 def to_bfloat16(x: Any, overflow: str, out: Any, return_counts: bool, /) -> Any: ...
 def to_float32(x: Any, overflow: str, out: Any, return_counts: bool, /) -> Any: ...

@@ -15,13 +15,18 @@ int tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequenc
 int tb_settle_dtype(tb_state *state, tb_column *column, const tb_pad_options *options,
                     const tb_dtype *asked);
 
+/* Finds the type that the rows have by themselves, without a look at whether all of them
+ * agree; where they are lists it is provisional. */
+int tb_find_own_dtype(tb_state *state, tb_column *column,
+                      const tb_pad_options *options);
+
 /* What is kept of row i, which the core does not convert, is made an array, which then
  * is the row: of the output's type, or of float64 where that is a half type, which the
  * core goes on to. */
 int tb_convert_row(tb_state *state, tb_column *column, tb_span kept, ptrdiff_t i);
 
-/* What the options make of the longest row, once cut, or of all rows together where
- * they lie flat; before it is rounded up. */
+/* The width that the options ask for, given the longest row as it is cut; before it is
+ * rounded up. */
 int tb_choose_width(const tb_column *column, const tb_pad_options *options,
                     ptrdiff_t longest, ptrdiff_t *width);
 

@@ -30,19 +30,14 @@ refuse_tensor(const tensor_use *use, PyObject *exception, const char *format,
 static int
 refuse_as_torch(const tensor_use *use)
 {
-    PyObject *type, *value, *traceback;
-
     if (!PyErr_ExceptionMatches(PyExc_RuntimeError) &&
         !PyErr_ExceptionMatches(PyExc_TypeError)) {
         return -1;
     }
-    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *exception = tb_save_exception();
     (void)refuse_tensor(use, PyExc_TypeError,
-                        "a tensor of which torch does not give the memory: %.200S",
-                        value == NULL ? type : value);
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
+                        "a tensor whose memory torch does not give: %.200S", exception);
+    Py_XDECREF(exception);
     return -1;
 }
 

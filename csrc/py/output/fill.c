@@ -21,13 +21,22 @@ keep_row(const tb_pad_options *options, ptrdiff_t length)
     return tb_locate_row(&layout, length);
 }
 
+static void
+set_dtype(tb_column *column, tb_dtype dtype)
+{
+    Py_XINCREF((PyObject *)dtype.descr);
+    Py_XDECREF((PyObject *)column->dtype.descr);
+    column->dtype = dtype;
+    column->provisional = 0;
+}
+
 /* The type of rows that are all lists: what their first number asks for, widened later
  * where another asks for more. No number at all: int64. */
 static int
 guess_from_lists(tb_state *state, tb_column *column, const tb_pad_options *options)
 {
+    set_dtype(column, (tb_dtype){TB_I64, 8, NULL});
     column->provisional = 1;
-    column->dtype = (tb_dtype){TB_I64, 8, NULL};
     for (ptrdiff_t i = 0; i < column->count; i++) {
         int found = 0;
         tb_span kept = keep_row(options, column->lengths[i]);
@@ -89,23 +98,28 @@ reconcile_row(tb_state *state, tb_column *column, const tb_pad_options *options,
 }
 
 int
+tb_find_own_dtype(tb_state *state, tb_column *column, const tb_pad_options *options)
+{
+    if (column->array_row >= 0) {
+        set_dtype(column, tb_row_dtype(column, column->array_row));
+    }
+    else if (column->whole.item_size > 0) {
+        set_dtype(column, column->whole);
+    }
+    else {
+        return guess_from_lists(state, column, options);
+    }
+    return 0;
+}
+
+int
 tb_settle_dtype(tb_state *state, tb_column *column, const tb_pad_options *options,
                 const tb_dtype *asked)
 {
-    column->provisional = 0;
     if (asked != NULL) {
-        column->dtype = *asked;
-        Py_XINCREF(column->dtype.descr);
+        set_dtype(column, *asked);
     }
-    else if (column->array_row >= 0) {
-        column->dtype = tb_row_dtype(column, column->array_row);
-        Py_XINCREF(column->dtype.descr);
-    }
-    else if (column->whole.item_size > 0) {
-        column->dtype = column->whole;
-        Py_XINCREF(column->dtype.descr);
-    }
-    else if (guess_from_lists(state, column, options) < 0) {
+    else if (tb_find_own_dtype(state, column, options) < 0) {
         return -1;
     }
     for (ptrdiff_t i = 0; i < column->count; i++) {
@@ -142,8 +156,10 @@ tb_lay_out(const tb_column *column, const tb_pad_options *options, tb_layout *la
         too_large |= kept > PTRDIFF_MAX - total;
         total = too_large ? total : total + kept;
     }
-    longest = options->flat ? total : longest;
-    if (tb_choose_width(column, options, longest, &longest) < 0) {
+    if (options->flat) { /* the caller knows that `width` is enough */
+        longest = options->width < 0 ? total : options->width;
+    }
+    else if (tb_choose_width(column, options, longest, &longest) < 0) {
         return -1;
     }
     int64_t rounded = longest;
@@ -255,14 +271,9 @@ fill_array_rows(const tb_column *column, ptrdiff_t first, ptrdiff_t count,
     ptrdiff_t bytes = (layout->flat ? 1 : count) * layout->width * layout->trailing *
                       layout->item_size;
 
-    if (bytes < TB_WORTH_RELEASING) {
-        status = tb_pad_rows(&rows, layout, out, &error);
-    }
-    else {
-        Py_BEGIN_ALLOW_THREADS
-        status = tb_pad_rows(&rows, layout, out, &error);
-        Py_END_ALLOW_THREADS
-    }
+    PyThreadState *thread = tb_release_gil(bytes);
+    status = tb_pad_rows(&rows, layout, out, &error);
+    tb_restore_gil(thread);
     if (status == TB_OK) {
         return TB_READ_DONE;
     }
@@ -302,24 +313,21 @@ has_float(tb_state *state, PyObject *list)
 static tb_read
 reconsider_range(tb_state *state, tb_column *column)
 {
-    PyObject *type, *value, *traceback;
     int found = 0;
 
     if (!column->provisional || column->dtype.type != TB_I64 ||
         !PyErr_ExceptionMatches(PyExc_OverflowError)) {
         return TB_READ_ERROR;
     }
-    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *exception = tb_save_exception();
     for (ptrdiff_t i = 0; i < column->count && found == 0; i++) {
         found = has_float(state, list_at(column, i));
     }
     if (found == 0) {
-        PyErr_Restore(type, value, traceback);
+        tb_restore_exception(exception);
         return TB_READ_ERROR;
     }
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
+    Py_XDECREF(exception);
     column->dtype = (tb_dtype){TB_F32, 4, NULL};
     return found < 0 ? TB_READ_ERROR : TB_READ_WIDEN;
 }

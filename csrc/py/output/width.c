@@ -25,16 +25,6 @@ refuse_row(const tb_column *column, const tb_pad_options *options, Py_ssize_t mo
                      length, most, most);
 }
 
-static int
-refuse_total(const tb_column *column, const tb_pad_options *options, Py_ssize_t total,
-             Py_ssize_t most)
-{
-    return tb_raise_at(
-        &column->context, PyExc_ValueError, -1, -1,
-        "the rows have %zd positions together, more than %s%zd", total,
-        options->boundaries == NULL ? "width=" : "the last of boundaries=, ", most);
-}
-
 int
 tb_choose_width(const tb_column *column, const tb_pad_options *options,
                 ptrdiff_t longest, ptrdiff_t *width)
@@ -48,8 +38,7 @@ tb_choose_width(const tb_column *column, const tb_pad_options *options,
         return 0;
     }
     if (longest > most) {
-        return options->flat ? refuse_total(column, options, longest, most)
-                             : refuse_row(column, options, most);
+        return refuse_row(column, options, most);
     }
     *width = options->boundaries == NULL
                  ? most

@@ -19,7 +19,7 @@ extern PyMethodDef tb_arrow_methods[];
 extern PyMethodDef tb_mlm_methods[];
 extern PyMethodDef tb_segment_methods[];
 extern PyMethodDef tb_block_mask_methods[];
-extern PyMethodDef tb_flat_methods[];
+extern PyMethodDef tb_padding_free_methods[];
 extern PyMethodDef tb_half_methods[];
 
 /* The widest level here, or the one that TIGHTBATCH_CPU names. */
@@ -71,7 +71,7 @@ exec_module(PyObject *module)
         tb_setting_methods,    tb_pad_methods,     tb_mask_methods,
         tb_batching_methods,   tb_collate_methods, tb_ragged_methods,
         tb_arrow_methods,      tb_mlm_methods,     tb_segment_methods,
-        tb_block_mask_methods, tb_bucket_methods,  tb_flat_methods,
+        tb_block_mask_methods, tb_bucket_methods,  tb_padding_free_methods,
         tb_half_methods};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         if (PyModule_AddFunctions(module, families[i]) < 0) {
@@ -121,18 +121,7 @@ free_module(void *module)
     (void)clear_module((PyObject *)module);
 }
 
-/* NumPy supports neither several interpreters nor, through this module so far, a build
- * without the GIL: on such a build importing it switches the GIL on again. */
-static PyModuleDef_Slot slots[] = {
-    {Py_mod_exec, (void *)(uintptr_t)exec_module},
-#if PY_VERSION_HEX >= 0x030C0000
-    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
-#endif
-#if PY_VERSION_HEX >= 0x030D0000
-    {Py_mod_gil, Py_MOD_GIL_USED},
-#endif
-    {0, NULL},
-};
+static PyModuleDef_Slot slots[] = TB_MODULE_SLOTS(exec_module);
 
 struct PyModuleDef tb_module = {
     .m_base = PyModuleDef_HEAD_INIT,

@@ -1,6 +1,6 @@
 /* What a collator needs: samples turned into columns, and columns padded together. */
 #include "py/base/tb_numpy.h"
-#include "py/output/job.h"
+#include "py/output/columns.h"
 
 #include <string.h>
 
@@ -47,9 +47,16 @@ sample_as_dict(const tb_context *context, PyObject *sample, Py_ssize_t row)
     if (PyDict_Check(sample)) {
         return Py_NewRef(sample);
     }
-    if (!PyObject_HasAttrString(sample, "keys")) {
+    PyObject *keys;
+    int found = tb_find_attribute(sample, "keys", &keys);
+    if (found < 0) {
+        return NULL;
+    }
+    Py_XDECREF(keys);
+    if (found == 0) {
         tb_raise_at(context, PyExc_TypeError, row, -1,
-                    "is a %s, expected a dict as in row 0", Py_TYPE(sample)->tp_name);
+                    "is of type %s, expected a dict as in row 0",
+                    Py_TYPE(sample)->tp_name);
         return NULL;
     }
     PyObject *dict = PyDict_New();
@@ -71,11 +78,12 @@ scatter_sample(const tb_context *context, PyObject *columns, PyObject *first,
         return refuse_keys(context, first, sample, row);
     }
     while (PyDict_Next(columns, &position, &key, &column)) {
-        PyObject *value = PyDict_GetItemWithError(sample, key);
-        if (value == NULL) {
-            return PyErr_Occurred() ? -1 : refuse_keys(context, first, sample, row);
+        PyObject *value;
+        int found = tb_find_key(sample, key, &value);
+        if (found <= 0) {
+            return found < 0 ? -1 : refuse_keys(context, first, sample, row);
         }
-        PyList_SET_ITEM(column, row, Py_NewRef(value));
+        PyList_SET_ITEM(column, row, value);
     }
     return 0;
 }
@@ -93,8 +101,7 @@ wrap_gather_columns(PyObject *Py_UNUSED(module), PyObject *const *args,
     if (tb_check_count("gather_columns", nargs, 2) < 0) {
         return NULL;
     }
-    context.function = PyUnicode_AsUTF8(args[0]);
-    fast = context.function == NULL ? NULL : PySequence_Tuple(args[1]);
+    fast = tb_read_function(args[0], &context) < 0 ? NULL : PySequence_Tuple(args[1]);
     count = fast == NULL ? 0 : PyTuple_GET_SIZE(fast);
     if (count == 0) {
         goto done;
@@ -123,149 +130,137 @@ done:
 
 /* --- columns padded together ------------------------------------------------------ */
 
-/* Ascending widths as the collator keeps them: an int64 array, borrowed. */
+/* All of them, in their order; the place of the main one, -1 where there is none. */
 static int
-read_boundaries(const tb_context *context, PyObject *given, tb_pad_options *options)
+read_columns(tb_state *state, const tb_context *context, const tb_pad_options *sides,
+             PyObject *specs, tb_output *outputs, Py_ssize_t *main)
 {
-    PyArrayObject *array = (PyArrayObject *)given;
+    Py_ssize_t count = PyList_GET_SIZE(specs);
 
-    if (given == Py_None) {
-        return 0;
+    *main = -1;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        tb_output *output = &outputs[i];
+        if (tb_read_column_spec(state, context, sides, PyList_GET_ITEM(specs, i),
+                                &output->spec) < 0 ||
+            tb_survey_spec(state, &output->spec, &output->column) < 0 ||
+            tb_settle_spec(state, &output->spec, NULL, &output->column) < 0) {
+            return -1;
+        }
+        *main = output->spec.role == TB_ROLE_MAIN ? i : *main;
     }
-    if (!PyArray_Check(given) || PyArray_NDIM(array) != 1 ||
-        PyArray_TYPE(array) != NPY_INT64 || !PyArray_ISCARRAY_RO(array) ||
-        PyArray_SIZE(array) == 0) {
-        return tb_raise_at(context, PyExc_TypeError, -1, -1,
-                           "boundaries: expected a contiguous int64 array");
-    }
-    options->boundaries = (const int64_t *)PyArray_DATA(array);
-    options->boundary_count = PyArray_SIZE(array);
-    return 0;
-}
-
-/* (key, rows, is_flat, padding_value, dtype, width, max_length, multiple,
- *  same_lengths_as[, boundaries]) */
-static int
-read_job(tb_state *state, const char *function, PyObject *spec, PyObject *padding_side,
-         PyObject *truncation_side, tb_job *job)
-{
-    PyObject *key, *rows, *dtype, *width, *max_length, *multiple, *boundaries = Py_None;
-    tb_context context = {.function = function};
-    tb_dtype asked = {TB_I64, 8, NULL};
-    PyObject *sequences = NULL;
-    int answer = -1;
-
-    if (!PyArg_ParseTuple(spec, "OOpOOOOOn|O", &key, &rows, &job->is_flat,
-                          &job->padding_value, &dtype, &width, &max_length, &multiple,
-                          &job->same_lengths_as, &boundaries)) {
-        return -1;
-    }
-    context.key = key == Py_None ? NULL : key;
-    context.one_row = job->is_flat;
-    if (tb_read_pad_options(&context, width, max_length, padding_side, truncation_side,
-                            multiple, &job->options) < 0 ||
-        read_boundaries(&context, boundaries, &job->options) < 0) {
-        return -1;
-    }
-    sequences = job->is_flat ? PyTuple_Pack(1, rows) : Py_NewRef(rows);
-    int has_dtype =
-        sequences == NULL ? -1 : tb_dtype_from_object(state, &context, dtype, &asked);
-    if (has_dtype >= 0 &&
-        tb_survey_rows(state, &context, sequences, &job->column) == 0) {
-        answer = tb_settle_dtype(state, &job->column, &job->options,
-                                 has_dtype ? &asked : NULL);
-    }
-    Py_XDECREF((PyObject *)asked.descr);
-    Py_XDECREF(sequences);
-    return answer;
-}
-
-static int
-check_same_lengths(const tb_job *jobs, const tb_job *job)
-{
-    const tb_column *a = &job->column, *b;
-
-    if (job->same_lengths_as < 0 || a->ndim > 0) {
-        return 0;
-    }
-    b = &jobs[job->same_lengths_as].column;
-    for (ptrdiff_t i = 0; i < a->count && i < b->count; i++) {
-        if (a->lengths[i] != b->lengths[i]) {
-            return tb_raise_at(&a->context, PyExc_ValueError, i, -1,
-                               "has length %zd, but key %R has %zd there",
-                               (Py_ssize_t)a->lengths[i], b->context.key,
-                               (Py_ssize_t)b->lengths[i]);
+    for (Py_ssize_t i = 0; i < count && *main >= 0; i++) {
+        const tb_column *column = &outputs[i].column;
+        if (outputs[i].spec.role == TB_ROLE_PER_TOKEN && column->ndim <= 0 &&
+            tb_check_per_token(column, &outputs[*main].column) < 0) {
+            return -1;
         }
     }
     return 0;
 }
 
-/* pad_columns(function, specs, padding_side, truncation_side, main, extras, allocate,
- * as_tensors, flat) -> [(array, offset, is_bfloat16), ...]
+static int
+read_sides(const tb_context *context, PyObject *padding, PyObject *truncation,
+           tb_pad_options *options)
+{
+    *options = (tb_pad_options){.width = -1, .max_length = -1, .multiple = 1};
+    return tb_read_choice(context, "padding_side", padding, tb_sides,
+                          &options->pad_left) < 0
+               ? -1
+               : tb_read_choice(context, "truncation_side", truncation, tb_sides,
+                                &options->cut_left);
+}
+
+/* pad_columns(function, specs, padding_side, truncation_side, extras, allocate,
+ *             as_tensors) -> [(array, offset, is_bfloat16), ...]
  *
- * `main` is the index of the column that the extras are of: a tuple of "mask" and what
- * else job.h names. They come behind the columns. allocate(bytes) -> uint8 array, or
- * None: an array each. `flat`: rows one after another, without padding, [1, total]. */
+ * `specs` is a list of (key, rows, role, settings). `extras`, a tuple of "mask" and what
+ * else columns.h names, are of the main column and come behind the columns.
+ * allocate(bytes) -> uint8 array, or None: an array each. */
 static PyObject *
 wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
+    tb_context context = {0};
+    tb_pad_options sides;
     PyObject *answer = NULL;
     Py_ssize_t main, count, total;
-    int as_tensors, flat;
-    const char *function;
+    int as_tensors;
 
-    if (tb_check_count("pad_columns", nargs, 9) < 0 ||
-        tb_read_flag(&(tb_context){.function = "pad_columns"}, "as_tensors", args[7],
-                     &as_tensors) < 0 ||
-        tb_read_flag(&(tb_context){.function = "pad_columns"}, "flat", args[8], &flat) <
-            0) {
+    if (tb_check_count("pad_columns", nargs, 7) < 0 ||
+        tb_read_function(args[0], &context) < 0 ||
+        read_sides(&context, args[2], args[3], &sides) < 0 ||
+        tb_read_flag(&context, "as_tensors", args[6], &as_tensors) < 0) {
         return NULL;
     }
-    function = PyUnicode_AsUTF8(args[0]);
-    main = PyLong_AsSsize_t(args[4]);
-    count = PyList_Size(args[1]);
-    total = count + PyTuple_Size(args[5]);
-    if (PyErr_Occurred()) {
+    if (!PyList_Check(args[1]) || !PyTuple_Check(args[4])) {
+        PyErr_SetString(PyExc_TypeError, "pad_columns(): malformed arguments");
         return NULL;
     }
-    tb_job *jobs = PyMem_Calloc((size_t)total + 1, sizeof *jobs);
-    if (jobs == NULL) {
+    count = PyList_GET_SIZE(args[1]);
+    total = count + PyTuple_GET_SIZE(args[4]);
+    tb_output *outputs = PyMem_Calloc((size_t)total + 1, sizeof *outputs);
+    if (outputs == NULL) {
         return PyErr_NoMemory();
     }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        jobs[i].options.flat = flat;
-        if (read_job(state, function, PyList_GET_ITEM(args[1], i), args[2], args[3],
-                     &jobs[i]) < 0) {
-            goto done;
-        }
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        if (check_same_lengths(jobs, &jobs[i]) < 0) {
-            goto done;
-        }
+    if (read_columns(state, &context, &sides, args[1], outputs, &main) < 0) {
+        goto done;
     }
     for (Py_ssize_t i = count; i < total; i++) {
-        jobs[i].source = main;
-        if (tb_job_kind_named(PyTuple_GET_ITEM(args[5], i - count), &jobs[i].kind) <
-            0) {
+        if (tb_read_extra(&context, PyTuple_GET_ITEM(args[4], i - count),
+                          &outputs[i].kind) < 0) {
+            goto done;
+        }
+        if (main < 0) {
+            tb_raise_at(&context, PyExc_TypeError, -1, -1, "there is no main column");
             goto done;
         }
     }
-    if (tb_run_jobs(state, jobs, total, args[6], as_tensors) == 0) {
-        answer = tb_answer_jobs(jobs, total);
+    if (tb_run_outputs(state, outputs, total, main, args[5], as_tensors) == 0) {
+        answer = tb_answer_outputs(outputs, total);
     }
 done:
     for (Py_ssize_t i = 0; i < total; i++) {
-        tb_clear_job(&jobs[i]);
+        tb_clear_output(&outputs[i]);
     }
-    PyMem_Free(jobs);
+    PyMem_Free(outputs);
     return answer;
+}
+
+/* check_columns(function, settings by key, padding_side, truncation_side): raises what is
+ * wrong with them. The key None stands for all that have no settings of their own. */
+static PyObject *
+wrap_check_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    tb_state *state = tb_state_of(module);
+    PyObject *key, *settings;
+    Py_ssize_t position = 0;
+    tb_column_spec spec = {0};
+    tb_context context = {0};
+
+    if (tb_check_count("check_columns", nargs, 4) < 0 ||
+        tb_read_function(args[0], &context) < 0 ||
+        read_sides(&context, args[2], args[3], &spec.options) < 0) {
+        return NULL;
+    }
+    while (PyDict_Next(args[1], &position, &key, &settings)) {
+        int answer;
+        spec.context = context;
+        spec.context.key = key == Py_None ? NULL : key;
+        answer = tb_read_column_settings(state, settings, &spec);
+        answer = answer < 0 ? -1 : tb_check_fill(state, &spec);
+        tb_clear_column_spec(&spec);
+        if (answer < 0) {
+            return NULL;
+        }
+    }
+    Py_RETURN_NONE;
 }
 
 PyMethodDef tb_collate_methods[] = {
     {"gather_columns", (PyCFunction)(void (*)(void))wrap_gather_columns, METH_FASTCALL,
      NULL},
     {"pad_columns", (PyCFunction)(void (*)(void))wrap_pad_columns, METH_FASTCALL, NULL},
+    {"check_columns", (PyCFunction)(void (*)(void))wrap_check_columns, METH_FASTCALL,
+     NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -15,10 +15,17 @@ class Batch(dict[Any, Any]):
     --------
     >>> import tightbatch as tb
     >>> batch = tb.PadCollator()([{"input_ids": [5, 6]}, {"input_ids": [7]}])
+    >>> batch
+    Batch(input_ids: int64 [2, 2], attention_mask: int64 [2, 2])
     >>> batch.to("cpu")["input_ids"]
     tensor([[5, 6],
             [7, 0]])
     """
+
+    def __repr__(self) -> str:
+        """Show keys, types and shapes, and the values of what is no tensor, array or list."""
+        parts = (f"{key}: {_describe(value)}" for key, value in self.items())
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
         """Move the tensors to a device, in place, and return the batch.
@@ -54,3 +61,13 @@ class Batch(dict[Any, Any]):
             if isinstance(value, torch.Tensor):
                 self[key] = function(value)
         return self
+
+
+def _describe(value: Any) -> str:
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        text = f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+        device = str(getattr(value, "device", "cpu"))
+        return text if device == "cpu" else f"{text} on {device}"
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__} of {len(value)}"
+    return repr(value)

@@ -3,80 +3,155 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .. import _core
-from ..ragged import Ragged
-from .shared import Block, travelling
+from .shared import Block, shared_type
 
-# What the C code is told of a column: key, rows, whether they are numbers, fill, dtype, width,
-# max_length, multiple, and the place of a column whose lengths these must equal, or -1; then,
-# where the width is to be one of them, boundaries as an int64 array.
-Spec = tuple[Any, Any, bool, float, Any, int | None, int | None, int | None, int]
-BoundedSpec = tuple[Any, Any, bool, float, Any, None, int | None, int | None, int, Any]
-
-
-def kind_of(function: str, key: Any, column: Sequence[Any]) -> str:
-    """Tell what becomes of a column: its "rows" padded, a "number" a row stacked, or "listed"."""
-    if isinstance(column, Ragged):
-        return "rows"
-    first = column[0]
-    if first is None or isinstance(first, str):
-        for row, value in enumerate(column):
-            if value is not None and not isinstance(value, str):
-                raise TypeError(
-                    f"{function}(): key {key!r}, row {row}: found a {type(value).__name__}, "
-                    f"expected a str or None: row 0 is {first!r}"
-                )
-        return "listed"
-    if isinstance(first, (list, tuple)):
-        return "rows"
-    if isinstance(first, (int, float)) or getattr(first, "ndim", None) == 0:
-        return "number"
-    return "rows"
+Side = Literal["right", "left"]
+Tensors = Literal["pt", "np"]
+TENSORS = ("pt", "np")
+# What fills a column whose key says what it is, unless `padding_value` says otherwise. -100 is
+# what torch's cross-entropy ignores.
+FILLS: dict[Any, float] = {
+    "labels": -100,
+    "label": -100,
+    "label_ids": -100,
+    "attention_mask": 0,
+    "token_type_ids": 0,
+    "position_ids": 0,
+    "special_tokens_mask": 1,
+}
 
 
-def stack_spec(key: Any, column: Any, dtype: Any) -> Spec:
-    """Describe a column of one number a row."""
-    return (key, column, True, 0, dtype, None, None, None, -1)
+class ColumnSettings(NamedTuple):
+    """What is asked for the column of one key, as the C code reads it (column_spec.c)."""
+
+    padding_value: float = 0
+    dtype: Any = None
+    float_dtype: Any = None  # instead of dtype, of a column that would be of a floating type
+    width: int | None = None
+    max_length: int | None = None
+    pad_to_multiple_of: int | None = None
+    boundaries: NDArray[np.int64] | None = None
 
 
-def assemble(
+DEFAULT = ColumnSettings()
+# What becomes of a column: those of rows are padded, or put one after another. Masks and lengths
+# are of the "main" one; "per_token" has a value for each of its tokens. The last four are for
+# batches without padding.
+Role = Literal[
+    "main",
+    "rows",
+    "per_token",
+    "numbers",
+    "labels",
+    "labels_of_main",
+    "attention_mask",
+    "seq_lengths",
+]
+ColumnSpec = tuple[Any, Any, Role, ColumnSettings]  # key, rows, role, settings
+
+
+def settle_columns(
     function: str,
-    specs: Sequence[Spec | BoundedSpec],
+    options: Mapping[str, Any],
+    padding_side: str = "right",
+    truncation_side: str = "right",
+) -> dict[Any, ColumnSettings]:
+    """Give what each key gets, None standing for every other key; what is wrong is an error.
+
+    ``options`` are those of :class:`ColumnSettings`: a value for all columns, or a mapping of
+    keys to values. A dtype for all is one for all that hold floats.
+    """
+    options = dict(options)
+    if not isinstance(options["dtype"], Mapping):
+        options["float_dtype"] = options.pop("dtype")
+    mappings = [option for option in options.values() if isinstance(option, Mapping)]
+    named: dict[Any, ColumnSettings] = {}
+    for key in dict.fromkeys((None, *FILLS, *(key for given in mappings for key in given))):
+        own: dict[str, Any] = {
+            name: option.get(key) if isinstance(option, Mapping) else option
+            for name, option in options.items()
+        }
+        own["padding_value"] = _fill_of(key, options["padding_value"])
+        named[key] = ColumnSettings(**own)
+    _core.check_columns(function, named, padding_side, truncation_side)
+    return named
+
+
+def _fill_of(key: Any, given: Any) -> Any:
+    if isinstance(given, Mapping):
+        return given.get(key, FILLS.get(key, 0))
+    return FILLS.get(key, given)
+
+
+def pad_columns(
+    function: str,
+    specs: list[ColumnSpec],
     names: Iterable[Any],
     sides: tuple[str, str],
-    main: int,
     extras: tuple[str, ...],
     return_tensors: str,
-    flat: bool = False,
 ) -> tuple[dict[Any, Any], Block | None]:
-    """Make the arrays or tensors of a batch: those of the specs, then the extras, by name.
+    """Make the arrays or tensors of a padded batch by name: those of the specs, then the extras.
 
     In a DataLoader worker they are views of one block of shared memory, which is returned too.
     """
-    as_tensors = return_tensors == "pt"
-    block = block_for(as_tensors)
-    outputs = _core.pad_columns(
-        function,
-        specs,
-        *sides,
-        main,
-        extras,
-        None if block is None else block.allocate,
-        as_tensors,
-        flat,
+    block, allocate, as_tensors = _memory_for(function, return_tensors)
+    outputs = _core.pad_columns(function, specs, *sides, extras, allocate, as_tensors)
+    return _named(function, names, outputs, block, as_tensors), block
+
+
+def flatten_columns(
+    function: str,
+    specs: list[ColumnSpec],
+    settings: Mapping[str, Any],
+    extras: tuple[str, ...],
+    names: Iterable[Any],
+    return_tensors: str,
+    keep_empty: bool = False,
+) -> tuple[dict[Any, Any], Block | None, int, int]:
+    """Do the same for a batch without padding, of which the longest segment and the labels are.
+
+    ``settings`` are those of PaddingFreeCollator by name. With ``keep_empty`` rows without tokens
+    are segments, too.
+    """
+    block, allocate, as_tensors = _memory_for(function, return_tensors)
+    outputs, longest, items = _core.flatten_columns(
+        function, specs, settings, keep_empty, extras, allocate, as_tensors
     )
-    return name_outputs(function, names, outputs, block, as_tensors), block
+    return _named(function, names, outputs, block, as_tensors), block, longest, items
 
 
-def block_for(as_tensors: bool) -> Block | None:
+def _memory_for(function: str, return_tensors: str) -> tuple[Block | None, Any, bool]:
     """Give a block for a batch of tensors that is made in a DataLoader worker."""
-    return Block() if as_tensors and _worker_info()() is not None else None
+    if return_tensors != "pt":
+        return None, None, False
+    if _torch(function).utils.data.get_worker_info() is None:
+        return None, None, True
+    block = Block(function)
+    return block, block.allocate, True
 
 
-def name_outputs(
+@functools.cache
+def _torch(function: str) -> Any:
+    try:
+        import torch.utils.data
+    except ImportError as error:
+        raise ImportError(
+            f"{function}(): return_tensors='pt' makes torch tensors, but torch is not installed: "
+            "pip install torch, or ask for arrays with return_tensors='np'"
+        ) from error
+    return torch
+
+
+def _named(
     function: str, names: Iterable[Any], outputs: list[Any], block: Block | None, as_tensors: bool
 ) -> dict[Any, Any]:
     """Give what C made as arrays or tensors by name, and note which lie in the block."""
@@ -85,6 +160,20 @@ def name_outputs(
     values = _tensors(function, names, outputs)
     if block is not None:
         block.views = [(v, out[1]) for v, out in zip(values.values(), outputs, strict=True)]
+    return values
+
+
+def _tensors(function: str, names: Iterable[Any], outputs: list[Any]) -> dict[Any, Any]:
+    torch = _torch(function)
+    from_numpy, values = torch.from_numpy, {}
+    for name, (array, _, is_bfloat16) in zip(names, outputs, strict=True):
+        try:
+            tensor = from_numpy(array)
+        except TypeError as error:
+            raise TypeError(
+                f"{function}(): key {name!r}: torch has no dtype {array.dtype}"
+            ) from error
+        values[name] = tensor.view(torch.bfloat16) if is_bfloat16 else tensor
     return values
 
 
@@ -98,7 +187,7 @@ def build(cls: Any, values: dict[Any, Any], block: Block | None) -> Any:
     maps = not issubclass(cls, tuple)
     if block is None or block.tensor is None:
         return cls(values) if maps else _make(cls, values.values())
-    cls = travelling(cls)
+    cls = shared_type(cls)
     batch = cls(values) if maps else _make(cls, values.values())
     batch.block = block
     return batch
@@ -108,32 +197,21 @@ def _make(cls: Any, values: Iterable[Any]) -> Any:
     return cls._make(values) if hasattr(cls, "_make") else cls(values)
 
 
-@functools.cache
-def _worker_info() -> Any:
-    from torch.utils.data import get_worker_info
+class Collator:
+    """What all collators, which are dataclasses, have in common: a short repr."""
 
-    return get_worker_info
+    def __repr__(self) -> str:
+        """Show the settings that differ from the default."""
+        changed = []
+        for setting in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, setting.name)
+            if setting.repr and not _is_default(value, setting.default):
+                text = repr(value)
+                if len(text) > 200:  # a tokenizer, a model
+                    text = f"{type(value).__name__}(...)"
+                changed.append(f"{setting.name}={text}")
+        return f"{type(self).__name__}({', '.join(changed)})"
 
 
-@functools.cache
-def _from_numpy() -> Any:
-    import torch
-
-    return torch.from_numpy
-
-
-def _tensors(function: str, names: Iterable[Any], outputs: list[Any]) -> dict[Any, Any]:
-    from_numpy, values = _from_numpy(), {}
-    for name, (array, _, is_bfloat16) in zip(names, outputs, strict=True):
-        try:
-            tensor = from_numpy(array)
-        except TypeError as error:
-            raise TypeError(
-                f"{function}(): key {name!r}: torch has no dtype {array.dtype}"
-            ) from error
-        if is_bfloat16:
-            import torch
-
-            tensor = tensor.view(torch.bfloat16)
-        values[name] = tensor
-    return values
+def _is_default(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and bool(value == default))

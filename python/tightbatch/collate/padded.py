@@ -4,39 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..dataset import Samples, batch_columns
+from .._samples import Kind, choose_main, columns_of, kind_of
 from .batch import Batch
-from .columns import BoundedSpec, Spec, assemble, build, kind_of, stack_spec
+from .columns import (
+    TENSORS,
+    Collator,
+    ColumnSettings,
+    ColumnSpec,
+    Role,
+    Side,
+    Tensors,
+    build,
+    pad_columns,
+    settle_columns,
+)
 
 __all__ = ["PadCollator"]
 
-# What fills a column whose key says what it is, unless `padding_value` says otherwise. -100 is
-# what torch's cross-entropy ignores.
-FILLS: dict[Any, float] = {
-    "labels": -100,
-    "label": -100,
-    "label_ids": -100,
-    "attention_mask": 0,
-    "token_type_ids": 0,
-    "position_ids": 0,
-    "special_tokens_mask": 1,
-}
+NAME = "PadCollator"
 # Columns with a value for each token of input_ids: their lengths must be the same.
 PER_TOKEN = frozenset(("attention_mask", "token_type_ids", "position_ids", "special_tokens_mask"))
-EMPTY = "PadCollator(): an empty batch; expected at least one sample"
-LABELS = frozenset(("labels", "label", "label_ids"))
 Widths = Sequence[int] | NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class PadCollator:
+@dataclass(frozen=True, repr=False)
+class PadCollator(Collator):
     """Pad, stack and list the columns of samples: a ``collate_fn`` for a torch DataLoader.
 
     Samples are dicts (or other mappings), tuples, namedtuples, or bare rows (a list, an array, a
@@ -64,9 +62,11 @@ class PadCollator:
         one column.
     padding_side, truncation_side : {"right", "left"}
         Where the padding goes, and which end of a row is cut off.
-    dtype : {key: dtype}, optional
-        Element types of columns, NumPy's or torch's. Otherwise ints become int64, bools bool,
-        floats float32, and arrays, tensors and NumPy's scalars keep their type.
+    dtype : dtype or {key: dtype}, optional
+        A floating type for all columns that hold floats (those of ints and bools keep their
+        types), or the types of the columns that are named; NumPy's or torch's. Otherwise ints
+        become int64, bools bool, floats float32, and arrays, tensors and NumPy's scalars keep
+        their type.
     attention_mask : bool, optional
         None: dicts without one gain an int64 ``attention_mask``, of ``input_ids`` or else of the
         first column of sequences; other samples keep their structure. True: added always, to
@@ -91,7 +91,10 @@ class PadCollator:
         is longer than the last boundary, for boundaries that are not in ascending order, and as
         :func:`tightbatch.pad`.
     TypeError, OverflowError, RuntimeError
-        As :func:`tightbatch.pad`; the message names key, row and column.
+        As :func:`tightbatch.pad`; the message names key, row and column. A RuntimeError also
+        where a DataLoader worker finds shared memory full.
+    ImportError
+        For tensors without torch; ``return_tensors="np"`` works without.
 
     Examples
     --------
@@ -112,61 +115,35 @@ class PadCollator:
     padding_value: float | Mapping[Any, float] = 0
     width: int | Mapping[Any, int] | None = field(default=None, kw_only=True)
     max_length: int | Mapping[Any, int] | None = field(default=None, kw_only=True)
-    padding_side: str = field(default="right", kw_only=True)
-    truncation_side: str = field(default="right", kw_only=True)
+    padding_side: Side = field(default="right", kw_only=True)
+    truncation_side: Side = field(default="right", kw_only=True)
     pad_to_multiple_of: int | Mapping[Any, int] | None = field(default=None, kw_only=True)
     boundaries: Widths | Mapping[Any, Widths | None] | None = field(default=None, kw_only=True)
-    dtype: Mapping[Any, Any] | None = field(default=None, kw_only=True)
+    dtype: Any = field(default=None, kw_only=True)
     attention_mask: bool | None = field(default=None, kw_only=True)
     return_lengths: bool = field(default=False, kw_only=True)
-    return_tensors: str = field(default="pt", kw_only=True)
+    return_tensors: Tensors = field(default="pt", kw_only=True)
     # Settings by key; those of None are for every other key.
-    _named: dict[Any, tuple[Any, ...]] = field(init=False, repr=False, compare=False)
+    _named: dict[Any, ColumnSettings] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Settle what each key gets; a wrong option is an error here, not at the first batch."""
-        self._check_choices()
-        object.__setattr__(self, "boundaries", _read_all_boundaries(self.boundaries))
-        options = (
-            self.padding_value,
-            self.dtype,
-            self.width,
-            self.max_length,
-            self.pad_to_multiple_of,
-            self.boundaries,
-        )
-        keys = {key for option in options if isinstance(option, Mapping) for key in option}
-        named = {key: self._settings(key) for key in (None, *FILLS, *keys)}
-        for key, (fill, _, width, *_, boundaries) in named.items():
-            if not isinstance(fill, (Real, np.bool_)):
-                raise TypeError(
-                    f"{_where(key)}padding_value is {fill!r} ({type(fill).__name__}), expected a "
-                    "number"
-                )
-            if width is not None and boundaries is not None:
-                raise ValueError(
-                    f"{_where(key)}width={width!r} and boundaries=; expected one of them: "
-                    "boundaries=(width,) is the same as width="
-                )
-        specs = [(key, [], False, *sizes, -1, bounds) for key, (*sizes, bounds) in named.items()]
-        sides = (self.padding_side, self.truncation_side)
-        _core.pad_columns("PadCollator", specs, *sides, -1, (), None, True, False)
+        _core.read_choice(NAME, "return_tensors", self.return_tensors, TENSORS)
+        _core.read_flag(NAME, "return_lengths", self.return_lengths)
+        if self.attention_mask is not None:
+            _core.read_flag(NAME, "attention_mask", self.attention_mask)
+        boundaries = _read_all_boundaries(self.boundaries)
+        object.__setattr__(self, "boundaries", _as_tuples(boundaries))
+        options = {
+            "padding_value": self.padding_value,
+            "dtype": self.dtype,
+            "width": self.width,
+            "max_length": self.max_length,
+            "pad_to_multiple_of": self.pad_to_multiple_of,
+            "boundaries": boundaries,
+        }
+        named = settle_columns(NAME, options, self.padding_side, self.truncation_side)
         object.__setattr__(self, "_named", named)
-
-    def _check_choices(self) -> None:
-        found, expected = "", ""
-        if self.return_tensors not in ("pt", "np"):
-            raise ValueError(
-                f"PadCollator(): return_tensors={self.return_tensors!r}; expected 'pt' or 'np'"
-            )
-        if self.attention_mask not in (None, True, False):
-            found, expected = f"attention_mask={self.attention_mask!r}", "None or a bool"
-        elif not isinstance(self.return_lengths, bool):
-            found, expected = f"return_lengths={self.return_lengths!r}", "a bool"
-        elif self.dtype is not None and not isinstance(self.dtype, Mapping):
-            found, expected = f"dtype={self.dtype!r}", "a mapping of keys to dtypes"
-        if found:
-            raise TypeError(f"PadCollator(): {found}; expected {expected}")
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, **options: Any) -> PadCollator:
@@ -188,7 +165,10 @@ class PadCollator:
         ------
         ValueError
             When the tokenizer has no padding token.
+        TypeError
+            When it is no tokenizer; and as :class:`PadCollator`.
         """
+        check_tokenizer("PadCollator.from_tokenizer", tokenizer)
         if tokenizer.pad_token_id is None:
             raise ValueError(
                 "PadCollator.from_tokenizer(): the tokenizer has no padding token; set one, as "
@@ -203,124 +183,91 @@ class PadCollator:
         fills = {**fills, **given} if isinstance(given, Mapping) else given
         return cls(fills, **{"padding_side": tokenizer.padding_side, **options})
 
-    def __call__(self, samples: Iterable[Any]) -> Any:
+    @overload
+    def __call__(self, samples: Iterable[Mapping[Any, Any]]) -> Batch: ...
+    @overload
+    def __call__(self, samples: Any) -> Any: ...
+    def __call__(self, samples: Any) -> Any:
         """Collate a batch of samples."""
-        if isinstance(samples, (Mapping, str, bytes)):
-            raise TypeError(
-                f"PadCollator(): found a {type(samples).__name__}, expected a list of samples"
-            )
-        if isinstance(samples, Samples):
-            return self._collate_columns(samples.columns, len(samples))
-        if not isinstance(samples, Sequence):
-            if _core.is_arrow(samples):
-                columns = batch_columns("PadCollator", samples)
-                return self._collate_columns(columns, len(next(iter(columns.values()), ())))
-            samples = list(samples)
-        if len(samples) == 0:
-            raise ValueError(EMPTY)
-        first = samples[0]
-        if isinstance(first, Mapping):
-            columns = _core.gather_columns("PadCollator", samples)
-            return self._collate(columns, Batch, self.attention_mask is not False)
-        if not isinstance(first, tuple):
-            return self._collate({None: samples}, None, self.attention_mask is True)
-        cls = type(first)
-        names = getattr(cls, "_fields", range(len(first)))
-        self._check_tuples(samples, cls, len(first))
-        by_name: dict[Any, Any] = dict(zip(names, zip(*samples, strict=True), strict=True))
-        return self._collate(by_name, cls, self.attention_mask is True)
-
-    def _collate_columns(self, columns: Mapping[Any, Any], count: int) -> Any:
-        if count == 0:
-            raise ValueError(EMPTY)
-        return self._collate(columns, Batch, self.attention_mask is not False)
-
-    def _check_tuples(self, samples: Sequence[Any], cls: type, size: int) -> None:
-        if cls is not tuple and (self.attention_mask or self.return_lengths):
+        columns, kind = columns_of(NAME, samples, only_mappings=False)
+        if kind is dict:
+            masked = self.attention_mask is not False and "attention_mask" not in columns
+            return self._collate(columns, Batch, masked)
+        if hasattr(kind, "_fields") and (self.attention_mask or self.return_lengths):
             raise ValueError(
-                f"PadCollator(): {cls.__name__} has no field for a mask or lengths; expected "
+                f"PadCollator(): {kind.__name__} has no field for a mask or lengths; expected "
                 "dict or tuple samples"
             )
-        for row, sample in enumerate(samples):
-            if not isinstance(sample, tuple) or len(sample) != size:
-                found = type(sample).__name__
-                if isinstance(sample, tuple):
-                    found = f"a tuple of {len(sample)}"
-                raise ValueError(
-                    f"PadCollator(): row {row}: found {found}, expected a tuple of {size} as in "
-                    "row 0"
-                )
-
-    def _settings(self, key: Any) -> tuple[Any, ...]:
-        """Give fill, dtype, width, max_length, multiple and boundaries of a column."""
-        fill = self.padding_value
-        if isinstance(fill, Mapping):
-            fill = fill.get(key, FILLS.get(key, 0))
-        else:
-            fill = FILLS.get(key, fill)
-        dtype = None if self.dtype is None else self.dtype.get(key)
-        options = (self.width, self.max_length, self.pad_to_multiple_of, self.boundaries)
-        *sizes, boundaries = (
-            option.get(key) if isinstance(option, Mapping) else option for option in options
-        )
-        if boundaries is not None:  # as the C code reads them
-            boundaries = np.array(boundaries, np.int64)
-        return (fill, dtype, *sizes, boundaries)
+        return self._collate(columns, kind, self.attention_mask is True)
 
     def _collate(self, columns: Mapping[Any, Sequence[Any]], cls: Any, masked: bool) -> Any:
         """Pad, stack or list each column, and put the results together as a ``cls``."""
-        masked = masked and not ("attention_mask" in columns and cls is Batch)
-        kinds = {key: kind_of("PadCollator", key, column) for key, column in columns.items()}
-        padded = [key for key, kind in kinds.items() if kind != "listed"]
-        main = self._main_column(padded, kinds, masked)
-        tokens = padded.index("input_ids") if kinds.get("input_ids") == "rows" else -1
-        specs: list[Spec | BoundedSpec] = []
-        other = self._named[None]
-        for key in padded:
-            column = columns[key]
-            fill, dtype, *sizes, bounds = self._named.get(key, other)
-            if kinds[key] == "number":
-                dtype = getattr(column[0], "dtype", None) if dtype is None else dtype
-                specs.append(stack_spec(key, column, dtype))
-            else:
-                like = tokens if key in PER_TOKEN else -1
-                specs.append((key, column, False, fill, dtype, *sizes, like, bounds))
-        masked = masked and main >= 0
-        extras = ("mask",) * masked + ("lengths",) * self.return_lengths
-        names = padded + ["attention_mask"] * masked + ["lengths"] * self.return_lengths
+        kinds = {key: kind_of(NAME, key, column) for key, column in columns.items()}
+        main = self._main_column(kinds, masked)
+        named, other = self._named, self._named[None]
+        specs: list[ColumnSpec] = []
+        names: list[Any] = []
+        for key, kind in kinds.items():
+            if kind == "listed":
+                continue
+            role: Role = "numbers" if kind == "number" else "rows"
+            if main and key == main[0]:
+                role = "main"
+            elif role == "rows" and key in PER_TOKEN and main == ("input_ids",):
+                role = "per_token"
+            specs.append((key, columns[key], role, named.get(key, other)))
+            names.append(key)
+        extras: tuple[str, ...] = ()
+        if masked and main:
+            extras, names = ("mask",), [*names, "attention_mask"]
+        if self.return_lengths:
+            extras, names = (*extras, "lengths"), [*names, "lengths"]
         sides = (self.padding_side, self.truncation_side)
-        made, block = assemble(
-            "PadCollator", specs, names, sides, main, extras, self.return_tensors
-        )
+        made, block = pad_columns(NAME, specs, names, sides, extras, self.return_tensors)
         return build(cls, {**columns, **made}, block)
 
-    def _main_column(self, padded: list[Any], kinds: Mapping[Any, str], masked: bool) -> int:
-        """Find the column that the mask and the lengths are of: its place, or -1."""
+    def _main_column(self, kinds: Mapping[Any, Kind], masked: bool) -> tuple[Any, ...]:
+        """Choose the column that the mask and the lengths are of: its key in a tuple, or none."""
         if self.return_lengths and "lengths" in kinds:
             raise ValueError(
                 "PadCollator(): return_lengths=True, but the samples have a key 'lengths' already"
             )
-        if kinds.get("input_ids") == "rows":
-            return padded.index("input_ids")
-        rows = [key for key in padded if kinds[key] == "rows"]
-        main = next((key for key in rows if key not in LABELS), rows[0] if rows else None)
-        if rows:
-            return padded.index(main)
-        if self.return_lengths or (masked and self.attention_mask):
+        main = choose_main(kinds) or tuple(key for key in kinds if kinds[key] == "rows")[:1]
+        if not main and (self.return_lengths or (masked and self.attention_mask)):
             raise ValueError("PadCollator(): no column of sequences to take the lengths of")
-        return -1
+        return main
 
 
-def _where(key: Any) -> str:
-    return "PadCollator(): " if key is None else f"PadCollator(): key {key!r}: "
+def check_tokenizer(function: str, tokenizer: Any) -> None:
+    """Refuse what is no tokenizer; feature extractors are told what pads their output."""
+    if hasattr(tokenizer, "pad_token_id"):
+        return
+    hint = ""
+    if isinstance(tokenizer, str):
+        hint = f"; transformers.AutoTokenizer.from_pretrained({tokenizer!r}) gives one"
+    elif hasattr(tokenizer, "padding_value"):
+        hint = (
+            "; what a feature extractor returns is padded by "
+            "PadCollator(extractor.padding_value, padding_side=extractor.padding_side)"
+        )
+    raise TypeError(
+        f"{function}(): found type {type(tokenizer).__name__}, expected a tokenizer with a "
+        f"pad_token_id{hint}"
+    )
 
 
 def _read_all_boundaries(given: Any) -> Any:
-    """Check them as given; tuples, so that collators can be compared."""
     if isinstance(given, Mapping):
-        return {key: None if one is None else _read_widths(key, one) for key, one in given.items()}
-    return None if given is None else _read_widths(None, given)
+        return {key: _read_boundaries(key, value) for key, value in given.items()}
+    return _read_boundaries(None, given)
 
 
-def _read_widths(key: Any, given: Any) -> tuple[int, ...]:
-    return tuple(_core.read_boundaries("PadCollator", key, given).tolist())
+def _read_boundaries(key: Any, given: Any) -> NDArray[np.int64] | None:
+    return None if given is None else _core.read_boundaries(NAME, key, given)
+
+
+def _as_tuples(boundaries: Any) -> Any:
+    """Make them tuples, so that collators can be compared."""
+    if isinstance(boundaries, Mapping):
+        return {key: _as_tuples(value) for key, value in boundaries.items()}
+    return None if boundaries is None else tuple(boundaries.tolist())

@@ -1,13 +1,15 @@
-"""A batch on its way out of a DataLoader worker: one block of shared memory and a layout.
+"""A batch that leaves a DataLoader worker: one block of shared memory and a layout.
 
 torch sends every tensor of a batch as a file descriptor of its own, after a copy into shared
-memory. Here all columns are written into one shared block in the first place, which travels as
+memory. Here all columns are written into one shared block in the first place, which is sent as
 one tensor; the receiving process makes views of it again.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,19 +24,26 @@ COPIED_OUT = 16 * 1024
 class Block:
     """Shared memory, and which tensors are views of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, function: str) -> None:
+        self.function = function
         self.tensor: Any = None
         self.views: list[tuple[Any, int]] = []
 
     def allocate(self, nbytes: int) -> NDArray[np.uint8]:
-        """Make room for a batch; ordinary memory where this torch or system shares none."""
+        """Make room for a batch; ordinary memory where this torch or system shares none.
+
+        Where shared memory is full, ordinary memory would not help: torch would copy the batch
+        into shared memory later, where its error reaches nobody and the loader waits forever.
+        """
         import torch
 
         nbytes = max(nbytes, 1)
         try:
             storage = torch.UntypedStorage._new_shared(nbytes)
             self.tensor = torch.empty(0, dtype=torch.uint8).set_(storage)
-        except (AttributeError, RuntimeError, OSError):
+        except (AttributeError, RuntimeError, OSError) as error:
+            if _is_full(error):
+                raise RuntimeError(_explain_full(self.function, nbytes)) from error
             self.tensor = None
             return np.empty(nbytes, dtype=np.uint8)
         return self.tensor.numpy()  # type: ignore[no-any-return]
@@ -45,6 +54,23 @@ class Block:
             if view is value and _is_unmoved(value, self.tensor.data_ptr() + offset):
                 return _Place(offset, value.dtype, tuple(value.shape))
         return value
+
+
+def _is_full(error: BaseException) -> bool:
+    """Tell whether there was no space; torch says so in its message alone."""
+    return getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error)
+
+
+def _explain_full(function: str, nbytes: int) -> str:
+    free = ""
+    if os.path.isdir("/dev/shm"):
+        found = os.statvfs("/dev/shm")
+        free = f", of which /dev/shm has {found.f_bavail * found.f_frsize:,} free"
+    return (
+        f"{function}(): a batch needs {nbytes:,} bytes of shared memory{free}. Give it more "
+        "(docker run --shm-size=8g), keep fewer batches waiting (prefetch_factor=, num_workers=), "
+        "make batches smaller, or collate in the main process (num_workers=0)"
+    )
 
 
 def _is_unmoved(tensor: Any, address: int) -> bool:
@@ -68,7 +94,7 @@ class _Place(tuple[int, Any, tuple[int, ...]]):
         return tuple(self)
 
 
-class Travelling:
+class SharedBatch:
     """Mixed into a batch's type in a worker: pickles as its block and a layout."""
 
     block: Block
@@ -83,9 +109,9 @@ class Travelling:
 
 
 @functools.cache
-def travelling(cls: type) -> type:
+def shared_type(cls: type) -> type:
     """Give the type that is ``cls`` in every respect but how it is pickled."""
-    return type(cls.__name__, (Travelling, cls), {"__module__": __name__})
+    return type(cls.__name__, (SharedBatch, cls), {"__module__": __name__})
 
 
 def rebuild(cls: Any, keys: list[Any] | None, block: Any, places: list[Any]) -> Any:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from .. import _core
+from .._samples import kind_of
 from ..collate.batch import Batch
-from ..collate.columns import Spec, assemble, kind_of, stack_spec
-from ..dataset import Samples, batch_columns
+from ..collate.columns import DEFAULT, TENSORS, ColumnSettings, ColumnSpec, Role, pad_columns
+from ..collate.padded import check_tokenizer
 from ..ragged import Ragged
 
 INT64, BOOL, FLOAT32, FLOAT64 = map(np.dtype, ("int64", "bool", "float32", "float64"))
@@ -28,27 +28,6 @@ def encoding() -> type:
     except ImportError:
         return Batch
     return BatchEncoding
-
-
-def columns_of(function: str, features: Any) -> dict[Any, Any]:
-    """Turn features into columns; every feature has the same keys."""
-    if isinstance(features, Samples):
-        columns = features.columns
-        count = len(features)
-    elif not isinstance(features, (list, tuple)) and _core.is_arrow(features):
-        columns = batch_columns(function, features)
-        count = len(next(iter(columns.values()), ()))
-    else:
-        features = list(features)
-        count = len(features)
-        if count and not isinstance(features[0], Mapping):
-            raise TypeError(
-                f"{function}(): found a {type(features[0]).__name__}, expected features: dicts"
-            )
-        columns = _core.gather_columns(function, features)
-    if count == 0:
-        raise ValueError(f"{function}(): no features; expected at least one")
-    return columns
 
 
 def _as_list_dtype(column: Any, return_tensors: str) -> np.dtype[Any] | None:
@@ -102,19 +81,36 @@ def _round_up(width: int, multiple: int | None) -> int:
     return width if multiple is None else -(-width // multiple) * multiple
 
 
+def check_settings(collator: Any, return_tensors: Any) -> None:
+    """Refuse wrong settings of a collator, which may change between calls."""
+    function, given = type(collator).__name__, vars(collator)
+    _core.read_choice(function, "return_tensors", return_tensors, TENSORS)
+    for name, least in (
+        ("max_length", 0),
+        ("pad_to_multiple_of", 1),
+        ("pad_token_id", -(2**63)),
+        ("label_pad_token_id", -(2**63)),
+        ("mask_token_id", 0),
+        ("vocab_size", 1),
+    ):
+        if given.get(name) is not None:
+            _core.read_int(function, name, given[name], least, 2**63 - 1)
+    if given.get("padding_side") is not None:
+        _core.read_choice(function, "padding_side", given["padding_side"], ("right", "left"))
+    if collator.tokenizer is not None:
+        check_tokenizer(function, collator.tokenizer)
+
+
 class Padding:
     """The columns of one batch, as they are to be padded: what a tokenizer's pad() would do."""
 
     def __init__(self, collator: Any, columns: dict[Any, Any], return_tensors: str) -> None:
         self.function = type(collator).__name__
+        check_settings(collator, return_tensors)
         self.columns, self.return_tensors = columns, return_tensors
-        self.specs: list[Spec] = []
+        self.specs: list[ColumnSpec] = []
         self.names: list[Any] = []
         self.listed: dict[Any, Any] = {}
-        if return_tensors not in ("pt", "np"):
-            raise ValueError(
-                f"{self.function}(): return_tensors={return_tensors!r}; expected 'pt' or 'np'"
-            )
         self.tokenizer, self.multiple = collator.tokenizer, collator.pad_to_multiple_of
         self.pad_token_id, self.side = collator.pad_token_id, collator.padding_side
         self.main, self.makes_mask = "input_ids", True
@@ -143,7 +139,7 @@ class Padding:
         """Tell whether to pad, and to which width (None: the longest row)."""
         strategy = "do_not_pad" if padding is False else getattr(padding, "value", padding)
         if strategy not in ("longest", "max_length", "do_not_pad"):
-            raise ValueError(
+            raise (ValueError if isinstance(padding, str) else TypeError)(
                 f"{self.function}(): padding={padding!r}; expected True, False, 'longest', "
                 "'max_length' or 'do_not_pad'"
             )
@@ -186,53 +182,60 @@ class Padding:
             )
         self.listed = {key: self.columns[key] for key, kind in kinds.items() if kind == "listed"}
         order = [key for key in kinds if key not in self.listed] if self.listed else list(kinds)
-        self.place = order.index(self.main)
         # transformers makes lists of all columns where the input is no list, and of none else.
         main = self.columns[self.main]
         as_lists = isinstance(main, Ragged) or not isinstance(main[0], (list, tuple))
         for key in order:
             column = self.columns[key]
             dtype = _as_list_dtype(column, self.return_tensors) if as_lists else None
-            if dtype is None and kinds[key] == "number":
-                dtype = getattr(column[0], "dtype", None)
             if kinds[key] == "number":
-                self.add(key, stack_spec(key, column, dtype))
+                self.add(key, column, "numbers", DEFAULT._replace(dtype=dtype))
             elif key == self.main:
-                self.add_rows(key, column, self._fill(), self.asked, dtype)
+                self.add_rows(key, column, self._fill(), self.asked, dtype, "main")
             elif key in PER_TOKEN and not is_matrix(column):
                 fill = PER_TOKEN[key]
                 if key == "token_type_ids":
                     fill = getattr(self.tokenizer, "pad_token_type_id", 0)
                 if _is_bool(column):
-                    dtype = INT64  # there a mask of bools becomes one of ints when it is padded
-                self.add_rows(key, column, fill, self.asked, dtype, self.place)
+                    dtype = INT64  # transformers makes ints of a mask of bools when it pads it
+                self.add_rows(key, column, fill, self.asked, dtype, "per_token")
             else:
                 self._add_other(key, column, dtype)
 
     def add_rows(
-        self, key: Any, column: Any, fill: float, width: int | None, dtype: Any, like: int = -1
+        self,
+        key: Any,
+        column: Any,
+        fill: float,
+        width: int | None,
+        dtype: Any,
+        role: Role = "rows",
     ) -> None:
         """Add a column that is padded; where nothing is, its rows must have one length."""
+        settings = ColumnSettings(fill, dtype)
         if self.pads:
-            self.add(key, (key, column, False, fill, dtype, width, None, self.multiple, like))
-            return
-        why = "padding is off; padding=True pads to the longest"
-        _require_equal(self.function, key, row_lengths(self.function, column), why)
-        self.add(key, (key, column, False, fill, dtype, None, None, None, like))
+            settings = settings._replace(width=width, pad_to_multiple_of=self.multiple)
+        else:
+            why = "padding is off; padding=True pads to the longest"
+            _require_equal(self.function, key, row_lengths(self.function, column), why)
+        self.add(key, column, role, settings)
 
     def _add_other(self, key: Any, column: Any, dtype: Any) -> None:
         lengths = row_lengths(self.function, column)
         ragged = bool((lengths != lengths[0]).any())
         if ragged and key in LABELS and self.pads:
-            self.add(key, (key, column, False, -100, dtype, self.width, None, None, -1))
+            self.add(key, column, "rows", ColumnSettings(-100, dtype, width=self.width))
             return
         why = "only inputs and labels are padded; PadCollator pads every column"
         _require_equal(self.function, key, lengths, why)
-        self.add(key, (key, column, False, 0, dtype, None, None, None, -1))
+        self.add(key, column, "rows", ColumnSettings(0, dtype))
 
-    def add(self, key: Any, spec: Spec) -> None:
-        """Add a column as it is described."""
-        self.specs.append(spec)
+    def add(self, key: Any, column: Any, role: Role, settings: ColumnSettings) -> None:
+        """Add a column; lists of floats become float64 under NumPy, which is its own type."""
+        is_list = settings.dtype is None and not hasattr(column[0], "dtype")
+        if self.return_tensors == "np" and is_list:
+            settings = settings._replace(float_dtype=FLOAT64)
+        self.specs.append((key, column, role, settings))
         self.names.append(key)
 
     def finish(
@@ -242,22 +245,11 @@ class Padding:
         sides = ("right" if self.side is None else self.side, "right")
         if self.makes_mask and "attention_mask" not in self.columns:
             extras, names = ("mask", *extras), ("attention_mask", *names)
-        arguments = (sides, self.place, extras, self.return_tensors)
-        values, block = assemble(self.function, self.specs, (*self.names, *names), *arguments)
-        if self.return_tensors == "np" and self._has_listed_floats(values):
-            values, block = assemble(self.function, self.specs, (*self.names, *names), *arguments)
+        values, block = pad_columns(
+            self.function, self.specs, [*self.names, *names], sides, extras, self.return_tensors
+        )
         if self.listed:
             values = {**values, **self.listed}
             order = [key for key in self.columns if key in values]
             values = {**{key: values[key] for key in order}, **values}
         return values, block
-
-    def _has_listed_floats(self, values: dict[Any, Any]) -> bool:
-        """Ask for float64, NumPy's own, where lists of floats have become float32."""
-        found = False
-        for i, spec in enumerate(self.specs):
-            listed = spec[4] is None and not hasattr(spec[1][0], "dtype")
-            if listed and values[spec[0]].dtype == np.float32:
-                self.specs[i] = (*spec[:4], "float64", *spec[5:])
-                found = True
-        return found

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-import numpy as np
-
-from ..collate.columns import Spec, assemble, build
-from ._features import columns_of, row_lengths
+from .. import _core
+from .._samples import columns_of
+from ..collate.columns import (
+    TENSORS,
+    Collator,
+    ColumnSettings,
+    ColumnSpec,
+    Tensors,
+    build,
+    flatten_columns,
+)
 
 __all__ = ["DataCollatorWithFlattening"]
 
+# What transformers' collator has no settings for.
+NOT_ASKED = {
+    "max_tokens": None,
+    "max_segments": None,
+    "max_seqlen": None,
+    "pad_to_multiple_of": None,
+    "segment_multiple_of": None,
+    "max_length": None,
+    "truncation_side": "right",
+    "return_num_items": False,
+}
 
-class DataCollatorWithFlattening:
+
+@dataclass(repr=False)
+class DataCollatorWithFlattening(Collator):
     """Put all rows one after another, without padding: shape (1, total).
 
     Keys are ``input_ids``, ``labels``, and as asked ``position_ids``, ``seq_idx``, and
     ``cu_seq_lens_q``, ``cu_seq_lens_k`` (int32), ``max_length_q``, ``max_length_k`` (int). There
-    is no attention mask: with one, models take the rows for a single sequence. Other columns are
-    left out, as in transformers.
+    is no attention mask, because with one, models attend across rows. Other columns are left out,
+    as in transformers.
 
     Parameters
     ----------
@@ -27,7 +48,7 @@ class DataCollatorWithFlattening:
     return_position_ids : bool
         Number the tokens of each row from ``position_ids_start``.
     separator_id : int
-        The label of each row's first token, which follows from nothing.
+        The label of each row's first token, because nothing in its row predicts it.
     return_flash_attn_kwargs : bool
         Where rows begin and end, for FlashAttention.
     return_seq_idx : bool
@@ -49,56 +70,58 @@ class DataCollatorWithFlattening:
     {'input_ids': [[5, 6, 7]], 'labels': [[-100, 6, -100]], 'position_ids': [[0, 1, 0]]}
     """
 
-    def __init__(
-        self,
-        return_tensors: str = "pt",
-        *,
-        return_position_ids: bool = True,
-        separator_id: int = -100,
-        return_flash_attn_kwargs: bool = False,
-        return_seq_idx: bool = False,
-        position_ids_start: int = 0,
-    ) -> None:
-        self.return_tensors = return_tensors
-        self.return_position_ids = return_position_ids
-        self.separator_id = separator_id
-        self.return_flash_attn_kwargs = return_flash_attn_kwargs
-        self.return_seq_idx = return_seq_idx
-        self.position_ids_start = position_ids_start
+    return_tensors: Tensors = "pt"
+    _: KW_ONLY
+    return_position_ids: bool = True
+    separator_id: int = -100
+    return_flash_attn_kwargs: bool = False
+    return_seq_idx: bool = False
+    position_ids_start: int = 0
 
     def __call__(
-        self, features: Any, return_tensors: str | None = None, separator_id: int | None = None
-    ) -> Any:
+        self, features: Any, return_tensors: Tensors | None = None, separator_id: int | None = None
+    ) -> dict[str, Any]:
         """Collate features into a batch."""
         function, tensors = type(self).__name__, return_tensors or self.return_tensors
-        if tensors not in ("pt", "np"):
-            raise ValueError(f"{function}(): return_tensors={tensors!r}; expected 'pt' or 'np'")
-        columns = columns_of(function, features)
+        _core.read_choice(function, "return_tensors", tensors, TENSORS)
+        for name in ("return_position_ids", "return_flash_attn_kwargs", "return_seq_idx"):
+            _core.read_flag(function, name, getattr(self, name))
+        separator = self.separator_id if separator_id is None else separator_id
+        _core.read_int(function, "separator_id", separator, -(2**63), 2**63 - 1)
+        columns, _ = columns_of(function, features)
         if "input_ids" not in columns:
             raise ValueError(f"{function}(): the features have no 'input_ids', but {list(columns)}")
-        ids = columns["input_ids"]
-        specs: list[Spec] = [
-            (key, columns.get(key, ids), False, 0, "int64", None, None, None, like)
-            for key, like in (("input_ids", -1), ("labels", 0))
+        labels = columns.get("labels")
+        specs: list[ColumnSpec] = [
+            ("input_ids", columns["input_ids"], "main", ColumnSettings(0, "int64")),
+            (
+                "labels",
+                labels,
+                "labels_of_main" if labels is None else "labels",
+                ColumnSettings(separator, "int64"),
+            ),
         ]
-        names, extras = ["input_ids", "labels"], []
-        for asked, name, extra in (
-            (self.return_position_ids, "position_ids", "position_ids"),
-            (self.return_seq_idx, "seq_idx", "seq_idx"),
-            (self.return_flash_attn_kwargs, "cu_seq_lens_q", "cu_seqlens"),
-            (self.return_flash_attn_kwargs, "cu_seq_lens_k", "cu_seqlens"),
-        ):
-            if asked:
-                names.append(name)
-                extras.append(extra)
-        sides = ("right", "right")
-        values, block = assemble(function, specs, names, sides, 0, tuple(extras), tensors, True)
-        lengths = row_lengths(function, ids)
-        starts = np.cumsum(lengths) - lengths
-        separator = self.separator_id if separator_id is None else separator_id
-        values["labels"][0, starts[lengths > 0]] = separator
-        if self.return_position_ids and self.position_ids_start:
-            values["position_ids"] += self.position_ids_start
+        extras = self._extras()
+        values, block, longest, _ = flatten_columns(
+            function,
+            specs,
+            {**NOT_ASKED, "position_ids_start": self.position_ids_start},
+            tuple(extras.values()),
+            ["input_ids", "labels", *extras],
+            tensors,
+            keep_empty=True,
+        )
         if self.return_flash_attn_kwargs:
-            values["max_length_q"] = values["max_length_k"] = int(lengths.max())
-        return build(dict, values, block)
+            values["max_length_q"] = values["max_length_k"] = longest
+        return build(dict, values, block)  # type: ignore[no-any-return]
+
+    def _extras(self) -> dict[str, str]:
+        """Give what is made beside the columns, by the name it has in the batch and in C."""
+        extras = {}
+        if self.return_position_ids:
+            extras["position_ids"] = "position_ids"
+        if self.return_seq_idx:
+            extras["seq_idx"] = "seq_idx"
+        if self.return_flash_attn_kwargs:
+            extras |= {"cu_seq_lens_q": "cu_seqlens", "cu_seq_lens_k": "cu_seqlens"}
+        return extras

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..collate.columns import build
-from ..dataset import Samples
-from ._features import Padding, columns_of, encoding, is_matrix, row_lengths
+from .._samples import Samples, columns_of
+from ..collate.columns import Collator, ColumnSettings, Side, Tensors, build
+from ._features import Padding, check_settings, encoding, is_matrix, row_lengths
 
 __all__ = ["DataCollatorForLanguageModeling"]
 
 
-@dataclass
-class DataCollatorForLanguageModeling:
+@dataclass(repr=False)
+class DataCollatorForLanguageModeling(Collator):
     """Pad the inputs and make the labels of masked (``mlm=True``) or causal language modelling.
 
     Parameters
@@ -51,9 +51,9 @@ class DataCollatorForLanguageModeling:
     Notes
     -----
     Masks follow the same distribution as transformers', out of a generator of our own: equal
-    seeds give equal masks on every platform, and other masks than there. Features may be bare
-    rows instead of dicts; then no attention mask is made, as there. Labels that features bring
-    are replaced, as there.
+    seeds give equal masks on every platform, but not those of transformers. As in transformers,
+    features may be bare rows instead of dicts, and then no attention mask is made; and labels that
+    features bring are replaced.
 
     Examples
     --------
@@ -70,34 +70,33 @@ class DataCollatorForLanguageModeling:
     mask_replace_prob: float = 0.8
     random_replace_prob: float = 0.1
     pad_to_multiple_of: int | None = None
-    return_tensors: str = "pt"
+    return_tensors: Tensors = "pt"
     seed: int | None = None
     _: KW_ONLY
     pad_token_id: int | None = None
-    padding_side: str | None = None
+    padding_side: Side | None = None
     mask_token_id: int | None = None
     vocab_size: int | None = None
     special_token_ids: Any = None
     _calls: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the probabilities, and take from the tokenizer what is not given."""
-        if self.mlm:
-            self._prepare_masking()
-        elif self.whole_word_mask:
-            raise ValueError(
-                "DataCollatorForLanguageModeling(): whole_word_mask=True needs mlm=True"
-            )
+        """Check the settings, with what the tokenizer adds to them."""
+        function = type(self).__name__
+        for name in ("mlm", "whole_word_mask"):
+            _core.read_flag(function, name, getattr(self, name))
         for name in ("mask_replace_prob", "random_replace_prob"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f"DataCollatorForLanguageModeling(): {name}={getattr(self, name)!r}; expected "
-                    "a number from 0 to 1"
-                )
+            _core.read_real(function, name, getattr(self, name), 0, 1)
+        if self.seed is not None:
+            _core.read_int(function, "seed", self.seed, 0, 2**64 - 1)
+        check_settings(self, self.return_tensors)
+        if self.mlm:
+            self._check_masking(function)
+        elif self.whole_word_mask:
+            raise ValueError(f"{function}(): whole_word_mask=True needs mlm=True")
         if self.mask_replace_prob + self.random_replace_prob > 1:
             raise ValueError(
-                "DataCollatorForLanguageModeling(): mask_replace_prob and random_replace_prob add "
-                "up to more than 1"
+                f"{function}(): mask_replace_prob and random_replace_prob add up to more than 1"
             )
         if self.whole_word_mask and self.mask_replace_prob < 1:
             warnings.warn(
@@ -107,19 +106,16 @@ class DataCollatorForLanguageModeling:
             )
             self.mask_replace_prob, self.random_replace_prob = 1, 0
 
-    def _prepare_masking(self) -> None:
-        function = type(self).__name__
+    def _check_masking(self, function: str) -> None:
         mask, vocabulary, _ = self._vocabulary()
         if mask is None:
             raise ValueError(
                 f"{function}(): there is no mask token, which mlm=True needs; mlm=False is for "
                 "causal language modelling"
             )
-        if self.mlm_probability is None or not 0 <= self.mlm_probability <= 1:
-            raise ValueError(
-                f"{function}(): mlm_probability={self.mlm_probability!r}; expected a number from "
-                "0 to 1"
-            )
+        if self.mlm_probability is None:
+            raise ValueError(f"{function}(): mlm_probability=None; expected a number from 0 to 1")
+        _core.read_real(function, "mlm_probability", self.mlm_probability, 0, 1)
         if vocabulary is None and self.random_replace_prob > 0:
             raise ValueError(f"{function}(): random tokens need vocab_size= or a tokenizer")
 
@@ -132,11 +128,11 @@ class DataCollatorForLanguageModeling:
             special = self.tokenizer.all_special_ids if special is None else special
         return mask, size, special
 
-    def __call__(self, features: Any, return_tensors: str | None = None) -> Any:
+    def __call__(self, features: Any, return_tensors: Tensors | None = None) -> Any:
         """Collate features into a batch."""
         function, tensors = type(self).__name__, return_tensors or self.return_tensors
         bare = not isinstance(features, Samples) and _is_bare(features)
-        columns = {"input_ids": features} if bare else columns_of(function, features)
+        columns = {"input_ids": features} if bare else columns_of(function, features)[0]
         padding = Padding(self, columns, tensors)
         if bare:
             padding.makes_mask = False
@@ -148,8 +144,8 @@ class DataCollatorForLanguageModeling:
         offsets = columns.get("offset_mapping") if self.mlm and self.whole_word_mask else None
         padding.add_inputs(skipped=("offset_mapping", "labels"))
         if offsets is not None:
-            spec = ("offset_mapping", offsets, False, 0, "int64", None, None)
-            padding.add("offset_mapping", (*spec, self.pad_to_multiple_of, -1))
+            settings = ColumnSettings(0, "int64", pad_to_multiple_of=self.pad_to_multiple_of)
+            padding.add("offset_mapping", offsets, "rows", settings)
         values, block = (
             self._with_masks(padding) if self.mlm else self._with_copies(padding, columns)
         )
@@ -163,10 +159,12 @@ class DataCollatorForLanguageModeling:
         """Label each token with itself, and padding with -100."""
         given = columns.get("attention_mask")
         real = padding.makes_mask if given is None else not is_matrix(given)
-        extras = (("like",), ("labels",)) if real else (("like", "mask"), ("labels", "real"))
+        extras = (
+            (("like_main",), ("labels",)) if real else (("like_main", "mask"), ("labels", "real"))
+        )
         values, block = padding.finish(*extras)
         values.pop("special_tokens_mask", None)
-        labels = values["labels"] = values.pop("labels")  # behind the mask, as there
+        labels = values["labels"] = values.pop("labels")  # behind the mask, as in transformers
         mask = np.asarray(values["attention_mask"] if real else values.pop("real"))
         if mask.dtype != np.int64:
             mask = (mask != 0).astype(np.int64)
@@ -174,13 +172,13 @@ class DataCollatorForLanguageModeling:
         if self.tokenizer is None or pad == self.tokenizer.eos_token_id:
             pad = None  # it may be the end of a sequence, which is to be learned
         ids = _token_array(padding, values)
-        _core.label_tokens(ids, mask, pad, np.asarray(labels))
+        _core.label_tokens(padding.function, ids, mask, pad, np.asarray(labels))
         return values, block
 
     def _with_masks(self, padding: Padding) -> Any:
         """Hide tokens, and label those that are hidden."""
-        values, block = padding.finish(("like", "mask"), ("labels", "real"))
-        labels = values["labels"] = values.pop("labels")  # behind the mask, as there
+        values, block = padding.finish(("like_main", "mask"), ("labels", "real"))
+        labels = values["labels"] = values.pop("labels")  # behind the mask, as in transformers
         real = np.asarray(values.pop("real")) != 0
         special_mask = values.pop("special_tokens_mask", None)
         offsets = values.pop("offset_mapping", None)
@@ -201,14 +199,15 @@ class DataCollatorForLanguageModeling:
             kinds = _word_kinds(special, np.asarray(offsets))
         seed, call = self._next_seed(padding.return_tensors)
         _core.mask_tokens(
+            padding.function,
             ids,
             kinds,
             np.asarray(labels),
-            float(self.mlm_probability or 0),
+            self.mlm_probability,
             self.mask_replace_prob,
             self.random_replace_prob,
-            0 if mask_token is None else mask_token,
-            size or 0,
+            mask_token,
+            size,
             seed,
             call,
         )
@@ -231,7 +230,7 @@ class DataCollatorForLanguageModeling:
         self._calls += 1
         if self.seed is None:
             if tensors == "np":
-                return int(np.random.randint(0, 2**63 - 1, dtype=np.int64)), 0  # noqa: NPY002 as there
+                return int(np.random.randint(0, 2**63 - 1, dtype=np.int64)), 0  # noqa: NPY002 as transformers
             import torch
 
             return int(torch.randint(2**63 - 1, ()).item()), 0
@@ -265,7 +264,7 @@ def _is_bare(features: Any) -> bool:
 
 
 def _as_given(values: dict[Any, Any], first: Any, tensors: str) -> dict[Any, Any]:
-    """Give bare tensors (and with NumPy bare arrays) their own integer type back, as there."""
+    """Give bare tensors (and with NumPy bare arrays) their own integer type back."""
     keeps = not isinstance(first, (list, tuple)) and (
         tensors == "np" or not isinstance(first, np.ndarray)
     )

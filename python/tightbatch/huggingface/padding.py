@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from ..collate.columns import build
+from .._samples import columns_of
+from ..collate.columns import Collator, ColumnSettings, Side, Tensors, build
 from ..ragged import Ragged
-from ._features import Padding, columns_of, encoding
+from ._features import Padding, encoding
 
 __all__ = [
     "DataCollatorForSeq2Seq",
@@ -16,8 +17,8 @@ __all__ = [
 ]
 
 
-@dataclass
-class DataCollatorWithPadding:
+@dataclass(repr=False)
+class DataCollatorWithPadding(Collator):
     """Pad the inputs; ``label`` and ``label_ids`` become ``labels``.
 
     Parameters
@@ -56,21 +57,22 @@ class DataCollatorWithPadding:
     padding: Any = True
     max_length: int | None = None
     pad_to_multiple_of: int | None = None
-    return_tensors: str = "pt"
+    return_tensors: Tensors = "pt"
     _: KW_ONLY
     pad_token_id: int | None = None
-    padding_side: str | None = None
+    padding_side: Side | None = None
 
     def __call__(self, features: Any) -> Any:
         """Collate features into a batch."""
-        padding = Padding(self, columns_of(type(self).__name__, features), self.return_tensors)
+        columns, _ = columns_of(type(self).__name__, features)
+        padding = Padding(self, columns, self.return_tensors)
         padding.add_inputs()
         values, block = padding.finish()
         return build(encoding(), _renamed(values), block)
 
 
-@dataclass
-class DataCollatorForTokenClassification:
+@dataclass(repr=False)
+class DataCollatorForTokenClassification(Collator):
     """Pad the inputs, and the labels to the same width; they keep their name.
 
     Parameters
@@ -100,28 +102,28 @@ class DataCollatorForTokenClassification:
     max_length: int | None = None
     pad_to_multiple_of: int | None = None
     label_pad_token_id: int = -100
-    return_tensors: str = "pt"
+    return_tensors: Tensors = "pt"
     _: KW_ONLY
     pad_token_id: int | None = None
-    padding_side: str | None = None
+    padding_side: Side | None = None
 
-    def __call__(self, features: Any, return_tensors: str | None = None) -> Any:
+    def __call__(self, features: Any, return_tensors: Tensors | None = None) -> Any:
         """Collate features into a batch."""
-        columns = columns_of(type(self).__name__, features)
+        columns, _ = columns_of(type(self).__name__, features)
         name = "label" if "label" in columns else "labels"
         padding = Padding(self, columns, return_tensors or self.return_tensors)
         padding.add_inputs(skipped=(name,))
         if name in columns:
-            spec = (name, columns[name], False, self.label_pad_token_id, "int64")
-            padding.add(name, (*spec, padding.width, None, None, -1))
+            settings = ColumnSettings(self.label_pad_token_id, "int64", width=padding.width)
+            padding.add(name, columns[name], "rows", settings)
         values, block = padding.finish()
-        if name in columns:  # behind the mask, as there
+        if name in columns:  # behind the mask, as in transformers
             values[name] = values.pop(name)
         return build(encoding(), values, block)
 
 
-@dataclass
-class DataCollatorForSeq2Seq:
+@dataclass(repr=False)
+class DataCollatorForSeq2Seq(Collator):
     """Pad the inputs, and the labels to a width of their own, always as ``labels``.
 
     Parameters
@@ -153,14 +155,14 @@ class DataCollatorForSeq2Seq:
     max_length: int | None = None
     pad_to_multiple_of: int | None = None
     label_pad_token_id: int = -100
-    return_tensors: str = "pt"
+    return_tensors: Tensors = "pt"
     _: KW_ONLY
     pad_token_id: int | None = None
-    padding_side: str | None = None
+    padding_side: Side | None = None
 
-    def __call__(self, features: Any, return_tensors: str | None = None) -> Any:
+    def __call__(self, features: Any, return_tensors: Tensors | None = None) -> Any:
         """Collate features into a batch."""
-        columns = columns_of(type(self).__name__, features)
+        columns, _ = columns_of(type(self).__name__, features)
         name = "label" if "label" in columns else "labels"
         labels = columns.get(name)
         if labels is not None and not isinstance(labels, Ragged) and not hasattr(labels, "dtype"):

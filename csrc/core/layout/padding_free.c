@@ -1,121 +1,113 @@
-#include "core/layout/flat.h"
+#include "core/layout/padding_free.h"
 
 #include "core/base/fill.h"
 
 #include <string.h>
 
 tb_status
-tb_plan_flat(tb_flat *flat, tb_error *error)
+tb_plan_padding_free(tb_padding_free *plan, tb_error *error)
 {
-    const ptrdiff_t limit = flat->max_tokens < 0 ? PTRDIFF_MAX : flat->max_tokens;
+    const int64_t limit = plan->max_tokens < 0 ? PTRDIFF_MAX : plan->max_tokens;
     /* Rounding up must not overflow either. */
-    const ptrdiff_t most = PTRDIFF_MAX - flat->piece_multiple - flat->line_multiple;
+    const int64_t most = PTRDIFF_MAX - plan->segment_multiple - plan->width_multiple;
 
-    flat->used = flat->sequences = flat->longest = 0;
-    for (ptrdiff_t i = 0; i < flat->pieces; i++) {
-        ptrdiff_t n = tb_flat_tokens(flat, i);
-        if (most < flat->used || n > most - flat->used) {
+    plan->used = plan->segments = plan->longest = 0;
+    for (ptrdiff_t i = 0; i < plan->count; i++) {
+        ptrdiff_t n = tb_count_tokens(plan, i);
+        if (most < plan->used || n > most - plan->used) {
             *error = (tb_error){i, -1, 0};
             return TB_ERR_SIZE;
         }
-        n = tb_flat_positions(flat, n);
-        flat->used += n;
-        flat->sequences += n > 0;
-        flat->longest = n > flat->longest ? n : flat->longest;
-        if (flat->used > limit) {
-            *error = (tb_error){i, -1, flat->used};
+        n = tb_count_positions(plan, n);
+        plan->used += n;
+        plan->segments += n > 0 || plan->keep_empty;
+        plan->longest = n > plan->longest ? n : plan->longest;
+        if (plan->used > limit) {
+            *error = (tb_error){i, -1, plan->used};
             return TB_ERR_TOO_LONG;
         }
     }
-    ptrdiff_t rest = flat->used % flat->line_multiple;
-    flat->width = flat->max_tokens >= 0 ? flat->max_tokens
-                  : rest == 0           ? flat->used
-                                        : flat->used + (flat->line_multiple - rest);
-    ptrdiff_t tail = flat->width - flat->used;
-    flat->sequences += tail > 0;
-    flat->longest = tail > flat->longest ? tail : flat->longest;
-    flat->entries = flat->max_sequences < 0 ? flat->sequences : flat->max_sequences;
+    int64_t missing = tb_find_missing(plan->used, plan->width_multiple);
+    plan->width = plan->max_tokens >= 0 ? (ptrdiff_t)plan->max_tokens
+                                        : plan->used + (ptrdiff_t)missing;
+    ptrdiff_t tail = plan->width - plan->used;
+    plan->segments += tail > 0;
+    plan->longest = tail > plan->longest ? tail : plan->longest;
+    plan->entries =
+        plan->max_segments < 0 ? plan->segments : (ptrdiff_t)plan->max_segments;
     return TB_OK;
 }
 
-static void
-count_up(int64_t *TB_RESTRICT out, ptrdiff_t n, int64_t start)
-{
-    for (ptrdiff_t j = 0; j < n; j++) {
-        out[j] = start + j;
-    }
-}
-
 void
-tb_number_positions(const tb_flat *flat, int64_t start, int64_t *out)
+tb_write_position_ids(const tb_padding_free *plan, int64_t start, int64_t *out)
 {
-    for (ptrdiff_t i = 0; i < flat->pieces; i++) {
-        ptrdiff_t n = tb_flat_positions(flat, tb_flat_tokens(flat, i));
-        count_up(out, n, start);
+    for (ptrdiff_t i = 0; i < plan->count; i++) {
+        ptrdiff_t n = tb_count_positions(plan, tb_count_tokens(plan, i));
+        tb_count_up(out, n, start);
         out += n;
     }
-    count_up(out, flat->width - flat->used, start);
+    tb_count_up(out, plan->width - plan->used, start);
 }
 
 void
-tb_number_sequences(const tb_flat *flat, int32_t *out)
+tb_write_seq_idx(const tb_padding_free *plan, int32_t *out)
 {
     int32_t number = 0;
 
-    for (ptrdiff_t i = 0; i <= flat->pieces; i++) {
-        ptrdiff_t n = i == flat->pieces
-                          ? flat->width - flat->used
-                          : tb_flat_positions(flat, tb_flat_tokens(flat, i));
+    for (ptrdiff_t i = 0; i <= plan->count; i++) {
+        ptrdiff_t n = i == plan->count
+                          ? plan->width - plan->used
+                          : tb_count_positions(plan, tb_count_tokens(plan, i));
         tb_fill_elements(out, n, 4, (const unsigned char *)&number);
         out += n;
-        number += n > 0;
+        number += n > 0 || plan->keep_empty;
     }
 }
 
 void
-tb_bound_sequences(const tb_flat *flat, int real, int32_t *out)
+tb_write_cu_seqlens(const tb_padding_free *plan, int tokens_only, int32_t *out)
 {
     ptrdiff_t at = 0, k = 0;
 
     out[0] = 0;
-    for (ptrdiff_t i = 0; i < flat->pieces; i++) {
-        ptrdiff_t n = tb_flat_tokens(flat, i);
-        at += real ? n : tb_flat_positions(flat, n);
-        if (n > 0) {
+    for (ptrdiff_t i = 0; i < plan->count; i++) {
+        ptrdiff_t n = tb_count_tokens(plan, i);
+        at += tokens_only ? n : tb_count_positions(plan, n);
+        if (n > 0 || plan->keep_empty) {
             out[++k] = (int32_t)at;
         }
     }
-    if (k < flat->sequences) {
-        out[++k] = (int32_t)(real ? at : flat->width);
+    if (k < plan->segments) {
+        out[++k] = (int32_t)(tokens_only ? at : plan->width);
     }
-    for (int32_t last = out[k]; k < flat->entries;) {
+    for (int32_t last = out[k]; k < plan->entries;) {
         out[++k] = last;
     }
 }
 
 void
-tb_trace_sequences(const tb_flat *flat, const ptrdiff_t *rows, int64_t *out)
+tb_write_row_idx(const tb_padding_free *plan, const ptrdiff_t *rows, int64_t *out)
 {
     ptrdiff_t k = 0;
 
-    for (ptrdiff_t i = 0; i < flat->pieces; i++) {
-        if (tb_flat_tokens(flat, i) > 0) {
+    for (ptrdiff_t i = 0; i < plan->count; i++) {
+        if (tb_count_tokens(plan, i) > 0 || plan->keep_empty) {
             out[k++] = rows == NULL ? i : rows[i];
         }
     }
-    while (k < flat->entries) {
+    while (k < plan->entries) {
         out[k++] = -1;
     }
 }
 
 void
-tb_mark_starts(const tb_flat *flat, int item_size, const unsigned char *value,
-               void *out)
+tb_mark_first_tokens(const tb_padding_free *plan, int item_size,
+                     const unsigned char *value, void *out)
 {
     char *to = (char *)out;
 
-    for (ptrdiff_t i = 0; i < flat->pieces; i++) {
-        ptrdiff_t n = tb_flat_positions(flat, tb_flat_tokens(flat, i));
+    for (ptrdiff_t i = 0; i < plan->count; i++) {
+        ptrdiff_t n = tb_count_positions(plan, tb_count_tokens(plan, i));
         if (n > 0) {
             memcpy(to, value, (size_t)item_size);
         }
@@ -124,16 +116,16 @@ tb_mark_starts(const tb_flat *flat, int item_size, const unsigned char *value,
 }
 
 tb_status
-tb_label_sequences(const tb_flat *flat, tb_type from, const void *ids, tb_type to,
-                   const unsigned char *ignored, void *out, tb_error *error)
+tb_label_segments(const tb_padding_free *plan, tb_type from, const void *ids,
+                  tb_type to, const unsigned char *ignored, void *out, tb_error *error)
 {
     const int from_size = tb_type_size(from), to_size = tb_type_size(to);
     const char *source = (const char *)ids;
     char *labels = (char *)out;
 
-    for (ptrdiff_t i = 0; i < flat->pieces; i++) {
-        ptrdiff_t tokens = tb_flat_tokens(flat, i), bad = 0;
-        ptrdiff_t n = tb_flat_positions(flat, tokens);
+    for (ptrdiff_t i = 0; i < plan->count; i++) {
+        ptrdiff_t tokens = tb_count_tokens(plan, i), bad = 0;
+        ptrdiff_t n = tb_count_positions(plan, tokens);
         tb_status status = TB_OK;
         if (tokens == 0) {
             continue;
@@ -155,7 +147,7 @@ tb_label_sequences(const tb_flat *flat, tb_type from, const void *ids, tb_type t
         source += n * from_size;
         labels += n * to_size;
     }
-    tb_fill_elements(labels, flat->width - flat->used, to_size, ignored);
+    tb_fill_elements(labels, plan->width - plan->used, to_size, ignored);
     return TB_OK;
 }
 

@@ -1,0 +1,228 @@
+#include "py/base/tb_numpy.h"
+#include "py/output/columns.h"
+#include "core/layout/mask.h"
+
+#include <string.h>
+
+/* A cache line: where a column begins in a block that all share. */
+enum { ALIGNMENT = 64 };
+
+int
+tb_read_extra(const tb_context *context, PyObject *name, tb_output_kind *kind)
+{
+    static const char *const names[] = {"mask", "lengths", "like_main", NULL};
+    int place;
+
+    if (tb_read_choice(context, "extra", name, names, &place) < 0) {
+        return -1;
+    }
+    *kind = (tb_output_kind)(TB_OUTPUT_MASK + place);
+    return 0;
+}
+
+static int
+lay_out_output(tb_state *state, const tb_output *main, tb_output *output)
+{
+    if (output->kind != TB_OUTPUT_COLUMN) {
+        output->layout = main->layout;
+        output->layout.type = TB_I64;
+        output->layout.item_size = 8;
+        output->layout.trailing = 1;
+        memset(output->layout.fill, 0, sizeof output->layout.fill);
+        output->ndim = output->kind == TB_OUTPUT_LENGTHS ? 1 : 2;
+        output->dims[0] = main->column.count;
+        output->dims[1] = main->layout.width;
+        return 0;
+    }
+    if (tb_settle_widened(state, &output->spec, &output->column) < 0 ||
+        tb_lay_out(&output->column, &output->spec.options, &output->layout) < 0) {
+        return -1;
+    }
+    return tb_needs_fill(&output->column, &output->layout)
+               ? tb_read_fill(state, &output->spec.context, output->spec.padding_value,
+                              &output->column.dtype, output->layout.fill)
+               : 0;
+}
+
+/* NumPy has no bfloat16, so its bits go to torch as int16. */
+static PyArray_Descr *
+carrier_descr(tb_state *state, const tb_output *output, int as_tensors)
+{
+    if (output->kind != TB_OUTPUT_COLUMN) {
+        return PyArray_DescrFromType(output->layout.type == TB_I32 ? NPY_INT32
+                                                                   : NPY_INT64);
+    }
+    if (as_tensors && output->column.dtype.type == TB_BF16) {
+        return PyArray_DescrFromType(NPY_INT16);
+    }
+    return tb_dtype_descr(state, &output->column.dtype);
+}
+
+static int
+output_shape(const tb_output *output, npy_intp *dims)
+{
+    if (output->kind != TB_OUTPUT_COLUMN) {
+        memcpy(dims, output->dims, sizeof output->dims);
+        return output->ndim;
+    }
+    int ndim = tb_output_shape(&output->column, &output->layout, dims);
+    if (output->spec.role == TB_ROLE_NUMBERS) {
+        dims[0] = dims[1];
+        ndim = 1;
+    }
+    return ndim;
+}
+
+/* Offsets in one block, each column on a cache line of its own; the block's size. */
+static ptrdiff_t
+assign_offsets(tb_output *outputs, Py_ssize_t count)
+{
+    npy_intp dims[NPY_MAXDIMS];
+    ptrdiff_t end = 0;
+
+    for (Py_ssize_t i = 0; i < count; i++) {
+        int ndim = output_shape(&outputs[i], dims);
+        ptrdiff_t bytes = outputs[i].layout.item_size;
+        for (int d = 0; d < ndim; d++) {
+            bytes *= dims[d];
+        }
+        outputs[i].offset = end;
+        end += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    }
+    return end;
+}
+
+int
+tb_allocate_outputs(tb_state *state, tb_output *outputs, Py_ssize_t count,
+                    PyObject *allocate, int as_tensors)
+{
+    PyObject *block = NULL;
+    npy_intp dims[NPY_MAXDIMS];
+    int answer = -1;
+
+    if (allocate != Py_None) {
+        ptrdiff_t bytes = assign_offsets(outputs, count);
+        block = PyObject_CallFunction(allocate, "n", bytes);
+        if (block == NULL) {
+            return -1;
+        }
+        if (!PyArray_Check(block) || !PyArray_ISCARRAY((PyArrayObject *)block) ||
+            PyArray_NBYTES((PyArrayObject *)block) < bytes) {
+            PyErr_SetString(PyExc_TypeError,
+                            "allocate() must give an array that is large enough");
+            goto done;
+        }
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyArray_Descr *descr = carrier_descr(state, &outputs[i], as_tensors);
+        int ndim = output_shape(&outputs[i], dims);
+        if (descr == NULL) {
+            goto done;
+        }
+        if (block == NULL) {
+            outputs[i].out =
+                (PyArrayObject *)PyArray_SimpleNewFromDescr(ndim, dims, descr);
+        }
+        else {
+            outputs[i].out = (PyArrayObject *)PyArray_NewFromDescr(
+                &PyArray_Type, descr, ndim, dims, NULL,
+                PyArray_BYTES((PyArrayObject *)block) + outputs[i].offset,
+                NPY_ARRAY_CARRAY, NULL);
+        }
+        if (outputs[i].out == NULL ||
+            (block != NULL &&
+             PyArray_SetBaseObject(outputs[i].out, Py_NewRef(block)) < 0)) {
+            goto done;
+        }
+    }
+    answer = 0;
+done:
+    Py_XDECREF(block);
+    return answer;
+}
+
+/* What is made of lengths alone: nothing of Python is looked at. */
+static void
+fill_extra(const tb_output *main, const tb_output *output, void *out)
+{
+    static const int64_t one = 1;
+    const tb_column *column = &main->column;
+
+    if (output->kind == TB_OUTPUT_MASK) {
+        tb_mask_rows(column->lengths, column->count, &output->layout,
+                     (const unsigned char *)&one, out);
+    }
+    else if (output->kind == TB_OUTPUT_LENGTHS) {
+        for (ptrdiff_t i = 0; i < column->count; i++) {
+            ((int64_t *)out)[i] =
+                tb_locate_row(&output->layout, column->lengths[i]).count;
+        }
+    }
+}
+
+static tb_read
+fill_output(tb_state *state, const tb_output *main, tb_output *output)
+{
+    void *out = PyArray_DATA(output->out);
+
+    if (output->kind == TB_OUTPUT_COLUMN) {
+        return tb_fill_rows(state, &output->column, &output->layout, out);
+    }
+    PyThreadState *thread = tb_release_gil(PyArray_NBYTES(output->out));
+    fill_extra(main, output, out);
+    tb_restore_gil(thread);
+    return TB_READ_DONE;
+}
+
+int
+tb_run_outputs(tb_state *state, tb_output *outputs, Py_ssize_t count, Py_ssize_t main,
+               PyObject *allocate, int as_tensors)
+{
+    const tb_output *source = main < 0 ? NULL : &outputs[main];
+    tb_read read;
+
+    do {
+        read = TB_READ_DONE;
+        for (Py_ssize_t i = 0; i < count; i++) {
+            Py_CLEAR(outputs[i].out);
+            if (lay_out_output(state, source, &outputs[i]) < 0) {
+                return -1;
+            }
+        }
+        if (tb_allocate_outputs(state, outputs, count, allocate, as_tensors) < 0) {
+            return -1;
+        }
+        for (Py_ssize_t i = 0; i < count && read == TB_READ_DONE; i++) {
+            read = fill_output(state, source, &outputs[i]);
+        }
+    } while (read == TB_READ_WIDEN);
+    return read == TB_READ_DONE ? 0 : -1;
+}
+
+PyObject *
+tb_answer_outputs(const tb_output *outputs, Py_ssize_t count)
+{
+    PyObject *answer = PyList_New(count);
+
+    for (Py_ssize_t i = 0; answer != NULL && i < count; i++) {
+        int is_bfloat16 = outputs[i].kind == TB_OUTPUT_COLUMN &&
+                          outputs[i].column.dtype.type == TB_BF16;
+        PyObject *entry =
+            Py_BuildValue("(OnO)", outputs[i].out, (Py_ssize_t)outputs[i].offset,
+                          is_bfloat16 ? Py_True : Py_False);
+        if (entry == NULL) {
+            Py_CLEAR(answer);
+            break;
+        }
+        PyList_SET_ITEM(answer, i, entry);
+    }
+    return answer;
+}
+
+void
+tb_clear_output(tb_output *output)
+{
+    tb_clear_column(&output->column);
+    tb_clear_column_spec(&output->spec);
+    Py_CLEAR(output->out);
+}

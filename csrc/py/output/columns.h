@@ -1,0 +1,53 @@
+/* The arrays of a batch on their way: all are laid out before anything is allocated, so
+ * that they can share one block of memory. */
+#ifndef TB_COLUMNS_H
+#define TB_COLUMNS_H
+
+#include "py/input/column_spec.h"
+
+/* What an array is made of: a column of the samples; or, of the lengths of the main
+ * column,
+ *     MASK         int64 [batch, width], 1 at tokens
+ *     LENGTHS      int64 [batch], as cut
+ *     LIKE_MAIN    int64 in the main column's shape, left for the caller to write
+ *     PLANNED      int32 or int64 in a shape of its own, written by the caller */
+typedef enum {
+    TB_OUTPUT_COLUMN,
+    TB_OUTPUT_MASK,
+    TB_OUTPUT_LENGTHS,
+    TB_OUTPUT_LIKE_MAIN,
+    TB_OUTPUT_PLANNED
+} tb_output_kind;
+
+/* One array on its way. */
+typedef struct {
+    tb_output_kind kind;
+    tb_column_spec spec; /* of a column, as `column` is */
+    tb_column column;
+    tb_layout layout;
+    int ndim; /* of all but columns: the shape */
+    npy_intp dims[2];
+    ptrdiff_t offset; /* in the shared block */
+    PyArrayObject *out;
+} tb_output;
+
+/* What "mask", "lengths" and "like_main" stand for: -1 with an exception for another. */
+int tb_read_extra(const tb_context *context, PyObject *name, tb_output_kind *kind);
+
+/* Lays out, allocates and fills all; again, where a list turned out to hold floats.
+ * `main` is the column that the extras are of, -1 where there are none. `allocate`
+ * answers a block for a number of bytes, or is None. */
+int tb_run_outputs(tb_state *state, tb_output *outputs, Py_ssize_t count,
+                   Py_ssize_t main, PyObject *allocate, int as_tensors);
+
+/* Makes `out` of all that are laid out: new arrays, or with `allocate` views of the one
+ * block that allocate(bytes) answers. */
+int tb_allocate_outputs(tb_state *state, tb_output *outputs, Py_ssize_t count,
+                        PyObject *allocate, int as_tensors);
+
+/* [(array, offset, is_bfloat16), ...] */
+PyObject *tb_answer_outputs(const tb_output *outputs, Py_ssize_t count);
+
+void tb_clear_output(tb_output *output);
+
+#endif

@@ -1,0 +1,123 @@
+"""A batch of samples of any kind as columns: what all collators read first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+from . import _arrow, _core
+from .ragged import Ragged
+
+LABELS = frozenset(("labels", "label", "label_ids"))
+Kind = Literal["rows", "number", "listed"]
+
+
+class Samples(Sequence[Any]):
+    """The samples of a batch, as columns: a collator takes these, others see dicts."""
+
+    def __init__(self, columns: dict[str, Any], size: int) -> None:
+        self.columns, self.size = columns, size
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.size))]
+        if not -self.size <= index < self.size:
+            raise IndexError(f"index {index} is outside {self.size} samples")
+        return {name: column[index] for name, column in self.columns.items()}
+
+
+def columns_of(
+    function: str, samples: Any, *, only_mappings: bool = True
+) -> tuple[dict[Any, Any], Any]:
+    """Give the columns of a batch by key, and what a sample is: dict, a tuple type, or None.
+
+    None stands for bare rows, a single column of the key None. Samples are told by the first;
+    all others must be like it.
+    """
+    if isinstance(samples, Samples):
+        if len(samples) == 0:
+            raise _empty(function)
+        return samples.columns, dict
+    if isinstance(samples, (Mapping, str, bytes)):
+        found = type(samples).__name__
+        raise TypeError(f"{function}(): found type {found}, expected a list of samples")
+    if not isinstance(samples, Sequence):
+        if _core.is_arrow(samples):
+            return _columns_of_table(function, samples), dict
+        samples = list(samples)
+    if len(samples) == 0:
+        raise _empty(function)
+    first = samples[0]
+    if isinstance(first, Mapping):
+        return _core.gather_columns(function, samples), dict
+    if only_mappings:
+        found = type(first).__name__
+        raise TypeError(f"{function}(): row 0: found type {found}, expected a dict")
+    if not isinstance(first, tuple):
+        return {None: samples}, None
+    return _columns_of_tuples(function, samples), type(first)
+
+
+def _empty(function: str) -> ValueError:
+    return ValueError(f"{function}(): an empty batch; expected at least one sample")
+
+
+def _columns_of_table(function: str, table: Any) -> dict[Any, Any]:
+    columns = {
+        name: column.tolist() if isinstance(column, _arrow.Text) else column
+        for name, column in _arrow.columns(function, table, None, None).items()
+    }
+    if not columns or len(next(iter(columns.values()))) == 0:
+        raise _empty(function)
+    return columns
+
+
+def _columns_of_tuples(function: str, samples: Sequence[Any]) -> dict[Any, Any]:
+    size = len(samples[0])
+    for row, sample in enumerate(samples):
+        if not isinstance(sample, tuple) or len(sample) != size:
+            found = f"type {type(sample).__name__}"
+            if isinstance(sample, tuple):
+                found = f"a tuple of {len(sample)}"
+            raise ValueError(
+                f"{function}(): row {row}: found {found}, expected a tuple of {size} as in row 0"
+            )
+    names = getattr(type(samples[0]), "_fields", range(size))
+    return dict(zip(names, zip(*samples, strict=True), strict=True))
+
+
+def kind_of(function: str, key: Any, column: Sequence[Any]) -> Kind:
+    """Tell what becomes of a column: its "rows" padded, a "number" a row stacked, or "listed"."""
+    if isinstance(column, Ragged):
+        return "rows"
+    first = column[0]
+    if first is None or isinstance(first, str):
+        for row, value in enumerate(column):
+            if value is not None and not isinstance(value, str):
+                raise TypeError(
+                    f"{function}(): key {key!r}, row {row}: found type {type(value).__name__}, "
+                    f"expected a str or None: row 0 is {first!r}"
+                )
+        return "listed"
+    if isinstance(first, (list, tuple)):
+        return "rows"
+    if isinstance(first, (int, float)) or getattr(first, "ndim", None) == 0:
+        return "number"
+    return "rows"
+
+
+def choose_main(kinds: Mapping[Any, Kind]) -> tuple[Any, ...]:
+    """Choose the column that masks and lengths are of: a tuple of its key, or an empty one.
+
+    It is input_ids, or else the first column of rows that is no label.
+    """
+    if kinds.get("input_ids") == "rows":
+        return ("input_ids",)
+    return tuple(key for key, kind in kinds.items() if kind == "rows" and key not in LABELS)[:1]
