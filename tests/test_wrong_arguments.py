@@ -115,12 +115,12 @@ KINDS = {
     "overlong": Choice(),
     "tail": Choice(),
     "padding": Or(Flag(), Choice()),
-    "features": Samples(words=("feature",)),
+    "features": Samples(words=("sample", "samples")),
     "samples": Samples(words=("sample",)),
     "index": Index(words=("indices",)),
     "tokenizer": Instance(but=("None",)),
     "model": Anything(reason="any object; only its method for decoder inputs is looked at"),
-    "special_token_ids": Lengths(),
+    "special_token_ids": Lengths(but=("a set",)),
 }
 STATE = Instance(error=(TypeError, ValueError))
 PACKS = Lengths(words=("row",), rows=True)
@@ -331,7 +331,8 @@ def test_every_wrong_argument(name, parameter):
     complaints = [
         f"{parameter}={case} {text}"
         for case, value, errors in kind.wrong(may_be_none(name, parameter))
-        if (text := complaint(name, parameter, kind, value, errors)) is not None
+        if case not in kind.but
+        and (text := complaint(name, parameter, kind, value, errors)) is not None
     ]
     assert not complaints, f"{name}:\n" + "\n".join(complaints)
 

@@ -69,9 +69,14 @@ def is_int(value):
 
 @dataclass(frozen=True)
 class Kind:
-    """What all kinds have: the words one of which a message holds, beside the parameter's name."""
+    """What all kinds have.
+
+    A message holds the parameter's name, or one of the `words`. All is wrong `but` what is
+    called so here.
+    """
 
     words: tuple[str, ...] = field(default=(), kw_only=True)
+    but: tuple[str, ...] = field(default=(), kw_only=True)
 
     def wrong(self, optional):
         """What is wrong: pairs of (how to call it, value, errors)."""
@@ -173,13 +178,9 @@ class Key(Kind):
 
 @dataclass(frozen=True)
 class Instance(Kind):
-    """An object of a type, or with a method: all else is wrong, `but` what these names name."""
+    """An object of a type, or with a method."""
 
-    but: tuple[str, ...] = ()
     error: type[Exception] | tuple[type[Exception], ...] = TypeError
-
-    def wrong(self, optional):
-        return (case for case in super().wrong(optional) if case[0] not in self.but)
 
     def errors(self, value):
         return self.error

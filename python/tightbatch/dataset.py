@@ -346,8 +346,8 @@ def _read(
 ) -> dict[str, Any]:
     if not _core.is_arrow(table):
         raise TypeError(
-            f"{function}(): table={_core.describe(table)}; expected an Arrow table, record batch or "
-            "data frame"
+            f"{function}(): table={_core.describe(table)}; expected an Arrow table, record batch "
+            "or data frame"
         )
     if columns is None:
         return _arrow.columns(function, table, None, fill_null, chosen)
