@@ -187,7 +187,6 @@ OWN = {
     },
     "Ragged.concatenate": {"parts": Instance(error=(TypeError, ValueError))},
     "Ragged.from_arrow": {"source": Instance()},
-    "Ragged.pad": {"options": Anything(reason="pad's, tried there")},
     "RaggedDataset": {"columns": Instance(but=("a dict",))},
     "RaggedDataset.from_arrow": {"table": Instance()},
     "RaggedDataset.from_hf": {"dataset": Instance()},
