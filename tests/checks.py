@@ -16,6 +16,8 @@ WORKER_LIMIT = 100
 
 def snapshot(value):
     """Everything about an input that a call could change, in a form that == compares."""
+    if value is np.ma.masked:
+        return "other", id(value)  # NumPy's one object for what is masked
     if isinstance(value, list | tuple):
         items = tuple(list.__iter__(value) if isinstance(value, list) else tuple.__iter__(value))
         return "items", tuple(map(id, items)), tuple(map(snapshot, items))

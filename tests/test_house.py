@@ -35,9 +35,10 @@ C_ROOMS = [
 ]
 PYTHON_ROOMS = [
     ["_core"],
-    ["_settings", "_numpy_fallback"],
+    ["_types", "_numpy_fallback"],
     ["ragged", "masks"],
     ["_arrow", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
+    ["_samples"],  # samples as columns
     ["dataset"],  # columns, and their lengths
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],

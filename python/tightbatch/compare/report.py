@@ -131,16 +131,16 @@ def progress(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], N
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
     out = Console(stderr=True)
     if not out.is_terminal:
         yield lambda what: print(what, file=sys.stderr, flush=True), lambda: None
         return
-    columns = [TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn()]
-    if out.width >= BAR_WIDTH:
-        columns.insert(0, BarColumn())
-    text = TextColumn("{task.description}")
-    with Progress(text, *columns, console=out, transient=True) as bar:
+    text = TextColumn("{task.description}", table_column=Column(overflow="fold"))
+    rest = [BarColumn(), TimeElapsedColumn()] if out.width >= BAR_WIDTH else []
+    percent = TextColumn("{task.percentage:>3.0f}%")
+    with Progress(text, percent, *rest, console=out, transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda what: bar.update(task, description=what), lambda: bar.advance(task)
 

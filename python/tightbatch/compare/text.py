@@ -252,11 +252,11 @@ def read_file(path: Path, text_column: str, label_column: str | None) -> Iterato
         row = 0
         for block in blocks:
             texts, labels = block[text_column], block.get(label_column or "")
-            for name, values in ((text_column, texts), (label_column, labels or ())):
+            for column, values in ((text_column, texts), (label_column, labels or ())):
                 for number, value in enumerate(values, row + 1):
-                    wrong = fault(value, values is labels)
-                    if wrong is not None:
-                        raise CompareError(f'{path}: row {number} of column "{name}" {wrong}')
+                    problem = fault(value, values is labels)
+                    if problem is not None:
+                        raise CompareError(f'{path}: row {number} of column "{column}" {problem}')
             row += len(texts)
             yield [text or "" for text in texts], labels and list(map(str, labels))
     except (CompareError, MemoryError):

@@ -99,7 +99,8 @@ def train(setup: Setup, strategy: Strategy, tick: Callable[[], None]) -> dict[st
 
     from tightbatch.amp import Amp, GradScaler
 
-    settings, model, dtype = setup.settings, setup.model, strategy.precision.dtype
+    settings, model = setup.settings, setup.model
+    dtype: Any = strategy.precision.dtype
     torch.manual_seed(settings.seed)
     model.load_state_dict(setup.initial)
     model.train()
