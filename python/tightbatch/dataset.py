@@ -187,8 +187,8 @@ class RaggedDataset:
         >>> tb.RaggedDataset.from_hf(data.select([2, 0]))["input_ids"].tolist()
         [[4, 5], [1, 2]]
         """
-        columns = None if columns is None else tuple(columns)
         function = "RaggedDataset.from_hf"
+        columns = None if columns is None else _names(function, columns)
         return cls._of(
             _read_hf(function, dataset, columns, fill_null), (dataset, columns, fill_null)
         )
@@ -216,11 +216,14 @@ class RaggedDataset:
         """
         if isinstance(index, str):
             if index not in self._columns:
-                raise KeyError(f"RaggedDataset: no column {index!r} among {self.column_names}")
+                shown = _core.show(self.column_names)
+                raise KeyError(f"RaggedDataset(): no column {_core.show(index)} among {shown}")
             return self._columns[index]
         if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
             if not -self._count <= index < self._count:
-                raise IndexError(f"RaggedDataset(): index {index} is outside {self._count} rows")
+                raise IndexError(
+                    f"RaggedDataset(): index={_core.show(index)} is outside {self._count} rows"
+                )
             return {name: column[int(index)] for name, column in self._columns.items()}
         chosen = row_indices("RaggedDataset", index, self._count)
         return self._of({name: column[chosen] for name, column in self._columns.items()})
@@ -277,6 +280,8 @@ def lengths(sequences: Any, column: str | None = None) -> NDArray[np.int64]:
     """
     if column is None:
         return _core.lengths("lengths", sequences)
+    if not isinstance(column, str):
+        raise TypeError(f"lengths(): column={_core.describe(column)}; expected a str")
     if isinstance(sequences, (RaggedDataset, Samples, Mapping)):
         return _column_lengths(sequences, column)
     if _core.is_arrow(sequences):
@@ -294,7 +299,7 @@ def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
         if isinstance(columns, Mapping) and any(map(_is_hf, columns.values())):
             found = type(source).__name__  # a DatasetDict
             raise TypeError(f"lengths(): found {found}, expected {SOURCES}: take one split")
-        raise KeyError(f"lengths(): there is no column {column!r}")
+        raise KeyError(f"lengths(): there is no column {_core.show(column)}")
     rows = columns[column]
     if isinstance(rows, Ragged):
         return rows.lengths.copy()
@@ -306,7 +311,7 @@ def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
 def _rows_of(samples: Any, column: str) -> list[Any]:
     """Take one column out of samples."""
     if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable):
-        raise TypeError(f"lengths(): found {type(samples).__name__}, expected {SOURCES}")
+        raise TypeError(f"lengths(): sequences={_core.describe(samples)}; expected {SOURCES}")
     rows = []
     for i, sample in enumerate(samples):
         if not isinstance(sample, Mapping):
@@ -315,7 +320,7 @@ def _rows_of(samples: Any, column: str) -> list[Any]:
                 f"{column!r}: column={column!r} is for {SOURCES}"
             )
         if column not in sample:
-            raise KeyError(f"lengths(): row {i}: there is no column {column!r}")
+            raise KeyError(f"lengths(): row {i}: there is no column {_core.show(column)}")
         rows.append(sample[column])
     return rows
 
@@ -329,7 +334,7 @@ def _gather(samples: Any) -> dict[Any, list[Any]]:
         )
     expected = "expected columns ({name: column}) or samples (dicts)"
     if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable):
-        raise TypeError(f"RaggedDataset(): found {type(samples).__name__}, {expected}")
+        raise TypeError(f"RaggedDataset(): columns={_core.describe(samples)}; {expected}")
     samples = list(samples)
     for i, sample in enumerate(samples):
         if not isinstance(sample, Mapping):
@@ -367,14 +372,32 @@ def _read(
     fill_null: Any,
     chosen: Any = None,
 ) -> dict[str, Any]:
+    if not _core.is_arrow(table):
+        raise TypeError(
+            f"{function}(): table={_core.describe(table)}; expected an Arrow table, record batch "
+            "or data frame"
+        )
     if columns is None:
         return _arrow.columns(function, table, None, fill_null, chosen)
-    names = list(columns)
+    names = _names(function, columns)
     found = _arrow.columns(function, table, names, fill_null, chosen)
     for name in names:
         if name not in found:
-            raise KeyError(f"{function}(): there is no column {name!r}")
+            raise KeyError(f"{function}(): columns: there is no column {_core.show(name)}")
     return {name: found[name] for name in names}
+
+
+def _names(function: str, columns: Any) -> tuple[str, ...]:
+    """Read the names of several columns."""
+    names = None
+    if isinstance(columns, Iterable) and not isinstance(columns, (str, bytes)):
+        names = tuple(columns)
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"{function}(): columns={_core.describe(columns)}; expected a list of names, as in "
+            "columns=['input_ids']"
+        )
+    return names
 
 
 def _is_hf(dataset: Any) -> bool:
@@ -395,7 +418,7 @@ def _read_hf(
 ) -> dict[str, Any]:
     if not _is_hf(dataset):
         raise TypeError(
-            f"{function}(): found {type(dataset).__name__}, expected a datasets.Dataset; of a "
+            f"{function}(): dataset={_core.describe(dataset)}; expected a datasets.Dataset; of a "
             "DatasetDict take one split"
         )
     form = getattr(dataset, "format", {})

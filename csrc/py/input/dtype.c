@@ -148,7 +148,8 @@ tb_dtype_from_object(tb_state *state, const tb_context *context, PyObject *objec
         int refused = tb_dtype_from_descr(state, descr, out);
         answer = refused == 0 ? 1 : -1;
     }
-    if (answer < 0 && (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_TypeError))) {
+    if (answer < 0 && (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_TypeError) ||
+                       PyErr_ExceptionMatches(PyExc_ValueError))) {
         PyErr_Clear();
         PyObject *found = tb_show(object);
         tb_context own = *context;

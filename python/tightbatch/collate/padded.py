@@ -244,7 +244,7 @@ def check_tokenizer(function: str, tokenizer: Any) -> None:
         return
     hint = ""
     if isinstance(tokenizer, str):
-        hint = f"; transformers.AutoTokenizer.from_pretrained({tokenizer!r}) gives one"
+        hint = f"; transformers.AutoTokenizer.from_pretrained({_core.show(tokenizer)}) gives one"
     elif hasattr(tokenizer, "padding_value"):
         hint = (
             "; what a feature extractor returns is padded by "

@@ -26,15 +26,18 @@ def columns_of(
             raise _empty(function)
         return samples.columns, dict
     if isinstance(samples, (Mapping, str, bytes)):
-        found = type(samples).__name__
-        raise TypeError(f"{function}(): found type {found}, expected a list of samples")
+        raise _no_samples(function, samples)
     if not isinstance(samples, Sequence):
         if _core.is_arrow(samples):
             columns = batch_columns(function, samples)
             if not columns or len(next(iter(columns.values()))) == 0:
                 raise _empty(function)
             return columns, dict
-        samples = list(samples)
+        try:
+            iterator = iter(samples)
+        except TypeError:
+            raise _no_samples(function, samples) from None
+        samples = list(iterator)
     if len(samples) == 0:
         raise _empty(function)
     first = samples[0]
@@ -46,6 +49,11 @@ def columns_of(
     if not isinstance(first, tuple):
         return {None: samples}, None
     return _columns_of_tuples(function, samples), type(first)
+
+
+def _no_samples(function: str, found: Any) -> TypeError:
+    kind = type(found).__name__
+    return TypeError(f"{function}(): found type {kind}, expected a list of samples")
 
 
 def _empty(function: str) -> ValueError:
