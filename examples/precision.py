@@ -27,7 +27,8 @@ from precision_transformer import FULL, QUICK, Inference, infer, model_path, par
 from sklearn.datasets import load_diabetes, load_digits
 
 import tightbatch as tb
-from tightbatch.compare.settings import CompareError, check_output
+from tightbatch.compare import CompareError
+from tightbatch.compare.report import check_output
 
 # As float32 is: within one point of accuracy, or two hundredths of the error.
 CLOSE = {"digits": 0.01, "diabetes": 0.02}

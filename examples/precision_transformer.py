@@ -20,8 +20,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 import tightbatch as tb
-from tightbatch.compare.library_text import library_text
-from tightbatch.compare.settings import CompareError
+from tightbatch.compare import CompareError
+from tightbatch.compare.text import library_text
 
 
 @dataclass(frozen=True)

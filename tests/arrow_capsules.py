@@ -26,7 +26,7 @@ GET_SCHEMA = ctypes.CFUNCTYPE(
 GET_NEXT = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ArrowArrayStream), ctypes.POINTER(ArrowArray)
 )
-GET_ERROR = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.POINTER(ArrowArrayStream))
+GET_ERROR = ctypes.CFUNCTYPE(PTR, ctypes.POINTER(ArrowArrayStream))
 
 ArrowSchema._fields_ = [
     ("format", ctypes.c_char_p),
@@ -141,6 +141,7 @@ class Stream:
     def __init__(self, schema, nodes=(), fail_schema=0, fail_at=None, message=b"out of ink"):
         self.released, self.waiting = 0, list(nodes)
         self.schema, self.handed = schema, 0
+        self.message = ctypes.c_char_p(message)
 
         def get_schema(_, out):
             if fail_schema:
@@ -166,7 +167,7 @@ class Stream:
         self.stream = ArrowArrayStream(
             GET_SCHEMA(get_schema),
             GET_NEXT(get_next),
-            GET_ERROR(lambda _: message),
+            GET_ERROR(lambda _: ctypes.cast(self.message, PTR).value),
             STREAM_RELEASE(release),
         )
         KEPT.append(self)

@@ -10,9 +10,14 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+# Seconds that a batch may take to come from a worker. One that cannot pickle it says nothing.
+WORKER_LIMIT = 200
+
 
 def snapshot(value):
     """Everything about an input that a call could change, in a form that == compares."""
+    if value is np.ma.masked:
+        return "other", id(value)  # NumPy's one object for what is masked
     if isinstance(value, list | tuple):
         items = tuple(list.__iter__(value) if isinstance(value, list) else tuple.__iter__(value))
         return "items", tuple(map(id, items)), tuple(map(snapshot, items))
@@ -133,7 +138,7 @@ def fails(kinds, *parts):
         assert re.search(pattern, message), f"{part!r} is not named in: {message}"
 
 
-def run_python(script, *arguments, timeout=120):
+def run_python(script, *arguments, timeout=300):
     """Run a script in a process of its own, where a crash is only a failed test."""
     paths = [path for path in sys.path if path]
     program = f"import sys; sys.path[:0] = {paths!r}\n" + textwrap.dedent(script)

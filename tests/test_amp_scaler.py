@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-from conftest import SANITIZED
+from conftest import LONG, SANITIZED
 
 torch = pytest.importorskip("torch")
 
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from tightbatch.amp import GradScaler  # noqa: E402
 
-CHUNKS, SEQUENCES, ITERATIONS = 10, 200, 8
+CHUNKS, SEQUENCES, ITERATIONS = 10, 200 if LONG else 40, 8
 HOSTILE = [math.inf, -math.inf, math.nan, 1e30, 3e38]
 KEYS = ["scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"]
 needs_cuda = pytest.mark.skipif(
@@ -26,7 +26,6 @@ needs_cuda = pytest.mark.skipif(
 
 pytestmark = [
     pytest.mark.skipif(SANITIZED, reason="it is torch that computes"),
-    pytest.mark.usefixtures("one_thread"),
 ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from checks import WORKER_LIMIT
 from conftest import SANITIZED
 from reference_batching import draw_lengths
 from tightbatch.sampling.sampler import LengthBatchSampler
@@ -36,6 +37,7 @@ def as_tensor(rows):
 
 
 def make_loader(sampler, loader=data.DataLoader, **options):
+    options["timeout"] = WORKER_LIMIT if options.get("num_workers") else 0
     return loader(Rows(), batch_sampler=sampler, collate_fn=as_tensor, **options)
 
 
@@ -196,7 +198,7 @@ def run_in_process(rank, ranks, folder, function, arguments):
     torch.distributed.destroy_process_group()
 
 
-def run_processes(function, folder, *arguments, ranks=2, limit=120):
+def run_processes(function, folder, *arguments, ranks=2, limit=300):
     """What `function(rank, ranks, *arguments)` returns in each of `ranks` processes."""
     if not torch.distributed.is_available():
         pytest.skip("torch without torch.distributed")

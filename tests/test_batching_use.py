@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from checks import run_python
+from checks import WORKER_LIMIT, run_python
 from reference_batching import draw_lengths, plan_of
 from tightbatch.sampling.sampler import LengthBatchSampler
 
@@ -138,7 +138,11 @@ def test_data_loader(workers):
     lengths = draw_lengths(200)
     sampler = LengthBatchSampler(lengths, max_tokens=2000)
     loader = data.DataLoader(
-        Rows(lengths), batch_sampler=sampler, collate_fn=collate, num_workers=workers
+        Rows(lengths),
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        timeout=WORKER_LIMIT if workers else 0,
     )
     for epoch in range(2):
         wanted = plan_of(sampler, lengths, epoch)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tightbatch as tb
-from checks import run_python
+from checks import WORKER_LIMIT, run_python
 
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
@@ -66,6 +66,7 @@ def load(dataset, workers, collate=None, **options):
     collate = tb.PadCollator() if collate is None else collate
     if "batch_sampler" not in options:
         options["batch_size"] = 4
+    options["timeout"] = WORKER_LIMIT if workers else 0
     return DataLoader(dataset, num_workers=workers, collate_fn=collate, **options)
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import random
+from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
 
-from comparing import needs_torch
 from conftest import SANITIZED
 
-pytestmark = [needs_torch, pytest.mark.skipif(SANITIZED, reason="it is torch that computes")]
+pytest.importorskip("transformers")
+pytest.importorskip("torch")
+pytestmark = pytest.mark.skipif(SANITIZED, reason="it is torch that computes")
 
 LENGTHS = [2, 3, 3, 5, 9, 9, 14, 14, 15, 23, 23, 40, 41, 42] * 3
 LINES = ("packed", "padding_free")
@@ -95,42 +95,31 @@ def model_of(name: str, attention: str = "sdpa", **changed: Any) -> Any:
     return model.eval()
 
 
-def training_of(model: Any, tokenizer: Any, **changed: Any) -> Any:
+def setup_of(model: Any, tokenizer: Any, **changed: Any) -> Any:
     """What ``compare`` trains with, for a model and the rows of LENGTHS."""
-    from tightbatch.compare import dataset, forward, strategies, train
-    from tightbatch.compare.model import first_position
+    from tightbatch.compare import arguments
+    from tightbatch.compare.model import set_up
 
     rows = rows_of(LENGTHS)
-    loading = strategies.Loading(
-        tokenizer=tokenizer,
-        batch_size=8,
-        width=max(LENGTHS),
-        seed=0,
-        lengths=LENGTHS,
-        sight=forward.sight(model),
-        first_position=first_position(model),
-    )
-    return train.Training(
-        model=model,
-        initial=model.state_dict(),
-        rows=dataset.Rows(rows, rows, max(LENGTHS), 0, 0, sum(LENGTHS)),
-        loading=replace(loading, **changed),
-        device="cpu",
-        epochs=1,
+    settings = Namespace(**vars(arguments(["compare", "--batch-size", "8"])) | changed)
+    return set_up(
+        settings,
+        tokenizer,
+        model,
+        "cpu",
         learning_rate=1e-3,
+        limit=64,
+        training=rows,
+        held_out=rows,
     )
 
 
 def strategy_of(key: str) -> Any:
-    from tightbatch.compare.strategies import strategies
-
-    return next(strategy for strategy in strategies("bfloat16") if strategy.key == key)
-
-
-def single() -> Any:
     from tightbatch.amp import choose_precision
+    from tightbatch.compare.batches import strategies
 
-    return choose_precision("cpu", "float32")
+    single, half = (choose_precision("cpu", dtype) for dtype in ("float32", "bfloat16"))
+    return next(strategy for strategy in strategies(single, half) if strategy.key == key)
 
 
 @pytest.mark.parametrize("key", LINES)
@@ -143,19 +132,19 @@ def test_a_row_in_a_line_gives_what_it_gives_alone(
 ) -> None:
     import torch
 
-    from tightbatch.compare.check import logits_alone, logits_batched
+    from tightbatch.compare.train import logits_alone, logits_batched
 
     model = model_of(name, attention)
-    training = training_of(model, tokenizer)
-    strategy, rows = strategy_of(key), training.rows.held_out
+    setup = setup_of(model, tokenizer)
+    strategy, rows = strategy_of(key), setup.held_out
     with torch.inference_mode():
-        expected = logits_alone(training, rows, single())
-        found = logits_batched(training, rows, strategy, single())
+        expected = logits_alone(setup, rows, strategy.precision)
+        found = logits_batched(setup, rows, strategy)
         # The rows differ by far more than the tolerance.
         assert expected.std(0).min() > 0.05
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
         if key == "packed":
-            mixed = logits_batched(training, rows, strategy, single(), mask=False)
+            mixed = logits_batched(setup, rows, strategy, mask=False)
             assert (mixed - expected).abs().max() > 0.05
     assert model.config._attn_implementation == attention  # as it was
 
@@ -165,19 +154,18 @@ def test_gradients_are_those_of_the_rows_alone(key: str, tokenizer: Any) -> None
     import torch
     from torch.nn.functional import cross_entropy
 
-    from tightbatch.compare.forward import attention, logits, split_labels
-    from tightbatch.compare.strategies import loader
+    from tightbatch.compare.batches import attention, loader, logits, split_labels
 
     model = model_of("ModernBert")
-    training = training_of(model, tokenizer)
-    strategy, rows = strategy_of(key), training.rows.training
+    setup = setup_of(model, tokenizer)
+    strategy, rows = strategy_of(key), setup.training
     for row in rows:
         ids, label = torch.tensor([row["input_ids"]]), torch.tensor([row["label"] % 3])
         cross_entropy(model(input_ids=ids).logits, label, reduction="sum").backward()
     expected = {name: weight.grad.clone() for name, weight in model.named_parameters()}
     model.zero_grad()
     with attention(model, strategy.layout):
-        for batch in loader(strategy, rows, training.loading):
+        for batch in loader(strategy, rows, setup):
             inputs, labels = split_labels(batch)
             cross_entropy(logits(model, inputs), labels % 3, reduction="sum").backward()
     for name, weight in model.named_parameters():
@@ -185,16 +173,16 @@ def test_gradients_are_those_of_the_rows_alone(key: str, tokenizer: Any) -> None
 
 
 def line_batches(key: str, tokenizer: Any, **changed: Any) -> Iterator[Any]:
-    from tightbatch.compare.strategies import loader
+    from tightbatch.compare.batches import loader
 
-    training = training_of(model_of("Roberta"), tokenizer, **changed)
-    return iter(loader(strategy_of(key), training.rows.training, training.loading))
+    setup = setup_of(model_of("Roberta"), tokenizer, **changed)
+    return iter(loader(strategy_of(key), setup.training, setup))
 
 
 @pytest.mark.parametrize("multiple", [None, 16])
 @pytest.mark.parametrize("key", LINES)
 def test_every_row_is_in_one_line_once(key: str, multiple: int | None, tokenizer: Any) -> None:
-    from tightbatch.compare.forward import work
+    from tightbatch.compare.batches import work
 
     rows, seen, real = rows_of(LENGTHS), [], 0
     for batch in line_batches(key, tokenizer, pad_to_multiple_of=multiple):
@@ -220,75 +208,11 @@ def test_every_row_is_in_one_line_once(key: str, multiple: int | None, tokenizer
             assert not head[~mask].any()
             seen.append(number)
         assert not ids.flatten().numpy()[~used].any()  # nothing but padding, token 0
-        done = work(batch)
-        assert (done.real, done.padded, done.shape) == (used.sum(), ids.numel(), tuple(ids.shape))
-        real += done.real
+        tokens_of, shape, pairs = work(batch)
+        assert (tokens_of, shape, pairs) == (used.sum(), tuple(ids.shape), batch.pairs)
+        real += tokens_of
     assert sorted(seen) == list(range(len(rows)))
     assert real == sum(LENGTHS)
-
-
-def test_the_mask_of_packs_keeps_rows_apart(tokenizer: Any) -> None:
-    for batch in line_batches("packed", tokenizer):
-        packs, capacity = batch.inputs["input_ids"].shape
-        owner = np.full(packs * capacity, -1)
-        for number, (places, mask) in enumerate(
-            zip(batch.places.numpy(), batch.rows["attention_mask"].numpy(), strict=True)
-        ):
-            owner[places[mask > 0]] = number
-        owner = owner.reshape(packs, 1, capacity)
-        expected = owner.transpose(0, 2, 1) == owner
-        assert (batch.inputs["attention_mask"].numpy() == expected[:, None]).all()
-        assert batch.pairs == packs * capacity**2
-
-
-def test_the_boundaries_of_a_line_are_its_rows(tokenizer: Any) -> None:
-    rows = rows_of(LENGTHS)
-    for batch in line_batches("padding_free", tokenizer):
-        lengths = [len(rows[number]["input_ids"]) for number in batch.labels.tolist()]
-        bounds = batch.inputs["cu_seq_lens_q"].tolist()
-        assert bounds == [0, *np.cumsum(lengths).tolist()]
-        assert batch.inputs["max_length_q"] == max(lengths)
-        assert batch.inputs["input_ids"].shape == (1, sum(lengths))
-        assert sum(lengths) <= 8 * sum(LENGTHS) // len(LENGTHS) + 1
-        assert batch.pairs == sum(length**2 for length in lengths)
-
-
-def test_packs_are_few_and_in_another_order_every_epoch(tokenizer: Any) -> None:
-    from tightbatch.compare.strategies import loader
-
-    training = training_of(model_of("Bert"), tokenizer)
-    packs = loader(strategy_of("packed"), training.rows.training, training.loading)
-    epochs = [[batch.labels.tolist() for batch in packs] for _ in range(2)]
-    assert epochs[0] != epochs[1]
-    count = sum(len(batch.inputs["input_ids"]) for batch in packs)
-    assert -(-sum(LENGTHS) // 42) <= count <= -(-sum(LENGTHS) // 42) + 1
-    again = loader(strategy_of("packed"), training.rows.training, training.loading)
-    assert [batch.labels.tolist() for batch in again] == epochs[0]
-
-
-@pytest.mark.parametrize("multiple", [1, 4])
-def test_buckets_are_the_best_and_bound_the_widths(multiple: int, tokenizer: Any) -> None:
-    from tightbatch.compare.strategies import loader
-
-    training = training_of(model_of("Bert"), tokenizer, buckets=3, pad_to_multiple_of=multiple)
-    rounded = sorted({-(-length // multiple) * multiple for length in LENGTHS})
-
-    def tokens(boundaries: tuple[int, ...]) -> int:
-        return sum(min(b for b in boundaries if b >= length) for length in LENGTHS)
-
-    best = min(tokens((*some, rounded[-1])) for some in combinations(rounded[:-1], 2))
-    boundaries = training.loading.boundaries()
-    assert len(boundaries) == 3
-    assert tokens(tuple(boundaries)) == best
-    shapes, seen = set(), []
-    for batch in loader(strategy_of("buckets"), training.rows.training, training.loading):
-        shapes.add(tuple(batch["input_ids"].shape))
-        longest = int(batch["attention_mask"].sum(1).max())
-        assert batch["input_ids"].shape[1] == min(b for b in boundaries if b >= longest)
-        seen += batch["label"].tolist()
-    assert sorted(seen) == list(range(len(LENGTHS)))
-    assert {width for _, width in shapes} <= set(boundaries)
-    assert len(shapes) <= 3 + 1  # and the last batch, of fewer rows
 
 
 def test_what_a_model_cannot_do_is_a_reason(
@@ -297,21 +221,21 @@ def test_what_a_model_cannot_do_is_a_reason(
     import torch
 
     import tightbatch as tb
-    from tightbatch.compare.check import obstacle
+    from tightbatch.compare.train import obstacle
 
-    albert = training_of(model_of("Albert", embedding_size=16), tokenizer)
+    albert = setup_of(model_of("Albert", embedding_size=16), tokenizer)
     assert "AlbertForSequenceClassification pools in a way of its own" in str(
-        obstacle(albert, strategy_of("packed"), single())
+        obstacle(albert, strategy_of("packed"))
     )
-    mpnet = training_of(model_of("MPNet", "eager"), tokenizer)
+    mpnet = setup_of(model_of("MPNet", "eager"), tokenizer)
     assert "the attention of MPNetForSequenceClassification cannot be replaced" in str(
-        obstacle(mpnet, strategy_of("padding_free"), single())
+        obstacle(mpnet, strategy_of("padding_free"))
     )
-    bert = training_of(model_of("Bert"), tokenizer)
+    bert = setup_of(model_of("Bert"), tokenizer)
     for key in LINES:
-        assert obstacle(bert, strategy_of(key), single()) is None
+        assert obstacle(bert, strategy_of(key)) is None
     right = tb.segment_mask
     monkeypatch.setattr(tb, "segment_mask", lambda *a, **k: np.ones_like(right(*a, **k)))
-    reason = str(obstacle(bert, strategy_of("packed"), single()))
+    reason = str(obstacle(bert, strategy_of("packed")))
     assert "the model does not keep the rows of a line apart: its logits differ by" in reason
     assert torch.is_grad_enabled()

@@ -33,15 +33,6 @@ MODULES = (
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small models; and equal sums everywhere."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def read_sentences():
     """Sentences of 4 to 40 words out of docstrings, each once, in order."""
     found = {}

@@ -1,9 +1,7 @@
 """to_float16, to_bfloat16 and to_float32 against their definition and against the peers."""
 
-import ml_dtypes
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -12,6 +10,9 @@ import arrays
 import reference_half
 import tightbatch as tb
 from checks import checked, run_python
+
+ml_dtypes = pytest.importorskip("ml_dtypes")
+torch = pytest.importorskip("torch")
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 SOURCES = [np.dtype("f8"), np.dtype("f4"), np.dtype("f2"), BF16]

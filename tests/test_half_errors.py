@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 
 import tightbatch as tb
 from checks import checked, fails, run_python
+
+torch = pytest.importorskip("torch")
 
 FUNCTIONS = [tb.to_float16, tb.to_bfloat16, tb.to_float32, tb.half_report]
 BY_FUNCTION = pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)

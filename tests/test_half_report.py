@@ -3,20 +3,19 @@
 import importlib.util
 import json
 import math
-import os
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 import pytest
-import torch
 
 import arrays
 import reference_half
 import tightbatch as tb
 from checks import checked
+from conftest import SANITIZED
 
-SANITIZED = os.environ.get("TIGHTBATCH_SANITIZED") == "1"
+ml_dtypes = pytest.importorskip("ml_dtypes")
+torch = pytest.importorskip("torch")
 
 
 def near(scale, count=3000, dtype=np.float32, seed=0, odd=True):

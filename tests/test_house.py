@@ -35,9 +35,10 @@ C_ROOMS = [
 ]
 PYTHON_ROOMS = [
     ["_core"],
-    ["_settings", "_numpy_fallback"],
+    ["_types", "_numpy_fallback"],
     ["ragged", "masks"],
     ["_arrow", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
+    ["_samples"],  # samples as columns
     ["dataset"],  # columns, and their lengths
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],
@@ -67,6 +68,16 @@ MODULES = [
     "huggingface.language_modeling",
     "huggingface.flattening",
 ]
+# What examples use that a user of these modules has.
+NEEDED = {
+    "ragged": "pyarrow",
+    "dataset": "datasets",
+    "collate": "torch",
+    "sampling.packing": "datasets",
+    "half.conversion": "ml_dtypes",
+    "amp": "torch",
+    "huggingface": "torch",
+}
 
 
 def includes(path):
@@ -226,6 +237,12 @@ def test_numpy_and_python_come_through_one_header(path):
     assert not {name for name in includes(path) if name.startswith(("Python", "numpy"))}
 
 
+def test_one_header_knows_versions_of_python():
+    paths = [*ROOT.glob("csrc/**/*.[ch]"), *ROOT.glob("tests/c/*.[ch]")]
+    knowing = [path.name for path in paths if "PY_VERSION_HEX" in path.read_text()]
+    assert knowing == ["compat.h"]
+
+
 def test_names_that_the_linker_sees_have_the_prefix():
     hidden = re.compile(r"^(TARGET )?static|^INLINE")
     for path in [*CORE.rglob("*.c"), *BINDING.rglob("*.c")]:
@@ -241,8 +258,7 @@ def test_files_stay_readable():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_run(name):
-    if name.startswith("amp."):
-        pytest.importorskip("torch")
+    pytest.importorskip(NEEDED.get(name) or NEEDED.get(name.split(".")[0], "numpy"))
     module = importlib.import_module(f"tightbatch.{name}")
     tests = [
         test for test in doctest.DocTestFinder(exclude_empty=True).find(module) if test.examples
@@ -264,7 +280,9 @@ def test_the_data_collators_are_documented():
 
 
 def test_mixed_precision_is_documented():
-    amp = pytest.importorskip("tightbatch.amp")
+    pytest.importorskip("torch")
+    import tightbatch.amp as amp
+
     for name in amp.__all__:
         doc = getattr(amp, name).__doc__
         assert ">>> " in doc or name == "Precision"
@@ -296,22 +314,29 @@ def test_the_versions_agree():
     assert tb.__version__ == version("tightbatch")
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="another module offers them there")
 def test_hostile_45_a_subinterpreter_is_refused_or_works():
     """NumPy decides: whatever it says, the process goes on."""
-    name = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+    if sys.version_info >= (3, 14):
+        start = "from concurrent import interpreters\nrun = interpreters.create().exec\n"
+    else:
+        name = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+        start = (
+            f"import {name} as interpreters\n"
+            "i = interpreters.create()\n"
+            "run = lambda code: interpreters.run_string(i, code)\n"
+        )
     done = run(
-        f"import {name} as s\n"
+        f"{start}"
         "import tightbatch\n"
-        "i = s.create()\n"
         "try:\n"
-        "    s.run_string(i, 'import tightbatch; tightbatch.pad([[1]])')\n"
+        "    print('ran', run('import tightbatch; tightbatch.pad([[1]])'))\n"
         "except Exception as error:\n"
         "    print('refused', error)\n"
         "print(tightbatch.pad([[1, 2], [3]]).tolist())\n"
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[[1, 2], [3, 0]]"
+    assert done.stdout.startswith(("ran", "refused"))
 
 
 def test_results_are_owned_writeable_and_contiguous():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import tightbatch as tb
 import tightbatch.huggingface as ours
-from checks import fails
+from checks import WORKER_LIMIT, fails
 from comparing_huggingface import assert_same_batch, both, make_tokenizer
 
 torch = pytest.importorskip("torch")
@@ -159,14 +159,22 @@ class Sentences(torch.utils.data.Dataset):
         return self.features[i]
 
 
+def load_sentences(method):
+    collate = ours.DataCollatorForLanguageModeling(TOKENIZER, seed=5)
+    return torch.utils.data.DataLoader(
+        Sentences(),
+        2,
+        collate_fn=collate,
+        num_workers=2,
+        multiprocessing_context=method,
+        timeout=WORKER_LIMIT,
+    )
+
+
 @pytest.mark.parametrize("method", [pytest.param("fork", marks=pytest.mark.forks), "spawn"])
 def test_workers_mask_differently_and_reproducibly(method):
     def epoch():
-        collate = ours.DataCollatorForLanguageModeling(TOKENIZER, seed=5)
-        loader = torch.utils.data.DataLoader(
-            Sentences(), 2, collate_fn=collate, num_workers=2, multiprocessing_context=method
-        )
-        return [batch["labels"].tolist() for batch in loader]
+        return [batch["labels"].tolist() for batch in load_sentences(method)]
 
     batches = epoch()
     assert len({str(batch) for batch in batches}) == len(batches) == 4
@@ -408,11 +416,7 @@ def test_certain_words_are_as_transformers(sure, tensors):
 
 @pytest.mark.forks
 def test_a_worker_adds_its_number_to_the_seed():
-    collate = ours.DataCollatorForLanguageModeling(TOKENIZER, seed=5)
-    loader = torch.utils.data.DataLoader(
-        Sentences(), 2, collate_fn=collate, num_workers=2, multiprocessing_context="fork"
-    )
-    batches = [batch["labels"].tolist() for batch in loader]
+    batches = [batch["labels"].tolist() for batch in load_sentences("fork")]
     here = [ours.DataCollatorForLanguageModeling(TOKENIZER, seed=5 + i) for i in (0, 1)]
     assert batches == [labels_of(here[i % 2], Sentences().features[:2]) for i in range(4)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tightbatch.huggingface as ours
-from checks import fails
+from checks import WORKER_LIMIT, fails
 from comparing_huggingface import assert_same_batch, both, make_tokenizer
 
 torch = pytest.importorskip("torch")
@@ -79,7 +79,12 @@ class Sentences(torch.utils.data.Dataset):
 def test_workers_mask_differently_with_numpy_too():
     collate = ours.DataCollatorForLanguageModeling(make_tokenizer(), seed=5, return_tensors="np")
     loader = torch.utils.data.DataLoader(
-        Sentences(), 2, collate_fn=collate, num_workers=2, multiprocessing_context="fork"
+        Sentences(),
+        2,
+        collate_fn=collate,
+        num_workers=2,
+        multiprocessing_context="fork",
+        timeout=WORKER_LIMIT,
     )
     a, b = (batch["labels"].tolist() for batch in loader)
     assert a != b

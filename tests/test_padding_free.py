@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tightbatch as tb
-from checks import checked
+from checks import WORKER_LIMIT, checked
 from reference_padding_free import batch as reference
 
 NAMES = {
@@ -346,6 +346,7 @@ def test_trl_makes_the_same_of_packs():
 
 
 def test_pickled_frozen_and_equal():
+    pytest.importorskip("torch")
     collate = tb.PaddingFreeCollator(max_tokens=8, padding_value={"labels": -1})
     again = pickle.loads(pickle.dumps(collate))
     assert again == collate
@@ -380,7 +381,12 @@ def test_workers_send_one_block(context, naming):
         return_row_idx=True,
     )
     loader = torch.utils.data.DataLoader(
-        Packs(), 4, collate_fn=collate, num_workers=2, multiprocessing_context=context
+        Packs(),
+        4,
+        collate_fn=collate,
+        num_workers=2,
+        multiprocessing_context=context,
+        timeout=WORKER_LIMIT,
     )
     data = Packs()
     for k, batch in enumerate(loader):

@@ -67,7 +67,9 @@ def test_a_mask_with_anything_else_is_refused(wrong, row, column):
                 collate(attention_mask=arrays)
 
 
-@pytest.mark.parametrize("wrong", [None, "1", [1], object()], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [None, "1", [1], object()], ids=["none", "text", "list", "object"]
+)
 def test_a_mask_of_no_numbers_is_refused(wrong):
     mask = ones(ONES["ints"])
     mask[2][1] = wrong

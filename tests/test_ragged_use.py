@@ -307,10 +307,10 @@ def test_memory_maps_are_mapped_again_in_a_spawned_process(tmp_path, monkeypatch
     mapped = tb.Ragged(np.load("values.npy", mmap_mode="r"), [7, 499_998], lengths=[3, 2])
     assert len(pickle.dumps(mapped)) < 1000
     context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
+    queue = context.Queue()
     process = context.Process(target=lengths_elsewhere, args=(mapped, queue))
     process.start()
-    answer = queue.get()
+    answer = queue.get(timeout=100)
     process.join()
     assert answer == ("memmap", 2_000_000, [[7, 8, 9], [499_998, 499_999]])
 

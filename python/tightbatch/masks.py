@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._types import Side
 
 __all__ = [
     "attention_mask",
@@ -23,7 +24,7 @@ def attention_mask(
     lengths: Any,
     width: int | None = None,
     *,
-    padding_side: str = "right",
+    padding_side: Side = "right",
     pad_to_multiple_of: int | None = None,
     dtype: Any = None,
     additive: bool = False,
@@ -74,15 +75,18 @@ def position_ids(
     lengths: Any,
     width: int | None = None,
     *,
-    padding_side: str = "right",
+    padding_side: Side = "right",
     pad_to_multiple_of: int | None = None,
     flat: bool = False,
 ) -> NDArray[np.int64]:
-    """Number the tokens of each row from 0.
+    """Number the tokens of each row, or of each segment of a pack, from 0.
 
     Parameters
     ----------
-    lengths, width, padding_side, pad_to_multiple_of
+    lengths : integers of shape (batch,), or rows of integers
+        The length of each row; or, as rows, the lengths of the segments of each pack, as
+        :func:`segment_ids` takes them: positions begin again with each segment.
+    width, padding_side, pad_to_multiple_of
         As for :func:`attention_mask`.
     flat : bool
         Number the tokens without padding, one row after another.
@@ -105,6 +109,9 @@ def position_ids(
            [0, 0, 0]])
     >>> tb.position_ids([3, 1], flat=True)
     array([0, 1, 2, 0])
+    >>> tb.position_ids([[3, 1], [4]])
+    array([[0, 1, 2, 0],
+           [0, 1, 2, 3]])
     """
     return _core.position_ids(lengths, width, padding_side, pad_to_multiple_of, flat)
 
@@ -148,7 +155,7 @@ def segment_ids(
     lengths: Any,
     width: int | None = None,
     *,
-    padding_side: str = "right",
+    padding_side: Side = "right",
     pad_to_multiple_of: int | None = None,
 ) -> NDArray[np.int64]:
     """Number the segments of packs: at every token the number of its segment, from 1.

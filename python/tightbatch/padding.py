@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._types import Indices, PadOptions, Side
 from .masks import attention_mask
 from .ragged import Ragged
 
@@ -20,15 +21,57 @@ __all__ = [
     "unpad",
 ]
 
+Out = TypeVar("Out")
 
+
+@overload
+def pad(
+    sequences: Iterable[Any],
+    *,
+    out: None = None,
+    return_mask: Literal[False] = False,
+    **options: Unpack[PadOptions],
+) -> NDArray[Any]: ...
+@overload
+def pad(
+    sequences: Iterable[Any],
+    *,
+    out: None = None,
+    return_mask: Literal[True],
+    **options: Unpack[PadOptions],
+) -> tuple[NDArray[Any], NDArray[np.bool_]]: ...
+@overload
+def pad(
+    sequences: Iterable[Any],
+    *,
+    out: Out,
+    return_mask: Literal[False] = False,
+    **options: Unpack[PadOptions],
+) -> Out: ...
+@overload
+def pad(
+    sequences: Iterable[Any],
+    *,
+    out: Out,
+    return_mask: Literal[True],
+    **options: Unpack[PadOptions],
+) -> tuple[Out, NDArray[np.bool_]]: ...
+@overload
+def pad(
+    sequences: Iterable[Any],
+    *,
+    out: Any = None,
+    return_mask: bool = False,
+    **options: Unpack[PadOptions],
+) -> Any: ...
 def pad(
     sequences: Iterable[Any],
     *,
     width: int | None = None,
     max_length: int | None = None,
     padding_value: float = 0,
-    padding_side: str = "right",
-    truncation_side: str = "right",
+    padding_side: Side = "right",
+    truncation_side: Side = "right",
     pad_to_multiple_of: int | None = None,
     dtype: Any = None,
     out: Any = None,
@@ -112,7 +155,7 @@ def pad(
     )
 
 
-def unpad(array: Any, lengths_or_mask: Any, *, padding_side: str = "right") -> Ragged:
+def unpad(array: Any, lengths_or_mask: Any, *, padding_side: Side = "right") -> Ragged:
     """Take the padding away: the inverse of :func:`pad`.
 
     Parameters
@@ -168,7 +211,7 @@ def unpad(array: Any, lengths_or_mask: Any, *, padding_side: str = "right") -> R
 
 
 def _mask_lengths(
-    mask: NDArray[Any], shape: tuple[int, int], padding_side: str
+    mask: NDArray[Any], shape: tuple[int, int], padding_side: Side
 ) -> NDArray[np.int64]:
     """Count the tokens of each row of a mask that has them on one side."""
     if mask.shape != shape:
@@ -248,6 +291,30 @@ def pad_sequences_dynamic(sequences: Iterable[Any], padding_value: float = 0) ->
     return _pad_right("pad_sequences_dynamic", sequences, None, padding_value)
 
 
+@overload
+def uniform_length_batching(
+    sequences: Iterable[Any],
+    batch_size: int,
+    padding_value: float = 0,
+    *,
+    return_indices: Literal[False] = False,
+) -> list[NDArray[Any]]: ...
+@overload
+def uniform_length_batching(
+    sequences: Iterable[Any],
+    batch_size: int,
+    padding_value: float = 0,
+    *,
+    return_indices: Literal[True],
+) -> tuple[list[NDArray[Any]], list[Indices]]: ...
+@overload
+def uniform_length_batching(
+    sequences: Iterable[Any],
+    batch_size: int,
+    padding_value: float = 0,
+    *,
+    return_indices: bool,
+) -> Any: ...
 def uniform_length_batching(
     sequences: Iterable[Any],
     batch_size: int,

@@ -96,20 +96,6 @@ tb_describe(PyObject *object)
     return text;
 }
 
-int
-tb_find_attribute(PyObject *object, const char *name, PyObject **value)
-{
-    *value = PyObject_GetAttrString(object, name);
-    if (*value != NULL) {
-        return 1;
-    }
-    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        return -1;
-    }
-    PyErr_Clear();
-    return 0;
-}
-
 PyObject *
 tb_status_exception(tb_status status)
 {

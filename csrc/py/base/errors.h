@@ -25,9 +25,6 @@ PyObject *tb_show(PyObject *object);
 /* The same with its type: "'a' (str)". */
 PyObject *tb_describe(PyObject *object);
 
-/* An attribute: 1 and a new reference, 0 where there is none, -1 with an exception. */
-int tb_find_attribute(PyObject *object, const char *name, PyObject **value);
-
 /* The exception that a core status is. */
 PyObject *tb_status_exception(tb_status status);
 

@@ -3,8 +3,7 @@
 #ifndef TB_NUMPY_H
 #define TB_NUMPY_H
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "py/base/compat.h"
 
 #define PY_ARRAY_UNIQUE_SYMBOL tightbatch_ARRAY_API
 #ifndef TB_IMPORTS_NUMPY

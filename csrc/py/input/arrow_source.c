@@ -11,10 +11,10 @@ release_chunk(PyObject *capsule)
         (tb_arrow_array *)PyCapsule_GetPointer(capsule, "tightbatch_chunk");
 
     if (array->release != NULL) {
-        PyObject *type, *value, *traceback; /* a producer in Python must not see them */
-        PyErr_Fetch(&type, &value, &traceback);
+        /* A producer in Python must not see an exception that is on its way. */
+        PyObject *exception = tb_save_exception();
         array->release(array);
-        PyErr_Restore(type, value, traceback);
+        tb_restore_exception(exception);
     }
     PyMem_Free(array);
 }
@@ -160,14 +160,13 @@ take_stream(const tb_context *context, PyObject *object, PyObject *method,
         tb_arrow_stream own = *stream;
         stream->release = NULL;
         answer = drain_stream(context, &own, source);
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
+        PyObject *exception = tb_save_exception();
         if (own.release != NULL) {
             Py_BEGIN_ALLOW_THREADS
             own.release(&own);
             Py_END_ALLOW_THREADS
         }
-        PyErr_Restore(type, value, traceback);
+        tb_restore_exception(exception);
     }
     Py_XDECREF(capsule);
     return answer;
@@ -257,13 +256,12 @@ tb_take_arrow(const tb_context *context, PyObject *object, tb_arrow_source *sour
 void
 tb_drop_arrow(tb_arrow_source *source)
 {
-    PyObject *type, *value, *traceback;
+    PyObject *exception = tb_save_exception();
 
-    PyErr_Fetch(&type, &value, &traceback);
     if (source->own.release != NULL) {
         source->own.release(&source->own);
     }
     Py_CLEAR(source->capsules);
     Py_CLEAR(source->chunks);
-    PyErr_Restore(type, value, traceback);
+    tb_restore_exception(exception);
 }

@@ -5,6 +5,7 @@
 #include "core/layout/segment.h"
 #include "py/input/number.h"
 #include "py/input/ragged.h"
+#include "py/input/tensor.h"
 
 /* How many dimensions an array, a tensor or their like has: -1 for anything else, -2
  * with an exception. */

@@ -7,47 +7,13 @@
 /* Numbers go through a buffer on the stack when the output is not what was read. */
 enum { CHUNK = 256 };
 
-/* A critical section for the list that is read: the fast loops look at its items
- * without a reference of their own. With the GIL it is the GIL. */
-#if PY_VERSION_HEX >= 0x030D0000
-#    define BEGIN_LIST(list) Py_BEGIN_CRITICAL_SECTION(list)
-#    define END_LIST() Py_END_CRITICAL_SECTION()
-#else
-#    define BEGIN_LIST(list) {
-#    define END_LIST() }
-#endif
-
-/* 1 and the value where `item` is exactly an int of one digit: no call, no check left.
- */
-static inline int
-read_compact_int(PyObject *item, int64_t *value)
-{
-    if (TB_UNLIKELY(!PyLong_CheckExact(item))) {
-        return 0;
-    }
-#if PY_VERSION_HEX >= 0x030C0000
-    const PyLongObject *number = (const PyLongObject *)item;
-    if (TB_UNLIKELY(!PyUnstable_Long_IsCompact(number))) {
-        return 0;
-    }
-    *value = PyUnstable_Long_CompactValue(number);
-#else
-    Py_ssize_t digits = Py_SIZE(item); /* its sign is the number's */
-    if (TB_UNLIKELY(digits < -1 || digits > 1)) {
-        return 0;
-    }
-    *value = digits * (int64_t)((PyLongObject *)item)->ob_digit[0];
-#endif
-    return 1;
-}
-
 /* As many compact ints as there are in front. No Python code runs in here. */
 static Py_ssize_t
 read_ints(PyObject *const *items, Py_ssize_t n, int64_t *TB_RESTRICT dst)
 {
     Py_ssize_t i = 0;
 
-    while (i < n && read_compact_int(items[i], &dst[i])) {
+    while (i < n && tb_read_compact_int(items[i], &dst[i])) {
         i++;
     }
     return i;
@@ -75,19 +41,6 @@ read_bools(PyObject *const *items, Py_ssize_t n, unsigned char *TB_RESTRICT dst)
         i++;
     }
     return i;
-}
-
-static PyObject *
-item_at(PyObject *list, Py_ssize_t i)
-{
-    return PyList_Check(list) ? PyList_GET_ITEM(list, i) : PyTuple_GET_ITEM(list, i);
-}
-
-static PyObject *const *
-items_of(PyObject *list)
-{
-    return PyList_Check(list) ? ((PyListObject *)list)->ob_item
-                              : ((PyTupleObject *)list)->ob_item;
 }
 
 static tb_read
@@ -261,14 +214,14 @@ read_numbers(tb_list_reader *reader, PyObject *list, Py_ssize_t length,
     Py_ssize_t i = 0;
 
     while (i < count) {
-        i += read_run(reader, items_of(list) + start + i, count - i,
+        i += read_run(reader, tb_list_items(list) + start + i, count - i,
                       dst + i * reader->dtype.item_size);
         if (i == count) {
             break;
         }
-        tb_read read =
-            read_item(reader, item_at(list, start + i), column < 0 ? start + i : column,
-                      dst + i * reader->dtype.item_size);
+        tb_read read = read_item(reader, tb_list_item(list, start + i),
+                                 column < 0 ? start + i : column,
+                                 dst + i * reader->dtype.item_size);
         if (read != TB_READ_DONE) {
             return read;
         }
@@ -318,7 +271,7 @@ read_level(tb_list_reader *reader, PyObject *list, Py_ssize_t length, Py_ssize_t
     ptrdiff_t pitch = elements_below(reader, depth) * reader->dtype.item_size;
     for (Py_ssize_t i = 0; i < count; i++) {
         Py_ssize_t at = column < 0 ? start + i : column;
-        PyObject *item = item_at(list, start + i);
+        PyObject *item = tb_list_item(list, start + i);
         if (!tb_is_list(item)) {
             return refuse_number(reader, at, item, expected);
         }
@@ -348,11 +301,11 @@ tb_read_list(tb_list_reader *reader, PyObject *list, Py_ssize_t length,
 {
     tb_read read;
 
-    BEGIN_LIST(list);
+    TB_BEGIN_CRITICAL_SECTION(list);
     read = tb_list_size(list) == length
                ? read_level(reader, list, length, start, count, 0, -1, (char *)dst)
                : changed_size(reader);
-    END_LIST();
+    TB_END_CRITICAL_SECTION();
     return read;
 }
 
@@ -367,7 +320,7 @@ tb_guess_dtype(tb_state *state, PyObject *list, Py_ssize_t start, tb_dtype *dtyp
         if (tb_list_size(list) <= start) {
             return 0;
         }
-        list = item_at(list, start);
+        list = tb_list_item(list, start);
         start = 0;
     }
     *found = 1;
@@ -393,14 +346,14 @@ tb_nested_shape(const tb_context *context, Py_ssize_t row, PyObject *list, int *
                 npy_intp *shape)
 {
     *ndim = 0;
-    while (tb_list_size(list) > 0 && tb_is_list(item_at(list, 0))) {
+    while (tb_list_size(list) > 0 && tb_is_list(tb_list_item(list, 0))) {
         if (*ndim == TB_MAX_TRAILING) {
             return tb_raise_at(context, PyExc_ValueError, row, 0,
                                "nested deeper than %d levels, or a list that contains "
                                "itself",
                                (int)TB_MAX_TRAILING);
         }
-        list = item_at(list, 0);
+        list = tb_list_item(list, 0);
         shape[*ndim] = tb_list_size(list);
         *ndim += 1;
     }

@@ -47,10 +47,25 @@ tb_is_list(PyObject *object)
     return PyList_Check(object) || PyTuple_Check(object);
 }
 
+/* Of a list or tuple. What is borrowed here does not survive a call that can run Python
+ * code: the list may be changed by it. */
 static inline Py_ssize_t
 tb_list_size(PyObject *list)
 {
     return PyList_Check(list) ? PyList_GET_SIZE(list) : PyTuple_GET_SIZE(list);
+}
+
+static inline PyObject *
+tb_list_item(PyObject *list, Py_ssize_t i)
+{
+    return PyList_Check(list) ? PyList_GET_ITEM(list, i) : PyTuple_GET_ITEM(list, i);
+}
+
+static inline PyObject *const *
+tb_list_items(PyObject *list)
+{
+    return PyList_Check(list) ? ((PyListObject *)list)->ob_item
+                              : ((PyTupleObject *)list)->ob_item;
 }
 
 #endif

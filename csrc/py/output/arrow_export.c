@@ -44,11 +44,7 @@ release_array(tb_arrow_array *array)
     if (owner->child.release != NULL) {
         owner->child.release(&owner->child);
     }
-    if (Py_IsInitialized()) {
-        PyGILState_STATE gil = PyGILState_Ensure();
-        Py_DECREF(owner->memory);
-        PyGILState_Release(gil);
-    }
+    tb_decref_anywhere(owner->memory);
     PyMem_RawFree(owner);
     array->release = NULL;
 }

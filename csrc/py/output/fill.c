@@ -313,24 +313,21 @@ has_float(tb_state *state, PyObject *list)
 static tb_read
 reconsider_range(tb_state *state, tb_column *column)
 {
-    PyObject *type, *value, *traceback;
     int found = 0;
 
     if (!column->provisional || column->dtype.type != TB_I64 ||
         !PyErr_ExceptionMatches(PyExc_OverflowError)) {
         return TB_READ_ERROR;
     }
-    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *exception = tb_save_exception();
     for (ptrdiff_t i = 0; i < column->count && found == 0; i++) {
         found = has_float(state, list_at(column, i));
     }
     if (found == 0) {
-        PyErr_Restore(type, value, traceback);
+        tb_restore_exception(exception);
         return TB_READ_ERROR;
     }
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
+    Py_XDECREF(exception);
     column->dtype = (tb_dtype){TB_F32, 4, NULL};
     return found < 0 ? TB_READ_ERROR : TB_READ_WIDEN;
 }

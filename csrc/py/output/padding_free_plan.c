@@ -62,8 +62,8 @@ tb_read_padding_free_settings(const tb_context *context, PyObject *mapping,
 static int
 has_only_known_ones(PyObject *list, ptrdiff_t n)
 {
-    PyObject *one = PyLong_FromLong(1), *const *items = PySequence_Fast_ITEMS(list);
-    ptrdiff_t i = PySequence_Fast_GET_SIZE(list) == n ? 0 : n;
+    PyObject *one = PyLong_FromLong(1), *const *items = tb_list_items(list);
+    ptrdiff_t i = tb_list_size(list) == n ? 0 : n;
     int found = one != NULL && i == 0;
 
     for (; i < n; i++) {

@@ -121,18 +121,7 @@ free_module(void *module)
     (void)clear_module((PyObject *)module);
 }
 
-/* NumPy supports neither several interpreters nor, through this module so far, a build
- * without the GIL: on such a build importing it switches the GIL on again. */
-static PyModuleDef_Slot slots[] = {
-    {Py_mod_exec, (void *)(uintptr_t)exec_module},
-#if PY_VERSION_HEX >= 0x030C0000
-    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
-#endif
-#if PY_VERSION_HEX >= 0x030D0000
-    {Py_mod_gil, Py_MOD_GIL_USED},
-#endif
-    {0, NULL},
-};
+static PyModuleDef_Slot slots[] = TB_MODULE_SLOTS(exec_module);
 
 struct PyModuleDef tb_module = {
     .m_base = PyModuleDef_HEAD_INIT,

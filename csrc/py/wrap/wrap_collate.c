@@ -47,7 +47,13 @@ sample_as_dict(const tb_context *context, PyObject *sample, Py_ssize_t row)
     if (PyDict_Check(sample)) {
         return Py_NewRef(sample);
     }
-    if (!PyObject_HasAttrString(sample, "keys")) {
+    PyObject *keys;
+    int found = tb_find_attribute(sample, "keys", &keys);
+    if (found < 0) {
+        return NULL;
+    }
+    Py_XDECREF(keys);
+    if (found == 0) {
         tb_raise_at(context, PyExc_TypeError, row, -1,
                     "is of type %s, expected a dict as in row 0",
                     Py_TYPE(sample)->tp_name);
@@ -72,11 +78,12 @@ scatter_sample(const tb_context *context, PyObject *columns, PyObject *first,
         return refuse_keys(context, first, sample, row);
     }
     while (PyDict_Next(columns, &position, &key, &column)) {
-        PyObject *value = PyDict_GetItemWithError(sample, key);
-        if (value == NULL) {
-            return PyErr_Occurred() ? -1 : refuse_keys(context, first, sample, row);
+        PyObject *value;
+        int found = tb_find_key(sample, key, &value);
+        if (found <= 0) {
+            return found < 0 ? -1 : refuse_keys(context, first, sample, row);
         }
-        PyList_SET_ITEM(column, row, Py_NewRef(value));
+        PyList_SET_ITEM(column, row, value);
     }
     return 0;
 }

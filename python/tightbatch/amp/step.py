@@ -224,8 +224,8 @@ class Amp:
             When the loss does not depend on the optimizer's parameters, or when a gradient of the
             group was set to zero or changed since the previous batch.
         NotImplementedError
-            From torch, which cannot clip sparse gradients: do not use ``Embedding(sparse=True)``
-            with `max_norm`.
+            From a torch that cannot clip sparse gradients (2.13 cannot, 2.14.1 can): leave
+            `max_norm` or ``Embedding(sparse=True)`` out.
         """
         try:
             self._check_loss(loss)

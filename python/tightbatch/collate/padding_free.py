@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .. import _core
+from .._samples import Kind, choose_main, columns_of, kind_of
 from .batch import Batch
 from .columns import (
     TENSORS,
@@ -20,7 +21,6 @@ from .columns import (
     flatten_columns,
     settle_columns,
 )
-from .samples import Kind, choose_main, columns_of, kind_of
 
 __all__ = ["PaddingFreeCollator"]
 

@@ -1,14 +1,17 @@
-"""Tokenizer and model: a small ModernBERT built here, or the user's own."""
+"""The tokenizer, the model and the token rows: what every way of padding starts from."""
 
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tightbatch.compare.settings import CompareError, Settings
+from tightbatch.compare import CompareError
+from tightbatch.compare.text import Texts
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 VOCABULARY = 4096
@@ -17,23 +20,74 @@ LAYERS, HEAD_WIDTH = 2, 32
 # Positions of these start after the padding id: 514 of them carry 512 tokens.
 OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "xlm-roberta-xl", "data2vec-text")
 
+Row = dict[str, Any]  # {"input_ids": list of int, "label": int}
+
 
 @dataclass(frozen=True)
-class Start:
-    """What every strategy starts from."""
+class Setup:
+    """What all ways of padding share. Widths are in tokens."""
 
-    name: str
+    settings: Namespace
     tokenizer: PreTrainedTokenizerFast
     model: PreTrainedModel
-    limit: int  # longest row in tokens, special tokens included
+    device: str
+    initial: dict[str, torch.Tensor]  # the weights that training starts from
     learning_rate: float
+    limit: int  # the longest that a row may be, special tokens included
+    training: list[Row]
+    held_out: list[Row]
+    longest: int  # of the training rows
+    width: int  # of fixed padding
+    pack_width: int
+    batch_tokens: int  # in a batch without padding: `batch_size` rows of average length
+    packs: int  # in a batch, so that it has about `batch_size` rows
+    boundaries: list[int]  # of the buckets
+
+
+def set_up(settings: Namespace, tokenizer: Any, model: Any, device: str, **rest: Any) -> Setup:
+    """Settle the widths; raise CompareError for those that do not fit the rows.
+
+    `rest` is the learning rate, the limit, and the training and held-out rows.
+    """
+    import tightbatch as tb
+
+    model.to(device)
+    lengths, limit = [len(row["input_ids"]) for row in rest["training"]], rest["limit"]
+    multiple = settings.pad_to_multiple_of or 1
+    if limit % multiple:
+        raise CompareError(
+            f"--pad-to-multiple-of {multiple}: the limit of {limit} tokens is no multiple of it; "
+            f"add --max-length {limit // multiple * multiple or multiple}"
+        )
+    width, tokens = -(-max(lengths) // multiple) * multiple, sum(lengths)
+    capacity = settings.capacity or width
+    if capacity < width:
+        raise CompareError(f"--capacity {capacity}: less than the {width} tokens of the widest row")
+    if capacity > max(tokens, width):
+        raise CompareError(f"--capacity {capacity}: more than the {tokens} tokens of all rows")
+    batch_tokens = max(-(-settings.batch_size * tokens // len(lengths)), width)
+    pack_width = -(-capacity // multiple) * multiple
+    found = tb.bucket_boundaries(lengths, settings.buckets, pad_to_multiple_of=multiple)
+    return Setup(
+        settings=settings,
+        tokenizer=tokenizer,
+        model=model,
+        device=device,
+        initial={name: weight.clone() for name, weight in model.state_dict().items()},
+        longest=max(lengths),
+        width=width,
+        pack_width=pack_width,
+        batch_tokens=batch_tokens,
+        packs=max(1, round(batch_tokens / pack_width)),
+        boundaries=list(map(int, found)),
+        **rest,
+    )
 
 
 def offline() -> None:
     """Keep transformers off the network and quiet; call before it is imported."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        os.environ[name] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
 
     import transformers
@@ -71,17 +125,18 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def build(
-    texts: list[str], labels: int, width: int, seed: int, learning_rate: float | None
-) -> Start:
-    """The built-in start: a vocabulary from `texts`, a small ModernBERT with random weights."""
+def build(texts: list[str], labels: int, settings: Namespace) -> tuple[Any, Any]:
+    """A vocabulary from `texts`, and a small ModernBERT with random weights."""
     import torch
     from transformers import ModernBertConfig, ModernBertForSequenceClassification
 
     tokenizer = train_tokenizer(texts)
-    torch.manual_seed(seed)
+    torch.manual_seed(settings.seed)
+    width = 64 if settings.quick else 128
     # Any: keywords of the common base class are not in the annotations of every version.
     config: Any = ModernBertConfig
+    # Without dropout, ModernBERT's default, the same batches give the same losses however they
+    # are padded.
     model = ModernBertForSequenceClassification(
         config(
             vocab_size=len(tokenizer),
@@ -100,12 +155,9 @@ def build(
             cls_token_id=tokenizer.cls_token_id,
             eos_token_id=tokenizer.sep_token_id,
             sep_token_id=tokenizer.sep_token_id,
-            # Dropout is off, as is ModernBERT's way: the same batches give the same losses
-            # however they are padded, so the loss column shows what padding changes: nothing.
         )
     )
-    rate = learning_rate or (1e-3 if width > 64 else 3e-3)
-    return Start("built-in small ModernBERT", tokenizer, model, LIMIT, rate)
+    return tokenizer, model
 
 
 def first_position(model: PreTrainedModel) -> int:
@@ -115,21 +167,21 @@ def first_position(model: PreTrainedModel) -> int:
 
 
 def limit_of(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> int:
-    """The most tokens a row may have: what the tokenizer says and the positions allow."""
+    """The most tokens that a row may have, by the tokenizer and the model's positions."""
     limit = int(tokenizer.model_max_length)
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and positions > 0:
         limit = min(limit, int(positions) - first_position(model))
-    # A tokenizer that knows no limit says 10**30; some rectangle has to be chosen.
+    # A tokenizer without a limit says 10**30, which no batch could be padded to.
     return min(limit, 512) if limit > 1_000_000 else limit
 
 
-def load(name: str, labels: int, seed: int, learning_rate: float | None) -> Start:
-    """The user's start: a transformers model from a directory or the local cache."""
+def load(name: str, labels: int, settings: Namespace) -> tuple[Any, Any]:
+    """A transformers model from a directory or the local cache."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    torch.manual_seed(seed)  # the new classification head is random
+    torch.manual_seed(settings.seed)  # the new classification head is random
     tokenizer: Any
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
@@ -148,26 +200,54 @@ def load(name: str, labels: int, seed: int, learning_rate: float | None) -> Star
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.problem_type = "single_label_classification"
-    # Weights saved in a half type would make the float32 rows of the table something else.
-    model = model.float()
-    return Start(name, tokenizer, model, limit_of(tokenizer, model), learning_rate or 5e-5)
+    # Weights saved in a half type are made float32, as the table says they are.
+    return tokenizer, model.float()
 
 
-def start(settings: Settings, texts: list[str], labels: int) -> Start:
-    """The tokenizer, model, limit and learning rate that every strategy starts from."""
+def start(settings: Namespace, texts: Texts, device: str) -> tuple[Setup, dict[str, int]]:
+    """Build or load the model and tokenize the texts.
+
+    Rows over the limit are cut by the tokenizer, not the collator, so that a closing special token
+    stays in its place.
+
+    Returns
+    -------
+    setup : Setup
+        What all ways of padding share.
+    cut : dict
+        For JSON: the tokens before cutting, and what cutting lost.
+    """
+    labels = len(texts.figures["labels"])
     if settings.model is None:
-        made = build(
-            texts, labels, 64 if settings.quick else 128, settings.seed, settings.learning_rate
-        )
+        tokenizer, model = build([text for text, _ in texts.training], labels, settings)
+        rate = 3e-3 if settings.quick else 1e-3
     else:
-        made = load(settings.model, labels, settings.seed, settings.learning_rate)
-    if settings.max_length is not None and settings.max_length < made.limit:
-        least = made.tokenizer.num_special_tokens_to_add() + 1
-        if settings.max_length < least:
-            raise CompareError(f"--max-length {settings.max_length}: at least {least} is needed")
-        return Start(made.name, made.tokenizer, made.model, settings.max_length, made.learning_rate)
-    if settings.max_length is not None and settings.max_length > made.limit:
-        raise CompareError(
-            f"--max-length {settings.max_length}: the model's limit is {made.limit} tokens"
-        )
-    return made
+        (tokenizer, model), rate = load(settings.model, labels, settings), 5e-5
+    most, least = limit_of(tokenizer, model), tokenizer.num_special_tokens_to_add() + 1
+    limit = settings.max_length or most
+    if limit > most:
+        raise CompareError(f"--max-length {limit}: the model's limit is {most} tokens")
+    if limit < least:
+        raise CompareError(f"--max-length {limit}: at least {least} is needed")
+    pairs = texts.held_out + texts.training
+    inputs = [text for text, _ in pairs]
+    whole = tokenizer(inputs, verbose=False, return_attention_mask=False)["input_ids"]
+    cut = tokenizer(inputs, truncation=True, max_length=limit, return_attention_mask=False)
+    rows = [
+        {"input_ids": ids, "label": label}
+        for ids, (_, label) in zip(cut["input_ids"], pairs, strict=True)
+    ]
+    lost = [len(ids) - len(row["input_ids"]) for ids, row in zip(whole, rows, strict=True)]
+    setup = set_up(
+        settings,
+        tokenizer,
+        model,
+        device,
+        learning_rate=settings.learning_rate or rate,
+        limit=limit,
+        held_out=rows[: len(texts.held_out)],
+        training=rows[len(texts.held_out) :],
+    )
+    before = sum(map(len, whole))
+    figures = {"rows_cut": sum(n > 0 for n in lost), "tokens_lost": sum(lost)}
+    return setup, figures | {"tokens_before": before}

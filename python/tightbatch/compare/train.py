@@ -1,122 +1,66 @@
-"""The training loop that is timed, and the held-out accuracy that is not."""
+"""The timed training, and the check that padding does not change the model's logits.
+
+For the check every held-out row goes through the model alone, without padding and without a mask,
+and then in the batches of every strategy. As controls, rows go through padded without the mask, and
+packed without the mask that separates them: their logits must differ, or the check could not have
+seen a difference.
+"""
 
 from __future__ import annotations
 
+import math
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from tightbatch.compare.dataset import Row, Rows
-from tightbatch.compare.forward import attention, logits, split_labels, work
-from tightbatch.compare.strategies import Loading, Strategy, loader
+from tightbatch.compare.batches import (
+    Strategy,
+    attention,
+    loader,
+    logits,
+    split_labels,
+    unmasked,
+    work,
+)
+from tightbatch.compare.model import Row, Setup
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
 
     from tightbatch.amp import Amp, Precision
 
-
-@dataclass(frozen=True)
-class Training:
-    """What every strategy trains with."""
-
-    model: PreTrainedModel
-    initial: dict[str, torch.Tensor]  # weights to start from
-    rows: Rows
-    loading: Loading
-    device: str
-    epochs: int
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one strategy cost and reached; tokens and steps are per epoch."""
-
-    strategy: Strategy
-    precision: Precision
-    real_tokens: int
-    padded_tokens: int  # of the padded rectangles, real tokens included
-    pairs: int  # of a query and a key that attention computes, in one head of one layer
-    shapes: int  # that the batches had in all epochs
-    steps: int
-    steps_skipped: int  # by the loss scaler, in all epochs
-    epoch_seconds: list[float]
-    epoch_data_seconds: list[float]  # of them: planning, collating, waiting for a batch
-    epoch_losses: list[float]  # mean over the epoch's rows
-    held_out_loss: float
-    accuracy: float
-
-    @property
-    def fastest(self) -> int:
-        """The fastest epoch: what else the machine does only ever adds time."""
-        return min(range(len(self.epoch_seconds)), key=self.epoch_seconds.__getitem__)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of the fastest epoch."""
-        return self.epoch_seconds[self.fastest]
-
-    @property
-    def data_seconds(self) -> float:
-        """Of them, spent on data."""
-        return self.epoch_data_seconds[self.fastest]
-
-    @property
-    def waste(self) -> float:
-        """The part of the padded tokens that is padding."""
-        return 1 - self.real_tokens / self.padded_tokens
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Real tokens a second: padding is no work done."""
-        return self.real_tokens / self.seconds
-
-    @property
-    def final_loss(self) -> float:
-        """The mean training loss of the last epoch."""
-        return self.epoch_losses[-1]
-
-
-def synchronize(device: str) -> None:
-    """Wait until the device has done what it was given, so that a clock can be read."""
-    import torch
-
-    if device == "cuda":
-        torch.cuda.synchronize()
+# Of the largest logit (at least 1). Sums of another length are rounded in another order: float32
+# has 24 significant bits, bfloat16 8, float16 11, and a network multiplies the last one's error.
+TOLERANCES = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.01}
+ROWS, QUICK_ROWS, PROBE_ROWS = 128, 48, 8  # that the check reads
 
 
 @dataclass
 class Epoch:
     """Sums over the steps of one epoch."""
 
-    real: int = 0
-    padded: int = 0
-    pairs: int = 0
+    real_tokens: int = 0
+    padded_tokens: int = 0  # the real ones included
+    attention_pairs: int = 0  # of a query and a key, in one head of one layer
     shapes: set[tuple[int, ...]] = field(default_factory=set)
     steps: int = 0
-    skipped: int = 0
+    skipped: int = 0  # by the loss scaler
     loss: float = 0.0  # mean over rows
     seconds: float = 0.0
-    data_seconds: float = 0.0
+    data_seconds: float = 0.0  # of them: planning, collating, waiting for a batch
 
 
-def train_epoch(
-    training: Training,
-    batches: Iterable[Any],
-    loop: Amp,
-    tick: Callable[[], None],
-) -> Epoch:
+def train_epoch(setup: Setup, batches: Iterable[Any], loop: Amp, tick: Callable[[], None]) -> Epoch:
     """One pass over the rows."""
     import torch
 
-    epoch, rows = Epoch(), 0
-    total = torch.zeros((), device=training.device)
-    iterator = None
-    synchronize(training.device)
+    epoch, rows, iterator = Epoch(), 0, None
+    total = torch.zeros((), device=setup.device)
+    if setup.device == "cuda":
+        torch.cuda.synchronize()
     begin = time.perf_counter()
     while True:
         asked = time.perf_counter()
@@ -125,15 +69,15 @@ def train_epoch(
         epoch.data_seconds += time.perf_counter() - asked
         if batch is None:
             break
-        done = work(batch)
-        epoch.real += done.real
-        epoch.padded += done.padded
-        epoch.pairs += done.pairs
-        epoch.shapes.add(done.shape)
+        real, shape, pairs = work(batch)
+        epoch.real_tokens += real
+        epoch.padded_tokens += math.prod(shape)
+        epoch.attention_pairs += pairs
+        epoch.shapes.add(shape)
         epoch.steps += 1
-        inputs, labels = split_labels(batch.to(training.device))
+        inputs, labels = split_labels(batch.to(setup.device))
         with loop.autocast():
-            found = logits(training.model, inputs)
+            found = logits(setup.model, inputs)
         loss = torch.nn.functional.cross_entropy(found.float(), labels)
         epoch.skipped += not loop.step(loss)
         total += loss.detach() * len(labels)
@@ -144,95 +88,195 @@ def train_epoch(
     return epoch
 
 
-def train(
-    training: Training, strategy: Strategy, precision: Precision, tick: Callable[[], None]
-) -> Result:
-    """Train from the initial weights under one strategy.
+def train(setup: Setup, strategy: Strategy, tick: Callable[[], None]) -> dict[str, Any]:
+    """Train from the initial weights under one strategy, calling `tick` after every step.
 
-    Parameters
-    ----------
-    training : Training
-        Model, rows and settings, the same for every strategy.
-    strategy : Strategy
-        How rows are batched and padded.
-    precision : Precision
-        float32 or automatic mixed precision.
-    tick : callable
-        Called after every step.
-
-    Returns
-    -------
-    Result
-        Figures per epoch. The clock runs over planning, collating, moving to the device and
-        training; it does not run over loading the weights or evaluation.
+    Returns the figures of the strategy by their names in JSON; tokens and steps are per epoch.
+    The clock runs over planning, collating, moving to the device and training; it does not run over
+    loading the weights or evaluation.
     """
     import torch
 
     from tightbatch.amp import Amp, GradScaler
 
-    torch.manual_seed(training.loading.seed)
-    training.model.load_state_dict(training.initial)
-    training.model.train()
-    optimizer = torch.optim.AdamW(training.model.parameters(), lr=training.learning_rate)
+    settings, model = setup.settings, setup.model
+    dtype: Any = strategy.precision.dtype
+    torch.manual_seed(settings.seed)
+    model.load_state_dict(setup.initial)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=setup.learning_rate)
     # float32 and bfloat16 pay for no check that they need only in the worst case: a loss that is
     # not finite ends the comparison.
-    scaler = GradScaler(training.device, enabled=precision.dtype == "float16")
-    loop = Amp(
-        training.model, optimizer, device=training.device, dtype=precision.dtype, scaler=scaler
-    )
+    scaler = GradScaler(setup.device, enabled=dtype == "float16")
+    loop = Amp(model, optimizer, device=setup.device, dtype=dtype, scaler=scaler)
     begin = time.perf_counter()
-    batches = loader(strategy, training.rows.training, training.loading)
+    batches = loader(strategy, setup.training, setup)
     setting_up = time.perf_counter() - begin
-    with attention(training.model, strategy.layout):
-        epochs = [train_epoch(training, batches, loop, tick) for _ in range(training.epochs)]
-    held_out_loss, accuracy = evaluate(training, training.rows.held_out, precision)
-    return Result(
-        strategy=strategy,
-        precision=precision,
-        real_tokens=round(fmean(epoch.real for epoch in epochs)),
-        padded_tokens=round(fmean(epoch.padded for epoch in epochs)),
-        pairs=round(fmean(epoch.pairs for epoch in epochs)),
-        shapes=len(set[tuple[int, ...]]().union(*(epoch.shapes for epoch in epochs))),
-        steps=round(fmean(epoch.steps for epoch in epochs)),
-        steps_skipped=sum(epoch.skipped for epoch in epochs),
-        # Whatever a sampler does once, each epoch bears its part of.
-        epoch_seconds=[epoch.seconds + setting_up / len(epochs) for epoch in epochs],
-        epoch_data_seconds=[epoch.data_seconds + setting_up / len(epochs) for epoch in epochs],
-        epoch_losses=[epoch.loss for epoch in epochs],
-        held_out_loss=held_out_loss,
-        accuracy=accuracy,
-    )
+    with attention(model, strategy.layout):
+        epochs = [train_epoch(setup, batches, loop, tick) for _ in range(settings.epochs)]
+    for epoch in epochs:  # each bears its part of what the sampler does once
+        epoch.seconds += setting_up / len(epochs)
+        epoch.data_seconds += setting_up / len(epochs)
+    losses = [epoch.loss for epoch in epochs]
+    held_out_loss, accuracy = evaluate(setup, strategy.precision)
+    # The fastest epoch counts: what else the machine does only ever adds time.
+    fastest = min(epochs, key=lambda epoch: epoch.seconds)
+    counts = {
+        name: round(fmean(getattr(epoch, name) for epoch in epochs))
+        for name in ("real_tokens", "padded_tokens", "attention_pairs", "steps")
+    }
+    return {
+        **vars(strategy),
+        **counts,
+        "precision": dtype,
+        "shapes": len(set().union(*(epoch.shapes for epoch in epochs))),
+        "waste": 1 - counts["real_tokens"] / counts["padded_tokens"],
+        "steps_skipped": sum(epoch.skipped for epoch in epochs),
+        "seconds_per_epoch": fastest.seconds,
+        "data_seconds_per_epoch": fastest.data_seconds,
+        "epoch_seconds": [epoch.seconds for epoch in epochs],
+        "epoch_data_seconds": [epoch.data_seconds for epoch in epochs],
+        "tokens_per_second": counts["real_tokens"] / fastest.seconds,
+        "epoch_losses": losses,
+        "final_loss": losses[-1],
+        "held_out_loss": held_out_loss,
+        "held_out_accuracy": accuracy,
+        "finite": all(map(math.isfinite, [*losses, held_out_loss])),
+    }
 
 
-def evaluate(training: Training, rows: list[Row], precision: Precision) -> tuple[float, float]:
-    """Mean loss and accuracy on rows the model has not seen."""
+def evaluate(setup: Setup, precision: Precision) -> tuple[float, float]:
+    """Mean loss and accuracy on the held-out rows."""
     import torch
 
-    loss, right = 0.0, 0
-    training.model.eval()
-    uniform = Strategy("evaluation", "evaluation", "length", "tightbatch")
+    rows, loss, right = setup.held_out, 0.0, 0
+    setup.model.eval()
+    uniform = Strategy("evaluation", "evaluation", "length", "tightbatch", precision)
     with torch.inference_mode():
-        for batch in loader(uniform, rows, training.loading):
-            inputs, labels = split_labels(batch.to(training.device))
+        for batch in loader(uniform, rows, setup):
+            inputs, labels = split_labels(batch.to(setup.device))
             with precision.autocast():
-                found = logits(training.model, inputs).float()
+                found = logits(setup.model, inputs).float()
             loss += float(torch.nn.functional.cross_entropy(found, labels, reduction="sum"))
             right += int((found.argmax(-1) == labels).sum())
     return loss / len(rows), right / len(rows)
 
 
-def warm_up(training: Training, plan: list[tuple[Strategy, Precision]]) -> None:
+def warm_up(setup: Setup, plan: list[Strategy]) -> None:
     """A few untimed steps, so that the first strategy does not pay for what all need once."""
-    few = training.rows.training[: 2 * training.loading.batch_size]
-    rows = replace(training.rows, training=few, held_out=training.rows.held_out[:2])
-    brief = replace(training, rows=rows, epochs=1)
-    precisions = list(dict.fromkeys(precision for _, precision in plan))
-    layouts = {(s.layout, s.order): None for s, _ in plan if s.layout != "rows"}
-    for precision in precisions:
-        fixed = Strategy("warm-up", "warm-up", "random", "tightbatch", fixed=True)
-        train(brief, fixed, precision, lambda: None)
-    theirs = Strategy("warm-up", "warm-up", "transformers", "transformers")
-    train(brief, theirs, precisions[0], lambda: None)
-    for layout, order in layouts:
-        shared = Strategy("warm-up", "warm-up", order, "tightbatch", layout=layout)
-        train(brief, shared, precisions[0], lambda: None)
+    settings = Namespace(**vars(setup.settings) | {"epochs": 1})
+    few = setup.training[: 2 * settings.batch_size]
+    brief = replace(setup, settings=settings, training=few, held_out=setup.held_out[:2])
+    for strategy in {(s.layout, s.collator, s.precision.dtype): s for s in plan}.values():
+        train(brief, strategy, lambda: None)
+
+
+def logits_alone(setup: Setup, rows: list[Row], precision: Precision) -> torch.Tensor:
+    """The logits of each row by itself: no padding, no mask."""
+    import torch
+
+    out = []
+    for row in rows:
+        ids = torch.tensor([row["input_ids"]], device=setup.device)
+        with precision.autocast():
+            out.append(setup.model(input_ids=ids).logits[0].float())
+    return torch.stack(out)
+
+
+def logits_batched(
+    setup: Setup, rows: list[Row], strategy: Strategy, mask: bool = True
+) -> torch.Tensor:
+    """The logits of the rows in the strategy's batches, put back in the rows' order."""
+    import torch
+
+    # A row's number takes the place of its label, and so comes out beside its logits.
+    numbered = [{"input_ids": row["input_ids"], "label": i} for i, row in enumerate(rows)]
+    found, numbers = [], []
+    with attention(setup.model, strategy.layout):
+        for batch in loader(strategy, numbered, setup):
+            inputs, number = split_labels(batch.to(setup.device))
+            with strategy.precision.autocast():
+                inputs = inputs if mask else unmasked(inputs)
+                found.append(logits(setup.model, inputs).float())
+            numbers.append(number)
+    return torch.cat(found)[torch.cat(numbers).argsort()]
+
+
+def checked_rows(setup: Setup, most: int) -> list[Row]:
+    """Held-out rows, longest first, every k-th: short and long rows both take part.
+
+    A held-out row that is longer than every training row is wider than fixed padding, and left out.
+    """
+    fitting = [row for row in setup.held_out if len(row["input_ids"]) <= setup.width]
+    by_length = sorted(fitting, key=lambda row: -len(row["input_ids"]))
+    return by_length[:: -(-len(by_length) // most)]
+
+
+def agreement(found: torch.Tensor, expected: torch.Tensor, strategy: Strategy) -> dict[str, Any]:
+    """How far one strategy's logits are from those of each row alone, for JSON."""
+    dtype = strategy.precision.dtype
+    tolerance = TOLERANCES[dtype] * max(1.0, float(expected.abs().max()))
+    difference = float((found - expected).abs().max())
+    return {
+        "strategy": strategy.key,
+        "precision": dtype,
+        "largest_difference": difference,
+        "tolerance": tolerance,
+        "holds": difference <= tolerance,  # a NaN is not
+    }
+
+
+def obstacle(setup: Setup, strategy: Strategy) -> str | None:
+    """Why the model cannot be trained under a strategy; None if it can.
+
+    Not every model takes positions, masks or boundaries, and only trying it on a few rows tells.
+    """
+    import torch
+
+    setup.model.eval()
+    rows = checked_rows(setup, PROBE_ROWS)
+    with torch.inference_mode():
+        expected = logits_alone(setup, rows, strategy.precision)
+        try:
+            found = logits_batched(setup, rows, strategy)
+        except Exception as error:  # whatever a model raises that was not made for it
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return f"the model does not take its batches: {reason[:160]}"
+    compared = agreement(found, expected, strategy)
+    if compared["holds"]:
+        return None
+    return (
+        "the model does not keep the rows of a line apart: its logits differ by "
+        f"{compared['largest_difference']:.1e} from those of each row alone"
+    )
+
+
+def check_padding(setup: Setup, plan: list[Strategy]) -> dict[str, Any]:
+    """Compare the logits of held-out rows under each strategy with those of each row alone.
+
+    The model is used as the last training left it. Returns the figures by their names in JSON: the
+    largest difference under each strategy, and those of the controls.
+    """
+    import torch
+
+    setup.model.eval()
+    rows = checked_rows(setup, QUICK_ROWS if setup.settings.quick else ROWS)
+    with torch.inference_mode():
+        precisions = {strategy.precision.dtype: strategy.precision for strategy in plan}
+        alone = {name: logits_alone(setup, rows, one) for name, one in precisions.items()}
+
+        def compared(strategy: Strategy, mask: bool = True) -> dict[str, Any]:
+            found = logits_batched(setup, rows, strategy, mask)
+            return agreement(found, alone[strategy.precision.dtype], strategy)
+
+        agreements = [compared(strategy) for strategy in plan]
+        fixed = compared(plan[0], mask=False)
+        packs = [compared(s, mask=False) for s in plan if s.layout == "packs"]
+    return {
+        "rows": len(rows),
+        "holds": all(one["holds"] for one in agreements),
+        "agreements": agreements,
+        "control_without_mask": fixed["largest_difference"],
+        "control_rows_together": packs[0]["largest_difference"] if packs else None,
+        "control_is_seen": not fixed["holds"],
+    }

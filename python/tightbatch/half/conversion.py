@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 
 from .._core import to_bfloat16 as _to_bfloat16
 from .._core import to_float16 as _to_float16
 from .._core import to_float32 as _to_float32
+from .._types import Overflow
 
 __all__ = ["ConversionCounts", "to_bfloat16", "to_float16", "to_float32"]
 
-Overflow = Literal["warn", "inf", "saturate", "error"]
 Index = tuple[int, ...]
 
 
@@ -61,6 +61,18 @@ class ConversionCounts:
     first_infinite: Index | None
 
 
+@overload
+def to_float16(
+    x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: Literal[False] = False
+) -> Any: ...
+@overload
+def to_float16(
+    x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: Literal[True]
+) -> tuple[Any, ConversionCounts]: ...
+@overload
+def to_float16(
+    x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: bool
+) -> Any: ...
 def to_float16(
     x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: bool = False
 ) -> Any:
@@ -117,6 +129,18 @@ def to_float16(
     return _told("to_float16", "float16", overflow, *found) if type(found) is tuple else found
 
 
+@overload
+def to_bfloat16(
+    x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: Literal[False] = False
+) -> Any: ...
+@overload
+def to_bfloat16(
+    x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: Literal[True]
+) -> tuple[Any, ConversionCounts]: ...
+@overload
+def to_bfloat16(
+    x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: bool
+) -> Any: ...
 def to_bfloat16(
     x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: bool = False
 ) -> Any:
@@ -157,6 +181,18 @@ def to_bfloat16(
     return _told("to_bfloat16", "bfloat16", overflow, *found) if type(found) is tuple else found
 
 
+@overload
+def to_float32(
+    x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: Literal[False] = False
+) -> Any: ...
+@overload
+def to_float32(
+    x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: Literal[True]
+) -> tuple[Any, ConversionCounts]: ...
+@overload
+def to_float32(
+    x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: bool
+) -> Any: ...
 def to_float32(
     x: Any, *, overflow: Overflow = "warn", out: Any = None, return_counts: bool = False
 ) -> Any:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from .._samples import kind_of
 from ..collate.batch import Batch
 from ..collate.columns import DEFAULT, TENSORS, ColumnSettings, ColumnSpec, Role, pad_columns
 from ..collate.padded import check_tokenizer
-from ..collate.samples import kind_of
 from ..ragged import Ragged
 
 INT64, BOOL, FLOAT32, FLOAT64 = map(np.dtype, ("int64", "bool", "float32", "float64"))

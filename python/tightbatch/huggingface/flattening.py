@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from .. import _core
+from .._samples import columns_of
 from ..collate.columns import (
     TENSORS,
     Collator,
@@ -15,7 +16,6 @@ from ..collate.columns import (
     build,
     flatten_columns,
 )
-from ..collate.samples import columns_of
 
 __all__ = ["DataCollatorWithFlattening"]
 

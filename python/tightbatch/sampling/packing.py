@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .._types import Overlong
 from ..dataset import RaggedDataset
 from ..ragged import Ragged
 from .ranks import in_line
@@ -193,7 +194,7 @@ def pack(
     lengths: Any,
     capacity: int,
     *,
-    overlong: Literal["error", "truncate", "split", "drop"] = "error",
+    overlong: Overlong = "error",
     max_segments: int | None = None,
     seed: int | None = None,
     shuffle_window: int | None = None,
@@ -384,7 +385,7 @@ def pack_dataset(
     dataset: Any,
     capacity: int,
     *,
-    overlong: Literal["error", "truncate", "split", "drop"] = "error",
+    overlong: Overlong = "error",
     max_segments: int | None = None,
     seed: int | None = None,
 ) -> Any:

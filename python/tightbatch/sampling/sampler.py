@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .plan import Plan, Planner
 from .ranks import Run, Steps, deal, dealt, in_line, shared
 from .state import NO_CAP, check_state
 
 __all__ = ["LengthBatchSampler"]
 
-# Batches in a window, with shuffle_window="auto": about 1.4 % of a batch of 32 is then padding
-# where lengths are log-normal, while rows still meet others in every epoch.
-_WINDOW_BATCHES = 100
 # What a saved position depends on: with any of these changed, the order is another one.
 _ORDER = (
     "max_tokens",
@@ -36,8 +34,6 @@ _ORDER = (
 )
 _PLAN = 1  # another number where another release plans otherwise: old states do not fit it
 _NAME = "LengthBatchSampler"
-
-Plan = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 class LengthBatchSampler:
@@ -214,6 +210,7 @@ class LengthBatchSampler:
     drop_last: bool
     overlong: str
     seed: int
+    boundaries: list[int] | None
 
     def __init__(
         self,
@@ -240,7 +237,7 @@ class LengthBatchSampler:
         if batch_size is None and max_tokens is None:
             raise ValueError(f"{_NAME}(): pass batch_size=, max_tokens= or both")
         auto = isinstance(shuffle_window, str)
-        settings = {
+        given = {
             "batch_size": batch_size,
             "max_tokens": max_tokens,
             "max_length": max_length,
@@ -255,21 +252,17 @@ class LengthBatchSampler:
             "overlong": overlong,
             "seed": seed,
         }
-        self.__dict__.update(_core.read_plan_settings(_NAME, settings))
-        self._max_rows = self.batch_size
-        if self.max_tokens is not None:
-            self.batch_size = None
-        if self.overlong == "split":
+        settings = _core.read_plan_settings(_NAME, given)
+        if settings["overlong"] == "split":
             raise ValueError(
                 f"{_NAME}(): overlong='split'; expected one of 'error', 'truncate', 'drop': "
                 "a sampler gives whole rows, tightbatch.pack splits them"
             )
         if auto:
             _core.read_choice(_NAME, "shuffle_window", shuffle_window, ("auto",))
-        self.boundaries: list[int] | None = None
         if boundaries is not None:
-            self.boundaries = _core.read_boundaries(_NAME, None, boundaries).tolist()
-            if self.padding_free:
+            settings["boundaries"] = _core.read_boundaries(_NAME, None, boundaries)
+            if settings["padding_free"]:
                 raise ValueError(f"{_NAME}(): boundaries= with padding_free=True; expected one")
         self.tail = _core.read_choice(_NAME, "tail", tail, ("split", "repeat"))
         self.num_replicas = _core.read_int(_NAME, "num_replicas", num_replicas, 1, NO_CAP)
@@ -285,59 +278,23 @@ class LengthBatchSampler:
                 "passes it, give its Trainer use_distributed_sampler=False, and num_replicas= and "
                 "rank= here; for predict, DataLoader(sampler=this, batch_size=None)"
             )
-        self._lengths: NDArray[np.int64] = _core.read_lengths(_NAME, "lengths", lengths)
-        self._settle_lengths("auto" if auto else self.shuffle_window)
+        read_lengths = _core.read_lengths(_NAME, "lengths", lengths)
+        self._planner = Planner(_NAME, read_lengths, settings, auto_window=auto)
+        if 0 < self._planner.rows < self.num_replicas and self.tail == "split":
+            raise ValueError(
+                f"{_NAME}(): {self._planner.rows} rows for num_replicas={num_replicas}; expected "
+                "at least a row for each rank, or tail='repeat'"
+            )
+        self.__dict__.update(self._planner.settings)
+        self.boundaries = None if boundaries is None else settings["boundaries"].tolist()
+        if self.max_tokens is not None:
+            self.batch_size = None
+        self.truncated = self._planner.truncated
         self._epoch = 0
         self._begin = 0
         self._moves = 0  # by set_epoch and load_state_dict; iterations begun before move nothing
         self._run: Run | None = None
         self._dealt: tuple[NDArray[np.int64], Steps] | None = None
-        self._cached: tuple[int, Plan] | None = None
-
-    def _settle_lengths(self, window: int | Literal["auto"] | None) -> None:
-        """Check the lengths, cut what is too long, and settle what depends on them."""
-        self.shuffle_window = 1
-        rows, total, allowed, self._fingerprint = self._survey()
-        if self.overlong == "truncate" and (self.max_tokens or self.boundaries):
-            if allowed < 1:
-                cap = f"max_tokens={self.max_tokens}" if self.max_tokens else "the last boundary"
-                raise ValueError(f"{_NAME}(): {cap} is less than any row costs; pass more")
-            self.max_length = min(self.max_length or NO_CAP, allowed)
-            rows, total, *_ = self._survey()
-        self.truncated = int((self._lengths > self.max_length).sum()) if self.max_length else 0
-        if 0 < rows < self.num_replicas and self.tail == "split":
-            raise ValueError(
-                f"{_NAME}(): {rows} rows for num_replicas={self.num_replicas}; expected at least "
-                "a row for each rank, or tail='repeat'"
-            )
-        if window is None:
-            self.shuffle_window = max(len(self._lengths), 1)
-        else:
-            self.shuffle_window = self._auto_window(rows, total) if window == "auto" else window
-
-    def _survey(self) -> tuple[int, int, int, int]:
-        return _core.survey_lengths(_NAME, self._lengths, self._settings())
-
-    def _auto_window(self, rows: int, total: int) -> int:
-        """Rows in a window of 100 batches; `total` is the sum of the lengths, once cut."""
-        batch = self._max_rows or NO_CAP
-        if self.max_tokens is not None:
-            mean = np.array([max(-(-total // max(rows, 1)), 1)])
-            cost = int(_core.row_costs(_NAME, mean, self._settings())[0])
-            batch = min(batch, max(self.max_tokens // cost, 1))
-        batches = max(min(rows // (4 * batch), _WINDOW_BATCHES), 1)
-        return min(batch * batches, NO_CAP)
-
-    def _row_costs(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        return _core.row_costs(_NAME, self._lengths[rows], self._settings())
-
-    def _settings(self) -> dict[str, Any]:
-        """What the C functions take."""
-        settings = {name: getattr(self, name) for name in _ORDER}
-        settings["batch_size"] = self._max_rows
-        if self.boundaries is not None:
-            settings["boundaries"] = np.array(self.boundaries, np.int64)
-        return settings
 
     @property
     def sampler(self) -> LengthBatchSampler:
@@ -376,7 +333,7 @@ class LengthBatchSampler:
     @property
     def dropped(self) -> int:
         """How many rows the coming iteration leaves out, on all ranks together."""
-        return len(self._lengths) - len(self._plan()[0]) + self._deal().dropped
+        return len(self._planner.lengths) - len(self._plan()[0]) + self._deal().dropped
 
     @property
     def repeated(self) -> int:
@@ -385,12 +342,7 @@ class LengthBatchSampler:
 
     def _plan(self) -> Plan:
         """The coming epoch: indices [rows], and offsets [batches + 1] into them."""
-        epoch = self._epoch if self.shuffle else 0
-        cached = self._cached
-        if cached is None or cached[0] != epoch:
-            plan: Plan = _core.plan_batches(_NAME, self._lengths, self._settings(), epoch)
-            self._cached = cached = (epoch, plan)
-        return cached[1]
+        return self._planner.plan(self._epoch)
 
     def _deal(self) -> Steps:
         """What the coming iteration hands out, the steps of a whole epoch where it can be."""
@@ -414,7 +366,7 @@ class LengthBatchSampler:
         indices = self._plan()[0]
         self._run = run = Run(self._epoch, self._deal(), self._moves)
         if self.padding_free and self.max_tokens is None and self.num_replicas > 1:
-            batches = shared(indices, run.steps, self.rank, self._row_costs)
+            batches = shared(indices, run.steps, self.rank, self._planner.row_costs)
         elif self.num_replicas > 1:
             batches = dealt(indices, run.steps, self.rank)
         else:
@@ -479,12 +431,14 @@ class LengthBatchSampler:
         return {
             "epoch": epoch,
             "rows": begin,
-            "lengths": [len(self._lengths), self._fingerprint],
+            "lengths": [len(self._planner.lengths), self._planner.fingerprint],
             "settings": self._order(),
         }
 
     def _order(self) -> dict[str, Any]:
-        order = {"batch_size": self._max_rows} | {name: getattr(self, name) for name in _ORDER}
+        order = {"batch_size": self._planner.settings["batch_size"]} | {
+            name: getattr(self, name) for name in _ORDER
+        }
         order["plan"] = _PLAN
         order["boundaries"] = None if self.boundaries is None else self.boundaries.copy()
         return order
@@ -508,14 +462,15 @@ class LengthBatchSampler:
         self._moves += 1
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the plan, which is made again where it is needed, and what is under way."""
-        return {**self.__dict__, "_cached": None, "_run": None, "_dealt": None}
+        """All but what is under way."""
+        return {**self.__dict__, "_run": None, "_dealt": None}
 
     def __repr__(self) -> str:
         """The settings that are not what they are by default."""
-        given = [f"batch_size={self._max_rows!r}"] if self._max_rows else []
+        rows = self._planner.settings["batch_size"]
+        given = [f"batch_size={rows!r}"] if rows else []
         for name, parameter in signature(LengthBatchSampler).parameters.items():
             value = getattr(self, name, parameter.default)
             if name != "batch_size" and value != parameter.default:
                 given.append(f"{name}={value!r}")
-        return f"<LengthBatchSampler of {len(self._lengths)} rows: {', '.join(given)}>"
+        return f"<LengthBatchSampler of {len(self._planner.lengths)} rows: {', '.join(given)}>"

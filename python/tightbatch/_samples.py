@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
-from .. import _core
-from ..dataset import Samples, batch_columns
-from ..ragged import Ragged
+from . import _arrow, _core
+from .ragged import Ragged
 
 LABELS = frozenset(("labels", "label", "label_ids"))
 Kind = Literal["rows", "number", "listed"]
+
+
+class Samples(Sequence[Any]):
+    """The samples of a batch, as columns: a collator takes these, others see dicts."""
+
+    def __init__(self, columns: dict[str, Any], size: int) -> None:
+        self.columns, self.size = columns, size
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.size))]
+        if not -self.size <= index < self.size:
+            raise IndexError(f"index {index} is outside {self.size} samples")
+        return {name: column[index] for name, column in self.columns.items()}
 
 
 def columns_of(
@@ -30,10 +50,7 @@ def columns_of(
         raise TypeError(f"{function}(): found type {found}, expected a list of samples")
     if not isinstance(samples, Sequence):
         if _core.is_arrow(samples):
-            columns = batch_columns(function, samples)
-            if not columns or len(next(iter(columns.values()))) == 0:
-                raise _empty(function)
-            return columns, dict
+            return _columns_of_table(function, samples), dict
         samples = list(samples)
     if len(samples) == 0:
         raise _empty(function)
@@ -50,6 +67,16 @@ def columns_of(
 
 def _empty(function: str) -> ValueError:
     return ValueError(f"{function}(): an empty batch; expected at least one sample")
+
+
+def _columns_of_table(function: str, table: Any) -> dict[Any, Any]:
+    columns = {
+        name: column.tolist() if isinstance(column, _arrow.Text) else column
+        for name, column in _arrow.columns(function, table, None, None).items()
+    }
+    if not columns or len(next(iter(columns.values()))) == 0:
+        raise _empty(function)
+    return columns
 
 
 def _columns_of_tuples(function: str, samples: Sequence[Any]) -> dict[Any, Any]:

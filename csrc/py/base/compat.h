@@ -1,0 +1,184 @@
+/* The one place for what differs between versions of Python: no other file asks which
+ * one this is. The newer form is the rule, the older one goes with the last Python that
+ * needs it. */
+#ifndef TB_COMPAT_H
+#define TB_COMPAT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "core/base/macros.h"
+
+#if PY_VERSION_HEX < 0x030B0000
+#    error "tightbatch needs Python 3.11 or later"
+#endif
+
+/* --- exceptions put aside --------------------------------------------------------- */
+
+/* The exception that is set, a new reference, which is no longer set; or NULL. */
+static inline PyObject *
+tb_save_exception(void)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL) {
+        (void)PyException_SetTraceback(value, traceback);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+#endif
+}
+
+/* Sets it again and takes the reference; with NULL, none is set any more. */
+static inline void
+tb_restore_exception(PyObject *exception)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(exception);
+#else
+    PyObject *type = exception == NULL ? NULL : Py_NewRef(Py_TYPE(exception));
+
+    PyErr_Restore(type, exception,
+                  exception == NULL ? NULL : PyException_GetTraceback(exception));
+#endif
+}
+
+/* --- what may be missing ---------------------------------------------------------- */
+
+/* An attribute: 1 and a new reference, 0 where there is none, -1 with an exception. */
+static inline int
+tb_find_attribute(PyObject *object, const char *name, PyObject **value)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyObject_GetOptionalAttrString(object, name, value);
+#else
+    *value = PyObject_GetAttrString(object, name);
+    if (*value != NULL) {
+        return 1;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
+#endif
+}
+
+/* The value of a key of a dict: 1 and a new reference, 0 where there is none, -1 with
+ * an exception. Comparing keys may run Python code. */
+static inline int
+tb_find_key(PyObject *dict, PyObject *key, PyObject **value)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyDict_GetItemRef(dict, key, value);
+#else
+    *value = Py_XNewRef(PyDict_GetItemWithError(dict, key));
+    return *value != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+#endif
+}
+
+/* --- lists and ints, read without calls ------------------------------------------- */
+
+/* A critical section for a list whose items are looked at without a reference of their
+ * own. With the GIL it is the GIL. */
+#if PY_VERSION_HEX >= 0x030D0000
+#    define TB_BEGIN_CRITICAL_SECTION(object) Py_BEGIN_CRITICAL_SECTION(object)
+#    define TB_END_CRITICAL_SECTION() Py_END_CRITICAL_SECTION()
+#else
+#    define TB_BEGIN_CRITICAL_SECTION(object) {
+#    define TB_END_CRITICAL_SECTION() }
+#endif
+
+/* 1 and the value where `item` is exactly an int of one digit: no call, no check left.
+ */
+static inline int
+tb_read_compact_int(PyObject *item, int64_t *value)
+{
+    if (TB_UNLIKELY(!PyLong_CheckExact(item))) {
+        return 0;
+    }
+#if PY_VERSION_HEX >= 0x030C0000
+    const PyLongObject *number = (const PyLongObject *)item;
+    if (TB_UNLIKELY(!PyUnstable_Long_IsCompact(number))) {
+        return 0;
+    }
+    *value = PyUnstable_Long_CompactValue(number);
+#else
+    Py_ssize_t digits = Py_SIZE(item); /* its sign is the number's */
+    if (TB_UNLIKELY(digits < -1 || digits > 1)) {
+        return 0;
+    }
+    *value = digits * (int64_t)((PyLongObject *)item)->ob_digit[0];
+#endif
+    return 1;
+}
+
+/* --- objects dropped by any thread -------------------------------------------------- */
+
+/* Drops a reference, from a thread with or without the GIL, one of Python's or not. When
+ * the interpreter is on its way out the object is left alone: nobody collects it any
+ * more, and on 3.15 a thread that asked for the GIL then need not hang. */
+static inline void
+tb_decref_anywhere(PyObject *object)
+{
+#if PY_VERSION_HEX >= 0x030F0000
+    if (PyThreadState_GetUnchecked() != NULL) {
+        Py_DECREF(object);
+        return;
+    }
+    PyInterpreterView *view = PyInterpreterView_FromMain();
+    PyThreadStateToken *token =
+        view == NULL ? NULL : PyThreadState_EnsureFromView(view);
+    if (token != NULL) {
+        Py_DECREF(object);
+        PyThreadState_Release(token);
+    }
+    if (view != NULL) {
+        PyInterpreterView_Close(view);
+    }
+#else
+    if (Py_IsInitialized()) {
+        PyGILState_STATE gil = PyGILState_Ensure();
+        Py_DECREF(object);
+        PyGILState_Release(gil);
+    }
+#endif
+}
+
+/* --- the module ------------------------------------------------------------------- */
+
+/* What the module declares about itself, as far as this Python asks. NumPy supports
+ * neither several interpreters nor, through this module so far, a build without the
+ * GIL: on such a build importing it switches the GIL on again. */
+#if PY_VERSION_HEX >= 0x030D0000
+#    define TB_MODULE_SLOTS(exec)                         \
+        {                                                 \
+            {Py_mod_exec, (void *)(uintptr_t)(exec)},     \
+            {Py_mod_multiple_interpreters,                \
+             Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED}, \
+            {Py_mod_gil, Py_MOD_GIL_USED},                \
+            {0, NULL},                                    \
+        }
+#elif PY_VERSION_HEX >= 0x030C0000
+#    define TB_MODULE_SLOTS(exec)                         \
+        {                                                 \
+            {Py_mod_exec, (void *)(uintptr_t)(exec)},     \
+            {Py_mod_multiple_interpreters,                \
+             Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED}, \
+            {0, NULL},                                    \
+        }
+#else
+#    define TB_MODULE_SLOTS(exec)                     \
+        {                                             \
+            {Py_mod_exec, (void *)(uintptr_t)(exec)}, \
+            {0, NULL},                                \
+        }
+#endif
+
+#endif
