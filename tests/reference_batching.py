@@ -237,4 +237,6 @@ def plan_of(sampler, lengths, epoch=0):
     names = "max_tokens padding_free quadratic_length max_length overlong shuffle shuffle_window"
     names += " balance longest_first seed drop_last pad_to_multiple_of boundaries"
     settings = {name: getattr(sampler, name) for name in names.split()}
-    return plan(lengths, batch_size=sampler._planner.settings["batch_size"], epoch=epoch, **settings)
+    return plan(
+        lengths, batch_size=sampler._planner.settings["batch_size"], epoch=epoch, **settings
+    )

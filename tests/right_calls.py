@@ -40,6 +40,13 @@ def collate_with(name, **more):
     return call
 
 
+def flatten_with(**settings):
+    from tightbatch.huggingface import DataCollatorWithFlattening
+
+    collator = DataCollatorWithFlattening(**{"return_tensors": "np", **settings})
+    return collator([dict(feature) for feature in FEATURES])
+
+
 def made_collator(name, **more):
     def make():
         import tightbatch.huggingface as huggingface
@@ -217,5 +224,6 @@ CONSTRUCTORS = {
     "DataCollatorForLanguageModeling": collate_with("DataCollatorForLanguageModeling", **MLM),
     "DataCollatorForSeq2Seq": collate_with("DataCollatorForSeq2Seq"),
     "DataCollatorForTokenClassification": collate_with("DataCollatorForTokenClassification"),
+    "DataCollatorWithFlattening": flatten_with,
     "DataCollatorWithPadding": collate_with("DataCollatorWithPadding"),
 }

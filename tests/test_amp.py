@@ -223,8 +223,12 @@ def test_loading_a_state_drops_a_group_that_is_not_complete():
 
 BAD_STATES = [
     (None, TypeError, r"^Amp\.load_state_dict\(\): state_dict has type NoneType; expected a dict"),
-    ({}, ValueError, r"the keys \[\]; expected \['dtype', 'scaler'"),
-    ({"dtype": "float16"}, ValueError, r"dtype='float16', this Amp of 'float32'.*dtype='float16'"),
+    ({}, ValueError, r"the keys \(none\); expected dtype, scaler"),
+    (
+        {"dtype": "float16"},
+        ValueError,
+        r"dtype='float16' and this Amp has 'float32'.*dtype='float16'",
+    ),
     ({"steps": -1}, ValueError, "steps=-1; expected"),
     ({"steps": 1.0}, TypeError, r"steps=1\.0; expected an integer"),
     ({"skipped_steps": True}, TypeError, "skipped_steps=True; expected an integer"),
@@ -266,11 +270,11 @@ def zero_some_other_way(run):
 
 
 TOUCHES = [
-    (lambda run: run.optimizer.zero_grad(), "zeroed"),
-    (lambda run: run.model[3].zero_grad(), "zeroed"),
-    (lambda run: run.optimizer.zero_grad(set_to_none=False), "zeroed or changed"),
-    (zero_some_other_way, "zeroed or changed"),
-    (lambda run: run.model[0].bias.square().sum().backward(), "zeroed or changed"),
+    (lambda run: run.optimizer.zero_grad(), "set to zero"),
+    (lambda run: run.model[3].zero_grad(), "set to zero"),
+    (lambda run: run.optimizer.zero_grad(set_to_none=False), "set to zero or changed"),
+    (zero_some_other_way, "set to zero or changed"),
+    (lambda run: run.model[0].bias.square().sum().backward(), "set to zero or changed"),
 ]
 
 
@@ -284,7 +288,9 @@ def test_mistake_gradients_are_zeroed_or_added_to_within_a_group(touch, change, 
     loop.step(loss_of(run.model, *data[0]))
     loop.step(loss_of(run.model, *data[1]))
     touch(run)
-    match = rf"{end}\(\): gradients of the group were {change} after 2 of 3 batches;.*zero_grad\(\)"
+    match = (
+        rf"^Amp\.{end}\(\): gradients of the group were {change} after 2 of 3 batches;.*zero_grad"
+    )
     with pytest.raises(RuntimeError, match=match):
         loop.finish() if end == "finish" else loop.step(loss_of(run.model, *data[2]))
     assert loop.finish() is False  # the group is dropped, and the next one is whole
@@ -608,22 +614,26 @@ def test_parts_that_do_not_go_together(name, kind, match):
 
 
 SETTINGS = [
-    ({"dtype": "half"}, ValueError, "dtype='half'; expected one of 'auto', 'float32', 'bfloat16'"),
-    ({"dtype": torch.float64}, ValueError, "dtype='float64'; expected one of"),
-    ({"dtype": 16}, TypeError, "dtype=16; expected one of"),
+    (
+        {"dtype": "half"},
+        ValueError,
+        "dtype='half'; expected 'auto', 'float32', 'bfloat16' or 'float16'",
+    ),
+    ({"dtype": torch.float64}, ValueError, "dtype='float64'; expected 'auto', 'float32'"),
+    ({"dtype": 16}, TypeError, "dtype=16; expected 'auto'"),
     ({"device": "gpu"}, ValueError, "device='gpu'; expected a torch device, such as 'cuda'"),
     ({"device": "meta", "dtype": "float16"}, ValueError, "but torch has no autocast on meta"),
     ({"accumulate": 0}, ValueError, "accumulate=0; expected an integer of at least 1"),
     ({"accumulate": 2.0}, TypeError, r"accumulate=2\.0; expected an integer"),
     ({"max_norm": 0}, ValueError, "max_norm=0 would remove every gradient; expected more than 0"),
-    ({"max_norm": -1.0}, ValueError, r"max_norm=-1\.0; expected a number from 0\.0 to inf"),
+    ({"max_norm": -1.0}, ValueError, r"max_norm=-1\.0; expected a number from 0 to inf"),
     ({"max_norm": math.nan}, ValueError, "max_norm=nan; expected"),
     ({"max_norm": "1"}, TypeError, "max_norm='1'; expected a number"),
     ({"scheduler": 3}, TypeError, "scheduler has type int; expected"),
     (
         {"scaler": torch.amp.GradScaler("cpu")},
         TypeError,
-        r"scaler has type torch\.amp\.grad_scaler\.GradScaler; expected a tightbatch\.amp\.GradScaler",
+        r"scaler has type torch\.amp\..*GradScaler; expected a tightbatch\.amp\.GradScaler",
     ),
 ]
 
@@ -638,7 +648,7 @@ def test_settings_that_cannot_be(given, kind, match):
 def test_a_scheduler_that_wants_a_metric():
     run = Run()
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(run.optimizer)
-    with pytest.raises(TypeError, match="ReduceLROnPlateau needs a metric; .* leave it out"):
+    with pytest.raises(TypeError, match=r"ReduceLROnPlateau needs a metric; .* leave it out"):
         Amp(run.model, run.optimizer, scheduler=plateau)
 
 
@@ -744,9 +754,7 @@ def test_the_choice_where_there_is_no_gpu(monkeypatch):
 def test_the_choice_elsewhere_is_autocasts_own(device):
     chosen = choose_precision(device)
     assert chosen.dtype == str(torch.get_autocast_dtype(device)).removeprefix("torch.")
-    assert chosen.reason.startswith(
-        f"it is the default of torch's autocast on {device} unless told otherwise"
-    )
+    assert chosen.reason.startswith(f"it is the default of torch's autocast on {device}")
     assert choose_precision(device, "bfloat16").dtype == "bfloat16"
 
 

@@ -69,9 +69,14 @@ def is_int(value):
 
 @dataclass(frozen=True)
 class Kind:
-    """What all kinds have: the words one of which a message holds, beside the parameter's name."""
+    """What all kinds have.
+
+    A message holds the parameter's name, or one of the `words`. All is wrong `but` what is
+    called so here.
+    """
 
     words: tuple[str, ...] = field(default=(), kw_only=True)
+    but: tuple[str, ...] = field(default=(), kw_only=True)
 
     def wrong(self, optional):
         """What is wrong: pairs of (how to call it, value, errors)."""
@@ -173,13 +178,9 @@ class Key(Kind):
 
 @dataclass(frozen=True)
 class Instance(Kind):
-    """An object of a type, or with a method: all else is wrong, `but` what these names name."""
+    """An object of a type, or with a method."""
 
-    but: tuple[str, ...] = ()
     error: type[Exception] | tuple[type[Exception], ...] = TypeError
-
-    def wrong(self, optional):
-        return (case for case in super().wrong(optional) if case[0] not in self.but)
 
     def errors(self, value):
         return self.error
@@ -236,7 +237,9 @@ class Lengths(Kind):
         for name, value in VALUES.items():
             if (value is None and optional) or name in ("an array", "a list", "a long list"):
                 continue
-            if self.one and is_int(value):
+            if name == "b'right'":  # a buffer of numbers
+                pass
+            elif self.one and is_int(value):
                 errors = Integer(self.least).errors(value)
                 if errors is not None:
                     yield name, value, errors
@@ -318,14 +321,17 @@ class Samples(Kind):
 class Index(Kind):
     """A row, or rows, of three."""
 
+    one: bool = True  # whether a single row may be chosen
+
     def wrong(self, optional):
         for name, value in VALUES.items():
             if name in ("0", "1", "-1", "a list", "a long list", "an array"):
                 continue
-            if name in ("a dict", "a set", "an array of bools"):
+            if name in ("a dict", "a set", "an array of bools", "b'right'"):
                 continue
-            yield name, value, (IndexError, OverflowError) if is_int(value) else TypeError
-        yield "[9]", [9], IndexError
+            out_of_range = self.one and is_int(value)
+            yield name, value, (IndexError, OverflowError) if out_of_range else TypeError
+        yield "[9]", [9], (IndexError, TypeError)
         yield "[True, 1, 2]", [1, True, 2], TypeError
         yield "[1.5]", [1.5], TypeError
 
@@ -334,8 +340,12 @@ class Index(Kind):
 class Array(Kind):
     """An array or tensor; lists are left out, since some take them."""
 
+    bytes: bool = False  # whether bytes are taken, as buffers of uint8
+
     def errors(self, value):
         if isinstance(value, np.ndarray | np.generic | list | set | dict):
+            return None
+        if self.bytes and isinstance(value, bytes):
             return None
         return (TypeError, ValueError)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _arrow, _core
 from ._arrow import Text
-from ._samples import Samples
 from .ragged import MappedFile, Ragged, row_indices
 
 __all__ = ["RaggedDataset", "lengths"]
@@ -18,6 +17,27 @@ __all__ = ["RaggedDataset", "lengths"]
 
 # What has columns, besides columns themselves.
 SOURCES = "samples (dicts), an Arrow table, a datasets.Dataset or a RaggedDataset"
+
+
+class Samples(Sequence[Any]):
+    """The samples of a batch, as columns: a collator takes these, others see dicts."""
+
+    def __init__(self, columns: dict[str, Any], size: int) -> None:
+        self.columns, self.size = columns, size
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.size))]
+        if not -self.size <= index < self.size:
+            raise IndexError(f"index {index} is outside {self.size} samples")
+        return {name: column[index] for name, column in self.columns.items()}
 
 
 class RaggedDataset:
@@ -167,8 +187,8 @@ class RaggedDataset:
         >>> tb.RaggedDataset.from_hf(data.select([2, 0]))["input_ids"].tolist()
         [[4, 5], [1, 2]]
         """
-        columns = None if columns is None else tuple(columns)
         function = "RaggedDataset.from_hf"
+        columns = None if columns is None else _names(function, columns)
         return cls._of(
             _read_hf(function, dataset, columns, fill_null), (dataset, columns, fill_null)
         )
@@ -196,11 +216,14 @@ class RaggedDataset:
         """
         if isinstance(index, str):
             if index not in self._columns:
-                raise KeyError(f"RaggedDataset: no column {index!r} among {self.column_names}")
+                shown = _core.show(self.column_names)
+                raise KeyError(f"RaggedDataset(): no column {_core.show(index)} among {shown}")
             return self._columns[index]
         if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
             if not -self._count <= index < self._count:
-                raise IndexError(f"RaggedDataset(): index {index} is outside {self._count} rows")
+                raise IndexError(
+                    f"RaggedDataset(): index={_core.show(index)} is outside {self._count} rows"
+                )
             return {name: column[int(index)] for name, column in self._columns.items()}
         chosen = row_indices("RaggedDataset", index, self._count)
         return self._of({name: column[chosen] for name, column in self._columns.items()})
@@ -257,6 +280,8 @@ def lengths(sequences: Any, column: str | None = None) -> NDArray[np.int64]:
     """
     if column is None:
         return _core.lengths("lengths", sequences)
+    if not isinstance(column, str):
+        raise TypeError(f"lengths(): column={_core.describe(column)}; expected a str")
     if isinstance(sequences, (RaggedDataset, Samples, Mapping)):
         return _column_lengths(sequences, column)
     if _core.is_arrow(sequences):
@@ -274,7 +299,7 @@ def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
         if isinstance(columns, Mapping) and any(map(_is_hf, columns.values())):
             found = type(source).__name__  # a DatasetDict
             raise TypeError(f"lengths(): found {found}, expected {SOURCES}: take one split")
-        raise KeyError(f"lengths(): there is no column {column!r}")
+        raise KeyError(f"lengths(): there is no column {_core.show(column)}")
     rows = columns[column]
     if isinstance(rows, Ragged):
         return rows.lengths.copy()
@@ -286,7 +311,7 @@ def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
 def _rows_of(samples: Any, column: str) -> list[Any]:
     """Take one column out of samples."""
     if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable):
-        raise TypeError(f"lengths(): found {type(samples).__name__}, expected {SOURCES}")
+        raise TypeError(f"lengths(): sequences={_core.describe(samples)}; expected {SOURCES}")
     rows = []
     for i, sample in enumerate(samples):
         if not isinstance(sample, Mapping):
@@ -295,7 +320,7 @@ def _rows_of(samples: Any, column: str) -> list[Any]:
                 f"{column!r}: column={column!r} is for {SOURCES}"
             )
         if column not in sample:
-            raise KeyError(f"lengths(): row {i}: there is no column {column!r}")
+            raise KeyError(f"lengths(): row {i}: there is no column {_core.show(column)}")
         rows.append(sample[column])
     return rows
 
@@ -309,7 +334,7 @@ def _gather(samples: Any) -> dict[Any, list[Any]]:
         )
     expected = "expected columns ({name: column}) or samples (dicts)"
     if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable):
-        raise TypeError(f"RaggedDataset(): found {type(samples).__name__}, {expected}")
+        raise TypeError(f"RaggedDataset(): columns={_core.describe(samples)}; {expected}")
     samples = list(samples)
     for i, sample in enumerate(samples):
         if not isinstance(sample, Mapping):
@@ -318,6 +343,14 @@ def _gather(samples: Any) -> dict[Any, list[Any]]:
                 'make a column: {"input_ids": rows}'
             )
     return _core.gather_columns("RaggedDataset", samples)
+
+
+def batch_columns(function: str, table: Any) -> dict[str, Any]:
+    """Give the columns of an Arrow table that is a batch."""
+    return {
+        name: column.tolist() if isinstance(column, Text) else column
+        for name, column in _arrow.columns(function, table, None, None).items()
+    }
 
 
 def _of_columns(cls: type[RaggedDataset], columns: dict[str, Any]) -> RaggedDataset:
@@ -339,14 +372,32 @@ def _read(
     fill_null: Any,
     chosen: Any = None,
 ) -> dict[str, Any]:
+    if not _core.is_arrow(table):
+        raise TypeError(
+            f"{function}(): table={_core.describe(table)}; expected an Arrow table, record batch "
+            "or data frame"
+        )
     if columns is None:
         return _arrow.columns(function, table, None, fill_null, chosen)
-    names = list(columns)
+    names = _names(function, columns)
     found = _arrow.columns(function, table, names, fill_null, chosen)
     for name in names:
         if name not in found:
-            raise KeyError(f"{function}(): there is no column {name!r}")
+            raise KeyError(f"{function}(): columns: there is no column {_core.show(name)}")
     return {name: found[name] for name in names}
+
+
+def _names(function: str, columns: Any) -> tuple[str, ...]:
+    """Read the names of several columns."""
+    names = None
+    if isinstance(columns, Iterable) and not isinstance(columns, (str, bytes)):
+        names = tuple(columns)
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"{function}(): columns={_core.describe(columns)}; expected a list of names, as in "
+            "columns=['input_ids']"
+        )
+    return names
 
 
 def _is_hf(dataset: Any) -> bool:
@@ -367,7 +418,7 @@ def _read_hf(
 ) -> dict[str, Any]:
     if not _is_hf(dataset):
         raise TypeError(
-            f"{function}(): found {type(dataset).__name__}, expected a datasets.Dataset; of a "
+            f"{function}(): dataset={_core.describe(dataset)}; expected a datasets.Dataset; of a "
             "DatasetDict take one split"
         )
     form = getattr(dataset, "format", {})

@@ -359,8 +359,8 @@ def block_mask(
     if isinstance(block_size, (tuple, list)):
         if len(block_size) != 2:
             raise ValueError(
-                f"block_mask(): block_size={block_size!r}; expected one integer, or one for "
-                "queries and one for keys"
+                f"block_mask(): block_size={_core.show(block_size)}; expected one integer, or one "
+                "for queries and one for keys"
             )
         query_size, key_size = block_size
     return _core.block_mask(lengths, query_size, key_size, causal, window, width)

@@ -169,7 +169,13 @@ class Ragged(_core.RaggedBuffers):
         >>> tb.Ragged.from_arrow(pa.array([[1, 2], [3]]))[0]
         array([1, 2])
         """
-        return _core.arrow_rows("Ragged.from_arrow", cls, source, column, fill_null)
+        function = "Ragged.from_arrow"
+        if not _core.is_arrow(source):
+            raise TypeError(
+                f"{function}(): source={_core.describe(source)}; expected an Arrow array, table or "
+                "stream, with __arrow_c_array__ or __arrow_c_stream__"
+            )
+        return _core.arrow_rows(function, cls, source, column, fill_null)
 
     @classmethod
     def concatenate(cls, parts: Iterable[Ragged]) -> Ragged:
@@ -196,9 +202,14 @@ class Ragged(_core.RaggedBuffers):
         >>> tb.Ragged.concatenate([a, a[:1]]).tolist()
         [[1, 2], [3], [1, 2]]
         """
-        parts = list(parts)
+        given = parts
+        parts = list(parts) if isinstance(parts, Iterable) else [parts]
+        if not all(isinstance(part, Ragged) for part in parts):
+            raise TypeError(
+                f"Ragged.concatenate(): parts={_core.describe(given)}; expected a list of Ragged"
+            )
         if not parts:
-            raise ValueError("Ragged.concatenate(): nothing to put together")
+            raise ValueError("Ragged.concatenate(): parts is empty; expected at least one Ragged")
         shapes = [(part.dtype, part.trailing) for part in parts]
         for i, shape in enumerate(shapes):
             if shape != shapes[0]:
@@ -285,7 +296,7 @@ class Ragged(_core.RaggedBuffers):
 
     def _row(self, i: int) -> NDArray[Any]:
         if not -len(self) <= i < len(self):
-            raise IndexError(f"Ragged(): index {i} is outside {len(self)} rows")
+            raise IndexError(f"Ragged(): index={_core.show(i)} is outside {len(self)} rows")
         start, length, k = int(self.starts[i]), int(self.lengths[i]), 0
         if len(self.chunks) > 1:
             k = int(np.searchsorted(self.bounds, start, side="right")) - 1
@@ -385,13 +396,13 @@ def row_indices(function: str, index: Any, count: int) -> Any:
         return index
     if hasattr(index, "untyped_storage"):  # a tensor
         index = _core.as_array(function, None, index)
-    if isinstance(index, list) and index and isinstance(index[0], bool):
+    if isinstance(index, list) and index and all(isinstance(item, bool) for item in index):
         index = np.asarray(index)
-    if getattr(index, "dtype", None) == np.bool_:
+    if getattr(index, "dtype", None) == np.bool_ and np.ndim(index) > 0:
         if np.shape(index) != (count,):
             raise IndexError(
-                f"{function}: a mask of shape {np.shape(index)} for {count} rows; expected "
-                f"({count},)"
+                f"{function}(): index is a mask of shape {np.shape(index)}; expected ({count},), "
+                "one for each row"
             )
         return np.nonzero(index)[0]
     return _core.as_indices(function, index, count)

@@ -27,8 +27,12 @@ tb_raise_at(const tb_context *context, PyObject *exception, Py_ssize_t row,
     }
     const char *after = row >= 0 ? ", " : ": ";
     if (context->key != NULL) {
-        where = PyUnicode_FromFormat("%s(): key %R%s", context->function, context->key,
-                                     after);
+        PyObject *key = tb_show(context->key);
+        if (key != NULL) {
+            where =
+                PyUnicode_FromFormat("%s(): key %U%s", context->function, key, after);
+            Py_DECREF(key);
+        }
     }
     else if (context->argument != NULL) {
         where = PyUnicode_FromFormat("%s(): %s%s", context->function, context->argument,

@@ -120,9 +120,14 @@ read_fill(tb_state *state, const tb_arrow_column *column, PyObject *fill_null,
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         if (PyErr_ExceptionMatches(kinds[k])) {
             PyErr_Clear(); /* it speaks of padding_value */
-            return tb_raise_at(&column->context, kinds[k], -1, -1,
-                               "fill_null=%R cannot be held by %s", fill_null,
-                               tb_dtype_name(&dtype));
+            PyObject *shown = tb_show(fill_null);
+            if (shown != NULL) {
+                tb_raise_at(&column->context, kinds[k], -1, -1,
+                            "fill_null=%U cannot be held by %s", shown,
+                            tb_dtype_name(&dtype));
+                Py_DECREF(shown);
+            }
+            return -1;
         }
     }
     return -1;

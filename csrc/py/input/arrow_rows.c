@@ -35,24 +35,32 @@ find_named(const tb_context *context, const tb_arrow_source *source, Py_ssize_t 
            PyObject *name)
 {
     Py_ssize_t found = -1;
+    PyObject *shown = tb_show(name);
 
-    for (Py_ssize_t i = 0; i < count; i++) {
+    if (shown == NULL) {
+        return -1;
+    }
+    if (!PyUnicode_Check(name)) {
+        tb_raise_at(context, PyExc_TypeError, -1, -1, "column=%U; expected a str",
+                    shown);
+        Py_DECREF(shown);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count && found >= -1; i++) {
         PyObject *own = tb_arrow_column_name(source, i);
         int same = own == NULL ? -1 : PyObject_RichCompareBool(own, name, Py_EQ);
         Py_XDECREF(own);
-        if (same < 0) {
-            return -1;
+        if (same > 0 && found >= 0) {
+            tb_raise_at(context, PyExc_ValueError, -1, -1, "there are two columns %U",
+                        shown);
         }
-        if (same && found >= 0) {
-            return tb_raise_at(context, PyExc_ValueError, -1, -1,
-                               "there are two columns %R", name);
-        }
-        found = same ? i : found;
+        found = same < 0 || (same > 0 && found >= 0) ? -2 : same > 0 ? i : found;
     }
-    if (found < 0) {
-        tb_raise_at(context, PyExc_KeyError, -1, -1, "there is no column %R", name);
+    if (found == -1) {
+        tb_raise_at(context, PyExc_KeyError, -1, -1, "there is no column %U", shown);
     }
-    return found;
+    Py_DECREF(shown);
+    return found < 0 ? -1 : found;
 }
 
 int

@@ -148,7 +148,8 @@ tb_dtype_from_object(tb_state *state, const tb_context *context, PyObject *objec
         int refused = tb_dtype_from_descr(state, descr, out);
         answer = refused == 0 ? 1 : -1;
     }
-    if (answer < 0 && (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_TypeError))) {
+    if (answer < 0 && (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_TypeError) ||
+                       PyErr_ExceptionMatches(PyExc_ValueError))) {
         PyErr_Clear();
         PyObject *found = tb_show(object);
         tb_context own = *context;
@@ -218,6 +219,27 @@ find_convert(PyObject **slot, const char *name)
         }
     }
     return *slot;
+}
+
+int
+tb_is_floating(tb_state *state, const tb_dtype *dtype)
+{
+    PyArray_Descr *descr;
+    PyObject *module, *answer = NULL;
+
+    if (dtype->type != TB_OTHER) {
+        return tb_type_is_float(dtype->type);
+    }
+    descr = tb_dtype_descr(state, dtype);
+    module = PyImport_ImportModule("tightbatch._numpy_fallback");
+    if (descr != NULL && module != NULL) {
+        answer = PyObject_CallMethod(module, "is_floating", "O", descr);
+    }
+    Py_XDECREF(module);
+    Py_XDECREF(descr);
+    int is_true = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    return is_true;
 }
 
 int

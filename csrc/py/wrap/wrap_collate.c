@@ -34,10 +34,15 @@ refuse_keys(const tb_context *context, PyObject *first, PyObject *sample,
     if (PyErr_Occurred()) {
         return -1;
     }
-    return missing != NULL ? tb_raise_at(context, PyExc_ValueError, row, -1,
-                                         "has no key %R, which row 0 has", missing)
-                           : tb_raise_at(context, PyExc_ValueError, row, -1,
-                                         "has the key %R, which row 0 lacks", extra);
+    PyObject *shown = tb_show(missing != NULL ? missing : extra);
+    if (shown != NULL) {
+        tb_raise_at(context, PyExc_ValueError, row, -1,
+                    missing != NULL ? "has no key %U, which row 0 has"
+                                    : "has the key %U, which row 0 lacks",
+                    shown);
+        Py_DECREF(shown);
+    }
+    return -1;
 }
 
 /* A sample as a dict, a new reference: itself, or a copy of another kind of mapping. */

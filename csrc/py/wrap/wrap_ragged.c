@@ -226,7 +226,7 @@ wrap_as_indices(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     for (npy_intp i = 0; i < PyArray_DIM(indices, 0); i++) {
         if (index[i] < -count || index[i] >= count) {
             PyErr_Format(PyExc_IndexError,
-                         "%s(): index %lld (at place %zd) is outside %zd rows",
+                         "%s(): indices: index %lld (at place %zd) is outside %zd rows",
                          context.function, (long long)index[i], (Py_ssize_t)i, count);
             Py_DECREF(indices);
             return NULL;

@@ -155,7 +155,23 @@ wrap_read_boundaries(PyObject *Py_UNUSED(module), PyObject *const *args,
     return (PyObject *)tb_read_boundaries(&context, args[2]);
 }
 
+/* show(value) -> str: what messages repeat of it */
+static PyObject *
+wrap_show(PyObject *Py_UNUSED(module), PyObject *value)
+{
+    return tb_show(value);
+}
+
+/* describe(value) -> str: the same with its type */
+static PyObject *
+wrap_describe(PyObject *Py_UNUSED(module), PyObject *value)
+{
+    return tb_describe(value);
+}
+
 PyMethodDef tb_setting_methods[] = {
+    {"show", wrap_show, METH_O, NULL},
+    {"describe", wrap_describe, METH_O, NULL},
     {"read_int", (PyCFunction)(void (*)(void))wrap_read_int, METH_FASTCALL, NULL},
     {"read_index", (PyCFunction)(void (*)(void))wrap_read_index, METH_FASTCALL, NULL},
     {"read_flag", (PyCFunction)(void (*)(void))wrap_read_flag, METH_FASTCALL, NULL},

@@ -6,16 +6,17 @@ import platform
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 
 from .. import _core
 
 DTYPES = ("float32", "bfloat16", "float16")
-HalfChoice: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"] | torch.dtype
+Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+HalfChoice: TypeAlias = Literal["auto"] | Dtype | torch.dtype
 # The names of CPU features in Linux and torch. The first that a CPU has is given as the reason.
-CPU_FLAGS = {
+CPU_FLAGS: dict[Dtype, tuple[str, ...]] = {
     "bfloat16": ("amx_bf16", "avx512_bf16", "bf16"),
     "float16": ("amx_fp16", "avx512_fp16"),
 }
@@ -38,7 +39,7 @@ class Precision:
     """
 
     device: str
-    dtype: str
+    dtype: Dtype
     reason: str = ""
     native: bool = True
 
@@ -100,27 +101,26 @@ def choose_for(function: str, device: Any, dtype: Any) -> Precision:
     kind = _device_type(function, device)
     if isinstance(dtype, torch.dtype):
         dtype = str(dtype).removeprefix("torch.")
-    wanted = _core.read_choice(function, "dtype", dtype, ("auto", *DTYPES))
+    given = _core.read_choice(function, "dtype", dtype, ("auto", *DTYPES))
+    wanted = None if given == "auto" else cast("Dtype", given)
 
     if not torch.amp.is_autocast_available(kind):
         reason = f"torch has no autocast on {kind}"
-        if wanted in ("auto", "float32"):
+        if wanted in (None, "float32"):
             return Precision(kind, "float32", reason)
         raise ValueError(f"{function}(): dtype={wanted!r}, but {reason}; expected 'float32'")
     reasons, lack = _half_types(kind)
-    if wanted == "auto":
-        wanted = next(iter(reasons), "float32")
-        if wanted == "float32":
-            return Precision(kind, wanted, lack)
-    elif wanted == "float32" or kind not in ("cpu", "cuda"):
+    if wanted is None and not reasons:
+        return Precision(kind, "float32", lack)
+    if wanted is not None and (wanted == "float32" or kind not in ("cpu", "cuda")):
         return Precision(kind, wanted, "it was asked for")
-    elif wanted not in reasons:
+    half = next(iter(reasons)) if wanted is None else wanted
+    if half not in reasons:
         reason = lack if not reasons else f"this device computes in {' and '.join(reasons)} only"
-        return Precision(
-            kind, wanted, f"{reason}: emulated, expect it slower than float32", native=False
-        )
-    scaled = "; with a loss scaler" if wanted == "float16" else ""
-    return Precision(kind, wanted, reasons[wanted] + scaled)
+        reason += ": emulated, expect it slower than float32"
+        return Precision(kind, half, reason, native=False)
+    scaled = "; with a loss scaler" if half == "float16" else ""
+    return Precision(kind, half, reasons[half] + scaled)
 
 
 def _device_type(function: str, device: Any) -> str:
@@ -136,25 +136,25 @@ def _device_type(function: str, device: Any) -> str:
         raise ValueError(f"{function}(): device={device[:40]!r}; {expected}") from None
 
 
-def _half_types(device: str) -> tuple[dict[str, str], str]:
+def _half_types(device: str) -> tuple[dict[Dtype, str], str]:
     """Give the half types of a device with reasons, best first, and why it has no other."""
     if device == "cpu":
-        flags, reasons = cpu_flags(), dict[str, str]()
-        for dtype, names in CPU_FLAGS.items():
+        flags, reasons = cpu_flags(), dict[Dtype, str]()
+        for half, names in CPU_FLAGS.items():
             for flag in names:
                 if flag in flags:
-                    reasons.setdefault(dtype, f"this CPU has {flag}")
+                    reasons.setdefault(half, f"this CPU has {flag}")
         return reasons, "this CPU has no half arithmetic"
     if device == "cuda":
         if not torch.cuda.is_available():
             return {}, "torch finds no CUDA device"
         name = torch.cuda.get_device_name()
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            halves = ("bfloat16", "float16")
-            return {half: f"{name} computes in {half}" for half in halves}, ""
+            reason = f"{name} computes in"
+            return {"bfloat16": f"{reason} bfloat16", "float16": f"{reason} float16"}, ""
         return {"float16": f"{name} has no bfloat16"}, ""
     dtype = str(torch.get_autocast_dtype(device)).removeprefix("torch.")
-    return {dtype: f"it is the default of torch's autocast on {device}"}, ""
+    return {cast("Dtype", dtype): f"it is the default of torch's autocast on {device}"}, ""
 
 
 def cpu_flags() -> set[str]:

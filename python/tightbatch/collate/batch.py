@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .. import _core
+
 __all__ = ["Batch"]
 
 
@@ -43,7 +45,8 @@ class Batch(dict[Any, Any]):
             This batch, so that both ``batch.to(device)`` and ``batch = batch.to(device)`` work,
             as with transformers' BatchEncoding.
         """
-        return self._replace(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        waits_not = _core.read_flag("Batch.to", "non_blocking", non_blocking)
+        return self._replace(lambda tensor: tensor.to(device, non_blocking=waits_not))
 
     def pin_memory(self, device: Any = None) -> Batch:
         """Pin the tensors' memory, in place, and return the batch.

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .._samples import Kind, choose_main, columns_of, kind_of
 from .batch import Batch
 from .columns import (
     TENSORS,
@@ -24,6 +23,7 @@ from .columns import (
     pad_columns,
     settle_columns,
 )
+from .samples import Kind, choose_main, columns_of, kind_of
 
 __all__ = ["PadCollator"]
 
@@ -244,7 +244,7 @@ def check_tokenizer(function: str, tokenizer: Any) -> None:
         return
     hint = ""
     if isinstance(tokenizer, str):
-        hint = f"; transformers.AutoTokenizer.from_pretrained({tokenizer!r}) gives one"
+        hint = f"; transformers.AutoTokenizer.from_pretrained({_core.show(tokenizer)}) gives one"
     elif hasattr(tokenizer, "padding_value"):
         hint = (
             "; what a feature extractor returns is padded by "

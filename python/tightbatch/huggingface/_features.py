@@ -6,12 +6,13 @@ import functools
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _core
-from .._samples import kind_of
 from ..collate.batch import Batch
 from ..collate.columns import DEFAULT, TENSORS, ColumnSettings, ColumnSpec, Role, pad_columns
 from ..collate.padded import check_tokenizer
+from ..collate.samples import kind_of
 from ..ragged import Ragged
 
 INT64, BOOL, FLOAT32, FLOAT64 = map(np.dtype, ("int64", "bool", "float32", "float64"))
@@ -81,6 +82,12 @@ def _round_up(width: int, multiple: int | None) -> int:
     return width if multiple is None else -(-width // multiple) * multiple
 
 
+def read_ids(function: str, name: str, given: Any) -> NDArray[np.int64]:
+    """Read token ids, a set of them too."""
+    ids = list(given) if isinstance(given, (set, frozenset)) else given
+    return _core.read_lengths(function, name, ids)
+
+
 def check_settings(collator: Any, return_tensors: Any) -> None:
     """Refuse wrong settings of a collator, which may change between calls."""
     function, given = type(collator).__name__, vars(collator)
@@ -93,8 +100,10 @@ def check_settings(collator: Any, return_tensors: Any) -> None:
         ("mask_token_id", 0),
         ("vocab_size", 1),
     ):
-        if given.get(name) is not None:
+        if name in given and (given[name] is not None or name == "label_pad_token_id"):
             _core.read_int(function, name, given[name], least, 2**63 - 1)
+    if given.get("special_token_ids") is not None:
+        read_ids(function, "special_token_ids", given["special_token_ids"])
     if given.get("padding_side") is not None:
         _core.read_choice(function, "padding_side", given["padding_side"], ("right", "left"))
     if collator.tokenizer is not None:
@@ -104,8 +113,9 @@ def check_settings(collator: Any, return_tensors: Any) -> None:
 class Padding:
     """The columns of one batch, as they are to be padded: what a tokenizer's pad() would do."""
 
-    def __init__(self, collator: Any, columns: dict[Any, Any], return_tensors: str) -> None:
+    def __init__(self, collator: Any, columns: dict[Any, Any], return_tensors: Any = None) -> None:
         self.function = type(collator).__name__
+        return_tensors = collator.return_tensors if return_tensors is None else return_tensors
         check_settings(collator, return_tensors)
         self.columns, self.return_tensors = columns, return_tensors
         self.specs: list[ColumnSpec] = []
@@ -123,7 +133,8 @@ class Padding:
             self.pads_labels = padding is not False and padding != "do_not_pad"
         if self.main not in columns:
             raise ValueError(
-                f"{self.function}(): the features have no {self.main!r}, but {list(columns)}"
+                f"{self.function}(): the features have no {self.main!r}, but "
+                f"{_core.show(list(columns))}"
             )
 
     def _ask_tokenizer(self, tokenizer: Any) -> None:
@@ -138,10 +149,11 @@ class Padding:
     def _strategy(self, padding: Any, max_length: int | None) -> tuple[bool, int | None]:
         """Tell whether to pad, and to which width (None: the longest row)."""
         strategy = "do_not_pad" if padding is False else getattr(padding, "value", padding)
-        if strategy not in ("longest", "max_length", "do_not_pad"):
+        known = ("longest", "max_length", "do_not_pad")
+        if not isinstance(strategy, str) or strategy not in known:
             raise (ValueError if isinstance(padding, str) else TypeError)(
-                f"{self.function}(): padding={padding!r}; expected True, False, 'longest', "
-                "'max_length' or 'do_not_pad'"
+                f"{self.function}(): padding={_core.show(padding)}; expected True, False, "
+                "'longest', 'max_length' or 'do_not_pad'"
             )
         if strategy == "max_length" and max_length is None:
             longest = getattr(self.tokenizer, "model_max_length", LARGE)

@@ -6,7 +6,6 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from .. import _core
-from .._samples import columns_of
 from ..collate.columns import (
     TENSORS,
     Collator,
@@ -16,6 +15,7 @@ from ..collate.columns import (
     build,
     flatten_columns,
 )
+from ..collate.samples import columns_of
 
 __all__ = ["DataCollatorWithFlattening"]
 
@@ -82,7 +82,8 @@ class DataCollatorWithFlattening(Collator):
         self, features: Any, return_tensors: Tensors | None = None, separator_id: int | None = None
     ) -> dict[str, Any]:
         """Collate features into a batch."""
-        function, tensors = type(self).__name__, return_tensors or self.return_tensors
+        function = type(self).__name__
+        tensors = self.return_tensors if return_tensors is None else return_tensors
         _core.read_choice(function, "return_tensors", tensors, TENSORS)
         for name in ("return_position_ids", "return_flash_attn_kwargs", "return_seq_idx"):
             _core.read_flag(function, name, getattr(self, name))
@@ -90,7 +91,9 @@ class DataCollatorWithFlattening(Collator):
         _core.read_int(function, "separator_id", separator, -(2**63), 2**63 - 1)
         columns, _ = columns_of(function, features)
         if "input_ids" not in columns:
-            raise ValueError(f"{function}(): the features have no 'input_ids', but {list(columns)}")
+            raise ValueError(
+                f"{function}(): the features have no 'input_ids', but {_core.show(list(columns))}"
+            )
         labels = columns.get("labels")
         specs: list[ColumnSpec] = [
             ("input_ids", columns["input_ids"], "main", ColumnSettings(0, "int64")),

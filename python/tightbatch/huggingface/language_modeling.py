@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._samples import Samples, columns_of
 from ..collate.columns import Collator, ColumnSettings, Side, Tensors, build
-from ._features import Padding, check_settings, encoding, is_matrix, row_lengths
+from ..collate.samples import columns_of
+from ..dataset import Samples
+from ._features import Padding, check_settings, encoding, is_matrix, read_ids, row_lengths
 
 __all__ = ["DataCollatorForLanguageModeling"]
+
+LARGEST_IN_TABLE = 2**22  # above it special tokens are looked for one by one
 
 
 @dataclass(repr=False)
@@ -130,7 +133,10 @@ class DataCollatorForLanguageModeling(Collator):
 
     def __call__(self, features: Any, return_tensors: Tensors | None = None) -> Any:
         """Collate features into a batch."""
-        function, tensors = type(self).__name__, return_tensors or self.return_tensors
+        function, tensors = (
+            type(self).__name__,
+            self.return_tensors if return_tensors is None else return_tensors,
+        )
         bare = not isinstance(features, Samples) and _is_bare(features)
         columns = {"input_ids": features} if bare else columns_of(function, features)[0]
         padding = Padding(self, columns, tensors)
@@ -220,9 +226,12 @@ class DataCollatorForLanguageModeling(Collator):
                 f"{type(self).__name__}(): which tokens are special? Give the tokenizer, "
                 "special_token_ids= or features with special_tokens_mask"
             )
-        special = np.asarray([*special_ids, -1])
-        table = np.zeros(int(special.max()) + 2, np.bool_)
-        table[special[special >= 0]] = True
+        special = read_ids(type(self).__name__, "special_token_ids", special_ids)
+        largest = int(special.max(initial=-1))
+        if largest > LARGEST_IN_TABLE:
+            return np.isin(ids, special)
+        table = np.zeros(largest + 2, np.bool_)
+        table[special] = True
         return table[np.clip(ids, -1, len(table) - 1)]  # the last entry is nobody's: False
 
     def _next_seed(self, tensors: str) -> tuple[int, int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from .._samples import columns_of
 from ..collate.columns import Collator, ColumnSettings, Side, Tensors, build
+from ..collate.samples import columns_of
 from ..ragged import Ragged
 from ._features import Padding, encoding
 
@@ -65,7 +65,7 @@ class DataCollatorWithPadding(Collator):
     def __call__(self, features: Any) -> Any:
         """Collate features into a batch."""
         columns, _ = columns_of(type(self).__name__, features)
-        padding = Padding(self, columns, self.return_tensors)
+        padding = Padding(self, columns)
         padding.add_inputs()
         values, block = padding.finish()
         return build(encoding(), _renamed(values), block)
@@ -111,7 +111,7 @@ class DataCollatorForTokenClassification(Collator):
         """Collate features into a batch."""
         columns, _ = columns_of(type(self).__name__, features)
         name = "label" if "label" in columns else "labels"
-        padding = Padding(self, columns, return_tensors or self.return_tensors)
+        padding = Padding(self, columns, return_tensors)
         padding.add_inputs(skipped=(name,))
         if name in columns:
             settings = ColumnSettings(self.label_pad_token_id, "int64", width=padding.width)
@@ -167,7 +167,7 @@ class DataCollatorForSeq2Seq(Collator):
         labels = columns.get(name)
         if labels is not None and not isinstance(labels, Ragged) and not hasattr(labels, "dtype"):
             labels = None if all(label is None for label in labels) else labels
-        padding = Padding(self, columns, return_tensors or self.return_tensors)
+        padding = Padding(self, columns, return_tensors)
         padding.add_inputs(skipped=(name,))
         if labels is not None:
             fixed = padding.asked if self.max_length is not None else None

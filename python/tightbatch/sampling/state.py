@@ -1,4 +1,4 @@
-"""The state of a sampler: what it has to agree with before it is gone on from."""
+"""The state of a sampler: what must agree with a sampler that continues from it."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ NO_CAP = 2**63 - 1
 def check_state(function: str, state: Any, own: Mapping[str, Any]) -> None:
     """Refuse what is no state, and a state of other lengths or settings than `own`."""
     if not isinstance(state, Mapping):
-        raise TypeError(f"{function}(): found a {type(state).__name__}, expected a state_dict")
+        raise TypeError(f"{function}(): state={_core.describe(state)}; expected a dict")
     if set(state) != set(own):
-        keys = sorted(map(str, state))
-        raise ValueError(f"{function}(): a state with the keys {keys}; expected {sorted(own)}")
+        keys = _core.show(sorted(map(str, state)))
+        raise ValueError(f"{function}(): state has the keys {keys}; expected {sorted(own)}")
     found, expected = state["settings"], own["settings"]
     if not isinstance(found, Mapping):
-        raise ValueError(f"{function}(): a state with settings={found!r}; expected a mapping")
+        raise ValueError(f"{function}(): state has settings={_core.show(found)}; expected a dict")
     for name in {**expected, **found}:
         if _as_list(found.get(name)) != expected.get(name):
             raise ValueError(
-                f"{function}(): the state is of {name}={found.get(name)!r}, this sampler of "
-                f"{name}={expected.get(name)!r}; expected the same settings"
+                f"{function}(): state has {name}={_core.show(found.get(name))}, this sampler has "
+                f"{name}={_core.show(expected.get(name))}; expected the same settings"
             )
     lengths, rows = _as_list(state["lengths"]), own["lengths"][0]
     if lengths != own["lengths"]:
         is_known = isinstance(lengths, list) and len(lengths) == 2
         raise ValueError(
-            f"{function}(): the state is of {lengths[0] if is_known else lengths!r} rows, this "
-            f"sampler of {rows}, or of as many with other lengths; expected the same data set"
+            f"{function}(): state is for {_core.show(lengths[0] if is_known else lengths)} rows "
+            f"and this sampler has {rows}, or as many with other lengths; expected the same data "
+            "set"
         )
     if _core.read_int(function, "rows", state["rows"], 0, NO_CAP) > rows:
-        raise ValueError(f"{function}(): rows={state['rows']} of {rows}; expected no more")
+        raise ValueError(
+            f"{function}(): rows={state['rows']}; expected at most {rows}, the sampler's"
+        )
 
 
 def _as_list(value: Any) -> Any:
