@@ -46,6 +46,26 @@ def pad_collator_dataset(tb):
     return lambda: collate(data.__getitems__(chosen))
 
 
+def from_sequences(tb):
+    rows = lists()
+    return lambda: tb.Ragged.from_sequences(rows)
+
+
+def from_arrow(tb):
+    import pyarrow as pa
+
+    chunks = [pa.array(lists(), pa.list_(pa.int32())) for _ in range(8)]
+    rows = pa.chunked_array(chunks)
+    return lambda: tb.Ragged.from_arrow(rows)
+
+
+def pad_arrow(tb):
+    import pyarrow as pa
+
+    rows = pa.array(lists(), pa.list_(pa.int32()))
+    return lambda: tb.pad(rows)
+
+
 def padding_free(tb):
     samples = [{"input_ids": row} for row in lists()]
     collate = tb.PaddingFreeCollator(return_tensors="np")
@@ -69,6 +89,9 @@ CASES = {
     "pad_lists": (pad_lists, 10, 110),
     "pad_collator_dicts": (pad_collator_dicts, 10, 60),
     "pad_collator_dataset": (pad_collator_dataset, 10, 110),
+    "from_sequences": (from_sequences, 10, 110),
+    "from_arrow": (from_arrow, 10, 110),
+    "pad_arrow": (pad_arrow, 10, 110),
     "padding_free": (padding_free, 10, 60),
     "plan": (plan, 1, 2),
 }

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 # Seconds that a batch may take to come from a worker. One that cannot pickle it says nothing.
-WORKER_LIMIT = 100
+WORKER_LIMIT = 200
 
 
 def snapshot(value):
@@ -138,7 +138,7 @@ def fails(kinds, *parts):
         assert re.search(pattern, message), f"{part!r} is not named in: {message}"
 
 
-def run_python(script, *arguments, timeout=120):
+def run_python(script, *arguments, timeout=300):
     """Run a script in a process of its own, where a crash is only a failed test."""
     paths = [path for path in sys.path if path]
     program = f"import sys; sys.path[:0] = {paths!r}\n" + textwrap.dedent(script)

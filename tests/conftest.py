@@ -43,7 +43,7 @@ def pytest_cmdline_main(config):
 def pytest_configure(config):
     config.addinivalue_line("markers", "forks: forks a process that may have threads")
     if config.getoption("timeout", 0) is None:  # pytest-timeout is installed, and was not told
-        config.option.timeout = 900 if SANITIZED else 300
+        config.option.timeout = 1200 if SANITIZED else 600
     if SANITIZED:
         # A child forked while another thread allocates waits for AddressSanitizer's lock forever.
         multiprocessing.set_start_method("spawn")

@@ -442,3 +442,56 @@ def test_five_million_rows():
     assert tb.lengths(chunked)[-10:].tolist() == counts[-10:].tolist()
     ragged = from_arrow(chunked)
     assert ragged[4_999_999].tolist() == values[offsets[-2] :].tolist() == ragged[-1].tolist()
+
+
+def bool8(values, storage=None):
+    """One byte a bool, of which every one but 0 is true."""
+    return pa.ExtensionArray.from_storage(pa.bool8(), pa.array(values, storage or pa.int8()))
+
+
+@pytest.mark.skipif(not hasattr(pa, "bool8"), reason="this pyarrow has no such type")
+def test_the_extension_type_bool8_is_read_as_bool():
+    values = bool8([0, 1, -1, 5, 0, 127])
+    numbers = tb.RaggedDataset.from_arrow(pa.table({"x": values}))["x"]
+    assert (numbers.dtype, numbers.tolist()) == (np.bool_, [False, True, True, True, False, True])
+    assert numbers.view(np.uint8).max() == 1
+    for form in (pa.ListArray, pa.LargeListArray):
+        rows = form.from_arrays([0, 2, 2, 6], values)
+        ragged = from_arrow(rows[1:])
+        assert ragged.dtype == np.bool_
+        assert ragged.tolist() == [[], [True, True, False, True]]
+        assert tb.pad(rows).tolist() == tb.pad(from_arrow(rows)).tolist()
+    gaps = bool8([0, None, 2])
+    with fails(ValueError, "key 'x'", "row 1", "null"):
+        tb.RaggedDataset.from_arrow(pa.table({"x": gaps}))
+    filled = tb.RaggedDataset.from_arrow(pa.table({"x": gaps}), fill_null=True)["x"]
+    assert filled.tolist() == [False, True, True]
+    # Storage of an unknown extension type stays what it is.
+    field = pa.field("x", pa.int8(), metadata={"ARROW:extension:name": "mine", "a": "b"})
+    table = pa.table([pa.array([0, 5], pa.int8())], schema=pa.schema([field]))
+    assert tb.RaggedDataset.from_arrow(table)["x"].dtype == np.int8
+
+
+def test_out_that_overlaps_arrow_memory_is_refused():
+    memory = np.arange(12)
+    values = pa.Array.from_buffers(pa.int64(), 6, [None, pa.py_buffer(memory)])
+    rows = pa.ListArray.from_arrays([0, 2, 6], values)
+    with fails(ValueError, "pad()", "row 0", "out="):
+        tb.pad(rows, out=memory[:8].reshape(2, 4))
+    with fails(ValueError, "pad()", "row 1", "out="):
+        tb.pad(rows, out=memory[4:12].reshape(2, 4))
+    apart = np.zeros((2, 4), np.int64)
+    assert tb.pad(rows, out=apart) is apart
+    assert apart.tolist() == [[0, 1, 0, 0], [2, 3, 4, 5]]
+
+
+def test_rows_are_read_from_a_table_of_one_column():
+    table = pa.table({"tokens": ROWS})
+    assert tb.lengths(table).tolist() == [len(row) for row in ROWS]
+    two = table.append_column("other", table["tokens"])
+    with fails(ValueError, "pad()", "columns 'tokens', 'other'", "column="):
+        tb.pad(two)
+    with fails(TypeError, "pad()", "column 'n' holds numbers", "lists"):
+        tb.pad(pa.table({"n": [1]}))
+    with fails(TypeError, "pad()", "column 's' holds text", "lists"):
+        tb.pad(pa.table({"s": ["a"]}))

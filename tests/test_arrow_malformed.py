@@ -386,7 +386,8 @@ def test_a_stream_of_random_chunks(data, kind, fill):
             part.claims.pop("schema_children", None)
             part = part.children[0]
         part.claims.pop("schema_children", None)
-    rows, whole = model(read, parts)
+    # Chunks without rows are dropped before anything of them is read.
+    rows, whole = model(read, [part for part in parts if part.length != 0])
     kept = len(KEPT)
     nodes = [one.node() for one in parts]
     schema = parts[0].node()

@@ -198,7 +198,7 @@ def run_in_process(rank, ranks, folder, function, arguments):
     torch.distributed.destroy_process_group()
 
 
-def run_processes(function, folder, *arguments, ranks=2, limit=120):
+def run_processes(function, folder, *arguments, ranks=2, limit=300):
     """What `function(rank, ranks, *arguments)` returns in each of `ranks` processes."""
     if not torch.distributed.is_available():
         pytest.skip("torch without torch.distributed")

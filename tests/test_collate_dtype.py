@@ -82,5 +82,5 @@ def test_what_does_not_fit_is_named(kind):
 @pytest.mark.parametrize("kind", [tb.PadCollator, tb.PaddingFreeCollator])
 @pytest.mark.parametrize("dtype", ["int32", bool, torch.int8, 5, "complex64", ["float16"], object])
 def test_a_type_for_all_that_is_no_floating_type(kind, dtype):
-    with fails(TypeError, f"{kind.__name__}()", "dtype="):
+    with fails(TypeError, f"{kind.__name__}()", "dtype"):
         kind(dtype=dtype)

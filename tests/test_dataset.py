@@ -439,3 +439,87 @@ def test_no_warning_on_the_way(index):
         pickle.loads(pickle.dumps(dataset))
         if len(dataset):
             tb.PadCollator()(dataset.__getitems__([0]))
+
+
+def samples_of(columns):
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def test_samples_become_columns():
+    names = ("input_ids", "label", "text")
+    columns = {name: DATA[name] for name in names}
+    expected = tb.RaggedDataset(columns)
+    samples = samples_of(columns)
+    for source in (samples, tuple(samples), iter(samples), map(dict, samples)):
+        dataset = tb.RaggedDataset(source)
+        assert dataset.column_names == list(names)
+        assert all(list(dataset[name]) == list(expected[name]) for name in names[1:])
+        assert dataset["input_ids"] == expected["input_ids"]
+    assert len(tb.RaggedDataset([])) == 0
+    with fails(ValueError, "RaggedDataset()", "row 1", "'b'"):
+        tb.RaggedDataset([{"a": [1], "b": 2}, {"a": [1]}])
+
+
+def test_a_batch_encoding_is_columns():
+    encoding = pytest.importorskip("transformers").BatchEncoding
+    data = {"input_ids": [[1, 2, 3], [4]], "attention_mask": [[1, 1, 1], [1]]}
+    dataset = tb.RaggedDataset(encoding(data))
+    assert {name: dataset[name].tolist() for name in dataset.column_names} == data
+    assert tb.lengths(encoding(data), column="input_ids").tolist() == [3, 1]
+    rows = [encoding({"input_ids": row}) for row in data["input_ids"]]
+    assert tb.RaggedDataset(rows)["input_ids"].tolist() == data["input_ids"]
+    assert tb.lengths(rows, column="input_ids").tolist() == [3, 1]
+    dense = encoding({"input_ids": [[1, 2], [3, 4]]}, tensor_type="pt")
+    assert tb.RaggedDataset(dense)["input_ids"].tolist() == [[1, 2], [3, 4]]
+    assert tb.lengths(dense, column="input_ids").tolist() == [2, 2]
+
+
+def test_lengths_of_samples():
+    samples = samples_of({name: DATA[name] for name in ("input_ids", "label")})
+    expected = [len(row) for row in DATA["input_ids"]]
+    assert tb.lengths(samples, column="input_ids").tolist() == expected
+    assert tb.lengths(iter(samples), "input_ids").tolist() == expected
+    batch = tb.RaggedDataset(samples).__getitems__([3, 1])
+    assert tb.lengths(batch, "input_ids").tolist() == [expected[3], expected[1]]
+    with fails(TypeError, "lengths()", "key 'label'", "row 0"):
+        tb.lengths(samples, column="label")
+    with fails(KeyError, "lengths()", "row 1", "'a'"):
+        tb.lengths([{"a": [1]}, {"b": [1]}], column="a")
+    with fails(KeyError, "lengths()", "'b'"):
+        tb.lengths({"a": [[1]]}, column="b")
+    with fails(TypeError, "lengths()", "row 0", "list", "'a'"):
+        tb.lengths([[1], [2]], column="a")
+    for source in (5, None, "text"):
+        with fails(TypeError, "lengths()", type(source).__name__, "samples"):
+            tb.lengths(source, column="a")
+
+
+@pytest.mark.parametrize("source", [[[1], [2]], [1], np.zeros((2, 2)), "bert", 5, None], ids=str)
+def test_what_are_neither_columns_nor_samples(source):
+    with fails(TypeError, "RaggedDataset()", "columns", "samples"):
+        tb.RaggedDataset(source)
+
+
+def test_sources_with_a_constructor_of_their_own():
+    with fails(TypeError, "RaggedDataset()", "Table", "RaggedDataset.from_arrow()"):
+        tb.RaggedDataset(pa.table({"x": [[1]]}))
+    hf = pytest.importorskip("datasets").Dataset.from_dict({"x": [[1]]})
+    with fails(TypeError, "RaggedDataset()", "Dataset", "RaggedDataset.from_hf()"):
+        tb.RaggedDataset(hf)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        np.ma.array([1, 2], mask=[0, 1]),
+        np.ma.array([[1, 2], [3, 4]]),
+        [1, np.ma.masked],
+        [np.ma.masked, 1],
+        [[1], np.ma.array([1, 2], mask=[0, 1])],
+        [[1], [2, np.ma.masked]],
+    ],
+    ids=["numbers", "rows", "a scalar", "the first scalar", "a row", "in a row"],
+)
+def test_masked_columns_are_refused(column):
+    with fails(TypeError, "RaggedDataset()", "key 'x'", "masked"):
+        tb.RaggedDataset({"x": column})

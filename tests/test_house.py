@@ -38,7 +38,6 @@ PYTHON_ROOMS = [
     ["_types", "_numpy_fallback"],
     ["ragged", "masks"],
     ["_arrow", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
-    ["_samples"],  # samples as columns
     ["dataset"],  # columns, and their lengths
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],

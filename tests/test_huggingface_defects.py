@@ -236,11 +236,46 @@ def test_what_are_no_features_is_refused(features, error):
         ("DataCollatorWithPadding", {"padding_side": "up"}, "padding_side"),
         ("DataCollatorWithPadding", {"return_tensors": "tf"}, "return_tensors"),
         ("DataCollatorWithPadding", {"padding": "max_length", "max_length": -1}, "max_length=-1"),
+        ("DataCollatorWithPadding", {"padding": 3}, "padding=3"),
+        ("DataCollatorWithPadding", {"max_length": 2.5}, "max_length=2.5"),
+        ("DataCollatorWithPadding", {"max_length": True}, "max_length=True"),
+        ("DataCollatorWithPadding", {"pad_to_multiple_of": 0}, "pad_to_multiple_of=0"),
+        ("DataCollatorWithPadding", {"pad_token_id": "0"}, "pad_token_id='0'"),
+        ("DataCollatorWithPadding", {"padding_side": 1}, "padding_side=1"),
+        ("DataCollatorWithPadding", {"return_tensors": None}, "return_tensors=None"),
+        ("DataCollatorForTokenClassification", {"label_pad_token_id": 1.5}, "label_pad_token_id=1"),
+        ("DataCollatorForSeq2Seq", {"label_pad_token_id": False}, "label_pad_token_id=False"),
+        ("DataCollatorForLanguageModeling", {"mlm": "no"}, "mlm='no'"),
+        ("DataCollatorForLanguageModeling", {"whole_word_mask": 1}, "whole_word_mask=1"),
+        ("DataCollatorForLanguageModeling", {"mlm_probability": "0.1"}, "mlm_probability='0.1'"),
+        ("DataCollatorForLanguageModeling", {"mlm_probability": 1.5}, "mlm_probability=1.5"),
+        ("DataCollatorForLanguageModeling", {"random_replace_prob": True}, "random_replace_prob"),
+        ("DataCollatorForLanguageModeling", {"seed": -1}, "seed=-1"),
+        ("DataCollatorForLanguageModeling", {"seed": 0.5}, "seed=0.5"),
+        ("DataCollatorForLanguageModeling", {"vocab_size": 0}, "vocab_size=0"),
     ],
 )
 def test_options_are_checked(name, options, match):
-    with pytest.raises((ValueError, TypeError), match=match):
+    with pytest.raises((ValueError, TypeError), match=rf"^{name}\(\): {match}"):
         getattr(ours, name)(TOKENIZER, **options)([{"input_ids": [5]}])
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"return_tensors": "tf"}, "return_tensors='tf'"),
+        ({"return_position_ids": 1}, "return_position_ids=1"),
+        ({"return_flash_attn_kwargs": None}, "return_flash_attn_kwargs=None"),
+        ({"return_seq_idx": "no"}, "return_seq_idx='no'"),
+        ({"separator_id": 0.5}, "separator_id=0.5"),
+        ({"position_ids_start": -1}, "position_ids_start=-1"),
+        ({"position_ids_start": None}, "position_ids_start=None"),
+    ],
+    ids=str,
+)
+def test_options_of_flattening_are_checked(options, match):
+    with pytest.raises((ValueError, TypeError), match=rf"^DataCollatorWithFlattening\(\): {match}"):
+        ours.DataCollatorWithFlattening(**options)([{"input_ids": [5]}])
 
 
 def test_a_row_of_the_data_set_is_named_with_its_column():

@@ -122,7 +122,9 @@ def test_segments_that_do_not_fit(lengths, found):
 
 
 @pytest.mark.parametrize(
-    "lengths", [[1.0, 2.0], ["a"], [[1], [2]], 3, None, np.array([1.0, 2.0])], ids=repr
+    "lengths",
+    [[1.0, 2.0], ["a"], [[1], [2]], 3, None, np.array([1.0, 2.0]), [True, 2], np.ones(3, bool)],
+    ids=repr,
 )
 def test_segments_that_are_no_lengths(lengths):
     with fails((TypeError, ValueError), NAME, "'seq_lengths'"):

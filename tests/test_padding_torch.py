@@ -393,3 +393,40 @@ def test_pad_is_pad_sequence_property(row_lengths, name, fill, side, trailing):
 @pytest.mark.parametrize("fill", [-100, float("nan"), float("-inf"), 0.1])
 def test_pad_is_pad_sequence_for_every_float_value(fill):
     same_as_peer(batch("float32", [3, 1]), fill, "right")
+
+
+def test_tensors_that_torch_does_not_show():
+    """Inside vmap() and grad() there is no memory to look at; an error of torch keeps its place."""
+
+    def in_vmap(row):
+        return tb.pad([[1.0], row])
+
+    def in_grad(row):
+        tb.pad([[1.0], row])
+        return row.sum()
+
+    for call in (
+        lambda: torch.vmap(in_vmap)(torch.ones(2, 3)),
+        lambda: torch.func.grad(in_grad)(torch.ones(3)),
+    ):
+        with fails(TypeError, "pad()", "row 1", "tensor"):
+            call()
+
+
+def test_a_subclass_that_answers_nonsense_is_refused():
+    class Odd(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            return 7
+
+    with fails(TypeError, "pad()", "row 0", "tensor"):
+        tb.pad([torch.ones(3).as_subclass(Odd)])
+
+
+def test_running_out_of_memory_is_not_a_wrong_type():
+    class Large(torch.Tensor):
+        def detach(self):
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        tb.pad([torch.ones(2, 3).as_subclass(Large).t()[0]])

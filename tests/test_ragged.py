@@ -172,7 +172,6 @@ def test_values_that_are_no_numbers_are_refused(values):
         (TypeError, [[0, 6]], None, ["offsets", "2 dimensions"]),
         (TypeError, np.array([True, True]), None, ["offsets", "bools"]),
         (TypeError, np.ma.array([0, 6], mask=[0, 1]), None, ["offsets", "masked"]),
-        (TypeError, [0, np.ma.masked], None, ["offsets", "row 1", "masked"]),
         (TypeError, [0], np.ma.array([6]), ["lengths", "masked"]),
         (TypeError, 6, None, ["offsets", "int"]),
         (TypeError, ["0", "6"], None, ["offsets"]),
@@ -187,6 +186,76 @@ def test_values_that_are_no_numbers_are_refused(values):
 def test_offsets_are_checked(error, offsets, lengths, parts):
     with fails(error, "Ragged()", *parts):
         checked(tb.Ragged, np.arange(6), offsets, lengths=lengths)
+
+
+def test_masked_numbers_are_refused():
+    masked = np.ma.array([1, 2, 3], mask=[0, 1, 0])
+    with fails(TypeError, "Ragged()", "masked array"):
+        tb.Ragged(masked, [0, 3])
+    with fails(TypeError, "Ragged()", "offsets", "row 1", "masked"):
+        tb.Ragged(np.arange(3), [0, np.ma.masked])
+    with fails(TypeError, "Ragged.from_sequences()", "row 1", "column 1", "masked"):
+        tb.Ragged.from_sequences([[1], list(masked)])
+    with fails(TypeError, "Ragged.from_sequences()", "row 0", "masked array"):
+        tb.Ragged.from_sequences([masked])
+    with fails(TypeError, "unpad()", "masked array"):
+        tb.unpad(masked.reshape(1, 3), [2])
+
+
+def test_rows_without_offsets_are_shown_the_way():
+    for rows in ([[1, 2]], [[1, 2], [3]]):
+        with fails(TypeError, "Ragged()", "offsets", "Ragged.from_sequences()"):
+            tb.Ragged(rows)
+    with fails(TypeError, "Ragged()", "offsets"):
+        tb.Ragged([1, 2], lengths=[2])
+
+
+def test_what_c_keeps_of_a_ragged():
+    from tightbatch._core import RaggedBuffers
+
+    ragged = six()
+    assert isinstance(ragged, RaggedBuffers)
+    assert not hasattr(ragged, "__dict__")
+    for name in ("starts", "lengths"):
+        with pytest.raises(AttributeError):
+            setattr(ragged, name, np.zeros(2, np.int64))
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(ragged, name)[0] = 1
+    values, places = np.arange(6), np.arange(2)
+    for chunks in ((), [values], (values, values.astype(float)), (values[::2],), (np.int64(1),)):
+        with pytest.raises(TypeError):
+            RaggedBuffers(chunks, places, places)
+    for starts in (places.astype(np.int32), places[:1], places.reshape(1, 2), [0, 1]):
+        with pytest.raises(TypeError):
+            RaggedBuffers((values,), starts, places)
+    with fails(RuntimeError, "holds nothing"):
+        tb.pad(RaggedBuffers.__new__(RaggedBuffers))
+    with fails(RuntimeError, "holds nothing"):
+        len(tb.Ragged.__new__(tb.Ragged))
+    with fails(IndexError, "6"):
+        ragged.take(np.array([6]))
+    for indices in ([0], np.array([0.0]), np.array([[0]])):
+        with pytest.raises(TypeError):
+            ragged.take(indices)
+    # Rows that its arrays do not hold are refused where they are read.
+    outside = RaggedBuffers((values,), np.array([0, 5]), np.array([2, 2]))
+    with fails(RuntimeError, "row 1", "outside"):
+        tb.pad(outside)
+
+
+def test_a_subclass_of_ragged():
+    class Named(tb.Ragged):
+        def __init__(self, values, offsets, name="none"):
+            super().__init__(values, offsets)
+            self.name = name
+
+    named = Named(np.arange(6), [0, 2, 6], name="mine")
+    assert named.name == "mine"
+    assert type(named[::-1]) is type(named[[1]]) is Named
+    assert named[::-1].tolist() == [[2, 3, 4, 5], [0, 1]]
+    assert tb.pad(named).tolist() == [[0, 1, 0, 0], [2, 3, 4, 5]]
+    assert type(Named.from_sequences([[1]])) is Named
+    assert type(Named.from_arrow(pytest.importorskip("pyarrow").array([[1]]))) is Named
 
 
 def test_offsets_changed_later_change_nothing():

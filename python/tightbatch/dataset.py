@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _arrow, _core
 from ._arrow import Text
-from ._samples import Samples
 from .ragged import MappedFile, Ragged, row_indices
 
 __all__ = ["RaggedDataset", "lengths"]
@@ -18,6 +17,27 @@ __all__ = ["RaggedDataset", "lengths"]
 
 # What has columns, besides columns themselves.
 SOURCES = "samples (dicts), an Arrow table, a datasets.Dataset or a RaggedDataset"
+
+
+class Samples(Sequence[Any]):
+    """The samples of a batch, as columns: a collator takes these, others see dicts."""
+
+    def __init__(self, columns: dict[str, Any], size: int) -> None:
+        self.columns, self.size = columns, size
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.size))]
+        if not -self.size <= index < self.size:
+            raise IndexError(f"index {index} is outside {self.size} samples")
+        return {name: column[index] for name, column in self.columns.items()}
 
 
 class RaggedDataset:
@@ -323,6 +343,14 @@ def _gather(samples: Any) -> dict[Any, list[Any]]:
                 'make a column: {"input_ids": rows}'
             )
     return _core.gather_columns("RaggedDataset", samples)
+
+
+def batch_columns(function: str, table: Any) -> dict[str, Any]:
+    """Give the columns of an Arrow table that is a batch."""
+    return {
+        name: column.tolist() if isinstance(column, Text) else column
+        for name, column in _arrow.columns(function, table, None, None).items()
+    }
 
 
 def _of_columns(cls: type[RaggedDataset], columns: dict[str, Any]) -> RaggedDataset:

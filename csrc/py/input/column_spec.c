@@ -56,28 +56,6 @@ read_boundaries(const tb_context *context, PyObject *given, tb_pad_options *opti
     return 0;
 }
 
-/* Whether a type holds fractions; -1 with an exception. */
-static int
-is_floating(tb_state *state, const tb_dtype *dtype)
-{
-    PyArray_Descr *descr;
-    PyObject *module, *answer = NULL;
-
-    if (dtype->type != TB_OTHER) {
-        return tb_type_is_float(dtype->type);
-    }
-    descr = tb_dtype_descr(state, dtype);
-    module = PyImport_ImportModule("tightbatch._numpy_fallback");
-    if (descr != NULL && module != NULL) {
-        answer = PyObject_CallMethod(module, "is_floating", "O", descr);
-    }
-    Py_XDECREF(module);
-    Py_XDECREF(descr);
-    int is_true = answer == NULL ? -1 : PyObject_IsTrue(answer);
-    Py_XDECREF(answer);
-    return is_true;
-}
-
 static int
 read_float_dtype(tb_state *state, PyObject *given, tb_column_spec *spec)
 {
@@ -86,7 +64,7 @@ read_float_dtype(tb_state *state, PyObject *given, tb_column_spec *spec)
     if (found <= 0) {
         return found;
     }
-    found = is_floating(state, &spec->float_dtype);
+    found = tb_is_floating(state, &spec->float_dtype);
     return found != 0 ? (found < 0 ? -1 : 0)
                       : tb_raise_at(&spec->context, PyExc_TypeError, -1, -1,
                                     "dtype=%R; expected a floating type, which all "
@@ -170,7 +148,7 @@ tb_check_fill(tb_state *state, const tb_column_spec *spec)
     return -1;
 }
 
-/* --- surveyed and settled -------------------------------------------------------- */
+/* --- surveyed --------------------------------------------------------------------- */
 
 int
 tb_survey_spec(tb_state *state, const tb_column_spec *spec, tb_column *column)
@@ -184,70 +162,6 @@ tb_survey_spec(tb_state *state, const tb_column_spec *spec, tb_column *column)
     int answer = tb_survey_rows(state, &spec->context, rows, column);
     Py_DECREF(rows);
     return answer;
-}
-
-/* Scalars of NumPy and torch in a list keep their type, which the first one tells: 1
- * with *dtype set, 0, or -1 with an exception. */
-static int
-find_scalar_dtype(tb_state *state, const tb_column_spec *spec, tb_dtype *dtype)
-{
-    PyObject *attribute;
-
-    if (spec->role != TB_ROLE_NUMBERS || !tb_is_list(spec->rows) ||
-        tb_list_size(spec->rows) == 0) {
-        return 0;
-    }
-    PyObject *first = tb_list_item(spec->rows, 0);
-    if (PyLong_CheckExact(first) || PyFloat_CheckExact(first) || PyBool_Check(first)) {
-        return 0;
-    }
-    Py_INCREF(first);
-    int found = tb_find_attribute(first, "dtype", &attribute);
-    Py_DECREF(first);
-    if (found > 0) {
-        found = tb_dtype_from_object(state, &spec->context, attribute, dtype);
-        Py_DECREF(attribute);
-    }
-    return found;
-}
-
-int
-tb_settle_spec(tb_state *state, const tb_column_spec *spec, const tb_dtype *preferred,
-               tb_column *column)
-{
-    tb_dtype scalar = {TB_I64, 0, NULL};
-    const tb_dtype *asked = spec->dtype.item_size > 0 ? &spec->dtype : preferred;
-    int answer = 0, floats = 0;
-
-    if (asked == NULL) {
-        int found = find_scalar_dtype(state, spec, &scalar);
-        asked = found > 0 ? &scalar : NULL;
-        answer = found < 0 ? -1 : 0;
-        if (answer == 0 && spec->float_dtype.item_size > 0) {
-            if (asked == NULL) {
-                answer = tb_find_own_dtype(state, column, &spec->options);
-            }
-            floats =
-                answer < 0 ? -1 : is_floating(state, asked ? asked : &column->dtype);
-            asked = floats > 0 ? &spec->float_dtype : asked;
-            answer = floats < 0 ? -1 : 0;
-        }
-    }
-    if (answer == 0) {
-        answer = tb_settle_dtype(state, column, &spec->options, asked);
-    }
-    Py_XDECREF((PyObject *)scalar.descr);
-    return answer;
-}
-
-int
-tb_settle_widened(tb_state *state, const tb_column_spec *spec, tb_column *column)
-{
-    if (!column->provisional || spec->float_dtype.item_size == 0 ||
-        !tb_type_is_float(column->dtype.type)) {
-        return 0;
-    }
-    return tb_settle_dtype(state, column, &spec->options, &spec->float_dtype);
 }
 
 int

@@ -41,13 +41,6 @@ int tb_check_fill(tb_state *state, const tb_column_spec *spec);
 /* Looks at the rows. */
 int tb_survey_spec(tb_state *state, const tb_column_spec *spec, tb_column *column);
 
-/* Settles the element type: what is asked for, else `preferred` (NULL: the rows' own). */
-int tb_settle_spec(tb_state *state, const tb_column_spec *spec,
-                   const tb_dtype *preferred, tb_column *column);
-
-/* Lists of integers that turned out to hold floats get the type asked for floats. */
-int tb_settle_widened(tb_state *state, const tb_column_spec *spec, tb_column *column);
-
 /* ValueError where a row of `column` is not as long as that of `main`. */
 int tb_check_per_token(const tb_column *column, const tb_column *main);
 

@@ -222,6 +222,27 @@ find_convert(PyObject **slot, const char *name)
 }
 
 int
+tb_is_floating(tb_state *state, const tb_dtype *dtype)
+{
+    PyArray_Descr *descr;
+    PyObject *module, *answer = NULL;
+
+    if (dtype->type != TB_OTHER) {
+        return tb_type_is_float(dtype->type);
+    }
+    descr = tb_dtype_descr(state, dtype);
+    module = PyImport_ImportModule("tightbatch._numpy_fallback");
+    if (descr != NULL && module != NULL) {
+        answer = PyObject_CallMethod(module, "is_floating", "O", descr);
+    }
+    Py_XDECREF(module);
+    Py_XDECREF(descr);
+    int is_true = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    return is_true;
+}
+
+int
 tb_significand_bits(tb_state *state, const tb_dtype *dtype, int *bits)
 {
     PyArray_Descr *descr = tb_dtype_descr(state, dtype);

@@ -34,6 +34,9 @@ int tb_dtype_equal(const tb_dtype *a, const tb_dtype *b);
 /* "int64" and the like, for messages; borrowed until the descr goes. */
 const char *tb_dtype_name(const tb_dtype *dtype);
 
+/* Whether a type holds fractions; -1 with an exception. */
+int tb_is_floating(tb_state *state, const tb_dtype *dtype);
+
 /* How many significant bits a TB_OTHER has. 0, or -1 with an exception. */
 int tb_significand_bits(tb_state *state, const tb_dtype *dtype, int *bits);
 

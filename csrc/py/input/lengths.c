@@ -5,6 +5,7 @@
 #include "core/layout/segment.h"
 #include "py/input/number.h"
 #include "py/input/ragged.h"
+#include "py/input/tensor.h"
 
 /* How many dimensions an array, a tensor or their like has: -1 for anything else, -2
  * with an exception. */
@@ -151,9 +152,8 @@ write_values(tb_state *state, const tb_column *column, int64_t *values)
     return 0;
 }
 
-/* Surveyed rows as int64, one after another. */
-static int
-read_values(tb_state *state, tb_column *column, tb_int_rows *rows)
+int
+tb_read_int_column(tb_state *state, tb_column *column, tb_int_rows *rows)
 {
     npy_intp count = 0;
 
@@ -189,7 +189,7 @@ survey_values(tb_state *state, const tb_context *context, PyObject *given,
     int answer = -1;
 
     if (tb_survey_rows(state, context, given, &column) == 0) {
-        answer = read_values(state, &column, rows);
+        answer = tb_read_int_column(state, &column, rows);
     }
     tb_clear_column(&column);
     return answer;

@@ -33,6 +33,9 @@ typedef struct {
 int tb_read_int_rows(tb_state *state, const tb_context *context, PyObject *object,
                      int name_rows, tb_int_rows *rows);
 
+/* The same of several rows that are surveyed. */
+int tb_read_int_column(tb_state *state, tb_column *column, tb_int_rows *rows);
+
 /* Each row's sum, int64 [rows]; of lengths, none of which is negative. */
 PyArrayObject *tb_sum_int_rows(const tb_context *context, const tb_int_rows *lengths);
 

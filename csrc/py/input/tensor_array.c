@@ -26,17 +26,27 @@ refuse_tensor(const tensor_use *use, PyObject *exception, const char *format,
 }
 
 /* What torch raised, with the place: torch has no memory to show of a tensor inside
- * vmap(), say. Running out of memory stays what it is. */
+ * vmap(), say, and NumPy lacks some types; `dtype` may be NULL. */
 static int
-refuse_as_torch(const tensor_use *use)
+refuse_as_torch(const tensor_use *use, PyObject *dtype)
 {
     if (!PyErr_ExceptionMatches(PyExc_RuntimeError) &&
         !PyErr_ExceptionMatches(PyExc_TypeError)) {
         return -1;
     }
     PyObject *exception = tb_save_exception();
-    (void)refuse_tensor(use, PyExc_TypeError,
-                        "a tensor whose memory torch does not give: %.200S", exception);
+    PyObject *kind = dtype == NULL ? PyUnicode_FromString("unknown dtype")
+                                   : PyUnicode_FromFormat("dtype %S", dtype);
+    PyObject *reason =
+        kind == NULL
+            ? NULL
+            : PyUnicode_FromFormat("a tensor of %U, which cannot be read: %.200S", kind,
+                                   exception);
+    if (reason != NULL) {
+        (void)refuse_tensor(use, PyExc_TypeError, "%U", reason);
+    }
+    Py_XDECREF(kind);
+    Py_XDECREF(reason);
     Py_XDECREF(exception);
     return -1;
 }
@@ -48,7 +58,7 @@ get_attribute(const tensor_use *use, PyObject *object, const char *name)
     PyObject *value = PyObject_GetAttrString(object, name);
 
     if (value == NULL) {
-        (void)refuse_as_torch(use);
+        (void)refuse_as_torch(use, NULL);
     }
     return value;
 }
@@ -60,7 +70,7 @@ call_method(const tensor_use *use, PyObject *object, const char *name)
     PyObject *value = PyObject_CallMethod(object, name, NULL);
 
     if (value == NULL) {
-        (void)refuse_as_torch(use);
+        (void)refuse_as_torch(use, NULL);
     }
     return value;
 }
@@ -151,7 +161,7 @@ find_extent(const tensor_use *use, PyObject *tensor)
     if (!PyErr_Occurred() && (!PyTuple_Check(shape) || !PyTuple_Check(strides) ||
                               PyTuple_GET_SIZE(shape) != PyTuple_GET_SIZE(strides))) {
         PyErr_SetString(PyExc_TypeError, "its shape and strides are no tuples");
-        (void)refuse_as_torch(use);
+        (void)refuse_as_torch(use, NULL);
     }
     for (Py_ssize_t d = 0; !PyErr_Occurred() && d < PyTuple_GET_SIZE(shape); d++) {
         int64_t length = PyLong_AsLongLong(PyTuple_GET_ITEM(shape, d));
@@ -250,13 +260,8 @@ export_tensor(const tensor_use *use, PyObject *torch, PyObject *tensor,
     }
     if (bfloat16 != NULL && plain != NULL) {
         array = PyObject_CallMethod(plain, "numpy", NULL);
-        if (array == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Clear(); /* NumPy has no such type */
-            (void)refuse_tensor(use, PyExc_TypeError,
-                                "a tensor of dtype %S, which NumPy lacks", dtype);
-        }
-        else if (array == NULL) {
-            (void)refuse_as_torch(use);
+        if (array == NULL) {
+            (void)refuse_as_torch(use, dtype);
         }
     }
     if (array != NULL && !PyArray_Check(array)) {

@@ -7,6 +7,74 @@
 /* A cache line: where a column begins in a block that all share. */
 enum { ALIGNMENT = 64 };
 
+/* --- types ------------------------------------------------------------------------ */
+
+/* Scalars of NumPy and torch in a list keep their type, which the first one tells: 1
+ * with *dtype set, 0, or -1 with an exception. */
+static int
+find_scalar_dtype(tb_state *state, const tb_column_spec *spec, tb_dtype *dtype)
+{
+    PyObject *attribute;
+
+    if (spec->role != TB_ROLE_NUMBERS || !tb_is_list(spec->rows) ||
+        tb_list_size(spec->rows) == 0) {
+        return 0;
+    }
+    PyObject *first = tb_list_item(spec->rows, 0);
+    if (PyLong_CheckExact(first) || PyFloat_CheckExact(first) || PyBool_Check(first)) {
+        return 0;
+    }
+    Py_INCREF(first);
+    int found = tb_find_attribute(first, "dtype", &attribute);
+    Py_DECREF(first);
+    if (found > 0) {
+        found = tb_dtype_from_object(state, &spec->context, attribute, dtype);
+        Py_DECREF(attribute);
+    }
+    return found;
+}
+
+int
+tb_settle_spec(tb_state *state, const tb_column_spec *spec, const tb_dtype *preferred,
+               tb_column *column)
+{
+    tb_dtype scalar = {TB_I64, 0, NULL};
+    const tb_dtype *asked = spec->dtype.item_size > 0 ? &spec->dtype : preferred;
+    int answer = 0, floats = 0;
+
+    if (asked == NULL) {
+        int found = find_scalar_dtype(state, spec, &scalar);
+        asked = found > 0 ? &scalar : NULL;
+        answer = found < 0 ? -1 : 0;
+        if (answer == 0 && spec->float_dtype.item_size > 0) {
+            if (asked == NULL) {
+                answer = tb_find_own_dtype(state, column, &spec->options);
+            }
+            floats =
+                answer < 0 ? -1 : tb_is_floating(state, asked ? asked : &column->dtype);
+            asked = floats > 0 ? &spec->float_dtype : asked;
+            answer = floats < 0 ? -1 : 0;
+        }
+    }
+    if (answer == 0) {
+        answer = tb_settle_dtype(state, column, &spec->options, asked);
+    }
+    Py_XDECREF((PyObject *)scalar.descr);
+    return answer;
+}
+
+int
+tb_settle_widened(tb_state *state, const tb_column_spec *spec, tb_column *column)
+{
+    if (!column->provisional || spec->float_dtype.item_size == 0 ||
+        !tb_type_is_float(column->dtype.type)) {
+        return 0;
+    }
+    return tb_settle_dtype(state, column, &spec->options, &spec->float_dtype);
+}
+
+/* --- arrays ----------------------------------------------------------------------- */
+
 int
 tb_read_extra(const tb_context *context, PyObject *name, tb_output_kind *kind)
 {

@@ -31,6 +31,13 @@ typedef struct {
     PyArrayObject *out;
 } tb_output;
 
+/* Settles the element type: what is asked for, else `preferred` (NULL: the rows' own). */
+int tb_settle_spec(tb_state *state, const tb_column_spec *spec,
+                   const tb_dtype *preferred, tb_column *column);
+
+/* Lists of integers that turned out to hold floats get the type asked for floats. */
+int tb_settle_widened(tb_state *state, const tb_column_spec *spec, tb_column *column);
+
 /* What "mask", "lengths" and "like_main" stand for: -1 with an exception for another. */
 int tb_read_extra(const tb_context *context, PyObject *name, tb_output_kind *kind);
 

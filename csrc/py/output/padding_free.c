@@ -381,5 +381,5 @@ tb_clear_batch(tb_padding_free_batch *batch)
     PyMem_Free(batch->outputs);
     PyMem_Free(batch->extras);
     PyMem_Free(batch->segment_rows);
-    Py_XDECREF((PyObject *)batch->segment_lengths);
+    tb_clear_int_rows(&batch->segment_lengths);
 }

@@ -4,6 +4,7 @@
 #define TB_PADDING_FREE_BATCH_H
 
 #include "core/layout/padding_free.h"
+#include "py/input/lengths.h"
 #include "py/output/columns.h"
 
 /* What is made beside the columns. */
@@ -43,8 +44,8 @@ typedef struct {
     Py_ssize_t labels;  /* or -1 */
     tb_output mask;     /* spec and column of a mask, which must be ones; or empty */
     tb_output segments; /* of lengths of segments, where rows are packs; or empty */
-    PyArrayObject *segment_lengths; /* int64: what `segments` holds */
-    ptrdiff_t *segment_rows;        /* and the row of each; NULL: segment i is row i */
+    tb_int_rows segment_lengths; /* what `segments` holds */
+    ptrdiff_t *segment_rows;     /* and the row of each; NULL: segment i is row i */
 } tb_padding_free_batch;
 
 /* Whether the segments of a pack move apart, as padding comes between them or some of
@@ -52,7 +53,7 @@ typedef struct {
 static inline int
 tb_moves_segments(const tb_padding_free_batch *batch)
 {
-    return batch->segment_lengths != NULL &&
+    return batch->segment_lengths.values != NULL &&
            (batch->plan.segment_multiple > 1 || batch->plan.max_length != INT64_MAX);
 }
 

@@ -172,29 +172,21 @@ static int
 read_segments(tb_padding_free_batch *batch, tb_column *segments)
 {
     const tb_column *main = &batch->outputs[batch->main].column;
-    const tb_dtype int64 = {TB_I64, 8, NULL};
-    const tb_pad_options options = {
-        .width = -1, .max_length = -1, .multiple = 1, .flat = 1};
-    tb_layout layout;
+    tb_int_rows *rows = &batch->segment_lengths;
 
     if (segments->ndim > 0 || segments->count != main->count) {
         return tb_raise_at(&segments->context, PyExc_ValueError, -1, -1,
                            "expected a list of lengths for each row");
     }
-    if (tb_settle_dtype(batch->state, segments, &options, &int64) < 0 ||
-        tb_lay_out(segments, &options, &layout) < 0) {
+    if (tb_read_int_column(batch->state, segments, rows) < 0) {
         return -1;
     }
-    npy_intp count = layout.width;
-    batch->segment_lengths = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_INT64);
+    const int64_t *lengths = tb_int_values(rows);
+    npy_intp count = PyArray_SIZE(rows->values);
     batch->segment_rows =
         PyMem_Malloc(((size_t)count + 1) * sizeof *batch->segment_rows);
-    if (batch->segment_lengths == NULL || batch->segment_rows == NULL) {
+    if (batch->segment_rows == NULL) {
         PyErr_NoMemory();
-        return -1;
-    }
-    int64_t *lengths = (int64_t *)PyArray_DATA(batch->segment_lengths);
-    if (tb_fill_rows(batch->state, segments, &layout, lengths) != TB_READ_DONE) {
         return -1;
     }
     ptrdiff_t at = 0;
@@ -207,7 +199,7 @@ read_segments(tb_padding_free_batch *batch, tb_column *segments)
         }
     }
     batch->plan.count = count;
-    batch->plan.lengths = (const ptrdiff_t *)PyArray_DATA(batch->segment_lengths);
+    batch->plan.lengths = (const ptrdiff_t *)lengths;
     return 0;
 }
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .._samples import Kind, choose_main, columns_of, kind_of
 from .batch import Batch
 from .columns import (
     TENSORS,
@@ -24,6 +23,7 @@ from .columns import (
     pad_columns,
     settle_columns,
 )
+from .samples import Kind, choose_main, columns_of, kind_of
 
 __all__ = ["PadCollator"]
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .. import _core
-from .._samples import Kind, choose_main, columns_of, kind_of
 from .batch import Batch
 from .columns import (
     TENSORS,
@@ -21,6 +20,7 @@ from .columns import (
     flatten_columns,
     settle_columns,
 )
+from .samples import Kind, choose_main, columns_of, kind_of
 
 __all__ = ["PaddingFreeCollator"]
 

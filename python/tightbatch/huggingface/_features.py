@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .._samples import kind_of
 from ..collate.batch import Batch
 from ..collate.columns import DEFAULT, TENSORS, ColumnSettings, ColumnSpec, Role, pad_columns
 from ..collate.padded import check_tokenizer
+from ..collate.samples import kind_of
 from ..ragged import Ragged
 
 INT64, BOOL, FLOAT32, FLOAT64 = map(np.dtype, ("int64", "bool", "float32", "float64"))

@@ -6,7 +6,6 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from .. import _core
-from .._samples import columns_of
 from ..collate.columns import (
     TENSORS,
     Collator,
@@ -16,6 +15,7 @@ from ..collate.columns import (
     build,
     flatten_columns,
 )
+from ..collate.samples import columns_of
 
 __all__ = ["DataCollatorWithFlattening"]
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._samples import Samples, columns_of
 from ..collate.columns import Collator, ColumnSettings, Side, Tensors, build
+from ..collate.samples import columns_of
+from ..dataset import Samples
 from ._features import Padding, check_settings, encoding, is_matrix, read_ids, row_lengths
 
 __all__ = ["DataCollatorForLanguageModeling"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from .._samples import columns_of
 from ..collate.columns import Collator, ColumnSettings, Side, Tensors, build
+from ..collate.samples import columns_of
 from ..ragged import Ragged
 from ._features import Padding, encoding
 

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
-from . import _arrow, _core
-from .ragged import Ragged
+from .. import _core
+from ..dataset import Samples, batch_columns
+from ..ragged import Ragged
 
 LABELS = frozenset(("labels", "label", "label_ids"))
 Kind = Literal["rows", "number", "listed"]
-
-
-class Samples(Sequence[Any]):
-    """The samples of a batch, as columns: a collator takes these, others see dicts."""
-
-    def __init__(self, columns: dict[str, Any], size: int) -> None:
-        self.columns, self.size = columns, size
-
-    def __len__(self) -> int:
-        return self.size
-
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.size))]
-        if not -self.size <= index < self.size:
-            raise IndexError(f"index {index} is outside {self.size} samples")
-        return {name: column[index] for name, column in self.columns.items()}
 
 
 def columns_of(
@@ -49,7 +29,10 @@ def columns_of(
         raise _no_samples(function, samples)
     if not isinstance(samples, Sequence):
         if _core.is_arrow(samples):
-            return _columns_of_table(function, samples), dict
+            columns = batch_columns(function, samples)
+            if not columns or len(next(iter(columns.values()))) == 0:
+                raise _empty(function)
+            return columns, dict
         try:
             iterator = iter(samples)
         except TypeError:
@@ -75,16 +58,6 @@ def _no_samples(function: str, found: Any) -> TypeError:
 
 def _empty(function: str) -> ValueError:
     return ValueError(f"{function}(): an empty batch; expected at least one sample")
-
-
-def _columns_of_table(function: str, table: Any) -> dict[Any, Any]:
-    columns = {
-        name: column.tolist() if isinstance(column, _arrow.Text) else column
-        for name, column in _arrow.columns(function, table, None, None).items()
-    }
-    if not columns or len(next(iter(columns.values()))) == 0:
-        raise _empty(function)
-    return columns
 
 
 def _columns_of_tuples(function: str, samples: Sequence[Any]) -> dict[Any, Any]:
