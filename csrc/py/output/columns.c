@@ -17,10 +17,10 @@ find_scalar_dtype(tb_state *state, const tb_column_spec *spec, tb_dtype *dtype)
     PyObject *attribute;
 
     if (spec->role != TB_ROLE_NUMBERS || !tb_is_list(spec->rows) ||
-        PySequence_Fast_GET_SIZE(spec->rows) == 0) {
+        tb_list_size(spec->rows) == 0) {
         return 0;
     }
-    PyObject *first = PySequence_Fast_GET_ITEM(spec->rows, 0);
+    PyObject *first = tb_list_item(spec->rows, 0);
     if (PyLong_CheckExact(first) || PyFloat_CheckExact(first) || PyBool_Check(first)) {
         return 0;
     }
