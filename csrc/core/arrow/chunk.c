@@ -91,7 +91,7 @@ read_values(const tb_arrow_kind *kind, const tb_arrow_array *array, ptrdiff_t fi
     }
     const char *values = (const char *)array->buffers[1];
     if (values == NULL && count > 0) {
-        return tb_arrow_refuse(fault, -1, "has values but no buffer of them");
+        return tb_arrow_refuse(fault, -1, "has values but no buffer that holds them");
     }
     chunk->size = size;
     if (kind->store == TB_ARROW_BITS) {
@@ -137,7 +137,7 @@ read_byte_values(const tb_arrow_kind *kind, const tb_arrow_array *array,
             ? 0
             : read_offset(array->buffers[1], array->offset + array->length, wide);
     if (chunk->size < 0 || (chunk->size > 0 && chunk->values == NULL)) {
-        return tb_arrow_refuse(fault, -1, "has values but no buffer of them");
+        return tb_arrow_refuse(fault, -1, "has values but no buffer that holds them");
     }
     return TB_OK;
 }

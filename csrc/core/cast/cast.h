@@ -17,7 +17,7 @@ tb_fits_significand(uint64_t magnitude, int bits)
     return magnitude == 0 || (magnitude >> bits) < lowest_bit;
 }
 
-/* Converts n elements of any type but TB_OTHER. Bool and integers become anything,
+/* Converts n elements of any type but TB_NUMPY_ONLY. Bool and integers become anything,
  * floats become floats, with the bits of float_bits.h. A float to an integer is not
  * converted: callers refuse it. `src` and `dst` are aligned and do not
  * overlap. On an error *bad is the first element refused: those before it have been

@@ -330,15 +330,15 @@ tb_add_loss(tb_type type, const void *src, ptrdiff_t n, int what, tb_loss *loss)
             continue;
         }
         for (ptrdiff_t j = i; j < end; j += TB_LOSS_BLOCK) {
-            const char *part = from + j * size;
+            const char *numbers = from + j * size;
             ptrdiff_t count = end - j < TB_LOSS_BLOCK ? end - j : TB_LOSS_BLOCK;
             /* The rare numbers of a chunk are mostly in one of its blocks. */
-            int is_common =
-                is_counted || (type == TB_F32 && add_common(loops, part, count, loss));
+            int is_common = is_counted ||
+                            (type == TB_F32 && add_common(loops, numbers, count, loss));
             if (is_common && what == TB_LOSS_COUNTS) {
                 continue;
             }
-            load_block(loops, type, part, count, &b);
+            load_block(loops, type, numbers, count, &b);
             add_block(loops, &b, is_common, what, loss->count + j, loss);
             if (what & TB_LOSS_EXPONENT_COUNTS) {
                 add_exponents(&b, &exponents);

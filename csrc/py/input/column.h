@@ -6,7 +6,7 @@
 #include "py/input/dtype.h"
 
 /* In tb_column.types: a list or tuple, which is read when the output is there. */
-enum { TB_LIST = TB_OTHER + 1 };
+enum { TB_LIST = TB_NUMPY_ONLY + 1 };
 
 typedef struct {
     tb_context context;
@@ -20,12 +20,13 @@ typedef struct {
     ptrdiff_t lists;      /* how many rows are lists */
     int ndim;             /* of one position; -1 until a row has told */
     npy_intp trailing[TB_MAX_TRAILING];
-    ptrdiff_t shape_row;  /* the row that told `trailing` */
-    ptrdiff_t array_row;  /* the row that stands for those that are no lists, or -1 */
-    tb_dtype whole;       /* of the one array that was given; item_size 0: none was */
-    PyArray_Descr *other; /* what TB_OTHER is in this column, owned; or NULL */
-    tb_dtype dtype;       /* of the output; its descr is owned */
-    int provisional;      /* `dtype` may still be widened while the lists are read */
+    ptrdiff_t shape_row; /* the row that told `trailing` */
+    ptrdiff_t array_row; /* the row that stands for those that are no lists, or -1 */
+    tb_dtype whole;      /* of the one array that was given; item_size 0: none was */
+    PyArray_Descr
+        *numpy_only; /* what TB_NUMPY_ONLY is in this column, owned; or NULL */
+    tb_dtype dtype;  /* of the output; its descr is owned */
+    int provisional; /* `dtype` may still be widened while the lists are read */
 } tb_column;
 
 /* The type of row i, which is no list; borrowed from the column. */

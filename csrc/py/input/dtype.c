@@ -67,7 +67,7 @@ read_user_type(tb_state *state, PyArray_Descr *descr, tb_dtype *out)
         out->type = TB_BF16;
         return 0;
     }
-    out->type = TB_OTHER;
+    out->type = TB_NUMPY_ONLY;
     Py_INCREF(descr);
     out->descr = descr;
     return 0;
@@ -97,7 +97,7 @@ tb_dtype_from_descr(tb_state *state, PyArray_Descr *descr, tb_dtype *out)
         out->type = TB_F64;
     }
     else if (num == NPY_LONGDOUBLE && out->item_size == TB_MAX_ITEM_SIZE) {
-        out->type = TB_OTHER;
+        out->type = TB_NUMPY_ONLY;
         out->descr = PyArray_DescrFromType(NPY_LONGDOUBLE);
     }
     else if (PyTypeNum_ISUSERDEF(num)) {
@@ -179,7 +179,7 @@ tb_dtype_descr(tb_state *state, const tb_dtype *dtype)
                 "ask for another dtype");
         }
     }
-    else if (dtype->type == TB_OTHER) {
+    else if (dtype->type == TB_NUMPY_ONLY) {
         descr = dtype->descr;
     }
     else {
@@ -193,13 +193,13 @@ int
 tb_dtype_equal(const tb_dtype *a, const tb_dtype *b)
 {
     return a->type == b->type &&
-           (a->type != TB_OTHER || a->descr->type_num == b->descr->type_num);
+           (a->type != TB_NUMPY_ONLY || a->descr->type_num == b->descr->type_num);
 }
 
 const char *
 tb_dtype_name(const tb_dtype *dtype)
 {
-    if (dtype->type != TB_OTHER) {
+    if (dtype->type != TB_NUMPY_ONLY) {
         return type_names[dtype->type];
     }
     const char *full = dtype->descr->typeobj->tp_name;
@@ -227,7 +227,7 @@ tb_is_floating(tb_state *state, const tb_dtype *dtype)
     PyArray_Descr *descr;
     PyObject *module, *answer = NULL;
 
-    if (dtype->type != TB_OTHER) {
+    if (dtype->type != TB_NUMPY_ONLY) {
         return tb_type_is_float(dtype->type);
     }
     descr = tb_dtype_descr(state, dtype);

@@ -9,7 +9,7 @@
 /* Dimensions of one position: what NumPy allows, less batch and width. */
 enum { TB_MAX_TRAILING = NPY_MAXDIMS - 2 };
 
-/* An element type. `descr` is set for TB_OTHER alone and owned by whoever filled it. */
+/* An element type. `descr` is set for TB_NUMPY_ONLY alone and owned by whoever filled it. */
 typedef struct {
     tb_type type;
     int item_size;
@@ -37,10 +37,10 @@ const char *tb_dtype_name(const tb_dtype *dtype);
 /* Whether a type holds fractions; -1 with an exception. */
 int tb_is_floating(tb_state *state, const tb_dtype *dtype);
 
-/* How many significant bits a TB_OTHER has. 0, or -1 with an exception. */
+/* How many significant bits a TB_NUMPY_ONLY has. 0, or -1 with an exception. */
 int tb_significand_bits(tb_state *state, const tb_dtype *dtype, int *bits);
 
-/* The lowest finite value of a floating type, as a Python float; of a TB_OTHER, as an
+/* The lowest finite value of a floating type, as a Python float; of a TB_NUMPY_ONLY, as an
  * array of one element, or None where it is no floating type. */
 PyObject *tb_lowest_value(tb_state *state, const tb_dtype *dtype);
 

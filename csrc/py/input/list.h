@@ -7,7 +7,7 @@
 typedef struct {
     tb_state *state;
     const tb_context *context;
-    tb_dtype dtype;  /* of the elements written; not TB_OTHER */
+    tb_dtype dtype;  /* of the elements written; not TB_NUMPY_ONLY */
     int provisional; /* nobody asked for dtype: it may still turn out wider */
     int no_bools;    /* bools are refused instead of taken for 0 and 1 */
     /* Set where the int64 or float64 that is read becomes another type, so that an

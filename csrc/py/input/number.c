@@ -288,7 +288,7 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
     }
     int is_zero = number.kind == TB_NUMBER_FLOAT && number.f == 0 && !signbit(number.f);
     if (number.kind == TB_NUMBER_FLOAT &&
-        (dtype->type < TB_F32 || (is_zero && dtype->type == TB_OTHER))) {
+        (dtype->type < TB_F32 || (is_zero && dtype->type == TB_NUMPY_ONLY))) {
         fits = make_whole(&number);
     }
     if (number.kind == TB_NOT_A_NUMBER) {
@@ -305,7 +305,7 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
                     tb_dtype_name(dtype));
     }
     else if (fits > 0) {
-        answer = dtype->type == TB_OTHER
+        answer = dtype->type == TB_NUMPY_ONLY
                      ? convert_fill(state, context, &number, dtype, dst)
                      : store_fill(context, value, &number, dtype, dst);
     }
@@ -327,8 +327,9 @@ refuse_additive(const tb_context *context, const tb_dtype *dtype)
 /* The two values of an additive mask of a type that only NumPy can write: a Python float
  * does not hold the lowest value of longdouble. */
 static int
-read_additive_other(tb_state *state, const tb_context *context, const tb_dtype *dtype,
-                    unsigned char *real, unsigned char *fill)
+read_additive_numpy_only(tb_state *state, const tb_context *context,
+                         const tb_dtype *dtype, unsigned char *real,
+                         unsigned char *fill)
 {
     PyObject *lowest = tb_lowest_value(state, dtype);
     int answer = -1;
@@ -355,8 +356,8 @@ tb_read_mask_values(tb_state *state, const tb_context *context, const tb_dtype *
     if (additive && dtype->type < TB_F32) {
         return refuse_additive(context, dtype);
     }
-    if (additive && dtype->type == TB_OTHER) {
-        return read_additive_other(state, context, dtype, real, fill);
+    if (additive && dtype->type == TB_NUMPY_ONLY) {
+        return read_additive_numpy_only(state, context, dtype, real, fill);
     }
     one = PyLong_FromLong(additive ? 0 : 1);
     lowest = additive ? tb_lowest_value(state, dtype) : PyLong_FromLong(0);

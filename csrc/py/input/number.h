@@ -25,7 +25,7 @@ typedef struct {
  * container survives it. -1 when that code raised. */
 int tb_read_number(tb_state *state, PyObject *item, tb_number *number);
 
-/* Stores a number as an element of any type but TB_OTHER, checked. `status` tells what
+/* Stores a number as an element of any type but TB_NUMPY_ONLY, checked. `status` tells what
  * was wrong; a float for an integer or bool type must not come here. -1 on a Python
  * error. */
 int tb_store_number(const tb_number *number, tb_type type, void *dst,

@@ -26,16 +26,16 @@ int tb_is_ragged(const tb_state *state, PyObject *object);
  * it was never filled or its arrays were resized. */
 const tb_ragged *tb_open_ragged(PyObject *object);
 
-/* A new object of a class derived from it. Takes over the four parts of `parts`, whether
- * it succeeds or not; bounds may be NULL: they are counted then. */
-PyObject *tb_new_ragged(const tb_state *state, PyObject *type, tb_ragged *parts);
+/* A new object of a class derived from it. It takes over all that
+ * `buffers` holds, even where it fails. Its bounds may be NULL: then they are counted. */
+PyObject *tb_new_ragged(const tb_state *state, PyObject *type, tb_ragged *buffers);
 
-void tb_clear_ragged(tb_ragged *parts);
+void tb_clear_ragged(tb_ragged *buffers);
 
 /* Sets the bounds from the chunks. 0, or -1. */
-int tb_count_bounds(tb_ragged *parts);
+int tb_count_bounds(tb_ragged *buffers);
 
-/* The rows of a column that was just cleared: those of `parts`. */
-int tb_survey_ragged(tb_state *state, const tb_ragged *parts, tb_column *column);
+/* Makes the rows of `buffers` those of a column that was just cleared. */
+int tb_survey_ragged(tb_state *state, const tb_ragged *buffers, tb_column *column);
 
 #endif

@@ -49,9 +49,9 @@ note_trailing(tb_column *column, Py_ssize_t row, int ndim, const npy_intp *shape
     PyObject *found = shape_tuple(ndim, shape);
     PyObject *expected = shape_tuple(column->ndim, column->trailing);
     if (found != NULL && expected != NULL) {
-        int flat = ndim == 0 || column->ndim == 0;
-        tb_raise_at(&column->context, flat ? PyExc_TypeError : PyExc_ValueError, row,
-                    flat ? 0 : -1,
+        int is_mixed = ndim == 0 || column->ndim == 0;
+        tb_raise_at(&column->context, is_mixed ? PyExc_TypeError : PyExc_ValueError,
+                    row, is_mixed ? 0 : -1,
                     "each position has shape %S, expected %S as in row %zd: only the "
                     "first dimension may vary",
                     found, expected, (Py_ssize_t)column->shape_row);
@@ -73,19 +73,19 @@ note_array_row(tb_column *column, ptrdiff_t i)
 
 /* A column has one type from outside NumPy at most. Takes over view->dtype.descr. */
 static int
-note_other(tb_column *column, Py_ssize_t i, tb_view *view)
+note_numpy_only(tb_column *column, Py_ssize_t i, tb_view *view)
 {
     PyArray_Descr *descr = view->dtype.descr;
 
     view->dtype.descr = NULL;
-    if (descr == NULL || column->other == NULL) {
-        column->other = descr == NULL ? column->other : descr;
+    if (descr == NULL || column->numpy_only == NULL) {
+        column->numpy_only = descr == NULL ? column->numpy_only : descr;
         return 0;
     }
-    int same = descr->type_num == column->other->type_num;
+    int same = descr->type_num == column->numpy_only->type_num;
     if (!same) {
         tb_raise_at(&column->context, PyExc_TypeError, i, -1, "found %S, expected %S",
-                    (PyObject *)descr, (PyObject *)column->other);
+                    (PyObject *)descr, (PyObject *)column->numpy_only);
     }
     Py_DECREF(descr);
     return same ? 0 : -1;
@@ -102,7 +102,7 @@ note_view(tb_column *column, Py_ssize_t i, tb_view *view)
                     "is a single number, expected a sequence of them");
         goto done;
     }
-    if (note_other(column, i, view) < 0 ||
+    if (note_numpy_only(column, i, view) < 0 ||
         (view->owner != NULL && tb_note_owner(column, view->owner) < 0)) {
         goto done;
     }
@@ -205,7 +205,7 @@ survey_rectangle(tb_column *column, tb_view *view)
     ptrdiff_t pitch = view->dtype.item_size;
     int is_copy = view->owner != NULL;
 
-    column->other = view->dtype.descr;
+    column->numpy_only = view->dtype.descr;
     column->whole = view->dtype;
     int noted = is_copy ? tb_note_owner(column, view->owner) : 0;
     Py_CLEAR(view->owner);
@@ -282,24 +282,25 @@ survey_ragged(tb_state *state, tb_column *column, PyObject *sequences)
     if (!tb_is_ragged(state, sequences)) {
         return 0;
     }
-    const tb_ragged *parts = tb_open_ragged(sequences);
-    return parts == NULL || tb_survey_ragged(state, parts, column) < 0 ? -1 : 1;
+    const tb_ragged *buffers = tb_open_ragged(sequences);
+    return buffers == NULL || tb_survey_ragged(state, buffers, column) < 0 ? -1 : 1;
 }
 
 /* The same for Arrow data. */
 static int
 survey_arrow(tb_state *state, tb_column *column, PyObject *source)
 {
-    tb_ragged parts = {NULL, NULL, NULL, NULL};
+    tb_ragged buffers = {NULL, NULL, NULL, NULL};
     int answer = tb_is_arrow(source);
 
     if (answer <= 0) {
         return answer;
     }
-    answer = tb_read_arrow_rows(state, &column->context, source, NULL, NULL, &parts) < 0
-                 ? -1
-                 : tb_survey_ragged(state, &parts, column);
-    tb_clear_ragged(&parts);
+    answer =
+        tb_read_arrow_rows(state, &column->context, source, NULL, NULL, &buffers) < 0
+            ? -1
+            : tb_survey_ragged(state, &buffers, column);
+    tb_clear_ragged(&buffers);
     return answer < 0 ? -1 : 1;
 }
 

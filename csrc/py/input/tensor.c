@@ -92,7 +92,7 @@ dtype_from_dlpack(tb_dl_dtype given, tb_dtype *out)
 {
     static const tb_type ints[] = {TB_I8, TB_I16, TB_I32, TB_I64};
     static const tb_type uints[] = {TB_U8, TB_U16, TB_U32, TB_U64};
-    static const tb_type floats[] = {TB_OTHER, TB_F16, TB_F32, TB_F64};
+    static const tb_type floats[] = {TB_NUMPY_ONLY, TB_F16, TB_F32, TB_F64};
     int log2 = given.bits == 8    ? 0
                : given.bits == 16 ? 1
                : given.bits == 32 ? 2
@@ -101,7 +101,7 @@ dtype_from_dlpack(tb_dl_dtype given, tb_dtype *out)
 
     out->descr = NULL;
     out->item_size = given.bits / 8;
-    out->type = TB_OTHER;
+    out->type = TB_NUMPY_ONLY;
     if (log2 < 0 || given.lanes != 1) {
         return 0;
     }
@@ -116,15 +116,15 @@ dtype_from_dlpack(tb_dl_dtype given, tb_dtype *out)
             out->type = floats[log2];
             break;
         case TB_DL_BFLOAT:
-            out->type = log2 == 1 ? TB_BF16 : TB_OTHER;
+            out->type = log2 == 1 ? TB_BF16 : TB_NUMPY_ONLY;
             break;
         case TB_DL_BOOL:
-            out->type = log2 == 0 ? TB_BOOL : TB_OTHER;
+            out->type = log2 == 0 ? TB_BOOL : TB_NUMPY_ONLY;
             break;
         default:
             break;
     }
-    return out->type != TB_OTHER;
+    return out->type != TB_NUMPY_ONLY;
 }
 
 static int

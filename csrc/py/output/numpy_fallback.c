@@ -1,4 +1,4 @@
-/* Rows of, or for, TB_OTHER: types that the core moves and only NumPy converts. */
+/* Rows of, or for, TB_NUMPY_ONLY: types that the core moves and only NumPy converts. */
 #include "py/output/numpy_fallback.h"
 
 #include <string.h>

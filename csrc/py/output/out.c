@@ -153,13 +153,13 @@ shares(tb_state *state, const tb_context *context, Py_ssize_t row, PyObject *obj
     int answer = 0;
 
     if (tb_is_ragged(state, object)) {
-        const tb_ragged *parts = tb_open_ragged(object);
-        Py_ssize_t count = parts == NULL ? 0 : PyTuple_GET_SIZE(parts->chunks);
+        const tb_ragged *buffers = tb_open_ragged(object);
+        Py_ssize_t count = buffers == NULL ? 0 : PyTuple_GET_SIZE(buffers->chunks);
         for (Py_ssize_t k = 0; answer == 0 && k < count; k++) {
-            PyObject *chunk = PyTuple_GET_ITEM(parts->chunks, k);
+            PyObject *chunk = PyTuple_GET_ITEM(buffers->chunks, k);
             answer = overlaps((PyArrayObject *)chunk, begin, end);
         }
-        return parts == NULL ? -1 : answer;
+        return buffers == NULL ? -1 : answer;
     }
     PyArrayObject *array = row_array(state, context, row, object);
     if (array != NULL) {

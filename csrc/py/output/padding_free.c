@@ -16,7 +16,7 @@ check_labels(const tb_output *labels)
                            "has %d dimensions a row; expected a label for each token",
                            labels->column.ndim + 1);
     }
-    return labels->column.dtype.type == TB_OTHER
+    return labels->column.dtype.type == TB_NUMPY_ONLY
                ? tb_raise_at(&labels->spec.context, PyExc_TypeError, -1, -1,
                              "dtype %s cannot hold labels",
                              tb_dtype_name(&labels->column.dtype))
@@ -32,7 +32,7 @@ settle_column(tb_padding_free_batch *batch, tb_output *output)
     int is_label = spec->role == TB_ROLE_LABELS || spec->role == TB_ROLE_LABELS_OF_MAIN;
 
     if (spec->role == TB_ROLE_LABELS_OF_MAIN) {
-        if (spec->dtype.type == TB_OTHER && spec->dtype.item_size > 0) {
+        if (spec->dtype.type == TB_NUMPY_ONLY && spec->dtype.item_size > 0) {
             return tb_raise_at(&spec->context, PyExc_TypeError, -1, -1,
                                "dtype=%s; expected an integer type",
                                tb_dtype_name(&spec->dtype));
@@ -126,7 +126,7 @@ lay_out_extra(tb_padding_free_batch *batch, Py_ssize_t k)
         const tb_output *labels = &batch->outputs[batch->labels];
         output->kind = TB_OUTPUT_COLUMN;
         output->layout = labels->layout;
-        output->column.dtype = labels->column.dtype; /* never TB_OTHER */
+        output->column.dtype = labels->column.dtype; /* never TB_NUMPY_ONLY */
         return;
     }
     output->kind = TB_OUTPUT_PLANNED;

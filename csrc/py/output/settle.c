@@ -61,12 +61,13 @@ reconcile_row(tb_state *state, tb_column *column, const tb_pad_options *options,
     tb_type to = column->dtype.type;
     tb_type from = (tb_type)column->types[i]; /* or TB_LIST */
 
-    if (from == to && (to != TB_OTHER || column->other == column->dtype.descr ||
-                       column->other->type_num == column->dtype.descr->type_num)) {
+    if (from == to &&
+        (to != TB_NUMPY_ONLY || column->numpy_only == column->dtype.descr ||
+         column->numpy_only->type_num == column->dtype.descr->type_num)) {
         return 0;
     }
     if (column->types[i] == TB_LIST) {
-        return to == TB_OTHER ? tb_convert_row(state, column, kept, i) : 0;
+        return to == TB_NUMPY_ONLY ? tb_convert_row(state, column, kept, i) : 0;
     }
     if (column->lengths[i] == 0) {
         column->types[i] = (unsigned char)to;
@@ -81,8 +82,9 @@ reconcile_row(tb_state *state, tb_column *column, const tb_pad_options *options,
                            "found floats (%s), expected integers for dtype=%s",
                            tb_dtype_name(&found), tb_dtype_name(&column->dtype));
     }
-    return from == TB_OTHER || to == TB_OTHER ? tb_convert_row(state, column, kept, i)
-                                              : 0;
+    return from == TB_NUMPY_ONLY || to == TB_NUMPY_ONLY
+               ? tb_convert_row(state, column, kept, i)
+               : 0;
 }
 
 int
@@ -111,7 +113,8 @@ tb_settle_dtype(tb_state *state, tb_column *column, const tb_pad_options *option
         return -1;
     }
     for (ptrdiff_t i = 0; i < column->count; i++) {
-        if (column->types[i] != (unsigned char)column->dtype.type || column->other) {
+        if (column->types[i] != (unsigned char)column->dtype.type ||
+            column->numpy_only) {
             if (reconcile_row(state, column, options, i, asked != NULL) < 0) {
                 return -1;
             }

@@ -81,15 +81,15 @@ write_packs(const tb_int_rows *lengths, const tb_block_rule *rule, tb_blocks blo
     for (ptrdiff_t i = 0; i < tb_count_int_rows(lengths); i++) {
         tb_mask_blocks(values, counts[i], rule, &blocks);
         values += counts[i];
-        blocks.part_counts += query_blocks;
-        blocks.part += all;
+        blocks.partial_counts += query_blocks;
+        blocks.partial += all;
         blocks.full_counts += query_blocks;
         blocks.full += all;
     }
 }
 
 /* block_mask(lengths, query_size, key_size, causal, window, width) -> counts and
- * numbers of the blocks seen in part, and of those that are full */
+ * numbers of the blocks seen partly, and of those that are full */
 static PyObject *
 wrap_block_mask(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {

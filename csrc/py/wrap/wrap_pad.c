@@ -25,7 +25,7 @@ overlaps(const tb_column *column, ptrdiff_t i, const char *begin, const char *en
 {
     const char *data = (const char *)column->data[i];
     ptrdiff_t bytes =
-        column->lengths[i] * (column->types[i] == TB_OTHER
+        column->lengths[i] * (column->types[i] == TB_NUMPY_ONLY
                                   ? column->dtype.item_size
                                   : tb_type_size((tb_type)column->types[i]));
     for (int d = 0; d < column->ndim; d++) {

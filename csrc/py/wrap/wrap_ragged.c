@@ -61,20 +61,20 @@ static PyObject *
 wrap_rows(tb_state *state, PyObject *type, const tb_column *column,
           PyArrayObject *values)
 {
-    tb_ragged parts = {NULL, NULL, NULL, NULL};
+    tb_ragged buffers = {NULL, NULL, NULL, NULL};
 
     if (values == NULL) {
         return NULL;
     }
-    parts.chunks = PyTuple_Pack(1, values);
+    buffers.chunks = PyTuple_Pack(1, values);
     Py_DECREF(values);
-    parts.lengths = parts.chunks == NULL ? NULL : tb_new_lengths(column);
-    parts.starts = parts.lengths == NULL ? NULL : new_starts(parts.lengths);
-    if (parts.starts == NULL) {
-        tb_clear_ragged(&parts);
+    buffers.lengths = buffers.chunks == NULL ? NULL : tb_new_lengths(column);
+    buffers.starts = buffers.lengths == NULL ? NULL : new_starts(buffers.lengths);
+    if (buffers.starts == NULL) {
+        tb_clear_ragged(&buffers);
         return NULL;
     }
-    return tb_new_ragged(state, type, &parts);
+    return tb_new_ragged(state, type, &buffers);
 }
 
 /* Copies of `sequences`, one row after another: an object of the class; where it is None

@@ -165,7 +165,7 @@ def collator(strategy: Strategy, setup: Setup) -> Callable[[list[Row]], Any]:
     pad = tb.PadCollator.from_tokenizer(tokenizer, padding_side="right")
     if strategy.layout == "packs":
         return pad
-    flat = tb.PaddingFreeCollator(
+    flatten = tb.PaddingFreeCollator(
         padding_value={"input_ids": tokenizer.pad_token_id},
         pad_to_multiple_of=multiple,
         position_ids_start=first_position(setup.model),
@@ -173,7 +173,7 @@ def collator(strategy: Strategy, setup: Setup) -> Callable[[list[Row]], Any]:
     )
 
     def collate(rows: list[Row]) -> Lines:
-        head, line = pad(rows), flat(rows)
+        head, line = pad(rows), flatten(rows)
         labels = line.pop("label")
         del line["seq_idx"]  # of state-space models
         lengths = np.array([len(row["input_ids"]) for row in rows])

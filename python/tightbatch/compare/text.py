@@ -46,7 +46,7 @@ PARTS = {
     "typing annotationlib warnings zipimport",
 }
 REFERENCE = "language reference"
-PIECE = 1000  # characters of a piece of the reference: about one full row of tokens
+PASSAGE = 1000  # characters of a passage of the reference: about one full row of tokens
 HEADING = re.compile(r"\n(?=[^\n]+\n(?:\*{3,}|={3,}|-{3,})\n)")
 FEWEST_TEXTS = 200  # in Python's documentation; with fewer it has been removed from this Python
 FEWEST_ROWS = 20  # with fewer there is nothing to hold out
@@ -91,17 +91,17 @@ def docstrings(path: Path) -> Iterator[str]:
                 yield text
 
 
-def pieces(topic: str) -> Iterator[str]:
-    """A topic's sections, in pieces of whole paragraphs of about `PIECE` characters."""
+def passages(topic: str) -> Iterator[str]:
+    """A topic's sections, in passages of whole paragraphs of about `PASSAGE` characters."""
     for section in HEADING.split(topic):
-        piece = ""
+        passage = ""
         for paragraph in section.split("\n\n"):
-            if piece and len(piece) + len(paragraph) > PIECE:
-                yield piece
-                piece = ""
-            piece = f"{piece}\n\n{paragraph}" if piece else paragraph
-        if piece.strip():
-            yield piece
+            if passage and len(passage) + len(paragraph) > PASSAGE:
+                yield passage
+                passage = ""
+            passage = f"{passage}\n\n{paragraph}" if passage else paragraph
+        if passage.strip():
+            yield passage
 
 
 def library_text() -> tuple[list[str], list[str], int]:
@@ -126,7 +126,9 @@ def library_text() -> tuple[list[str], list[str], int]:
     except ImportError:
         topics = {}
     found = [
-        (piece.strip(), REFERENCE) for name in sorted(topics) for piece in pieces(topics[name])
+        (passage.strip(), REFERENCE)
+        for name in sorted(topics)
+        for passage in passages(topics[name])
     ]
     for part, modules in PARTS.items():
         for module in modules.split():

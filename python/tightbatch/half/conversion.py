@@ -267,9 +267,9 @@ def _counts(counted: tuple[Any, ...], dtype: str, shape: Index) -> ConversionCou
     )
 
 
-def unravel(flat: int, shape: Index) -> Index:
+def unravel(place: int, shape: Index) -> Index:
     """Give the index of an element from its place in C order."""
-    return tuple(int(i) for i in np.unravel_index(flat, shape))
+    return tuple(int(i) for i in np.unravel_index(place, shape))
 
 
 def _written(index: Index) -> str:

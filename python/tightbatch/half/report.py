@@ -19,7 +19,7 @@ __all__ = ["HalfLoss", "HalfReport", "TensorReport", "half_report"]
 _ROWS = 30  # that are shown as text
 _FLOATS = {"float64", "float32", "float16", "bfloat16", "f8", "f4", "f2"}
 _LOWEST_EXPONENT = -127
-# Numbers of half a step above the largest overflow: as parts of the next power of two.
+# Numbers of half a step above the largest overflow: as fractions of the next power of two.
 _LIMITS = {"float16": (16, 65520 / 65536), "bfloat16": (128, 1 - 2.0**-9)}
 
 
@@ -402,7 +402,7 @@ def _memory(value: Any) -> Any:
 
 def _survey(name: str, key: Any, x: Any, errors: bool, histogram: bool) -> TensorReport:
     dtype, counted = _core.half_loss("half_report", key, x, errors, histogram)
-    size, zero, nan, infinite, largest, parts, smallest, exponents, losses = counted
+    size, zero, nan, infinite, largest, fraction_and_power, smallest, exponents, losses = counted
     shape = tuple(int(size) for size in np.shape(x))
     return TensorReport(
         name=name,
@@ -417,13 +417,13 @@ def _survey(name: str, key: Any, x: Any, errors: bool, histogram: bool) -> Tenso
         smallest=smallest,
         zero=zero if histogram else None,
         exponents=exponents if histogram else None,
-        float16=_loss("float16", losses, parts, shape, errors),
-        bfloat16=_loss("bfloat16", losses, parts, shape, errors),
+        float16=_loss("float16", losses, fraction_and_power, shape, errors),
+        bfloat16=_loss("bfloat16", losses, fraction_and_power, shape, errors),
     )
 
 
 def _loss(
-    dtype: str, losses: Any, parts: tuple[float, int], shape: Index, errors: bool
+    dtype: str, losses: Any, fraction_and_power: tuple[float, int], shape: Index, errors: bool
 ) -> HalfLoss:
     overflowed, flushed, subnormal, exact, signal, noise, *maxima = losses[dtype]
     sqnr = None
@@ -442,7 +442,7 @@ def _loss(
         max_rel_error=maxima[1] if errors else None,
         max_ulp_error=maxima[2] if errors else None,
         sqnr_db=sqnr if errors else None,
-        safe_scale=_safe_scale(*parts, *_LIMITS[dtype]),
+        safe_scale=_safe_scale(*fraction_and_power, *_LIMITS[dtype]),
     )
 
 

@@ -69,7 +69,7 @@ def deal(offsets: Array, begin: int, ranks: int, uneven: str) -> Steps:
 
     Batches go to ranks in turn. Where their number is no multiple of that of the ranks, "drop"
     leaves the last ones out, "repeat" begins again with the first ones, and "split" makes more
-    batches by cutting some of the last ones into parts, which lie in the line as before. (Where
+    batches by cutting some of the last ones into counts, which lie in the line as before. (Where
     there are not rows enough for that, it repeats too.)
     """
     first = int(np.searchsorted(offsets, begin, side="right")) - 1
@@ -104,18 +104,18 @@ def _split_last(begins: Array, ends: Array, ranks: int, lacking: int) -> tuple[A
     if not enough.any():
         return begins, ends
     first = (steps - 1 - int(enough.argmax())) * ranks
-    parts = np.ones(len(begins) - first, np.int64)
+    counts = np.ones(len(begins) - first, np.int64)
     rows = (ends - begins)[first:]
     for _ in range(lacking):
         # The batch with the most rows a part gets one more.
-        parts[np.argmax(rows / parts * (parts < rows))] += 1
-    pieces = [
+        counts[np.argmax(rows / counts * (counts < rows))] += 1
+    edges = [
         begin + (end - begin) * np.arange(count + 1) // count
-        for begin, end, count in zip(begins[first:], ends[first:], parts.tolist(), strict=True)
+        for begin, end, count in zip(begins[first:], ends[first:], counts.tolist(), strict=True)
     ]
     return (
-        np.concatenate([begins[:first], *(edges[:-1] for edges in pieces)]),
-        np.concatenate([ends[:first], *(edges[1:] for edges in pieces)]),
+        np.concatenate([begins[:first], *(each[:-1] for each in edges)]),
+        np.concatenate([ends[:first], *(each[1:] for each in edges)]),
     )
 
 

@@ -16,13 +16,13 @@ typedef void (*step_function)(const char *src, char *dst, int stream, tops *top)
 /* Elements too few for a step are converted by one in a buffer, so that all elements
  * are converted in the same way and nothing is read past n. */
 TARGET static TB_ALWAYS_INLINE void
-convert_part(const char *src, ptrdiff_t bytes, char *dst, ptrdiff_t bytes_out,
+convert_rest(const char *src, ptrdiff_t bytes, char *dst, ptrdiff_t bytes_out,
              step_function step, tops *top)
 {
-    char part[8 * STEP] = {0}, converted[8 * STEP];
+    char rest[8 * STEP] = {0}, converted[8 * STEP];
 
-    memcpy(part, src, (size_t)bytes);
-    step(part, converted, 0, top);
+    memcpy(rest, src, (size_t)bytes);
+    step(rest, converted, 0, top);
     memcpy(dst, converted, (size_t)bytes_out);
 }
 
@@ -61,7 +61,7 @@ run_kernel(const void *from, ptrdiff_t n, void *out, int stream, ptrdiff_t size,
                                       : count_head(src, size);
     }
     if (i > 0) {
-        convert_part(src, i * size, dst, i * size_out, step, &top);
+        convert_rest(src, i * size, dst, i * size_out, step, &top);
     }
     if (stream && bytes_to_boundary(dst + i * size_out, size_out) == 0) {
         for (; i + STEP <= n; i += STEP) {
@@ -72,7 +72,7 @@ run_kernel(const void *from, ptrdiff_t n, void *out, int stream, ptrdiff_t size,
         step(src + i * size, dst + i * size_out, 0, &top);
     }
     if (i < n) {
-        convert_part(src + i * size, (n - i) * size, dst + i * size_out,
+        convert_rest(src + i * size, (n - i) * size, dst + i * size_out,
                      (n - i) * size_out, step, &top);
     }
     return highest_top(top) >= limit;
