@@ -190,7 +190,9 @@ def unpad(array: Any, lengths_or_mask: Any, *, padding_side: Side = "right") -> 
     """
     array = _core.as_array("unpad", None, array)
     if array.ndim < 2:
-        raise TypeError(f"unpad(): array has {array.ndim} dimensions, expected [batch, width, ...]")
+        raise TypeError(
+            f"unpad(): array has {array.ndim} dimensions, expected two or more: [batch, width, ...]"
+        )
     _core.read_choice("unpad", "padding_side", padding_side, ("right", "left"))
     batch, width = array.shape[:2]
     given = lengths_or_mask
@@ -199,7 +201,9 @@ def unpad(array: Any, lengths_or_mask: Any, *, padding_side: Side = "right") -> 
     else:
         counts = _core.read_lengths("unpad", "lengths_or_mask", given)
     if len(counts) != batch:
-        raise ValueError(f"unpad(): {len(counts)} lengths for {batch} rows")
+        raise ValueError(
+            f"unpad(): found {len(counts)} lengths for {batch} rows; expected one for each"
+        )
     if (counts > width).any():
         row = int(np.argmax(counts > width))
         raise ValueError(f"unpad(): row {row}: length {counts[row]} is more than width={width}")
@@ -221,8 +225,8 @@ def _mask_lengths(
     wrong = (real != attention_mask(counts, shape[1], padding_side=padding_side)).any(axis=1)
     if wrong.any():
         raise ValueError(
-            f"unpad(): row {int(np.argmax(wrong))}: the mask's tokens are not all at one end; "
-            f"expected the padding on the {padding_side}"
+            f"unpad(): row {int(np.argmax(wrong))}: the mask's tokens are not together at one "
+            f"end; expected the padding on the {padding_side}"
         )
     return counts
 

@@ -22,7 +22,7 @@ check_array(const tb_arrow_array *array, int64_t buffers, int64_t children,
         array->n_children != children || (children > 0 && array->children == NULL)) {
         return tb_arrow_refuse(
             fault, -1,
-            "has an array whose buffers or children are not those of its "
+            "has an array with other buffers or children than those of its "
             "type");
     }
     return TB_OK;
@@ -52,7 +52,7 @@ tb_arrow_struct_child(const tb_arrow_array *array, ptrdiff_t child, ptrdiff_t ch
     }
     tb_arrow_valid valid = validity_of(array, array->offset, array->length, 1);
     if (tb_arrow_has_null(&valid)) {
-        (void)tb_arrow_refuse(fault, -1, "is in a table of which whole rows are null");
+        (void)tb_arrow_refuse(fault, -1, "is in a table that has null rows");
         return NULL;
     }
     return column;

@@ -52,7 +52,8 @@ static int
 refuse_released(const tb_context *context, PyObject *object)
 {
     return tb_raise_at(context, PyExc_ValueError, -1, -1,
-                       "the Arrow data of a %s has been released or handed over before",
+                       "the Arrow data of type %s was already released or taken; "
+                       "expected data that nobody has read before",
                        Py_TYPE(object)->tp_name);
 }
 
@@ -64,9 +65,10 @@ open_capsule(const tb_context *context, PyObject *object, PyObject *capsule,
         return NULL;
     }
     if (!PyCapsule_IsValid(capsule, name)) {
-        tb_raise_at(context, PyExc_TypeError, -1, -1,
-                    "a %s answered the Arrow protocol with %R, expected a capsule '%s'",
-                    Py_TYPE(object)->tp_name, capsule, name);
+        tb_raise_at(
+            context, PyExc_TypeError, -1, -1,
+            "type %s returned %R by the Arrow protocol, expected a capsule '%s'",
+            Py_TYPE(object)->tp_name, capsule, name);
         return NULL;
     }
     return PyCapsule_GetPointer(capsule, name);
@@ -184,10 +186,10 @@ take_array(const tb_context *context, PyObject *object, PyObject *method,
         return -1;
     }
     if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2) {
-        return tb_raise_at(context, PyExc_TypeError, -1, -1,
-                           "a %s answered __arrow_c_array__ with %R, expected two "
-                           "capsules",
-                           Py_TYPE(object)->tp_name, pair);
+        return tb_raise_at(
+            context, PyExc_TypeError, -1, -1,
+            "type %s returned %R from __arrow_c_array__, expected two capsules",
+            Py_TYPE(object)->tp_name, pair);
     }
     source->schema = (const tb_arrow_schema *)open_capsule(
         context, object, PyTuple_GET_ITEM(pair, 0), "arrow_schema");
@@ -244,7 +246,7 @@ tb_take_arrow(const tb_context *context, PyObject *object, tb_arrow_source *sour
         }
         else if (found == 0) {
             tb_raise_at(context, PyExc_TypeError, -1, -1,
-                        "found a %s, expected an Arrow array, table or stream "
+                        "found type %s, expected an Arrow array, table or stream "
                         "(something with __arrow_c_array__ or __arrow_c_stream__)",
                         Py_TYPE(object)->tp_name);
         }

@@ -173,10 +173,9 @@ tb_dtype_descr(tb_state *state, const tb_dtype *dtype)
     if (dtype->type == TB_BF16) {
         descr = find_bfloat16(state, 1);
         if (descr == NULL && !PyErr_Occurred()) {
-            PyErr_SetString(
-                PyExc_TypeError,
-                "NumPy has no bfloat16 of its own: pip install ml_dtypes, or "
-                "ask for another dtype");
+            PyErr_SetString(PyExc_TypeError,
+                            "NumPy has no bfloat16 of its own: pip install ml_dtypes, "
+                            "or pass another dtype=");
         }
     }
     else if (dtype->type == TB_NUMPY_ONLY) {

@@ -5,11 +5,10 @@
 static int
 refuse_type(const tb_context *context, PyObject *found)
 {
-    return tb_raise_at(
-        context, PyExc_TypeError, -1, -1,
-        "found dtype %S; expected float64, float32, float16 or bfloat16: "
-        ".astype() makes it one",
-        found);
+    return tb_raise_at(context, PyExc_TypeError, -1, -1,
+                       "found dtype %S; expected float64, float32, float16 or "
+                       "bfloat16: convert it by .astype()",
+                       found);
 }
 
 static int
@@ -60,11 +59,10 @@ static int
 take_view(const tb_context *context, tb_view *view, tb_floats *floats)
 {
     if (!tb_type_is_float(view->dtype.type)) {
-        int answer = tb_raise_at(
-            context, PyExc_TypeError, -1, -1,
-            "found dtype %s; expected float64, float32, float16 or bfloat16: "
-            ".float() makes it one",
-            tb_dtype_name(&view->dtype));
+        int answer = tb_raise_at(context, PyExc_TypeError, -1, -1,
+                                 "found dtype %s; expected float64, float32, float16 "
+                                 "or bfloat16: convert it by .float()",
+                                 tb_dtype_name(&view->dtype));
         Py_CLEAR(view->owner);
         Py_XDECREF((PyObject *)view->dtype.descr);
         return answer;
@@ -120,9 +118,10 @@ tb_read_floats(tb_state *state, const tb_context *context, PyObject *object,
     if (found != 0) {
         return found < 0 ? -1 : take_view(context, &view, floats);
     }
-    return tb_raise_at(context, PyExc_TypeError, -1, -1,
-                       "found a %s; expected a NumPy array, a CPU tensor or a buffer",
-                       Py_TYPE(object)->tp_name);
+    return tb_raise_at(
+        context, PyExc_TypeError, -1, -1,
+        "found type %s, expected a NumPy array, a CPU tensor or a buffer",
+        Py_TYPE(object)->tp_name);
 }
 
 void

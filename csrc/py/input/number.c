@@ -270,10 +270,9 @@ store_fill(const tb_context *context, PyObject *value, const tb_number *number,
         return -1;
     }
     memcpy(dst, &element, (size_t)dtype->item_size);
-    return status == TB_OK
-               ? 0
-               : refuse_fill(context, tb_status_exception(status), value,
-                             "cannot be held exactly by", tb_dtype_name(dtype));
+    return status == TB_OK ? 0
+                           : refuse_fill(context, tb_status_exception(status), value,
+                                         "is not exact in", tb_dtype_name(dtype));
 }
 
 int
@@ -301,7 +300,7 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
     }
     else if (fits == 0) {
         refuse_fill(context, PyExc_ValueError, value,
-                    "is no integer; give one, or a floating dtype=, for",
+                    "is not an integer; pass one, or a floating dtype=, for",
                     tb_dtype_name(dtype));
     }
     else if (fits > 0) {

@@ -36,7 +36,7 @@ tb_count_bounds(tb_ragged *buffers)
         if (positions > PTRDIFF_MAX - bound[k]) {
             PyErr_SetString(
                 PyExc_OverflowError,
-                "Ragged(): the chunks have more positions than int64 holds");
+                "Ragged(): the chunks have more positions than int64 can count");
             Py_DECREF(bounds);
             return -1;
         }
@@ -115,14 +115,16 @@ tb_open_ragged(PyObject *object)
     const tb_ragged *buffers = &((ragged_object *)object)->buffers;
 
     if (buffers->chunks == NULL) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "Ragged: it holds nothing: Ragged.__init__() was not called");
+        PyErr_SetString(
+            PyExc_RuntimeError,
+            "Ragged: found no arrays; expected that Ragged.__init__() was called");
         return NULL;
     }
     if (PyArray_DIM(buffers->bounds, 0) != PyTuple_GET_SIZE(buffers->chunks) + 1 ||
         PyArray_DIM(buffers->starts, 0) != PyArray_DIM(buffers->lengths, 0)) {
         PyErr_SetString(PyExc_RuntimeError,
-                        "Ragged: its starts or lengths were resized");
+                        "Ragged: its starts or lengths were resized; expected arrays "
+                        "that keep their size");
         return NULL;
     }
     return buffers;
@@ -411,9 +413,9 @@ place_rows(tb_column *column, const tb_ragged *buffers, const tb_view *first)
         }
         if (data == NULL || start < bounds[k] || length < 0 ||
             length > bounds[k + 1] - start) {
-            return tb_raise_at(&column->context, PyExc_RuntimeError, i, -1,
-                               "lies outside the values of its Ragged: they were "
-                               "resized");
+            return tb_raise_at(
+                &column->context, PyExc_RuntimeError, i, -1,
+                "lies outside the values of its Ragged: they were resized");
         }
         column->data[i] = data + (start - bounds[k]) * position;
         if (column->array_row < 0) {

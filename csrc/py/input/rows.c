@@ -99,7 +99,7 @@ note_view(tb_column *column, Py_ssize_t i, tb_view *view)
     if (view->ndim == 0) {
         Py_CLEAR(view->dtype.descr);
         tb_raise_at(&column->context, PyExc_TypeError, i, -1,
-                    "is a single number, expected a sequence of them");
+                    "is a single number, expected a sequence of numbers");
         goto done;
     }
     if (note_numpy_only(column, i, view) < 0 ||
@@ -214,8 +214,8 @@ survey_rectangle(tb_column *column, tb_view *view)
     }
     if (view->ndim < 2) {
         return tb_raise_at(&column->context, PyExc_TypeError, -1, -1,
-                           "found an array of %d dimension%s, expected rows: two "
-                           "dimensions or more",
+                           "found an array of %d dimension%s, expected rows: an array "
+                           "of two or more dimensions",
                            view->ndim, view->ndim == 1 ? "" : "s");
     }
     if (tb_allocate_rows(column, view->shape[0]) < 0) {

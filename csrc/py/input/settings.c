@@ -178,8 +178,9 @@ tb_read_index(const tb_context *context, const char *name, PyObject *value,
     }
     PyOS_snprintf(expected, sizeof expected, "an index from %lld to %lld",
                   -(long long)count, (long long)count - 1);
-    return refuse(context, PyExc_IndexError, name, value,
-                  count == 0 ? "none: there is nothing to choose from" : expected);
+    return refuse(
+        context, PyExc_IndexError, name, value,
+        count == 0 ? "no index, because there is nothing to choose from" : expected);
 }
 
 int

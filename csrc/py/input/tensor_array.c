@@ -160,7 +160,7 @@ find_extent(const tensor_use *use, PyObject *tensor)
 
     if (!PyErr_Occurred() && (!PyTuple_Check(shape) || !PyTuple_Check(strides) ||
                               PyTuple_GET_SIZE(shape) != PyTuple_GET_SIZE(strides))) {
-        PyErr_SetString(PyExc_TypeError, "its shape and strides are no tuples");
+        PyErr_SetString(PyExc_TypeError, "its shape and strides are not tuples");
         (void)refuse_as_torch(use, NULL);
     }
     for (Py_ssize_t d = 0; !PyErr_Occurred() && d < PyTuple_GET_SIZE(shape); d++) {
@@ -231,10 +231,11 @@ check_written(const tensor_use *use, PyObject *torch, PyObject *tensor)
     if (needs_grad != 0) {
         return needs_grad < 0
                    ? -1
-                   : refuse_tensor(use, PyExc_TypeError,
-                                   "a tensor that requires a gradient, which what is "
-                                   "written would not have; pass out.detach()",
-                                   NULL);
+                   : refuse_tensor(
+                         use, PyExc_TypeError,
+                         "a tensor that requires a gradient, but autograd would not "
+                         "record what is written; pass out.detach()",
+                         NULL);
     }
     return 0;
 }

@@ -26,7 +26,7 @@ tb_read_out(tb_state *state, const tb_context *context, PyObject *out, int *is_b
     }
     if (is_tensor == 0) {
         tb_raise_at(context, PyExc_TypeError, -1, -1,
-                    "out= is a %s, expected a NumPy array or a CPU tensor",
+                    "out= has type %s, expected a NumPy array or a CPU tensor",
                     Py_TYPE(out)->tp_name);
     }
     return NULL;
@@ -81,10 +81,12 @@ tb_check_out(tb_state *state, const tb_context *context, PyArrayObject *out,
         return -1;
     }
     if (!PyArray_ISWRITEABLE(out)) {
-        return refuse_out(context, "is read-only");
+        return refuse_out(context,
+                          "is read-only, expected an array that can be written");
     }
     if (!PyArray_ISCARRAY(out)) {
-        return refuse_out(context, "is not C-contiguous, aligned and native");
+        return refuse_out(context,
+                          "is not C-contiguous, aligned and in native byte order");
     }
     return 0;
 }

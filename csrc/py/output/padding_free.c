@@ -12,13 +12,14 @@ static int
 check_labels(const tb_output *labels)
 {
     if (labels->column.ndim > 0) {
-        return tb_raise_at(&labels->spec.context, PyExc_ValueError, -1, -1,
-                           "has %d dimensions a row; expected a label for each token",
-                           labels->column.ndim + 1);
+        return tb_raise_at(
+            &labels->spec.context, PyExc_ValueError, -1, -1,
+            "has rows of %d dimensions, expected one label for each token",
+            labels->column.ndim + 1);
     }
     return labels->column.dtype.type == TB_NUMPY_ONLY
                ? tb_raise_at(&labels->spec.context, PyExc_TypeError, -1, -1,
-                             "dtype %s cannot hold labels",
+                             "dtype %s cannot hold labels; expected an integer type",
                              tb_dtype_name(&labels->column.dtype))
                : 0;
 }
@@ -80,8 +81,8 @@ lay_out_labels_of_main(const tb_output *main, tb_output *output)
 
     if (!(tb_type_is_integer(type) || type == TB_BOOL) || main->column.ndim > 0) {
         return tb_raise_at(&output->spec.context, PyExc_TypeError, -1, -1,
-                           "cannot be made of key %R, which holds no token ids; add "
-                           "the column, or return_labels=False",
+                           "cannot be made from key %R, which does not hold token ids; "
+                           "add the column, or pass return_labels=False",
                            main->spec.context.key);
     }
     output->layout = main->layout;

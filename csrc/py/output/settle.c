@@ -45,10 +45,11 @@ refuse_types(const tb_column *column, ptrdiff_t i)
     tb_dtype found = tb_row_dtype(column, i);
     tb_dtype expected = tb_row_dtype(column, column->array_row);
 
-    return tb_raise_at(
-        &column->context, PyExc_TypeError, i, -1,
-        "found %s, expected %s as in row %zd: dtype= converts all to one",
-        tb_dtype_name(&found), tb_dtype_name(&expected), (Py_ssize_t)column->array_row);
+    return tb_raise_at(&column->context, PyExc_TypeError, i, -1,
+                       "found %s, expected %s as in row %zd; pass dtype= to convert "
+                       "all rows to one type",
+                       tb_dtype_name(&found), tb_dtype_name(&expected),
+                       (Py_ssize_t)column->array_row);
 }
 
 /* What stands between row i and the output's type: nothing, the core's conversion while

@@ -19,14 +19,14 @@ raise_counting(tb_status status, const tb_error *error, Py_ssize_t rows,
     }
     else if (multiple == 1) {
         tb_raise_at(&boundaries_context, PyExc_OverflowError, error->row, -1,
-                    "%zd rows of length %lld, the longest, are more tokens than int64 "
-                    "can count",
+                    "%zd rows, all of length %lld, the longest, are more tokens than "
+                    "int64 can count",
                     rows, (long long)error->value);
     }
     else {
         tb_raise_at(&boundaries_context, PyExc_OverflowError, error->row, -1,
-                    "%zd rows of length %lld, the longest, rounded up to a multiple of "
-                    "%zd, are more tokens than int64 can count",
+                    "%zd rows, all of length %lld, the longest, rounded up to a "
+                    "multiple of %zd, are more tokens than int64 can count",
                     rows, (long long)error->value, multiple);
     }
 }

@@ -38,7 +38,7 @@ refuse_keys(const tb_context *context, PyObject *first, PyObject *sample,
     if (shown != NULL) {
         tb_raise_at(context, PyExc_ValueError, row, -1,
                     missing != NULL ? "has no key %U, which row 0 has"
-                                    : "has the key %U, which row 0 lacks",
+                                    : "has the key %U, which row 0 does not have",
                     shown);
         Py_DECREF(shown);
     }
@@ -60,7 +60,7 @@ sample_as_dict(const tb_context *context, PyObject *sample, Py_ssize_t row)
     Py_XDECREF(keys);
     if (found == 0) {
         tb_raise_at(context, PyExc_TypeError, row, -1,
-                    "is of type %s, expected a dict as in row 0",
+                    "found type %s, expected a dict as in row 0",
                     Py_TYPE(sample)->tp_name);
         return NULL;
     }

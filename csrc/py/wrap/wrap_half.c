@@ -308,7 +308,8 @@ convert_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     work.dst = out.data;
     if (has_out && tb_floats_overlap(&floats, out.data,
                                      out.data + floats.count * tb_type_size(to))) {
-        tb_raise_at(&context, PyExc_ValueError, -1, -1, "out= shares memory with x");
+        tb_raise_at(&context, PyExc_ValueError, -1, -1,
+                    "out= shares memory with x; expected separate memory");
         goto done;
     }
     if (is_counted) {

@@ -58,7 +58,7 @@ check_overlap(tb_state *state, const tb_column *column, PyArrayObject *out)
 
     return row < 0 ? (row == -1 ? 0 : -1)
                    : tb_raise_at(&column->context, PyExc_ValueError, row, -1,
-                                 "shares memory with out=");
+                                 "shares memory with out=; expected separate memory");
 }
 
 /* Everything about out= that can be wrong, before anything is written to it. */

@@ -19,7 +19,8 @@ read_extras(tb_padding_free_batch *batch, PyObject *names)
         batch->extras[i] = (tb_padding_free_extra)place;
         if (batch->extras[i] == TB_SHIFT_LABELS && batch->labels < 0) {
             return tb_raise_at(&batch->context, PyExc_ValueError, -1, -1,
-                               "shift_labels=True, but there are no labels");
+                               "shift_labels=True, but there are no labels; expected a "
+                               "column 'labels'");
         }
     }
     return 0;

@@ -228,9 +228,10 @@ wrap_as_indices(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     int64_t *index = (int64_t *)PyArray_DATA(indices);
     for (npy_intp i = 0; i < PyArray_DIM(indices, 0); i++) {
         if (index[i] < -count || index[i] >= count) {
-            PyErr_Format(PyExc_IndexError,
-                         "%s(): indices: index %lld (at place %zd) is outside %zd rows",
-                         context.function, (long long)index[i], (Py_ssize_t)i, count);
+            PyErr_Format(
+                PyExc_IndexError,
+                "%s(): indices: index %lld (at position %zd) is outside %zd rows",
+                context.function, (long long)index[i], (Py_ssize_t)i, count);
             Py_DECREF(indices);
             return NULL;
         }

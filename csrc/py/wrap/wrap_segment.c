@@ -37,8 +37,8 @@ wrap_cu_seqlens(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     else if (status != TB_OK) {
         tb_raise_at(&context, PyExc_OverflowError, error.row, -1,
-                    "length %lld takes the sum past int32, which ends at %d; split "
-                    "the batch",
+                    "with length %lld the sum is more than int32 can hold (at most "
+                    "%d); split the batch",
                     (long long)error.value, (int)INT32_MAX);
     }
     if (status != TB_OK) {
@@ -224,12 +224,13 @@ check_prefix_rows(const tb_context *context, const tb_int_rows *prefixes,
 
     own.one_row = prefixes->is_single;
     if (prefixes->is_single != ids->is_single) {
-        return tb_raise_at(context, PyExc_ValueError, -1, -1,
-                           ids->is_single
-                               ? "found rows of numbers; expected one for each segment"
-                               : "found one row of numbers; expected one for each of "
-                                 "the %zd rows of ids",
-                           (Py_ssize_t)rows);
+        return tb_raise_at(
+            context, PyExc_ValueError, -1, -1,
+            ids->is_single
+                ? "found rows of numbers; expected one number for each segment"
+                : "found one row of numbers; expected one row for each of the %zd rows "
+                  "of ids",
+            (Py_ssize_t)rows);
     }
     if (tb_count_int_rows(prefixes) != rows) {
         return tb_raise_at(context, PyExc_ValueError, -1, -1,
@@ -277,9 +278,11 @@ check_apart(tb_state *state, PyObject *given, const char *name, PyArrayObject *m
         rows == NULL ? -2 : tb_find_sharing(state, &mask_context, rows, mask);
 
     Py_XDECREF(rows);
-    return shared < 0 ? (shared == -1 ? 0 : -1)
-                      : tb_raise_at(&mask_context, PyExc_ValueError, -1, -1,
-                                    "%s shares memory with out=", name);
+    return shared < 0
+               ? (shared == -1 ? 0 : -1)
+               : tb_raise_at(&mask_context, PyExc_ValueError, -1, -1,
+                             "%s shares memory with out=; expected separate memory",
+                             name);
 }
 
 /* The mask's array: a new one, or the one that out= is. */
@@ -310,14 +313,15 @@ raise_id(tb_status status, const tb_int_rows *prefixes, const tb_error *error)
 {
     if (status == TB_ERR_REPEATED) {
         return tb_raise_at(&mask_context, PyExc_ValueError, error->row, error->column,
-                           "id %lld comes again after another; with prefix= a segment "
-                           "is one stretch",
+                           "id %lld appears again after another id; with prefix= the "
+                           "tokens of a segment must be next to each other",
                            (long long)error->value);
     }
     ptrdiff_t known = tb_int_counts(prefixes)[error->row];
-    return tb_raise_at(&mask_context, PyExc_ValueError, error->row, error->column,
-                       "id %lld has no prefix: the %zd given are those of ids 1 to %zd",
-                       (long long)error->value, (Py_ssize_t)known, (Py_ssize_t)known);
+    return tb_raise_at(
+        &mask_context, PyExc_ValueError, error->row, error->column,
+        "id %lld has no prefix: prefix= has %zd numbers, for ids 1 to %zd",
+        (long long)error->value, (Py_ssize_t)known, (Py_ssize_t)known);
 }
 
 /* Writes the mask, without the GIL where it is large. */
@@ -362,10 +366,10 @@ measure_mask(const tb_int_rows *ids, int item_size, npy_intp *dims)
     if (tb_multiply_sizes(width, width, &size) != TB_OK ||
         tb_multiply_sizes(size, item_size, &size) != TB_OK ||
         tb_multiply_sizes(size, dims[0], &size) != TB_OK) {
-        return tb_raise_at(&mask_context, PyExc_ValueError, -1, -1,
-                           "%zd masks of width %zd are more bytes than can be "
-                           "addressed",
-                           (Py_ssize_t)dims[0], (Py_ssize_t)width);
+        return tb_raise_at(
+            &mask_context, PyExc_ValueError, -1, -1,
+            "%zd masks of width %zd need more bytes than can be addressed",
+            (Py_ssize_t)dims[0], (Py_ssize_t)width);
     }
     return 0;
 }

@@ -146,7 +146,7 @@ def _torch(function: str) -> Any:
     except ImportError as error:
         raise ImportError(
             f"{function}(): return_tensors='pt' makes torch tensors, but torch is not installed: "
-            "pip install torch, or ask for arrays with return_tensors='np'"
+            "pip install torch, or pass return_tensors='np' to get arrays"
         ) from error
     return torch
 

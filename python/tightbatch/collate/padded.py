@@ -234,7 +234,9 @@ class PadCollator(Collator):
             )
         main = choose_main(kinds) or tuple(key for key in kinds if kinds[key] == "rows")[:1]
         if not main and (self.return_lengths or (masked and self.attention_mask)):
-            raise ValueError("PadCollator(): no column of sequences to take the lengths of")
+            raise ValueError(
+                "PadCollator(): return_lengths=True, but no column holds rows; expected one"
+            )
         return main
 
 
@@ -247,7 +249,7 @@ def check_tokenizer(function: str, tokenizer: Any) -> None:
         hint = f"; transformers.AutoTokenizer.from_pretrained({_core.show(tokenizer)}) gives one"
     elif hasattr(tokenizer, "padding_value"):
         hint = (
-            "; what a feature extractor returns is padded by "
+            "; to pad what a feature extractor returns, use "
             "PadCollator(extractor.padding_value, padding_side=extractor.padding_side)"
         )
     raise TypeError(

@@ -211,7 +211,7 @@ class PaddingFreeCollator(Collator):
             key = next(key for key in columns if key in self._reserved)
             raise ValueError(
                 f"{NAME}(): key {key!r}: the collator makes a column of this name, but the samples "
-                "have one, too; remove or rename it"
+                "have one too; remove or rename it"
             )
         kinds = {
             key: kind_of(NAME, key, column)
@@ -288,7 +288,9 @@ class PaddingFreeCollator(Collator):
 def _main_column(kinds: Mapping[Any, Kind]) -> Any:
     """Choose the column whose rows are the segments."""
     if kinds.get("input_ids", "rows") != "rows":
-        raise TypeError(f"{NAME}(): key 'input_ids', row 0: found no row of tokens, expected one")
+        raise TypeError(
+            f"{NAME}(): key 'input_ids', row 0: found no tokens, expected a row of them"
+        )
     main = choose_main(kinds)
     if not main:
         raise ValueError(

@@ -246,7 +246,7 @@ def _told(
             )
         warnings.warn(
             f"{function}(): {overflowed:,} of {math.prod(shape):,} numbers overflow {dtype} and "
-            f"are infinite: {where}; overflow= says what becomes of them",
+            f"become infinite: {where}; pass overflow= to choose what they become",
             RuntimeWarning,
             stacklevel=3,
         )

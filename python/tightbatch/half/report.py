@@ -362,7 +362,7 @@ def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfR
     if not isinstance(x, Mapping):
         if not hasattr(x, "dtype") and not isinstance(x, (memoryview, bytes, bytearray)):
             raise TypeError(
-                f"half_report(): x is of type {type(x).__name__}; expected an array, a CPU tensor, "
+                f"half_report(): x has type {type(x).__name__}; expected an array, a CPU tensor, "
                 "a mapping of names to them (dict(model.named_parameters()), a state_dict) or a "
                 "module"
             )

@@ -168,7 +168,7 @@ class Padding:
         fill: int | None = self.pad_token_id
         if fill is None:
             raise ValueError(
-                f"{self.function}(): asked to pad, but there is no padding token; set one, as "
+                f"{self.function}(): there is no padding token; set one, as "
                 "with tokenizer.pad_token = tokenizer.eos_token, or give pad_token_id="
             )
         return fill
@@ -228,7 +228,7 @@ class Padding:
         if self.pads:
             settings = settings._replace(width=width, pad_to_multiple_of=self.multiple)
         else:
-            why = "padding is off; padding=True pads to the longest"
+            why = "padding is off; pass padding=True to pad to the longest"
             _require_equal(self.function, key, row_lengths(self.function, column), why)
         self.add(key, column, role, settings)
 

@@ -103,7 +103,7 @@ class DataCollatorForLanguageModeling(Collator):
             )
         if self.whole_word_mask and self.mask_replace_prob < 1:
             warnings.warn(
-                "Words that are masked whole are replaced by the mask token alone: "
+                "whole_word_mask=True replaces words by the mask token only: "
                 "mask_replace_prob is set to 1.",
                 stacklevel=3,
             )
@@ -113,7 +113,7 @@ class DataCollatorForLanguageModeling(Collator):
         mask, vocabulary, _ = self._vocabulary()
         if mask is None:
             raise ValueError(
-                f"{function}(): there is no mask token, which mlm=True needs; mlm=False is for "
+                f"{function}(): mlm=True needs a mask token, but there is none; pass mlm=False for "
                 "causal language modelling"
             )
         if self.mlm_probability is None:
@@ -200,7 +200,7 @@ class DataCollatorForLanguageModeling(Collator):
             if offsets is None:
                 raise ValueError(
                     f"{padding.function}(): whole_word_mask=True needs the features' "
-                    "offset_mapping: return_offsets_mapping=True gives it"
+                    "offset_mapping; call the tokenizer with return_offsets_mapping=True"
                 )
             kinds = _word_kinds(special, np.asarray(offsets))
         seed, call = self._next_seed(padding.return_tensors)

@@ -157,8 +157,8 @@ class Packing:
         if not isinstance(ragged, Ragged):
             found = type(ragged).__name__
             raise TypeError(
-                f"Packing.apply(): ragged is of type {found}; expected a Ragged, as "
-                "Ragged.from_sequences makes it"
+                f"Packing.apply(): ragged has type {found}; expected a Ragged, as made by "
+                "Ragged.from_sequences"
             )
         rows = len(self.row_lengths)
         if len(ragged) != rows:
@@ -344,7 +344,7 @@ def _split(function: str, lengths: Array, capacity: int) -> tuple[Array, Array, 
         row = int(counts.argmax())
         raise ValueError(
             f"{function}(): row {row}: length {lengths[row]} makes {counts[row]} segments of "
-            f"capacity={capacity}, and all rows more than {_MOST_SEGMENTS}; pass a larger capacity"
+            f"capacity={capacity}, and all rows make more than {_MOST_SEGMENTS}; pass a larger one"
         )
     rows = np.repeat(np.arange(len(lengths)), counts)
     firsts = np.cumsum(counts) - counts
@@ -428,8 +428,8 @@ def pack_dataset(
 
     if not isinstance(dataset, datasets.Dataset):
         raise TypeError(
-            f"pack_dataset(): dataset is of type {type(dataset).__name__}; expected a "
-            "datasets.Dataset (of a DatasetDict, one split)"
+            f"pack_dataset(): dataset has type {type(dataset).__name__}; expected a "
+            "datasets.Dataset (one split of a DatasetDict)"
         )
     source = RaggedDataset.from_hf(dataset)
     columns = {name: source[name] for name in source.column_names}
@@ -452,7 +452,7 @@ def pack_dataset(
         if row is not None:
             raise ValueError(
                 f"pack_dataset(): row {row} has {column.lengths[row]} values in column {name!r}, "
-                f"but {packing.row_lengths[row]} in {first!r}; expected as many"
+                f"but {packing.row_lengths[row]} in {first!r}; expected equal numbers"
             )
     if packing.dropped or packing.truncated:
         warnings.warn(

@@ -53,7 +53,9 @@ class Planner:
             cap = f"max_tokens={self.settings['max_tokens']}"
             if self.settings["max_tokens"] is None:
                 cap = "the last boundary"
-            raise ValueError(f"{self.function}(): {cap} is less than any row costs; pass more")
+            raise ValueError(
+                f"{self.function}(): {cap} is less than any row costs; pass a larger one"
+            )
         self.settings["max_length"] = min(self.settings["max_length"] or NO_CAP, allowed)
 
     def _auto_window(self, total: int) -> int:

@@ -256,7 +256,7 @@ class LengthBatchSampler:
         if settings["overlong"] == "split":
             raise ValueError(
                 f"{_NAME}(): overlong='split'; expected one of 'error', 'truncate', 'drop': "
-                "a sampler gives whole rows, tightbatch.pack splits them"
+                "a sampler yields whole rows; tightbatch.pack splits them"
             )
         if auto:
             _core.read_choice(_NAME, "shuffle_window", shuffle_window, ("auto",))
@@ -274,9 +274,10 @@ class LengthBatchSampler:
             )
         if "Sampler" in type(lengths).__name__:
             raise TypeError(
-                f"{_NAME}(): found a {type(lengths).__name__}, expected lengths; where Lightning "
-                "passes it, give its Trainer use_distributed_sampler=False, and num_replicas= and "
-                "rank= here; for predict, DataLoader(sampler=this, batch_size=None)"
+                f"{_NAME}(): found type {type(lengths).__name__}, expected lengths. If Lightning "
+                "passes a sampler, give its Trainer use_distributed_sampler=False, and pass "
+                "num_replicas= and rank= here; for predict, pass "
+                "DataLoader(sampler=this, batch_size=None)"
             )
         read_lengths = _core.read_lengths(_NAME, "lengths", lengths)
         self._planner = Planner(_NAME, read_lengths, settings, auto_window=auto)
