@@ -22,7 +22,7 @@ refuse_row(const tb_column *column, const tb_pad_options *options, Py_ssize_t mo
                              length, most)
                : tb_raise_at(
                      &column->context, PyExc_ValueError, i, -1,
-                     "has length %zd, more than the last boundary %zd; pass "
+                     "has length %zd, more than %zd, the last of boundaries=; pass "
                      "max_length=%zd to cut longer rows, or add a larger boundary",
                      length, most, most);
 }

@@ -122,7 +122,7 @@ class PadCollator(Collator):
     attention_mask: bool | None = field(default=None, kw_only=True)
     return_lengths: bool = field(default=False, kw_only=True)
     return_tensors: Tensors = field(default="pt", kw_only=True)
-    # # Settings by key; None has those of every other key.
+    # Settings by key; None has those of every other key.
     _named: dict[Any, ColumnSettings] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
