@@ -120,7 +120,7 @@ tb_read_floats(tb_state *state, const tb_context *context, PyObject *object,
     }
     return tb_raise_at(
         context, PyExc_TypeError, -1, -1,
-        "found type %s, expected a NumPy array, a CPU tensor or a buffer",
+        "found type %s; expected a NumPy array, a CPU tensor or a buffer",
         Py_TYPE(object)->tp_name);
 }
 

@@ -297,7 +297,7 @@ class LengthBatchSampler:
         self.truncated = self._planner.truncated
         self._epoch = 0
         self._begin = 0
-        self._moves = 0  # by set_epoch and load_state_dict: they end the effect of older iterations
+        self._moves = 0  # counts set_epoch and load_state_dict; an older iteration moves no epoch
         self._run: Run | None = None
         self._dealt: tuple[NDArray[np.int64], Steps] | None = None
 
