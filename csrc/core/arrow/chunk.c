@@ -123,8 +123,8 @@ read_offset(const void *offsets, ptrdiff_t i, int wide)
     return value;
 }
 
-/* Text and bytes have their values in a third buffer, whose length nothing but the last
- * offset of the whole array tells. */
+/* Text and bytes have their values in a third buffer. Only the last offset of the
+ * whole array tells its length. */
 static tb_status
 read_byte_values(const tb_arrow_kind *kind, const tb_arrow_array *array,
                  tb_arrow_chunk *chunk, tb_arrow_fault *fault)
@@ -142,7 +142,7 @@ read_byte_values(const tb_arrow_kind *kind, const tb_arrow_array *array,
     return TB_OK;
 }
 
-/* Views, their buffers, and last how large these are. */
+/* Views, their buffers, and last the sizes of these. */
 static tb_status
 read_views(const tb_arrow_array *array, ptrdiff_t first, ptrdiff_t count,
            tb_arrow_chunk *chunk, tb_arrow_fault *fault)
@@ -175,7 +175,7 @@ tb_arrow_read_chunk(const tb_arrow_kind *kind, const tb_arrow_array *array,
     int64_t expected = buffers[kind->form] + is_bytes;
     if (kind->form == TB_ARROW_STRINGS && array != NULL &&
         array->n_buffers > expected) {
-        expected = array->n_buffers; /* as many as it likes */
+        expected = array->n_buffers; /* any number */
     }
     tb_status status = check_array(array, expected, kind->has_child, fault);
 

@@ -22,8 +22,8 @@ equals(const char *text, int32_t size, const char *expected)
            memcmp(text, expected, (size_t)size) == 0;
 }
 
-/* Whether the metadata names an extension type: pairs of key and value, each with its
- * size before it, and before all the number of pairs. */
+/* Whether the metadata names an extension type. Metadata is the number of pairs,
+ * then each key and value with its size before it. */
 static int
 is_extension(const tb_arrow_schema *schema, const char *name)
 {
@@ -51,7 +51,7 @@ is_extension(const tb_arrow_schema *schema, const char *name)
     return 0;
 }
 
-/* The formats of numbers, and the types that they are. */
+/* The formats of numbers, and their types. */
 static const struct {
     char format[2];
     tb_type type;
@@ -72,7 +72,7 @@ tb_arrow_format(tb_type type)
     return NULL;
 }
 
-/* Reads the type of numbers: 1, or 0 where the schema is of something else. */
+/* Reads the type of numbers: 1, or 0 if the schema is for something else. */
 static int
 read_number(const tb_arrow_schema *schema, tb_arrow_kind *kind)
 {

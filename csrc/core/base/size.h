@@ -1,5 +1,5 @@
-/* Arithmetic with sizes, which are never negative. What may overflow answers a status.
- */
+/* Arithmetic with sizes, which are never negative. Functions that may overflow
+ * return a status. */
 #ifndef TB_SIZE_H
 #define TB_SIZE_H
 
@@ -35,8 +35,8 @@ tb_divide_up(int64_t n, int64_t size)
     return n / size + (n % size != 0);
 }
 
-/* What must be added to n to make it a multiple of `multiple`. A `multiple` of 1 or less
- * asks for nothing: 0. */
+/* What must be added to n to make it a multiple of `multiple`; 0 if that is 1 or
+ * less. */
 static inline int64_t
 tb_find_missing(int64_t n, int64_t multiple)
 {

@@ -33,14 +33,14 @@ tb_type_is_float(tb_type type)
     return type >= TB_F32 && type <= TB_BF16;
 }
 
-/* The types of two bytes that hold fractions. */
+/* Whether it is a floating type of two bytes. */
 static inline int
 tb_type_is_half(tb_type type)
 {
     return type == TB_F16 || type == TB_BF16;
 }
 
-/* Bytes an element; not for TB_NUMPY_ONLY, whose size its owner knows. */
+/* Bytes of an element; not for TB_NUMPY_ONLY, whose size only its column knows. */
 static inline int
 tb_type_size(tb_type type)
 {

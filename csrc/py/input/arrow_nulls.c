@@ -30,7 +30,7 @@ tb_refuse_missing_rows(const tb_arrow_column *column, PyObject *fill_null)
     return 0;
 }
 
-/* The first of ascending numbers that is `least` or more: its place, or count. */
+/* The index of the first of ascending numbers that is at least `least`, or count. */
 static ptrdiff_t
 find_first(const int64_t *ascending, ptrdiff_t count, int64_t least)
 {
@@ -119,7 +119,7 @@ read_fill(tb_state *state, const tb_arrow_column *column, PyObject *fill_null,
     PyObject *const kinds[] = {PyExc_TypeError, PyExc_OverflowError, PyExc_ValueError};
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         if (PyErr_ExceptionMatches(kinds[k])) {
-            PyErr_Clear(); /* it speaks of padding_value */
+            PyErr_Clear(); /* its message names padding_value */
             PyObject *shown = tb_show(fill_null);
             if (shown != NULL) {
                 tb_raise_at(&column->context, kinds[k], -1, -1,

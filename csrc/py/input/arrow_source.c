@@ -11,7 +11,7 @@ release_chunk(PyObject *capsule)
         (tb_arrow_array *)PyCapsule_GetPointer(capsule, "tightbatch_chunk");
 
     if (array->release != NULL) {
-        /* A producer in Python must not see an exception that is on its way. */
+        /* A producer in Python must not see an exception that is set already. */
         PyObject *exception = tb_save_exception();
         array->release(array);
         tb_restore_exception(exception);
@@ -25,7 +25,7 @@ tb_arrow_in_capsule(PyObject *capsule)
     return (const tb_arrow_array *)PyCapsule_GetPointer(capsule, "tightbatch_chunk");
 }
 
-/* A capsule around an array of no content yet, whose release it will call. */
+/* A capsule around an array that is still empty; it will call the array's release. */
 static PyObject *
 new_chunk(tb_arrow_array **array)
 {
@@ -83,8 +83,8 @@ exception_of(int code)
                             : PyExc_OSError;
 }
 
-/* With the producer's own words. It is called without the GIL, as its own threads may
- * need it; what it answers is read before it is asked anything else. */
+/* Raises with the producer's own message. The producer is called without the GIL,
+ * because its threads may need it; the message is read before the next call. */
 static int
 refuse_stream(const tb_context *context, tb_arrow_stream *stream, int code)
 {
@@ -95,7 +95,7 @@ refuse_stream(const tb_context *context, tb_arrow_stream *stream, int code)
         text = stream->get_last_error(stream);
         Py_END_ALLOW_THREADS
     }
-    PyErr_Clear(); /* a producer in Python may have left one behind */
+    PyErr_Clear(); /* a producer in Python may have set one */
     return tb_raise_at(context, exception_of(code), -1, -1,
                        "the Arrow producer failed with code %d: %s", code,
                        text == NULL ? strerror(code) : text);

@@ -36,7 +36,7 @@ tb_note_owner(tb_column *column, PyObject *owner)
     return column->owners == NULL ? -1 : PyList_Append(column->owners, owner);
 }
 
-/* Whether `object`, an array or tensor, still has the bytes from `data` on. */
+/* Whether `object`, an array or tensor, still has its elements at `data`. */
 static int
 is_unmoved(PyObject *object, const void *data, ptrdiff_t length, int dimension)
 {

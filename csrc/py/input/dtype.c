@@ -18,8 +18,9 @@ integer_of_size(npy_intp size, int is_signed)
     return (tb_type)((is_signed ? TB_I8 : TB_U8) + log2);
 }
 
-/* ml_dtypes.bfloat16 as a dtype, borrowed. NULL without an exception: not there. With
- * `import` it is imported, otherwise looked at only where somebody else did. */
+/* ml_dtypes.bfloat16 as a dtype, borrowed. NULL without an exception: not installed.
+ * With `import` ml_dtypes is imported, otherwise it is used only if already imported.
+ */
 static PyArray_Descr *
 find_bfloat16(tb_state *state, int import)
 {
@@ -48,7 +49,7 @@ find_bfloat16(tb_state *state, int import)
     return (PyArray_Descr *)state->bfloat16;
 }
 
-/* A type registered with NumPy by another package: moved by its width alone. */
+/* A type that another package registered with NumPy: only its width is used. */
 static int
 read_user_type(tb_state *state, PyArray_Descr *descr, tb_dtype *out)
 {
@@ -283,7 +284,7 @@ tb_lowest_value(tb_state *state, const tb_dtype *dtype)
     return answer;
 }
 
-/* The Python side answers (array, None), or (None, failure) with the exception, the
+/* The Python function returns (array, None), or (None, failure) with the exception, the
  * index and the reason for the first element that the type cannot hold. */
 PyArrayObject *
 tb_convert_array(tb_state *state, const tb_context *context, Py_ssize_t row,

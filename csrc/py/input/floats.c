@@ -45,7 +45,7 @@ take_array(tb_state *state, const tb_context *context, PyArrayObject *array,
         floats->owner = Py_NewRef((PyObject *)array);
     }
     else if (dtype.type == TB_BF16) {
-        /* By its bytes: the iterator need not know ml_dtypes' type. */
+        /* Its bytes as int16: the iterator may not know ml_dtypes' type. */
         floats->strided = (PyArrayObject *)PyArray_View(
             array, PyArray_DescrFromType(NPY_UINT16), NULL);
     }
@@ -131,7 +131,7 @@ tb_clear_floats(tb_floats *floats)
     Py_CLEAR(floats->owner);
 }
 
-/* By NumPy's iterator, which gives swapped and scattered elements in a buffer. */
+/* By NumPy's iterator, which copies swapped and scattered elements into a buffer. */
 static int
 each_strided_run(const tb_floats *floats, tb_run_function function, void *context)
 {
@@ -149,7 +149,7 @@ each_strided_run(const tb_floats *floats, tb_run_function function, void *contex
 
     Py_XDECREF(native);
     if (iterator == NULL && !PyErr_Occurred()) {
-        PyErr_NoMemory(); /* NumPy does not always say */
+        PyErr_NoMemory(); /* NumPy does not always set it */
     }
     if (iterator != NULL) {
         next = NpyIter_GetIterNext(iterator, NULL);

@@ -32,8 +32,8 @@ read_int(PyObject *item, tb_number *number)
     return 0;
 }
 
-/* A scalar that carries its type: 0-d arrays and tensors, NumPy's floats and bools. A
- * masked one is no number. -1 with an exception. */
+/* A scalar with a type of its own: 0-d arrays and tensors, NumPy's floats and bools. A
+ * masked one is not a number. -1 with an exception. */
 static int
 is_boxed_number(tb_state *state, PyObject *item)
 {
@@ -117,7 +117,7 @@ tb_read_number(tb_state *state, PyObject *item, tb_number *number)
     return 0;
 }
 
-/* A Python int of any size to a float, when that is exact. */
+/* A Python int of any size to a float, if that is exact. */
 static int
 store_huge(const tb_number *number, tb_type type, void *dst, tb_status *status)
 {
@@ -201,7 +201,7 @@ tb_raise_value(const tb_context *context, tb_status status, Py_ssize_t row,
     return -1;
 }
 
-/* By way of a one-element array, for types that only NumPy can write. */
+/* Through an array of one element, for types that only NumPy can write. */
 static int
 convert_fill(tb_state *state, const tb_context *context, const tb_number *number,
              const tb_dtype *dtype, unsigned char *dst)

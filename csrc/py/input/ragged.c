@@ -86,8 +86,8 @@ is_int64_row(PyArrayObject *array)
            PyArray_ISCARRAY_RO(array);
 }
 
-/* The array itself where it is read-only, a read-only view of it otherwise: rows were
- * checked with these numbers. A new reference. */
+/* The array itself if it is read-only, else a read-only view: rows were checked with
+ * these numbers. A new reference. */
 static PyArrayObject *
 freeze(PyArrayObject *array)
 {
@@ -229,7 +229,7 @@ get_buffer(PyObject *self, void *number)
     return Py_NewRef(all[(uintptr_t)number]);
 }
 
-/* Others of the same chunks: as this class, with the starts and lengths given. */
+/* Other rows of the same chunks, as this class, with the starts and lengths given. */
 static PyObject *
 with_rows(PyObject *self, PyObject *args)
 {
@@ -250,7 +250,7 @@ with_rows(PyObject *self, PyObject *args)
     return wrap_buffers(Py_TYPE(self), &buffers);
 }
 
-/* elements[index] for each of the indices, read-only; an index outside is -1's error. */
+/* elements[index] for each index, read-only; IndexError for one that is outside. */
 static PyArrayObject *
 choose(PyArrayObject *elements, PyArrayObject *indices)
 {
@@ -352,8 +352,8 @@ tb_add_ragged_type(PyObject *module)
 
 /* --- its rows --------------------------------------------------------------------- */
 
-/* The chunk that position `start` lies in: a binary search without a branch that random
- * rows would make the processor guess. */
+/* The chunk that position `start` lies in, by a binary search without branches: with
+ * random rows the processor would mispredict them. */
 static ptrdiff_t
 find_chunk(const int64_t *bounds, ptrdiff_t chunks, int64_t start)
 {
@@ -367,8 +367,8 @@ find_chunk(const int64_t *bounds, ptrdiff_t chunks, int64_t start)
     return low;
 }
 
-/* A chunk of the type and shape that the first one has, and of the length that the
- * bounds say; it may have been resized since. */
+/* The data of a chunk, if it still has the type and shape of the first one and the
+ * length in bounds; it may have been resized. */
 static const char *
 chunk_data(const tb_ragged *buffers, const tb_view *first, ptrdiff_t k)
 {

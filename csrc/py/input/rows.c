@@ -28,7 +28,7 @@ shape_tuple(int ndim, const npy_intp *shape)
     return tuple;
 }
 
-/* Every row's positions have one shape; the first row that has one tells it. */
+/* The positions of all rows have one shape; the first row that has one decides. */
 static int
 note_trailing(tb_column *column, Py_ssize_t row, int ndim, const npy_intp *shape)
 {
@@ -61,7 +61,7 @@ note_trailing(tb_column *column, Py_ssize_t row, int ndim, const npy_intp *shape
     return -1;
 }
 
-/* An empty row has no values that could be lost: any other row decides the type. */
+/* An empty row does not decide the type: it has no values that could be lost. */
 static void
 note_array_row(tb_column *column, ptrdiff_t i)
 {
@@ -71,7 +71,8 @@ note_array_row(tb_column *column, ptrdiff_t i)
     }
 }
 
-/* A column has one type from outside NumPy at most. Takes over view->dtype.descr. */
+/* A column has at most one type that only NumPy converts. Takes over view->dtype.descr.
+ */
 static int
 note_numpy_only(tb_column *column, Py_ssize_t i, tb_view *view)
 {
@@ -153,7 +154,7 @@ refuse_row(const tb_column *column, Py_ssize_t i, PyObject *row)
     return -1;
 }
 
-/* range, deque and their like: copied into a tuple, which is then the row. */
+/* Other sequences, such as range and deque: copied into a tuple, which is the row. */
 static int
 note_sequence(tb_column *column, Py_ssize_t i, PyObject *row)
 {
@@ -234,7 +235,7 @@ survey_rectangle(tb_column *column, tb_view *view)
     return note_trailing(column, 0, view->ndim - 2, view->shape + 2);
 }
 
-/* 1 where `sequences` was one array or tensor of numbers and is surveyed, else 0. */
+/* 1 if `sequences` was one array or tensor of numbers and is surveyed, else 0. */
 static int
 survey_whole(tb_state *state, tb_column *column, PyObject *sequences)
 {
@@ -275,7 +276,7 @@ refuse_sequences(const tb_column *column, PyObject *sequences)
         Py_TYPE(sequences)->tp_name);
 }
 
-/* 1 where `sequences` was a Ragged and is surveyed, else 0. */
+/* 1 if `sequences` was a Ragged and is surveyed, else 0. */
 static int
 survey_ragged(tb_state *state, tb_column *column, PyObject *sequences)
 {
@@ -333,8 +334,8 @@ tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,
             return refuse_sequences(column, sequences);
         }
     }
-    /* A tuple of our own: code that runs while rows are read can change the caller's.
-     */
+    /* A tuple of our own: code that runs while rows are read can change the caller's
+     * list. */
     column->rows = PySequence_Tuple(sequences);
     if (column->rows == NULL ||
         tb_allocate_rows(column, PyTuple_GET_SIZE(column->rows)) < 0) {

@@ -61,7 +61,7 @@ refuse_below(const tb_context *context, const char *name, PyObject *value,
     return refuse(context, PyExc_ValueError, name, value, expected);
 }
 
-/* Whether `value`, which is no Python int, is a bool of NumPy or torch. */
+/* Whether `value`, which is not a Python int, is a bool of NumPy or torch. */
 static int
 is_boxed_bool(PyObject *value)
 {
@@ -87,8 +87,8 @@ is_boxed_bool(PyObject *value)
     return answer;
 }
 
-/* The Python int that `value` is, a new reference; NULL, without an exception, for what
- * is no integer. */
+/* `value` as a Python int, a new reference; NULL, without an exception, if it is not an
+ * integer. */
 static PyObject *
 as_python_int(PyObject *value)
 {

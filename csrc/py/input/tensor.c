@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-/* torch's exchange table, if this torch has one in a version that is understood. */
+/* torch's exchange table, if this torch has one, in a version that we know. */
 static void
 find_exchange(tb_state *state)
 {
@@ -24,11 +24,11 @@ find_exchange(tb_state *state)
         state->dlpack = NULL;
     }
     Py_XDECREF(capsule);
-    PyErr_Clear(); /* an older torch: it is asked in Python then */
+    PyErr_Clear(); /* an older torch: it is called through Python then */
 }
 
-/* torch.Tensor, torch.nn.Parameter and Tensor.is_neg; while torch is still being
- * imported some may not be there: 0. */
+/* torch.Tensor, torch.nn.Parameter and Tensor.is_neg; 0 if some do not exist yet, while
+ * torch is being imported. */
 static int
 find_types(PyObject *torch, PyObject **tensor, PyObject **nn, PyObject **parameter,
            PyObject **is_neg)
@@ -76,7 +76,7 @@ tb_is_tensor(tb_state *state, PyObject *object)
 {
     if (state->tensor == NULL) {
         const char *dot = strrchr(Py_TYPE(object)->tp_name, '.');
-        /* Nothing but a heap type can be a tensor, and those are rare as rows. */
+        /* Only a heap type can be a tensor, and other rows of heap types are rare. */
         if (dot == NULL && !(Py_TYPE(object)->tp_flags & Py_TPFLAGS_HEAPTYPE)) {
             return 0;
         }
@@ -173,7 +173,7 @@ tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view)
     }
     if (tensor.data == NULL) {
         view->data = NULL;
-        return count == 0; /* otherwise torch is asked what it is */
+        return count == 0; /* else torch itself is asked */
     }
     view->data = (const char *)tensor.data + tensor.byte_offset;
     return 1;

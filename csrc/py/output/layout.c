@@ -27,8 +27,7 @@ refuse_row(const tb_column *column, const tb_pad_options *options, Py_ssize_t mo
                      length, most, most);
 }
 
-/* The width that the options ask for, given the longest row as it is cut; before it is
- * rounded up. */
+/* The width by the options, for the longest row after cutting; not rounded up yet. */
 static int
 choose_width(const tb_column *column, const tb_pad_options *options, ptrdiff_t longest,
              ptrdiff_t *width)

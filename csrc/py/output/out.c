@@ -114,8 +114,8 @@ overlaps(PyArrayObject *array, const char *begin, const char *end)
     return low < end && high > begin;
 }
 
-/* The array over the memory of what was given as a row; NULL without an exception for
- * what has none that can be written, lists above all. */
+/* The array over the memory of a row as it was given; NULL without an exception if it
+ * has no memory that can be written, as lists. */
 static PyArrayObject *
 row_array(tb_state *state, const tb_context *context, Py_ssize_t row, PyObject *object)
 {
@@ -146,7 +146,7 @@ row_array(tb_state *state, const tb_context *context, Py_ssize_t row, PyObject *
     return array;
 }
 
-/* 1 where a row, a Ragged's chunks among them, shares memory with out=; 0, or -1. */
+/* 1 if a row, or a chunk of a Ragged, shares memory with out=; 0, or -1. */
 static int
 shares(tb_state *state, const tb_context *context, Py_ssize_t row, PyObject *object,
        PyArrayObject *out)

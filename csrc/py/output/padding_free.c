@@ -7,7 +7,7 @@
 
 /* --- types ------------------------------------------------------------------------ */
 
-/* Labels are numbers that one position has one of. */
+/* A position has one label, a number. */
 static int
 check_labels(const tb_output *labels)
 {
@@ -24,7 +24,7 @@ check_labels(const tb_output *labels)
                : 0;
 }
 
-/* Labels are int64, as losses ask for, unless another type is named. */
+/* Labels are int64, as losses need, unless another type is asked for. */
 static int
 settle_column(tb_padding_free_batch *batch, tb_output *output)
 {
@@ -58,7 +58,7 @@ lay_out_rows(const tb_padding_free_batch *batch, tb_output *output)
     ptrdiff_t width = batch->plan.width;
 
     options.width = width;
-    if (tb_moves_segments(batch)) { /* more may be read than is kept */
+    if (tb_moves_segments(batch)) { /* more may be read than kept */
         options.width = -1;
         if (tb_lay_out(&output->column, &options, &output->layout) < 0) {
             return -1;
@@ -73,7 +73,7 @@ lay_out_rows(const tb_padding_free_batch *batch, tb_output *output)
     return 0;
 }
 
-/* Labels that are made of the main column have its layout, but for the type. */
+/* Labels that are made from the main column have its layout, but not its type. */
 static int
 lay_out_labels_of_main(const tb_output *main, tb_output *output)
 {
@@ -152,7 +152,7 @@ release_gil(const tb_padding_free_batch *batch)
     return tb_release_gil(batch->plan.width * 8);
 }
 
-/* Moves segments that lie at `values` one after another to their places in `out`. */
+/* Moves segments that lie at `values` one after another to their positions in `out`. */
 static int
 move_segments(const tb_padding_free_batch *batch, tb_layout *layout, const char *values,
               void *out)
@@ -178,15 +178,15 @@ move_segments(const tb_padding_free_batch *batch, tb_layout *layout, const char 
     tb_status status = tb_pad_rows(&rows, layout, out, &error);
     tb_restore_gil(saved);
     PyMem_Free((void *)(uintptr_t)segments);
-    if (status != TB_OK) { /* nothing is converted here that could fail */
+    if (status != TB_OK) { /* nothing is converted here, so nothing can fail */
         PyErr_BadInternalCall();
         return -1;
     }
     return 0;
 }
 
-/* Rows that are packs whose segments move apart: all that they hold is read as it
- * stands, and what is kept of each segment is moved from there. */
+/* Rows that are packs whose segments move apart: whole rows are read first, and then
+ * what is kept of each segment is moved to its position. */
 static tb_read
 fill_packs(tb_padding_free_batch *batch, tb_output *output, void *out)
 {
@@ -212,7 +212,7 @@ fill_packs(tb_padding_free_batch *batch, tb_output *output, void *out)
     return read;
 }
 
-/* An id that the labels' type does not hold. */
+/* Raises for an id that the labels' type cannot hold. */
 static tb_read
 refuse_label(tb_padding_free_batch *batch, tb_output *labels, tb_status status,
              const tb_error *error)
@@ -267,7 +267,7 @@ fill_column(tb_padding_free_batch *batch, Py_ssize_t k)
     return read;
 }
 
-/* A segment begins with an ignored label, and so the one before ends with one. */
+/* A segment begins with an ignored label. So, shifted, the one before ends with it. */
 static void
 shift_labels(const tb_padding_free_batch *batch, char *out)
 {
@@ -282,7 +282,7 @@ shift_labels(const tb_padding_free_batch *batch, char *out)
     }
 }
 
-/* Made of lengths and of columns that are ready: nothing of Python is looked at. */
+/* Made from lengths and from finished columns; no Python object is read. */
 static void
 fill_extra(const tb_padding_free_batch *batch, Py_ssize_t k)
 {
@@ -315,7 +315,7 @@ fill_extra(const tb_padding_free_batch *batch, Py_ssize_t k)
 static tb_read
 fill_batch(tb_padding_free_batch *batch)
 {
-    /* Labels may be made of the main column: it comes first. */
+    /* Labels may be made from the main column, so it comes first. */
     tb_read read = fill_column(batch, batch->main);
 
     for (Py_ssize_t k = 0; k < batch->columns && read == TB_READ_DONE; k++) {

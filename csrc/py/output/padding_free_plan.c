@@ -1,5 +1,5 @@
-/* What is settled before anything is laid out: settings, masks that must be ones, the
- * segments that packs are made of, and where each segment goes. */
+/* The plan of a padding-free batch, before anything is laid out: settings, masks that
+ * must be ones, the segments of packs, and where each segment goes. */
 #include "py/base/tb_numpy.h"
 #include "py/output/padding_free.h"
 
@@ -22,7 +22,7 @@ static const tb_setting settings_table[] = {
     {FLAG(return_num_items), 0, 0, 0, NULL},
 };
 
-/* The padding behind the last segment must have an admissible length. */
+/* The padding after the last segment must be a multiple too. */
 static int
 check_multiple(const tb_context *context, const char *name, int64_t size,
                const char *multiple_name, int64_t multiple)
@@ -56,9 +56,8 @@ tb_read_padding_free_settings(const tb_context *context, PyObject *mapping,
 
 /* --- masks ------------------------------------------------------------------------ */
 
-/* Whether all items are the int object 1, of which CPython has a single one, or True. A
- * look at addresses is enough for masks as tokenizers make them, and no code can run.
- */
+/* Whether all items are True or the int object 1, of which CPython has only one. For
+ * the masks of tokenizers it is enough to compare addresses, and no code can run. */
 static int
 has_only_known_ones(PyObject *list, ptrdiff_t n)
 {
@@ -74,7 +73,7 @@ has_only_known_ones(PyObject *list, ptrdiff_t n)
     return found;
 }
 
-/* Whether row i of the mask, a list, holds but ones: 0 with *at set where not. */
+/* Whether row i of the mask, a list, holds only ones: 0 with *at set if not. */
 static int
 list_is_ones(tb_state *state, tb_column *mask, ptrdiff_t i, ptrdiff_t *at)
 {
@@ -138,7 +137,7 @@ refuse_mask(tb_state *state, tb_column *mask)
 
 /* --- columns ---------------------------------------------------------------------- */
 
-/* Segments of row i: their lengths are there, and sum to the row's. */
+/* Checks that the lengths of row i's segments add up to the row's length. */
 static int
 check_segments(const tb_column *main, const tb_column *segments, ptrdiff_t i,
                const int64_t *lengths)
@@ -202,7 +201,7 @@ read_segments(tb_padding_free_batch *batch, tb_column *segments)
     return 0;
 }
 
-/* One spec, to where a column of its role belongs. */
+/* Reads one spec into the place for its role. */
 static int
 read_spec(tb_padding_free_batch *batch, PyObject *given)
 {
@@ -295,7 +294,7 @@ refuse_plan(const tb_padding_free_batch *batch, tb_status status, const tb_error
         "with this row the batch has more positions than can be addressed");
 }
 
-/* Segments that are too many or too long for what was asked for. */
+/* Refuses more or longer segments than the settings allow. */
 static int
 check_plan(const tb_padding_free_batch *batch)
 {

@@ -18,8 +18,8 @@ set_dtype(tb_column *column, tb_dtype dtype)
     column->provisional = 0;
 }
 
-/* The type of rows that are all lists: what their first number asks for, widened later
- * where another asks for more. No number at all: int64. */
+/* The type of rows that are all lists: that of their first number, widened later if
+ * another number needs more. Without any number: int64. */
 static int
 guess_from_lists(tb_state *state, tb_column *column, const tb_pad_options *options)
 {
@@ -52,8 +52,8 @@ refuse_types(const tb_column *column, ptrdiff_t i)
                        (Py_ssize_t)column->array_row);
 }
 
-/* What stands between row i and the output's type: nothing, the core's conversion while
- * it is moved, a conversion now, or an error. */
+/* Prepares row i for the output's type: nothing to do, the core converts while it
+ * moves, a conversion now, or an error. */
 static int
 reconcile_row(tb_state *state, tb_column *column, const tb_pad_options *options,
               ptrdiff_t i, int asked)

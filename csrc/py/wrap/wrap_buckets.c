@@ -1,4 +1,4 @@
-/* bucket_boundaries(): lengths in, boundaries and what they waste out. */
+/* bucket_boundaries(): the best boundaries for lengths, and how much they waste. */
 #include "py/base/tb_numpy.h"
 #include "py/input/lengths.h"
 #include "core/plan/buckets.h"
@@ -31,8 +31,7 @@ raise_counting(tb_status status, const tb_error *error, Py_ssize_t rows,
     }
 }
 
-/* (boundaries, waste), int64 arrays of one shape; waste is None where it is not asked
- * for. */
+/* (boundaries, waste), int64 arrays of one shape; waste is None if not asked for. */
 static PyObject *
 choose_boundaries(const tb_widths *widths, Py_ssize_t k, int return_waste)
 {

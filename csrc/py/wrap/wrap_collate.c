@@ -1,4 +1,4 @@
-/* What a collator needs: samples turned into columns, and columns padded together. */
+/* For collators: turns samples into columns, and pads columns together. */
 #include "py/base/tb_numpy.h"
 #include "py/output/columns.h"
 
@@ -6,7 +6,7 @@
 
 /* --- samples to columns ---------------------------------------------------------- */
 
-/* The first key of `a` that `b` lacks, borrowed; NULL where there is none. */
+/* The first key of `a` that `b` does not have, borrowed; NULL if there is none. */
 static PyObject *
 missing_key(PyObject *a, PyObject *b)
 {
@@ -45,7 +45,7 @@ refuse_keys(const tb_context *context, PyObject *first, PyObject *sample,
     return -1;
 }
 
-/* A sample as a dict, a new reference: itself, or a copy of another kind of mapping. */
+/* A sample as a dict, a new reference: itself, or a copy of any other mapping. */
 static PyObject *
 sample_as_dict(const tb_context *context, PyObject *sample, Py_ssize_t row)
 {
@@ -71,7 +71,7 @@ sample_as_dict(const tb_context *context, PyObject *sample, Py_ssize_t row)
     return dict;
 }
 
-/* One sample's values, each to its column's place `row`. */
+/* Puts the values of one sample into their columns, at index `row`. */
 static int
 scatter_sample(const tb_context *context, PyObject *columns, PyObject *first,
                PyObject *sample, Py_ssize_t row)
@@ -135,7 +135,7 @@ done:
 
 /* --- columns padded together ------------------------------------------------------ */
 
-/* All of them, in their order; the place of the main one, -1 where there is none. */
+/* Reads all specs, in order. Returns the index of the main one, -1 if there is none. */
 static int
 read_columns(tb_state *state, const tb_context *context, const tb_pad_options *sides,
              PyObject *specs, tb_output *outputs, Py_ssize_t *main)

@@ -1,4 +1,4 @@
-/* to_float16() and its siblings, and what half types lose. */
+/* to_float16(), to_bfloat16(), to_float32(), and half_loss() for half_report(). */
 #include "py/base/tb_numpy.h"
 #include "py/input/settings.h"
 #include "py/input/floats.h"
@@ -8,12 +8,12 @@
 
 #include <math.h>
 
-/* Converted and counted before the next ones drive them out of the cache. */
+/* Elements that are converted, and then counted while they are in the cache. */
 enum { BLOCK = 1 << 14 };
 
 /* Where converted elements go: C-contiguous and native. */
 typedef struct {
-    PyObject *object;     /* what the caller gets; owned */
+    PyObject *object;     /* the result; owned */
     PyArrayObject *array; /* a view of its memory, owned; NULL: not needed */
     char *data;
 } place;
@@ -83,7 +83,7 @@ read_rule(const tb_context *context, PyObject *value, tb_overflow_rule *rule,
 
 /* --- where it goes ---------------------------------------------------------------- */
 
-/* Memory of a tensor that torch's table tells about, if it is what is needed. */
+/* The memory of a tensor by torch's exchange table, if type and shape are right. */
 static int
 place_in_plain_tensor(tb_state *state, const tb_context *context, PyObject *tensor,
                       const tb_floats *floats, tb_type to, place *out)
@@ -133,7 +133,7 @@ place_in_given(tb_state *state, const tb_context *context, PyObject *given,
     return 0;
 }
 
-/* A new array, or where `like` is a tensor a tensor. */
+/* A new array, or a new tensor if `like` is a tensor. */
 static int
 place_in_new(tb_state *state, const tb_context *context, PyObject *like,
              const tb_floats *floats, tb_type to, place *out)
@@ -215,7 +215,7 @@ build_loss(const tb_loss *loss)
     double smallest = isinf(loss->smallest) ? 0.0 : loss->smallest;
     int power = 0;
     tb_fp_state saved =
-        tb_enter_fp(0); /* where subnormal numbers are none, frexp() errs */
+        tb_enter_fp(0); /* frexp() is wrong if subnormal numbers are flushed */
     double fraction = frexp(loss->largest, &power);
     tb_leave_fp(saved);
 
@@ -252,9 +252,9 @@ find_overflow_first(const tb_floats *floats, conversion *work)
     return answer;
 }
 
-/* What is converted; or where the caller has to say or count something, (converted or
- * None, shape, overflowed, the first one's place and value, what was counted or None).
- * None with overflow="error": then nothing was written to out=. */
+/* The converted array. If the caller has to warn, raise or count: (converted or None,
+ * shape, overflowed, index and value of the first, counts or None). The first is None
+ * with overflow="error": then nothing was written to out=. */
 static PyObject *
 build_answer(const conversion *work, const tb_floats *floats, PyObject *converted,
              int is_told)
@@ -315,8 +315,8 @@ convert_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     if (is_counted) {
         tb_start_loss(&loss);
         work.loss = &loss;
-        /* float32's subnormal numbers are those below the lowest exponent told apart.
-         */
+        /* float32's subnormal numbers are those below the lowest exponent that is
+         * counted. */
         work.what = to == TB_F32 ? TB_LOSS_EXPONENT_COUNTS : TB_LOSS_COUNTS;
     }
     if (has_out && work.rule == TB_OVERFLOW_STOP) {

@@ -55,7 +55,7 @@ typedef void (*write_segments)(const int64_t *lengths, const ptrdiff_t *counts,
                                const ptrdiff_t *totals, ptrdiff_t packs,
                                const tb_layout *layout, int64_t *out);
 
-/* int64 [packs, width], or [width] of a single pack. */
+/* int64 [packs, width], or [width] for a single pack. */
 static PyArrayObject *
 new_segments(const tb_context *context, const tb_int_rows *lengths,
              const tb_pad_options *options, write_segments write)
@@ -108,8 +108,7 @@ wrap_segment_ids(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     return (PyObject *)ids;
 }
 
-/* A length for each row: int64 [rows, width], or [total] where rows lie one after
- * another. */
+/* Positions, from a length for each row: int64 [rows, width], or [total] if flat. */
 static PyArrayObject *
 position_rows(const tb_context *context, PyArrayObject *lengths,
               const tb_pad_options *options, int flat)
@@ -138,7 +137,7 @@ position_rows(const tb_context *context, PyArrayObject *lengths,
     return positions;
 }
 
-/* The segments of all packs, one after another, are those of one. */
+/* The segments of all packs, one after another, as those of one pack. */
 static PyArrayObject *
 position_line(const tb_context *context, const tb_int_rows *packs)
 {
@@ -198,7 +197,7 @@ static const tb_context ids_context = {.function = "segment_mask",
 static const tb_context prefix_context = {.function = "segment_mask",
                                           .argument = "prefix"};
 
-/* All rows of ids are equally long: *width. */
+/* Checks that all rows of ids have one length: *width. */
 static int
 read_width(const tb_int_rows *ids, ptrdiff_t *width)
 {
@@ -269,7 +268,7 @@ read_prefix(tb_state *state, PyObject *prefix, const tb_int_rows *ids,
     return 0;
 }
 
-/* ValueError where an argument, called `name`, lies in out='s memory. */
+/* ValueError if the argument called `name` shares memory with out=. */
 static int
 check_apart(tb_state *state, PyObject *given, const char *name, PyArrayObject *mask)
 {
@@ -285,7 +284,7 @@ check_apart(tb_state *state, PyObject *given, const char *name, PyArrayObject *m
                              name);
 }
 
-/* The mask's array: a new one, or the one that out= is. */
+/* The mask's array: a new one, or out=. */
 static PyArrayObject *
 prepare_mask(tb_state *state, PyObject *out, int is_single, const npy_intp *dims,
              const tb_dtype *dtype)
@@ -324,7 +323,7 @@ raise_id(tb_status status, const tb_int_rows *prefixes, const tb_error *error)
         (long long)error->value, (Py_ssize_t)known, (Py_ssize_t)known);
 }
 
-/* Writes the mask, without the GIL where it is large. */
+/* Writes the mask, without the GIL if it is large. */
 static int
 write_mask(const tb_int_rows *ids, ptrdiff_t width, const tb_segment_rule *rule,
            const tb_int_rows *prefixes, PyArrayObject *mask)
