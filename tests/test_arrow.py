@@ -78,8 +78,8 @@ def test_lists_of_every_type_cut_anywhere(made, cuts):
     array, rows, dtype, trailing = made
     assert_holds(from_arrow(array), rows, dtype, trailing)
     cuts = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
-    pieces = [array[a:b] for a, b in pairwise(cuts)]
-    chunked = pa.chunked_array(pieces, array.type)
+    chunks = [array[a:b] for a, b in pairwise(cuts)]
+    chunked = pa.chunked_array(chunks, array.type)
     assert_holds(from_arrow(chunked), rows, dtype, trailing)
     table = pa.table({"other": pa.array(["x"] * len(rows), pa.string()), "tokens": chunked})
     assert_holds(from_arrow(table, column="tokens"), rows, dtype, trailing)

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* An int32 of the metadata, and what lies behind it. */
+/* An int32 of the metadata, and what follows it. */
 static int32_t
 next_size(const char **at)
 {

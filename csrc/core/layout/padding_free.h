@@ -4,7 +4,7 @@
  *
  *     segment   a row of the batch, or one of those that a row which is a pack is made
  *               of; segments without tokens are left out unless keep_empty is set
- *     tail      the padding behind the last segment, which counts as one segment more
+ *     tail      the padding after the last segment, which counts as one more segment
  */
 #ifndef TB_PADDING_FREE_H
 #define TB_PADDING_FREE_H

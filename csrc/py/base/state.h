@@ -6,7 +6,7 @@
 
 typedef struct {
     PyObject *convert; /* tightbatch._numpy_fallback.convert, looked up when needed */
-    PyObject *significand_bits; /* functions of the same module, as are those below */
+    PyObject *significand_bits; /* of the same module, as the next one */
     PyObject *lowest_value;
     PyObject *bfloat16;      /* ml_dtypes.bfloat16 as a dtype, once imported */
     PyTypeObject *tensor;    /* torch.Tensor, once torch has been imported */

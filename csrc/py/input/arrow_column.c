@@ -96,7 +96,7 @@ copy_bools(tb_state *state, const tb_arrow_kind *kind, const tb_arrow_chunk *chu
     return array;
 }
 
-/* The values of a chunk without a copy; bools and values out of alignment are copied.
+/* The values of a chunk without a copy; bools and values that are not aligned are copied.
  */
 static PyArrayObject *
 chunk_values(tb_state *state, const tb_arrow_kind *kind, const tb_arrow_chunk *chunk,

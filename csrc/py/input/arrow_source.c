@@ -125,7 +125,7 @@ drain_stream(const tb_context *context, tb_arrow_stream *stream,
         code = stream->get_next(stream, array);
         Py_END_ALLOW_THREADS
         if (code != 0) {
-            array->release = NULL; /* nothing was handed over */
+            array->release = NULL; /* nothing was given */
             Py_DECREF(capsule);
             return refuse_stream(context, stream, code);
         }

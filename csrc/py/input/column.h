@@ -21,7 +21,7 @@ typedef struct {
     int ndim;             /* of one position; -1 until a row is known */
     npy_intp trailing[TB_MAX_TRAILING];
     ptrdiff_t shape_row; /* the row that `trailing` is from */
-    ptrdiff_t array_row; /* the first row that is not a list, for messages, or -1 */
+    ptrdiff_t array_row; /* a row that is not a list and has elements, if any; or -1 */
     tb_dtype whole;      /* of the one array that was given; item_size 0: none */
     PyArray_Descr
         *numpy_only; /* what TB_NUMPY_ONLY is in this column, owned; or NULL */

@@ -110,7 +110,7 @@ tb_dtype_from_descr(tb_state *state, PyArray_Descr *descr, tb_dtype *out)
     return 0;
 }
 
-/* torch.float16 prints as "torch.float16": the name behind the dot is NumPy's. */
+/* torch.float16 prints as "torch.float16": the name after the dot is NumPy's. */
 static PyObject *
 strip_torch(PyObject *object)
 {

@@ -179,7 +179,7 @@ read_sides(const tb_context *context, PyObject *padding, PyObject *truncation,
  *             as_tensors) -> [(array, offset, is_bfloat16), ...]
  *
  * `specs` is a list of (key, rows, role, settings). `extras`, a tuple of "mask" and what
- * else columns.h names, are of the main column and come behind the columns.
+ * else columns.h names, are for the main column and come after the columns.
  * allocate(bytes) -> uint8 array, or None: an array each. */
 static PyObject *
 wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)

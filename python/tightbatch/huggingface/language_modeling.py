@@ -170,7 +170,7 @@ class DataCollatorForLanguageModeling(Collator):
         )
         values, block = padding.finish(*extras)
         values.pop("special_tokens_mask", None)
-        labels = values["labels"] = values.pop("labels")  # behind the mask, as in transformers
+        labels = values["labels"] = values.pop("labels")  # after the mask, as in transformers
         mask = np.asarray(values["attention_mask"] if real else values.pop("real"))
         if mask.dtype != np.int64:
             mask = (mask != 0).astype(np.int64)
@@ -184,7 +184,7 @@ class DataCollatorForLanguageModeling(Collator):
     def _with_masks(self, padding: Padding) -> Any:
         """Hide tokens, and label those that are hidden."""
         values, block = padding.finish(("like_main", "mask"), ("labels", "real"))
-        labels = values["labels"] = values.pop("labels")  # behind the mask, as in transformers
+        labels = values["labels"] = values.pop("labels")  # after the mask, as in transformers
         real = np.asarray(values.pop("real")) != 0
         special_mask = values.pop("special_tokens_mask", None)
         offsets = values.pop("offset_mapping", None)

@@ -118,7 +118,7 @@ class DataCollatorForTokenClassification(Collator):
             settings = ColumnSettings(self.label_pad_token_id, "int64", width=padding.width)
             padding.add(name, columns[name], "rows", settings)
         values, block = padding.finish()
-        if name in columns:  # behind the mask, as in transformers
+        if name in columns:  # after the mask, as in transformers
             values[name] = values.pop(name)
         return build(encoding(), values, block)
 

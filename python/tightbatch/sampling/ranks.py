@@ -28,7 +28,7 @@ class Steps:
     ranks: int
     dropped: int
     repeated: int
-    once: int  # how many of the batches lie in line; those behind begin again
+    once: int  # how many of the batches lie in line; those after them begin again
 
     def __len__(self) -> int:
         """The number of steps, the same for every rank."""
