@@ -290,7 +290,7 @@ def test_a_row_longer_than_the_last_boundary(kind):
         "key 'input_ids'",
         "row 1",
         "length 5",
-        "the last of boundaries=",
+        "4, the last of boundaries=",
         "max_length=4",
     )
     with fails(ValueError, *parts, "a larger boundary"):

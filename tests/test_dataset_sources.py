@@ -7,7 +7,7 @@ import pytest
 
 import tightbatch as tb
 from checks import fails
-from test_dataset import assert_rows, make, in_chunks, plain
+from test_dataset import assert_rows, in_chunks, make, plain
 
 torch = pytest.importorskip("torch")
 pa = pytest.importorskip("pyarrow")

@@ -96,7 +96,7 @@ copy_bools(tb_state *state, const tb_arrow_kind *kind, const tb_arrow_chunk *chu
     return array;
 }
 
-/* The values of a chunk without a copy; bools and values that are not aligned are copied.
+/* The values of a chunk without a copy, except bools and values that are not aligned.
  */
 static PyArrayObject *
 chunk_values(tb_state *state, const tb_arrow_kind *kind, const tb_arrow_chunk *chunk,
