@@ -618,7 +618,10 @@ def test_a_missing_package_is_named(
     monkeypatch.setattr(
         report.importlib.util, "find_spec", lambda found: None if found == name else find(found)
     )
-    fails(f'{name} not installed: pip install "tightbatch[demo]"')
+    fix = 'pip install "tightbatch[demo]"'
+    if name == "torch" and sys.version_info >= (3, 15):
+        fix += ", with Python 3.14 or earlier"
+    fails(f"{name} not installed: {fix}")
 
 
 @needs_demo
