@@ -1,0 +1,291 @@
+"""Changes one small thing in the code, runs the tests, and asks whether any of them failed.
+
+    python tests/mutate.py [csrc/core | csrc/py | python/tightbatch] [--count 100] [--seed 0]
+
+A room is held to FOUND of its changes found. The same seed gives the same changes to the same
+code. Works in a copy of the checkout; needs what the tests need, and a compiler.
+"""
+
+import argparse
+import contextlib
+import gc
+import importlib.util
+import os
+import random
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import mutations
+from mutated_families import EQUIVALENT, ROOMS, tests_of
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = "csrc python tests docs examples benchmarks setup.py pyproject.toml README.md".split()
+# Imported once, before the tests' processes part from this one: these take ten seconds.
+SLOW_IMPORTS = (
+    "numpy torch transformers pyarrow pandas polars datasets ml_dtypes nanoarrow pytest".split()
+)
+FOUND = 0.9
+TEST_SECONDS = 120  # a test that takes longer hangs; none takes a third of it
+BYTES = 6 << 30  # a test process with more is ended: a size may have been changed
+# Changes that no compiler would take without a warning are none: nobody would commit them.
+WARNINGS = "-Werror=incompatible-pointer-types -Werror=int-conversion -Werror=implicit -Werror=return-type".split()
+
+
+def run(command, folder, seconds=None):
+    """The exit code and what was printed; -SIGKILL where it took too long."""
+    with tempfile.TemporaryFile() as printed:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=printed, stderr=printed, start_new_session=True
+        )
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = -signal.SIGKILL
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        printed.seek(0)
+        return code, printed.read().decode(errors="replace")
+
+
+class Build:
+    """The extension and the C tests of a copy, with the commands that setup.py uses."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        code, printed = run(
+            [sys.executable, "setup.py", "build_ext", "--inplace", "--force"], folder
+        )
+        if code:
+            sys.exit(f"the code does not compile:\n{printed}")
+        lines = [shlex.split(line) for line in printed.splitlines() if " -o " in line]
+        self.link = next(line for line in lines if "-c" not in line)
+        # Without -g, so that an object that is the same is so byte for byte.
+        self.compile = {
+            line[line.index("-c") + 1]: [word for word in line if word != "-g"] + WARNINGS
+            for line in lines
+            if "-c" in line
+        }
+        self.users = {}
+        for source, command in self.compile.items():
+            code, needs = run([*command[: command.index("-o")], "-MM"], folder)
+            for need in needs.replace("\\\n", " ").split()[1:]:
+                self.users.setdefault(need, []).append(source)
+        for source in self.compile:
+            self.build_object(source)
+        self.core = [self.object_of(s) for s in self.compile if s.startswith("csrc/core/")]
+        self.c_tests = sorted(p.stem for p in (folder / "tests/c").glob("test_*.c"))
+        for test in self.c_tests:
+            command = ["gcc", "-std=c11", "-O1", "-Icsrc", "-c", f"tests/c/{test}.c"]
+            run([*command, "-o", f"build/{test}.o"], folder)
+
+    def object_of(self, source):
+        command = self.compile[source]
+        return command[command.index("-o") + 1]
+
+    def build_object(self, source):
+        """Whether it compiles, and to other code than before."""
+        path = self.folder / self.object_of(source)
+        before = path.read_bytes() if path.exists() else b""
+        code, _ = run(self.compile[source], self.folder)
+        return (code == 0), (code == 0 and path.read_bytes() != before)
+
+    def rebuild(self, changed):
+        """Whether all compiles and something has changed."""
+        results = []
+        for source in self.users.get(changed, []):
+            results.append(self.build_object(source))
+            if not results[-1][0]:
+                break
+        ok = all(compiled for compiled, _ in results) and any(other for _, other in results)
+        if ok:
+            run(self.link, self.folder)
+        return ok
+
+    def failing_c_test(self):
+        for test in self.c_tests:
+            command = ["gcc", f"build/{test}.o", *self.core, "-o", f"build/{test}", "-lm"]
+            code, printed = run(command, self.folder)
+            if code == 0:
+                code, printed = run([f"build/{test}"], self.folder, TEST_SECONDS)
+            if code:
+                lines = printed.splitlines() or ["crashed or hung"]
+                return f"tests/c/{test}.c: {lines[0]}"
+        return None
+
+
+class Watch:
+    """A plugin of pytest: ends the process, also one that hangs in C, and tells what failed."""
+
+    def __init__(self, told):
+        self.told = told
+
+    def pytest_runtest_logstart(self, nodeid):
+        signal.alarm(TEST_SECONDS)
+        self.told.write(f"runs {nodeid}\n")
+        self.told.flush()
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self.told.write(f"fails {report.nodeid}\n")
+            self.told.flush()
+
+    def pytest_collectreport(self, report):
+        if report.failed:
+            self.told.write(f"fails {report.nodeid}\n")
+            self.told.flush()
+
+
+def run_tests(folder, tests, *options):
+    """The tests that failed in a process of their own; the one that ended it, if one did."""
+    told = folder / "told"
+    told.write_text("")
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            os.setsid()
+            os.chdir(folder)
+            out = os.open(folder / "printed", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for stream in (1, 2):
+                os.dup2(out, stream)
+            resource.setrlimit(resource.RLIMIT_DATA, (BYTES, BYTES))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            signal.alarm(2 * TEST_SECONDS)
+            os.environ["PYTHONPATH"] = str(folder / "python")
+            sys.path[:] = [
+                str(folder / "python"),
+                *(p for p in sys.path if p != str(ROOT / "tests")),
+            ]
+            import pytest
+
+            with told.open("w") as file:
+                quiet = (
+                    "-q -p no:cacheprovider -p no:timeout -p no:xdist --hypothesis-seed=0".split()
+                )
+                quiet += ["-W", "ignore::pytest.PytestAssertRewriteWarning", "-o", "addopts="]
+                code = pytest.main([*quiet, *options, *tests], [Watch(file)])
+        finally:
+            os._exit(int(code))
+    _, status = os.waitpid(child, 0)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    lines = told.read_text().splitlines()
+    failed = [line[6:] for line in lines if line.startswith("fails ")]
+    if not failed and status != 0:
+        last = lines[-1][5:] if lines else "import"
+        failed = [f"{last} (ended with status {status})"]
+    return failed
+
+
+def first_failure(build, tests, broken):
+    """The name of one test that fails, or None. `tests` are groups, the most telling first."""
+    for group in tests:
+        if group == "C":
+            failure = build.failing_c_test()
+            failed = [failure] if failure else []
+        else:
+            failed = run_tests(build.folder, group, "-x", *(f"--deselect={b}" for b in broken))
+        if failed:
+            return failed[0]
+    return None
+
+
+def check_room(build, room, count, seed, broken, only):
+    """Prints each change and whether it was found; the share found."""
+    folder = build.folder
+    draw = random.Random(f"{room} {seed}")
+    changes = mutations.all_changes(folder, room)
+    drawn = mutations.in_random_order(changes, draw)
+    found = missed = equivalent = 0
+    clock = 2_000_000_000
+    for change in drawn:
+        if found + missed == count:
+            break
+        if only and only not in str(change):
+            continue
+        path = folder / change.path
+        original = path.read_text()
+        if (change.path, change.new_line(original)) in EQUIVALENT:
+            equivalent += 1
+            continue
+        begin = time.monotonic()
+        path.write_text(change.apply(original))
+        # Python asks the time of a file whether its byte code is older.
+        clock += 10
+        os.utime(path, (clock, clock))
+        is_c = change.path.startswith("csrc/")
+        if build.rebuild(change.path) if is_c else change.is_other_code(original):
+            failure = first_failure(build, tests_of(change.path), broken)
+            found += failure is not None
+            missed += failure is None
+            print(
+                f"{'found ' if failure else 'MISSED'} {change.describe(original)}"
+                f"  [{failure or 'no test'}, {time.monotonic() - begin:.0f} s]",
+                flush=True,
+            )
+        path.write_text(original)
+        clock += 10
+        os.utime(path, (clock, clock))
+        if is_c:
+            for source in build.users.get(change.path, []):
+                build.build_object(source)
+    share = found / max(found + missed, 1)
+    print(
+        f"{room}: {found} of {found + missed} changes found, {share:.0%} (seed {seed}, "
+        f"{len(changes)} possible changes, {equivalent} known to change nothing left out)"
+    )
+    return share
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("room", nargs="*", choices=[*ROOMS, []], default=list(ROOMS))
+    parser.add_argument("--count", type=int, default=100, help="changes of each room")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="the changes whose description has this text")
+    parser.add_argument(
+        "--trust", action="store_true", help="do not run the tests without a change"
+    )
+    given = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for name in SLOW_IMPORTS:
+        if importlib.util.find_spec(name):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # not looked at again by each process
+    with tempfile.TemporaryDirectory(prefix="tightbatch-mutate-") as temporary:
+        folder = Path(temporary)
+        for name in COPIED:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            ignored = {"ignore": shutil.ignore_patterns("build", "__pycache__", "*.so", ".*")}
+            copy(ROOT / name, folder / name, **(ignored if copy is shutil.copytree else {}))
+        build = Build(folder)
+        broken = []
+        if not given.trust:
+            if failure := build.failing_c_test():
+                sys.exit(f"fails without a change: {failure}")
+            files = {
+                f"tests/test_{f}.py" for r in given.room for g in ROOMS[r] if g != "C" for f in g
+            }
+            broken = run_tests(folder, sorted(files))
+            for name in broken:
+                print(f"fails without a change, and is left out: {name}", flush=True)
+        shares = [
+            check_room(build, room, given.count, given.seed, broken, given.only)
+            for room in given.room
+        ]
+    return min(shares) < FOUND
+
+
+if __name__ == "__main__":
+    sys.exit(main())
