@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 import mutations
-from mutated_families import EQUIVALENT, ROOMS, tests_of
+from mutated_families import EQUIVALENT, ROOMS, families_of, family_of
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = "csrc python tests docs examples benchmarks setup.py pyproject.toml README.md".split()
@@ -34,8 +34,12 @@ SLOW_IMPORTS = (
 FOUND = 0.9
 TEST_SECONDS = 120  # a test that takes longer hangs; none takes a third of it
 BYTES = 6 << 30  # a test process with more is ended: a size may have been changed
-# Changes that no compiler would take without a warning are none: nobody would commit them.
-WARNINGS = "-Werror=incompatible-pointer-types -Werror=int-conversion -Werror=implicit -Werror=return-type".split()
+# No debug information, so that the same code is the same object byte for byte. What compilers
+# warn of here is no change: nobody would commit it.
+CFLAGS = "-g0 -MMD".split() + [
+    f"-Werror={name}"
+    for name in ("incompatible-pointer-types", "int-conversion", "implicit", "return-type")
+]
 
 
 def run(command, folder, seconds=None):
@@ -61,26 +65,21 @@ class Build:
 
     def __init__(self, folder):
         self.folder = folder
-        code, printed = run(
-            [sys.executable, "setup.py", "build_ext", "--inplace", "--force"], folder
-        )
+        os.environ["CFLAGS"] = " ".join(CFLAGS)
+        command = "setup.py build_ext --inplace --force".split()
+        code, printed = run([sys.executable, *command], folder)
         if code:
             sys.exit(f"the code does not compile:\n{printed}")
         lines = [shlex.split(line) for line in printed.splitlines() if " -o " in line]
         self.link = next(line for line in lines if "-c" not in line)
-        # Without -g, so that an object that is the same is so byte for byte.
-        self.compile = {
-            line[line.index("-c") + 1]: [word for word in line if word != "-g"] + WARNINGS
-            for line in lines
-            if "-c" in line
-        }
-        self.users = {}
-        for source, command in self.compile.items():
-            code, needs = run([*command[: command.index("-o")], "-MM"], folder)
+        self.extension = next((folder / "python/tightbatch").glob("_core.*.so"))
+        self.link[self.link.index("-o") + 1] = str(self.extension)
+        self.compile = {line[line.index("-c") + 1]: line for line in lines if "-c" in line}
+        self.users = {}  # of each file: the sources that need it
+        for source in self.compile:
+            needs = (folder / self.object_of(source)).with_suffix(".d").read_text()
             for need in needs.replace("\\\n", " ").split()[1:]:
                 self.users.setdefault(need, []).append(source)
-        for source in self.compile:
-            self.build_object(source)
         self.core = [self.object_of(s) for s in self.compile if s.startswith("csrc/core/")]
         self.c_tests = sorted(p.stem for p in (folder / "tests/c").glob("test_*.c"))
         for test in self.c_tests:
@@ -91,24 +90,21 @@ class Build:
         command = self.compile[source]
         return command[command.index("-o") + 1]
 
-    def build_object(self, source):
-        """Whether it compiles, and to other code than before."""
-        path = self.folder / self.object_of(source)
-        before = path.read_bytes() if path.exists() else b""
-        code, _ = run(self.compile[source], self.folder)
-        return (code == 0), (code == 0 and path.read_bytes() != before)
-
-    def rebuild(self, changed):
-        """Whether all compiles and something has changed."""
-        results = []
+    @contextlib.contextmanager
+    def rebuilt(self, changed):
+        """Yields whether all compiles and something is other than before, which comes back."""
+        before, compiles = {self.extension: self.extension.read_bytes()}, True
         for source in self.users.get(changed, []):
-            results.append(self.build_object(source))
-            if not results[-1][0]:
-                break
-        ok = all(compiled for compiled, _ in results) and any(other for _, other in results)
-        if ok:
+            path = self.folder / self.object_of(source)
+            before[path] = path.read_bytes()
+            compiles = compiles and run(self.compile[source], self.folder)[0] == 0
+        other = compiles and any(path.read_bytes() != was for path, was in before.items())
+        if other:
             run(self.link, self.folder)
-        return ok
+        yield other
+        for path, was in before.items():
+            path.unlink(missing_ok=True)  # a process may still have the other one in memory
+            path.write_bytes(was)
 
     def failing_c_test(self):
         for test in self.c_tests:
@@ -187,17 +183,19 @@ def run_tests(folder, tests, *options):
     return failed
 
 
-def first_failure(build, tests, broken):
-    """The name of one test that fails, or None. `tests` are groups, the most telling first."""
-    for group in tests:
-        if group == "C":
-            failure = build.failing_c_test()
-            failed = [failure] if failure else []
-        else:
-            failed = run_tests(build.folder, group, "-x", *(f"--deselect={b}" for b in broken))
-        if failed:
-            return failed[0]
-    return None
+def first_failure(build, path, broken):
+    """The name of a test that fails with a change in `path`, or None."""
+    if path.startswith("csrc/core/") and (failure := build.failing_c_test()):
+        return failure
+    failed = run_tests(
+        build.folder, family_of(path), "-x", *(f"--deselect={name}" for name in broken)
+    )
+    return failed[0] if failed else None
+
+
+def write(path, text, clock):
+    path.write_text(text)
+    os.utime(path, (clock, clock))  # Python asks it whether its byte code is older
 
 
 def check_room(build, room, count, seed, broken, only):
@@ -219,26 +217,21 @@ def check_room(build, room, count, seed, broken, only):
             equivalent += 1
             continue
         begin = time.monotonic()
-        path.write_text(change.apply(original))
-        # Python asks the time of a file whether its byte code is older.
         clock += 10
-        os.utime(path, (clock, clock))
+        write(path, change.apply(original), clock)
         is_c = change.path.startswith("csrc/")
-        if build.rebuild(change.path) if is_c else change.is_other_code(original):
-            failure = first_failure(build, tests_of(change.path), broken)
-            found += failure is not None
-            missed += failure is None
-            print(
-                f"{'found ' if failure else 'MISSED'} {change.describe(original)}"
-                f"  [{failure or 'no test'}, {time.monotonic() - begin:.0f} s]",
-                flush=True,
-            )
-        path.write_text(original)
+        with build.rebuilt(change.path) as other:
+            if other if is_c else change.is_other_code(original):
+                failure = first_failure(build, change.path, broken)
+                found += failure is not None
+                missed += failure is None
+                print(
+                    f"{'found ' if failure else 'MISSED'} {change.describe(original)}"
+                    f"  [{failure or 'no test'}, {time.monotonic() - begin:.0f} s]",
+                    flush=True,
+                )
         clock += 10
-        os.utime(path, (clock, clock))
-        if is_c:
-            for source in build.users.get(change.path, []):
-                build.build_object(source)
+        write(path, original, clock)
     share = found / max(found + missed, 1)
     print(
         f"{room}: {found} of {found + missed} changes found, {share:.0%} (seed {seed}, "
@@ -274,10 +267,8 @@ def main():
         if not given.trust:
             if failure := build.failing_c_test():
                 sys.exit(f"fails without a change: {failure}")
-            files = {
-                f"tests/test_{f}.py" for r in given.room for g in ROOMS[r] if g != "C" for f in g
-            }
-            broken = run_tests(folder, sorted(files))
+            changed = [c.path for room in given.room for c in mutations.all_changes(folder, room)]
+            broken = run_tests(folder, families_of(changed))
             for name in broken:
                 print(f"fails without a change, and is left out: {name}", flush=True)
         shares = [

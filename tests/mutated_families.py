@@ -2,13 +2,13 @@
 
 import re
 
-# The quickest and most telling first. Comparisons with peers, models and workers are left out:
-# they take most of the suite's time and look at what these tests look at.
+# The quickest and most telling first; what looks at memory last. Comparisons with peers, models
+# and workers take most of the suite's time and look at what these look at: they are left out.
 PADDING = (
-    "padding_errors padding padding_rows padding_fill padding_refused padding_exactness "
-    "padding_types padding_hostile padding_half padding_torch padding_dlpack padding_memory memory"
+    "padding_errors padding_rows padding_types padding_hostile padding_refused "
+    "padding_exactness padding_fill padding padding_half"
 ).split()
-SEGMENTS = "segments segment_mask block_mask masks".split()
+SEGMENTS = "segments masks segment_mask block_mask".split()
 PLANS = (
     "batching_limits batching_errors batching batching_state batching_ranks batching_resume "
     "buckets packing_errors packing"
@@ -19,58 +19,53 @@ BATCHES = (
 ).split()
 COLUMNS = "arrow_sliced arrow_hostile arrow_release arrow ragged ragged_use".split()
 DATASETS = "dataset dataset_sources".split()
-HALVES = "half_errors half half_report padding_half".split()
+HALVES = "half_errors half half_report".split()
 HUGGINGFACE = "huggingface_rows huggingface_labels huggingface huggingface_lm".split()
-ARGUMENTS = ["wrong_arguments", "messages"]
 AMP = ["amp_scaler", "amp"]
+TENSORS = ["padding_torch", "padding_dlpack"]
 COMPARE = ["compare_lines", "compare"]
+LAST = ["wrong_arguments", "messages", "memory"]
 
-BINDING = [ARGUMENTS + PADDING, SEGMENTS + BATCHES, HALVES + COLUMNS, PLANS + DATASETS]
-ROOMS = {"csrc/core": ["C", *BINDING], "csrc/py": BINDING}
-ROOMS["python/tightbatch"] = [*BINDING, HUGGINGFACE, AMP, COMPARE]
+ROOMS = ["csrc/core", "csrc/py", "python/tightbatch"]
 
-# By the first pattern that the file's name matches: groups that are run before the others of
-# its room, one after the other. None: these groups alone.
-FIRST = [
-    (r"core/(cast|loss)/", ["C", HALVES]),
-    (r"core/plan/", ["C", PLANS]),
-    (r"core/arrow/", ["C", COLUMNS]),
-    (r"core/layout/(pad|mask|mlm)\b", ["C", PADDING[:5]]),
-    (r"core/layout/padding_free", ["C", BATCHES]),
-    (r"core/layout/", ["C", SEGMENTS]),
-    (r"core/base/", ["C", PADDING[:5] + ["batching"]]),
-    (r"py/.*(arrow|ragged)", [COLUMNS + ARGUMENTS]),
-    (r"py/wrap/wrap_(batching|buckets)", [PLANS + ARGUMENTS]),
-    (r"py/wrap/wrap_(segment|mask|block_mask)|py/input/lengths", [SEGMENTS + ARGUMENTS]),
-    (r"py/wrap/wrap_(collate|padding_free|mlm)|py/output/padding_free", [BATCHES + HUGGINGFACE]),
-    (r"py/output/columns|py/input/column_spec|py/output/width", [BATCHES + ["dataset"]]),
-    (r"py/wrap/wrap_half|py/input/tensor|py/input/array", [HALVES + ["padding_torch"]]),
-    (r"py/.*settings", [ARGUMENTS, SEGMENTS[:2] + ["padding_errors", "batching_errors"]]),
-    (r"py/", [ARGUMENTS[:1] + PADDING]),
-    (r"tightbatch/(compare|__main__)", [COMPARE, None]),
-    (r"tightbatch/amp/", [AMP, None]),
-    (r"tightbatch/huggingface/", [HUGGINGFACE + ARGUMENTS, BATCHES]),
-    (r"tightbatch/sampling/", [PLANS + ARGUMENTS, ["batching_use"]]),
-    (r"tightbatch/collate/", [BATCHES + ARGUMENTS + ["dataset"], HUGGINGFACE]),
-    (r"tightbatch/half/", [HALVES + ARGUMENTS]),
-    (r"tightbatch/(masks|padding|_numpy)", [SEGMENTS[1:] + PADDING]),
-    (r"tightbatch/(ragged|_arrow|_samples|dataset)", [COLUMNS + DATASETS]),
-    (r"", []),
+# By the first pattern found in the file's name.
+FAMILIES = [
+    (r"core/(cast|loss)/", [*HALVES, "padding_half", "padding_exactness", "padding_types"]),
+    (r"core/plan/", PLANS),
+    (r"core/arrow/", COLUMNS),
+    (r"core/layout/padding_free", BATCHES[6:]),
+    (r"core/layout/(pad|mask|mlm)\b", PADDING),
+    (r"core/layout/", SEGMENTS),
+    (r"core/base/", [*PADDING[:3], "segments", "half_errors", *PLANS[:3], *PLANS[-3:]]),
+    (r"py/.*(arrow|ragged)", [*COLUMNS, *DATASETS, *LAST]),
+    (r"py/wrap/wrap_(batching|buckets)", [*PLANS, *LAST]),
+    (r"py/wrap/wrap_(segment|mask|block_mask)|py/input/lengths", [*SEGMENTS, *PLANS[-2:], *LAST]),
+    (r"py/wrap/wrap_mlm", [HUGGINGFACE[-1], *LAST]),
+    (r"py/wrap/wrap_(collate|padding_free)|py/output/padding_free", [*BATCHES, *LAST]),
+    (r"py/(output/columns|output/width|input/column)", [*BATCHES, *DATASETS, *LAST]),
+    (r"py/wrap/wrap_half|py/input/(tensor|array)", [*HALVES, *TENSORS[:1], *LAST, *TENSORS[1:]]),
+    (r"py/.*settings", ["segments", "padding_errors", *PLANS[:3], "packing_errors", *LAST]),
+    (r"py/", [*PADDING, *BATCHES[:4], "masks", "half_errors", *LAST, "padding_memory"]),
+    (r"tightbatch/(compare|__main__)", COMPARE),
+    (r"tightbatch/amp/", AMP),
+    (r"tightbatch/huggingface/", [*HUGGINGFACE, *LAST]),
+    (r"tightbatch/sampling/", [*PLANS, *LAST]),
+    (r"tightbatch/collate/", [*BATCHES, "dataset", *HUGGINGFACE[:3], *LAST]),
+    (r"tightbatch/half/", [*HALVES, *LAST]),
+    (r"tightbatch/(masks|padding|_numpy)", [*SEGMENTS, *PADDING, *LAST]),
+    (r"tightbatch/", [*COLUMNS, *DATASETS, "collate", *LAST]),
 ]
 
 
-def tests_of(path):
-    """Groups of test files for a change in `path`, and "C" for the C tests; no file twice."""
-    first = next(groups for pattern, groups in FIRST if re.search(pattern, path))
-    room = next(room for room in ROOMS if path.startswith(room))
-    groups, seen = [], set()
-    for group in first if None in first else first + ROOMS[room]:
-        if group is None or group == "C":
-            groups += ["C"] if group == "C" and "C" not in groups else []
-            continue
-        groups.append([f"tests/test_{name}.py" for name in group if name not in seen])
-        seen.update(group)
-    return [group for group in groups if group]
+def family_of(path):
+    """The test files for a change in `path`."""
+    names = next(names for pattern, names in FAMILIES if re.search(pattern, path))
+    return [f"tests/test_{name}.py" for name in dict.fromkeys(names)]
+
+
+def families_of(paths):
+    """All test files for changes in `paths`."""
+    return list(dict.fromkeys(file for path in paths for file in family_of(path)))
 
 
 # What a change makes of a line, and why nobody can notice it.

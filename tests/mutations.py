@@ -1,7 +1,8 @@
-"""Small changes to C and Python source, each a fault that somebody could make. Used by mutate.py."""
+"""Small changes to C and Python, each a fault that somebody could make. Used by mutate.py."""
 
 import ast
 import contextlib
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -127,7 +128,7 @@ def changes_of_c(path, text):
                 yield Change(path, "statement", start, tokens[last][2], "")
         if group == "name" and tokens[i + 1][1] == "(" and depth > 0:
             arguments = parts_of(tokens, i + 2, closing(tokens, i + 1))
-            for (a, b), (c, d) in zip(arguments, arguments[1:], strict=False):
+            for (a, b), (c, d) in itertools.pairwise(arguments):
                 if a < b and c < d:
                     left = text[tokens[a][2] : tokens[b - 1][3]]
                     right = text[tokens[c][2] : tokens[d - 1][3]]
