@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import mutations
@@ -142,45 +143,45 @@ class Watch:
 
 def run_tests(folder, tests, *options):
     """The tests that failed in a process of their own; the one that ended it, if one did."""
-    told = folder / "told"
-    told.write_text("")
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        code = 70
-        try:
-            os.setsid()
-            os.chdir(folder)
-            out = os.open(folder / "printed", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            for stream in (1, 2):
-                os.dup2(out, stream)
-            resource.setrlimit(resource.RLIMIT_DATA, (BYTES, BYTES))
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            signal.alarm(2 * TEST_SECONDS)
-            os.environ["PYTHONPATH"] = str(folder / "python")
-            sys.path[:] = [
-                str(folder / "python"),
-                *(p for p in sys.path if p != str(ROOT / "tests")),
-            ]
-            import pytest
-
-            with told.open("w") as file:
-                quiet = (
-                    "-q -p no:cacheprovider -p no:timeout -p no:xdist --hypothesis-seed=0".split()
-                )
-                quiet += ["-W", "ignore::pytest.PytestAssertRewriteWarning", "-o", "addopts="]
-                code = pytest.main([*quiet, *options, *tests], [Watch(file)])
-        finally:
-            os._exit(int(code))
-    _, status = os.waitpid(child, 0)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
-    lines = told.read_text().splitlines()
+    with tempfile.TemporaryFile("w+") as told:
+        child = os.fork()
+        if child == 0:
+            try:
+                code = run_pytest(folder, [*options, *tests], told)
+            except BaseException:
+                traceback.print_exc()
+                code = 70
+            os._exit(code)
+        _, status = os.waitpid(child, 0)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        told.seek(0)
+        lines = told.read().splitlines()
     failed = [line[6:] for line in lines if line.startswith("fails ")]
     if not failed and status != 0:
         last = lines[-1][5:] if lines else "import"
         failed = [f"{last} (ended with status {status})"]
     return failed
+
+
+def run_pytest(folder, arguments, told):
+    """The exit code of pytest, in a process that may end at any time."""
+    os.setsid()
+    os.chdir(folder)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    resource.setrlimit(resource.RLIMIT_DATA, (BYTES, BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.alarm(2 * TEST_SECONDS)
+    os.environ["PYTHONPATH"] = str(folder / "python")
+    sys.path[:] = [str(folder / "python"), *(p for p in sys.path if p != str(ROOT / "tests"))]
+    quiet = (
+        "-q -p no:cacheprovider -p no:timeout -p no:xdist --hypothesis-seed=0 -o addopts=".split()
+    )
+    quiet += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    pytest = importlib.import_module("pytest")
+    with contextlib.redirect_stderr(sys.stdout):
+        return int(pytest.main([*quiet, *arguments], [Watch(told)]))
 
 
 def first_failure(build, path, broken):
