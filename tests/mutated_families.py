@@ -24,7 +24,7 @@ HUGGINGFACE = "huggingface_rows huggingface_labels huggingface huggingface_lm".s
 AMP = ["amp_scaler", "amp"]
 TENSORS = ["padding_torch", "padding_dlpack"]
 COMPARE = ["compare_lines", "compare"]
-LAST = ["wrong_arguments", "messages", "memory"]
+LAST = ["binding", "wrong_arguments", "messages", "memory"]
 
 ROOMS = ["csrc/core", "csrc/py", "python/tightbatch"]
 
