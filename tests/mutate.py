@@ -214,7 +214,7 @@ def check_room(build, room, count, seed, broken, only):
             continue
         path = folder / change.path
         original = path.read_text()
-        if (change.path, change.new_line(original)) in EQUIVALENT:
+        if (change.path, change.old_line(original), change.new_line(original)) in EQUIVALENT:
             equivalent += 1
             continue
         begin = time.monotonic()

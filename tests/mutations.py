@@ -33,11 +33,15 @@ class Change:
     def apply(self, text):
         return text[: self.start] + self.new + text[self.end :]
 
+    def old_line(self, text):
+        """The line that it changes, without the space at its ends."""
+        begin = text.rfind("\n", 0, self.start) + 1
+        return text[begin:].split("\n", 1)[0].strip()
+
     def new_line(self, text):
-        """The line as it is after the change, without the space at its ends."""
         begin = text.rfind("\n", 0, self.start) + 1
         line = text[begin : self.start] + self.new + text[self.end :].split("\n", 1)[0]
-        return " ".join(line.split())
+        return line.strip()
 
     def describe(self, text):
         line = text.count("\n", 0, self.start) + 1
