@@ -6,6 +6,7 @@ Each case runs in a process of its own, few times and many times; the difference
 difference in calls, so that imports and warming up do not count. Needs valgrind.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 ROWS = 64
+# What would differ from one process to the next: the order of sets, threads that wait.
+STEADY = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def lists():
@@ -108,6 +111,7 @@ def count(name, calls):
             capture_output=True,
             text=True,
             check=True,
+            env={**os.environ, **STEADY},
         )
         found = re.search(r"Collected : (\d+)", done.stderr)
         assert found is not None, done.stderr

@@ -25,7 +25,8 @@ def snapshot(value):
         return "objects", value.shape, tuple(map(snapshot, value.ravel()))
     if isinstance(value, np.ndarray):
         places = (value.shape, value.strides, value.dtype, value.flags.writeable, value.ctypes.data)
-        return "array", places, value.tobytes()
+        mask = value.mask.tobytes() if isinstance(value, np.ma.MaskedArray) else None
+        return "array", places, mask, np.asarray(value).tobytes()  # masked.tobytes() may raise
     if type(value).__module__.split(".")[0] == "torch" and hasattr(value, "is_inference"):
         version = None if value.is_inference() else value._version
         return "tensor", id(value), version, value.requires_grad, str(value)

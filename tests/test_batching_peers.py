@@ -389,7 +389,7 @@ def test_lightning_predicts_with_a_sampler_of_lists(lightning, tmp_path):
         accelerator="cpu", devices=1, default_root_dir=str(tmp_path), **quiet
     )
     sampler = LengthBatchSampler(LENGTHS, **OPTIONS)
-    with pytest.raises(TypeError, match=r"found a SequentialSampler.*batch_size=None"):
+    with pytest.raises(TypeError, match=r"found type SequentialSampler.*batch_size=None"):
         trainer.predict(Echo(), make_loader(sampler))
     loader = data.DataLoader(Rows(), sampler=sampler, batch_size=None, collate_fn=as_tensor)
     assert rows_of(trainer.predict(Echo(), loader)) == plan_epochs(1)[0]
@@ -411,7 +411,7 @@ def test_lightning_two_processes(lightning, tmp_path):
     for rank, (message, seen, told) in enumerate(found):
         # Refused, rather than sharded twice.
         assert "LengthBatchSampler" in message
-        assert "found a DistributedSampler" in message
+        assert "found type DistributedSampler" in message
         assert "use_distributed_sampler=False" in message
         assert seen == plan_epochs(3, num_replicas=2, rank=rank)
         assert told == [0, 1, 2]

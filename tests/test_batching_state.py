@@ -144,7 +144,7 @@ def test_other_lengths_are_refused(lengths, parts):
 @pytest.mark.parametrize(
     ("state", "kind", "parts"),
     [
-        (None, TypeError, ["NoneType", "state_dict"]),
+        (None, TypeError, ["state", "NoneType"]),
         ([], TypeError, ["list"]),
         (3, TypeError, ["int"]),
         ("{}", TypeError, ["str"]),

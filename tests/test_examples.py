@@ -20,7 +20,7 @@ def run_example(name: str, folder: Path) -> str:
         [sys.executable, str(EXAMPLES / name)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=550,
         cwd=folder,
         check=False,
         # Two threads that wait for each other take many times longer on a machine that is busy.

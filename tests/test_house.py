@@ -307,6 +307,21 @@ def test_importing_imports_numpy_and_nothing_else_of_others():
     assert done.stdout.strip() == "['numpy', 'tightbatch']", done.stderr
 
 
+def test_completion_shows_what_is_public():
+    assert set(dir(tb)) == {*tb.__all__, "amp", "huggingface", "__version__"}
+
+
+def test_subpackages_come_when_they_are_used():
+    pytest.importorskip("torch")
+    code = (
+        "import sys, tightbatch as tb; before = 'torch' in sys.modules;"
+        "print(before, tb.amp.GradScaler.__name__, tb.huggingface.DataCollatorWithPadding.__name__)"
+    )
+    assert run(code).stdout.split() == ["False", "GradScaler", "DataCollatorWithPadding"]
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        tb.nothing  # noqa: B018
+
+
 def test_the_versions_agree():
     from importlib.metadata import version
 

@@ -40,7 +40,7 @@ def precision(*options: object, cwd: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, str(SCRIPT), *map(str, options)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=550,
         cwd=cwd,
         check=False,
         env=ENVIRONMENT,
@@ -268,7 +268,7 @@ def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     nbclient.NotebookClient(
         notebook,
-        timeout=300,
+        timeout=550,
         kernel_name="python3",
         resources={"metadata": {"path": str(EXAMPLES)}},
     ).execute()

@@ -41,8 +41,15 @@ from wrong_kinds import (
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 MODULES = ["tightbatch", "tightbatch.huggingface", "tightbatch.amp"]
 NEED_TORCH = ("tightbatch.amp",)
-NEED = {"RaggedDataset.from_hf": "datasets", "pack_dataset": "datasets"}
-ARROW = ("Ragged.from_arrow", "RaggedDataset.from_arrow")
+# What else is needed, by the function that needs it.
+NEED = {
+    "Ragged.from_arrow": "pyarrow",
+    "Ragged.to_arrow": "pyarrow",
+    "RaggedDataset.from_arrow": "pyarrow",
+    "RaggedDataset.from_hf": "datasets",
+    "pack_dataset": "datasets",
+    "to_bfloat16": "ml_dtypes",
+}
 # What a message may say, and no more: a value is cut.
 MOST_CHARACTERS = 1000
 
@@ -293,8 +300,6 @@ def call(name, **arguments):
 
 def skip_without_packages(name):
     pytest.importorskip(NEED.get(name, "numpy"))
-    if name in ARROW:
-        pytest.importorskip("pyarrow")
 
 
 def complaint(name, parameter, kind, value, errors):

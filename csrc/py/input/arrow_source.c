@@ -244,7 +244,7 @@ tb_take_arrow(const tb_context *context, PyObject *object, tb_arrow_source *sour
         }
         else if (found == 0) {
             tb_raise_at(context, PyExc_TypeError, -1, -1,
-                        "found a %s, expected an Arrow array, table or stream "
+                        "found type %s, expected an Arrow array, table or stream "
                         "(something with __arrow_c_array__ or __arrow_c_stream__)",
                         Py_TYPE(object)->tp_name);
         }

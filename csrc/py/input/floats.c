@@ -120,9 +120,10 @@ tb_read_floats(tb_state *state, const tb_context *context, PyObject *object,
     if (found != 0) {
         return found < 0 ? -1 : take_view(context, &view, floats);
     }
-    return tb_raise_at(context, PyExc_TypeError, -1, -1,
-                       "found a %s; expected a NumPy array, a CPU tensor or a buffer",
-                       Py_TYPE(object)->tp_name);
+    return tb_raise_at(
+        context, PyExc_TypeError, -1, -1,
+        "found type %s; expected a NumPy array, a CPU tensor or a buffer",
+        Py_TYPE(object)->tp_name);
 }
 
 void

@@ -1,6 +1,9 @@
 #include "py/base/tb_numpy.h"
 #include "py/output/columns.h"
 #include "core/layout/mask.h"
+#include "py/output/fill.h"
+#include "py/output/layout.h"
+#include "py/output/settle.h"
 
 #include <string.h>
 

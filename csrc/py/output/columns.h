@@ -3,7 +3,7 @@
 #ifndef TB_COLUMNS_H
 #define TB_COLUMNS_H
 
-#include "py/input/column_spec.h"
+#include "py/output/column_spec.h"
 
 /* What an array is made of: a column of the samples; or, of the lengths of the main
  * column,

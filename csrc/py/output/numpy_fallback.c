@@ -1,5 +1,5 @@
 /* Rows of, or for, TB_OTHER: types that the core moves and only NumPy converts. */
-#include "py/input/rows.h"
+#include "py/output/numpy_fallback.h"
 
 #include <string.h>
 

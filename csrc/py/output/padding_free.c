@@ -1,5 +1,7 @@
 #include "py/base/tb_numpy.h"
 #include "py/output/padding_free.h"
+#include "py/output/fill.h"
+#include "py/output/layout.h"
 
 #include <string.h>
 

@@ -2,6 +2,7 @@
 #include "py/base/tb_numpy.h"
 #include "py/input/lengths.h"
 #include "core/layout/mask.h"
+#include "py/output/layout.h"
 
 /* The layout of one row for each length. */
 static int

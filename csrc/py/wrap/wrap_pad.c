@@ -3,6 +3,9 @@
 #include "py/input/rows.h"
 #include "core/layout/mask.h"
 #include "py/output/out.h"
+#include "py/output/fill.h"
+#include "py/output/layout.h"
+#include "py/output/settle.h"
 
 static PyArrayObject *
 allocate_output(tb_state *state, const tb_column *column, const tb_layout *layout)

@@ -5,6 +5,9 @@
 #include "py/input/ragged.h"
 #include "py/input/settings.h"
 #include "py/input/tensor.h"
+#include "py/output/fill.h"
+#include "py/output/layout.h"
+#include "py/output/settle.h"
 
 /* Rows already surveyed, one after another: ndarray [total, *trailing], or NULL. */
 static PyArrayObject *

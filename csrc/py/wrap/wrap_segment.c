@@ -5,6 +5,7 @@
 #include "py/output/out.h"
 #include "core/layout/mask.h"
 #include "core/layout/segment.h"
+#include "py/output/layout.h"
 
 /* cu_seqlens(lengths) */
 static PyObject *

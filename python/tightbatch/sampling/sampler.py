@@ -274,9 +274,10 @@ class LengthBatchSampler:
             )
         if "Sampler" in type(lengths).__name__:
             raise TypeError(
-                f"{_NAME}(): found a {type(lengths).__name__}, expected lengths; where Lightning "
-                "passes it, give its Trainer use_distributed_sampler=False, and num_replicas= and "
-                "rank= here; for predict, DataLoader(sampler=this, batch_size=None)"
+                f"{_NAME}(): found type {type(lengths).__name__}, expected lengths; where "
+                "Lightning passes it, give its Trainer use_distributed_sampler=False, and "
+                "num_replicas= and rank= here; for predict, use DataLoader(sampler=this, "
+                "batch_size=None)"
             )
         read_lengths = _core.read_lengths(_NAME, "lengths", lengths)
         self._planner = Planner(_NAME, read_lengths, settings, auto_window=auto)

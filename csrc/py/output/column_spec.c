@@ -1,5 +1,5 @@
 #include "py/base/tb_numpy.h"
-#include "py/input/column_spec.h"
+#include "py/output/column_spec.h"
 
 /* --- read ------------------------------------------------------------------------ */
 
