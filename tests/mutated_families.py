@@ -11,7 +11,7 @@ PADDING = (
 SEGMENTS = "segments masks segment_mask block_mask".split()
 PLANS = (
     "batching_limits batching_errors batching batching_state batching_ranks batching_resume "
-    "buckets packing_errors packing"
+    "buckets packing_errors packing batching_use"
 ).split()
 BATCHES = (
     "collate_errors collate collate_boundaries collate_cut collate_dtype collate_repr "
@@ -24,7 +24,7 @@ HUGGINGFACE = "huggingface_rows huggingface_labels huggingface huggingface_lm".s
 AMP = ["amp_scaler", "amp"]
 TENSORS = ["padding_torch", "padding_dlpack"]
 COMPARE = ["compare_lines", "compare"]
-LAST = ["binding", "wrong_arguments", "messages", "memory"]
+LAST = ["binding", "references", "wrong_arguments", "messages", "memory"]
 
 ROOMS = ["csrc/core", "csrc/py", "python/tightbatch"]
 
@@ -34,18 +34,19 @@ FAMILIES = [
     (r"core/plan/", PLANS),
     (r"core/arrow/", COLUMNS),
     (r"core/layout/padding_free", BATCHES[6:]),
-    (r"core/layout/(pad|mask|mlm)\b", PADDING),
+    (r"core/layout/(pad|mask)\b", PADDING),
+    (r"layout/mlm", [HUGGINGFACE[-1], "binding"]),
     (r"core/layout/", SEGMENTS),
-    (r"core/base/", [*PADDING[:3], "segments", "half_errors", *PLANS[:3], *PLANS[-3:]]),
+    (r"core/base/", [*PADDING[:3], "segments", "half_errors", *PLANS[:3], "buckets", "packing"]),
     (r"py/.*(arrow|ragged)", [*COLUMNS, *DATASETS, *LAST]),
     (r"py/wrap/wrap_(batching|buckets)", [*PLANS, *LAST]),
-    (r"py/wrap/wrap_(segment|mask|block_mask)|py/input/lengths", [*SEGMENTS, *PLANS[-2:], *LAST]),
+    (r"py/wrap/wrap_(segment|mask|block_mask)|py/input/lengths", [*SEGMENTS, *PLANS[-3:-1], *LAST]),
     (r"py/wrap/wrap_mlm", [HUGGINGFACE[-1], *LAST]),
     (r"py/wrap/wrap_(collate|padding_free)|py/output/padding_free", [*BATCHES, *LAST]),
     (r"py/(output/columns|output/width|input/column)", [*BATCHES, *DATASETS, *LAST]),
     (r"py/wrap/wrap_half|py/input/(tensor|array)", [*HALVES, *TENSORS[:1], *LAST, *TENSORS[1:]]),
     (r"py/.*settings", ["segments", "padding_errors", *PLANS[:3], "packing_errors", *LAST]),
-    (r"py/", [*PADDING, *BATCHES[:4], "masks", "half_errors", *LAST, "padding_memory"]),
+    (r"py/", [*PADDING, *BATCHES[:2], "masks", *LAST, "padding_memory"]),
     (r"tightbatch/(compare|__main__)", COMPARE),
     (r"tightbatch/amp/", AMP),
     (r"tightbatch/huggingface/", [*HUGGINGFACE, *LAST]),
@@ -75,4 +76,14 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "if (needed > 0 && (int64_t)((uintptr_t)view->data - first) + needed > held) {",
         "if (needed > 1 && (int64_t)((uintptr_t)view->data - first) + needed > held) {",
     ): "a tensor of floats that is not empty has 2 bytes or more",
+    (
+        "csrc/py/input/rows.c",
+        "view.dtype.descr = NULL;",
+        ";",
+    ): "all that fills a view writes the whole of it",
+    (
+        "csrc/core/arrow/kind.c",
+        "return 1;",
+        "return 2;",
+    ): "its answer is only asked whether it is 0",
 }
