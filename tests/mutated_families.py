@@ -86,4 +86,9 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "return 1;",
         "return 2;",
     ): "its answer is only asked whether it is 0",
+    (
+        "csrc/core/plan/cost.c",
+        "if (length < 1 && !settings->padding_free) {",
+        "if (length <= 1 && !settings->padding_free) {",
+    ): "1 becomes 1",
 }
