@@ -82,13 +82,13 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         ";",
     ): "all that fills a view writes the whole of it",
     (
-        "csrc/core/arrow/kind.c",
-        "return 1;",
-        "return 2;",
-    ): "its answer is only asked whether it is 0",
-    (
         "csrc/core/plan/cost.c",
         "if (length < 1 && !settings->padding_free) {",
         "if (length <= 1 && !settings->padding_free) {",
     ): "1 becomes 1",
+    (
+        "csrc/py/wrap/wrap_mlm.c",
+        "check_plain(&context, args[1], NPY_INT64, args[1]) < 0 ||",
+        "check_plain(&context, args[1], NPY_INT64, args[2]) < 0 ||",
+    ): "the next line compares the same two",
 }

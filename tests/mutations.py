@@ -112,12 +112,15 @@ def changes_of_c(path, text):
                 yield Change(path, "operator", start, end, "-" if word == "+" else "+")
         elif group == "number" and re.fullmatch(r"\d+[uUlL]*", word):
             digits = re.match(r"\d+", word).group()
-            minus = before[1] == "-" and tokens[i - 2][1] in ("return", "=", "(", ",", "?", ":")
-            if minus:
+            value, unit = int(digits), word[len(digits) :]
+            if before[1] == "-" and tokens[i - 2][1] in ("return", "=", "(", ",", "?", ":"):
                 yield Change(path, "constant", before[2], end, "0")
+            elif before[1] == "return" and value < 2:
+                # An answer of another meaning: callers rarely tell 1 from 2, or ask for 0 exactly.
+                yield Change(path, "constant", start, end, "0" if value else "-1")
             else:
-                for value in {int(digits) + 1, max(int(digits) - 1, 0)} - {int(digits)}:
-                    yield Change(path, "constant", start, end, f"{value}{word[len(digits) :]}")
+                for other in {value + 1, max(value - 1, 0)} - {value}:
+                    yield Change(path, "constant", start, end, f"{other}{unit}")
         elif word == "!" and tokens[i + 1][1] != "=":
             yield Change(path, "condition", start, end, "")
         if word == "if" and tokens[i + 1][1] == "(":
