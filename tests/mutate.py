@@ -84,7 +84,7 @@ class Build:
         self.core = [self.object_of(s) for s in self.compile if s.startswith("csrc/core/")]
         self.c_tests = sorted(p.stem for p in (folder / "tests/c").glob("test_*.c"))
         for test in self.c_tests:
-            command = ["gcc", "-std=c11", "-O1", "-Icsrc", "-c", f"tests/c/{test}.c"]
+            command = [self.link[0], *"-std=c11 -O1 -Icsrc -c".split(), f"tests/c/{test}.c"]
             run([*command, "-o", f"build/{test}.o"], folder)
 
     def object_of(self, source):
@@ -109,8 +109,8 @@ class Build:
 
     def failing_c_test(self):
         for test in self.c_tests:
-            command = ["gcc", f"build/{test}.o", *self.core, "-o", f"build/{test}", "-lm"]
-            code, printed = run(command, self.folder)
+            objects = [f"build/{test}.o", *self.core]
+            code, printed = run([self.link[0], *objects, "-o", f"build/{test}", "-lm"], self.folder)
             if code == 0:
                 code, printed = run([f"build/{test}"], self.folder, TEST_SECONDS)
             if code:
@@ -210,10 +210,10 @@ def check_room(build, room, count, seed, broken, only):
     for change in drawn:
         if found + missed == count:
             break
-        if only and only not in str(change):
-            continue
         path = folder / change.path
         original = path.read_text()
+        if only and only not in change.describe(original):
+            continue
         if (change.path, change.old_line(original), change.new_line(original)) in EQUIVALENT:
             equivalent += 1
             continue
