@@ -270,3 +270,46 @@ def test_no_memory_for_the_plan():
         assert failures > 3, failures
         """
     )
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or "TIGHTBATCH_SANITIZED" in os.environ,
+    reason="limits the address space",
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        "_core.share_rows(lengths, 7)",
+        "tb.pack(lengths, 5).indices",
+        "tb.pack(lengths, 3, overlong='split', seed=1, max_segments=2).indices",
+        "next(iter(tb.LengthBatchSampler(lengths, max_tokens=64)))",
+        "tb.position_ids(lengths)",
+    ],
+)
+def test_no_memory_at_any_place(call):
+    """Each array in turn is the one that finds no memory: MemoryError, or the right answer."""
+    run_python(
+        f"""
+        import resource
+        import numpy as np
+        import tightbatch as tb
+        from tightbatch import _core
+
+        lengths = np.arange(400_000) % 5 + 1
+        call = lambda: {call}
+        wanted = call()
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        failures = 0
+        for room in range(0, 50, 2):
+            resource.setrlimit(resource.RLIMIT_AS, (used + room * 2**20, -1))
+            try:
+                found = call()
+            except MemoryError:
+                failures += 1
+            else:
+                resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+                assert np.array_equal(found, wanted), room
+        assert failures > 1, failures
+        """
+    )

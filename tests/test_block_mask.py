@@ -280,3 +280,14 @@ def test_options_of_block_masks():
         checked(tb.block_mask, [1, 2], window=0)
     with pytest.raises(TypeError):
         tb.block_mask([1], 128)
+
+
+def test_masks_beyond_any_memory_and_beyond_all_addresses():
+    most = 2**31 - 1
+    for block_size in ((1, 2**11), (2**11, 1)):  # 2**51 blocks a pack can be counted, not held
+        with pytest.raises(MemoryError):
+            tb.block_mask([[5], [6]], block_size=block_size, width=most)
+    for block_size, shape in (((1, 2), (most, 2**30)), ((2, 1), (2**30, most))):
+        text = f"3 masks of {shape[0]} by {shape[1]} blocks"
+        with fails(ValueError, "block_mask()", text, "block_size="):
+            tb.block_mask([[5], [6], []], block_size=block_size, width=most)

@@ -239,3 +239,20 @@ def test_what_a_model_cannot_do_is_a_reason(
     reason = str(obstacle(bert, strategy_of("packed")))
     assert "the model does not keep the rows of a line apart: its logits differ by" in reason
     assert torch.is_grad_enabled()
+
+
+def test_the_library_is_read_in_pieces_of_whole_paragraphs():
+    from tightbatch.compare.text import PIECE, pieces
+
+    paragraphs = [f"{n:04d} " + "x" * (n * 37 % (PIECE // 2)) for n in range(60)]
+    topic = "\n\n".join(paragraphs)
+    found = list(pieces(topic))
+    assert "\n\n".join(found) == topic
+    assert 1 < len(found) < len(paragraphs)
+    for piece, after in zip(found, [*found[1:], None], strict=True):
+        parts = piece.split("\n\n")
+        assert sum(map(len, parts)) <= PIECE
+        if after is not None:
+            assert len(piece) + len(after.split("\n\n")[0]) > PIECE
+    assert list(pieces(f"a\n\n{'y' * 2 * PIECE}\n\nb")) == ["a", "y" * 2 * PIECE, "b"]
+    assert list(pieces(" \n\n ")) == []

@@ -1,11 +1,13 @@
 """Memory over many calls: batches that start anew, numbers that do not fit, items that are gone."""
 
 import gc
+import importlib.util
 import os
 import subprocess
 import sys
 import textwrap
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -229,3 +231,36 @@ def test_an_item_that_takes_itself_away_is_held():
 def test_the_measure_sees_what_numpy_keeps():
     kept = []
     assert bytes_kept(lambda: kept.append(np.empty(3000)), rounds=10) > 200_000
+
+
+# The module itself
+
+
+def test_a_module_that_is_gone_has_given_all_back():
+    """A second _core, as after a reload: it shows Python what it holds, and gives it back."""
+    torch = pytest.importorskip("torch")
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    from tightbatch import _core, _numpy_fallback
+
+    spec = importlib.util.spec_from_file_location(_core.__name__, _core.__file__)
+    kept = [torch.Tensor, torch.nn.Parameter, torch.Tensor.is_neg, _numpy_fallback.convert]
+    kept += [_numpy_fallback.significand_bits, _numpy_fallback.lowest_value]
+    rows = [(torch.ones(1), None), (np.ones(1, ml_dtypes.bfloat16), None), ([0.5], "bfloat16")]
+    rows += [([3], np.longdouble), ([2**70], np.longdouble), ([0.5], ml_dtypes.float8_e5m2)]
+    gc.collect()
+    before = [sys.getrefcount(thing) for thing in kept]
+    for _ in range(5):
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        for row, dtype in rows:
+            asked = (None, None, 0, "right", "right", None, dtype, None, False)
+            assert module.pad("pad", [row], *asked).shape == (1, 1)
+        module.attention_mask([1], 2, "right", None, np.longdouble, True)
+        held = gc.get_referents(module)
+        assert [thing for thing in kept if all(thing is not other for other in held)] == []
+        assert module.RaggedBuffers in held
+        gone = weakref.ref(module)
+        del module, held
+        gc.collect()
+        assert gone() is None
+    assert [sys.getrefcount(thing) for thing in kept] == before

@@ -248,6 +248,28 @@ def test_hostile_33_an_out_over_a_bytearray_row():
     assert memory == b"abcd"
 
 
+@pytest.mark.parametrize("shape", [(6,), (2, 3), (1, 2, 3), (3, 1, 2), (6, 1, 1)], ids=str)
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, np.longdouble], ids=lambda d: d.__name__)
+def test_hostile_33_an_out_from_the_last_number_of_a_row_on(shape, dtype):
+    """Every dimension of a row counts: one shared number is refused, neighbours are not."""
+    for begin, is_shared in ((5, True), (6, False)):
+        block = np.arange(20).astype(dtype)
+        row, out = block[:6].reshape(shape), block[begin : begin + 6].reshape(1, *shape)
+        if is_shared:
+            with fails(ValueError, "pad()", "row 0", "out"):
+                tb.pad([row], out=out)
+            assert block.tolist() == list(range(20))
+        else:
+            tb.pad([row], out=out)
+            assert block[6:12].tolist() == list(range(6))
+        row, out = block[10:16].reshape(shape), block[10 - begin : 16 - begin].reshape(1, *shape)
+        if is_shared:
+            with fails(ValueError, "pad()", "row 0", "out"):
+                tb.pad([row], out=out)
+        else:
+            tb.pad([row], out=out)
+
+
 def test_hostile_33_memory_between_the_items_of_a_row_is_no_overlap():
     """Refused or filled; never a wrong value."""
     block = np.arange(12, dtype=np.int64)

@@ -404,3 +404,10 @@ def test_every_kind_of_integer_row_together():
     values = [[1, 2], [3], [4, 5, 6], [7], [8, 9], [10, 12], [14], []]
     assert_same(checked(tb.pad, rows), reference.pad(values), np.int32)
     assert_same(checked(tb.pad, rows[::-1]), reference.pad(values[::-1]), np.int32)
+
+
+def test_rows_of_as_many_dimensions_as_a_batch_can_have():
+    """NumPy has 64, and one is the batch's."""
+    assert tb.pad([np.ones((1,) * 63)]).shape == (1,) * 64
+    with fails(ValueError, "pad()", "row 1", "has 64 dimensions", "expected at most 63"):
+        tb.pad([[], np.ones((1,) * 64)])

@@ -1,0 +1,94 @@
+"""Which tests are asked about a change, and which changes no test can find. Used by mutate.py."""
+
+import re
+
+# The quickest and most telling first; what looks at memory last. Comparisons with peers, models
+# and workers take most of the suite's time and look at what these look at: they are left out.
+PADDING = (
+    "padding_errors padding_rows padding_types padding_hostile padding_refused "
+    "padding_exactness padding_fill padding padding_half"
+).split()
+SEGMENTS = "segments masks segment_mask block_mask".split()
+PLANS = (
+    "batching_limits batching_errors batching batching_state batching_ranks batching_resume "
+    "buckets packing_errors packing batching_use"
+).split()
+BATCHES = (
+    "collate_errors collate collate_boundaries collate_cut collate_dtype collate_repr "
+    "padding_free_errors padding_free padding_free_masks"
+).split()
+COLUMNS = "arrow_sliced arrow_hostile arrow_release arrow ragged ragged_use".split()
+DATASETS = "dataset dataset_sources".split()
+HALVES = "half_errors half half_report".split()
+HUGGINGFACE = "huggingface_rows huggingface_labels huggingface huggingface_lm".split()
+AMP = ["amp_scaler", "amp"]
+TENSORS = ["padding_torch", "padding_dlpack"]
+COMPARE = ["compare_lines", "compare"]
+LAST = ["binding", "references", "wrong_arguments", "messages", "memory"]
+
+ROOMS = ["csrc/core", "csrc/py", "python/tightbatch"]
+
+# By the first pattern found in the file's name.
+FAMILIES = [
+    (r"core/(cast|loss)/", [*HALVES, "padding_half", "padding_exactness", "padding_types"]),
+    (r"core/plan/", PLANS),
+    (r"core/arrow/", COLUMNS),
+    (r"core/layout/padding_free", BATCHES[6:]),
+    (r"core/layout/(pad|mask)\b", PADDING),
+    (r"layout/mlm", [HUGGINGFACE[-1], "binding"]),
+    (r"core/layout/", SEGMENTS),
+    (r"core/base/", [*PADDING[:3], "segments", "half_errors", *PLANS[:3], "buckets", "packing"]),
+    (r"py/.*(arrow|ragged)", [*COLUMNS, *DATASETS, *LAST]),
+    (r"py/wrap/wrap_(batching|buckets)", [*PLANS, *LAST]),
+    (r"py/wrap/wrap_(segment|mask|block_mask)|py/input/lengths", [*SEGMENTS, *PLANS[-3:-1], *LAST]),
+    (r"py/wrap/wrap_mlm", [HUGGINGFACE[-1], *LAST]),
+    (r"py/wrap/wrap_(collate|padding_free)|py/output/padding_free", [*BATCHES, *LAST]),
+    (r"py/(output/columns|output/width|input/column)", [*BATCHES, *DATASETS, *LAST]),
+    (r"py/wrap/wrap_half|py/input/(tensor|array)", [*HALVES, *TENSORS[:1], *LAST, *TENSORS[1:]]),
+    (r"py/.*settings", ["segments", "padding_errors", *PLANS[:3], "packing_errors", *LAST]),
+    (r"py/", [*PADDING, *BATCHES[:2], "masks", *LAST, "padding_memory"]),
+    (r"tightbatch/(compare|__main__)", COMPARE),
+    (r"tightbatch/amp/", AMP),
+    (r"tightbatch/huggingface/", [*HUGGINGFACE, *LAST]),
+    (r"tightbatch/sampling/", [*PLANS, *LAST]),
+    (r"tightbatch/collate/", [*BATCHES, "dataset", *HUGGINGFACE[:3], *LAST]),
+    (r"tightbatch/half/", [*HALVES, *LAST]),
+    (r"tightbatch/(masks|padding|_numpy)", [*SEGMENTS, *PADDING, *LAST]),
+    (r"tightbatch/", [*COLUMNS, *DATASETS, "collate", *LAST]),
+]
+
+
+def family_of(path):
+    """The test files for a change in `path`."""
+    names = next(names for pattern, names in FAMILIES if re.search(pattern, path))
+    return [f"tests/test_{name}.py" for name in dict.fromkeys(names)]
+
+
+def families_of(paths):
+    """All test files for changes in `paths`."""
+    return list(dict.fromkeys(file for path in paths for file in family_of(path)))
+
+
+# A file, a line of it, what a change makes of the line; and why nobody can notice it.
+EQUIVALENT: dict[tuple[str, str, str], str] = {
+    (
+        "csrc/py/input/tensor.c",
+        "if (needed > 0 && (int64_t)((uintptr_t)view->data - first) + needed > held) {",
+        "if (needed > 1 && (int64_t)((uintptr_t)view->data - first) + needed > held) {",
+    ): "a tensor of floats that is not empty has 2 bytes or more",
+    (
+        "csrc/py/input/rows.c",
+        "view.dtype.descr = NULL;",
+        ";",
+    ): "all that fills a view writes the whole of it",
+    (
+        "csrc/core/plan/cost.c",
+        "if (length < 1 && !settings->padding_free) {",
+        "if (length <= 1 && !settings->padding_free) {",
+    ): "1 becomes 1",
+    (
+        "csrc/py/wrap/wrap_mlm.c",
+        "check_plain(&context, args[1], NPY_INT64, args[1]) < 0 ||",
+        "check_plain(&context, args[1], NPY_INT64, args[2]) < 0 ||",
+    ): "the next line compares the same two",
+}
