@@ -1,6 +1,7 @@
 """RaggedDataset in a torch DataLoader: every row once, one block a batch, nothing grows."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -237,7 +238,9 @@ class Where:
     """A collate_fn that tells which file the rows lie in, and how they are chosen."""
 
     def __call__(self, samples):
-        row = torch.from_numpy(samples[0]["input_ids"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a mapped file is read-only
+            row = torch.from_numpy(samples[0]["input_ids"])
         return {"map": mapping_of(row), "samples": type(samples).__name__, "row": row.tolist()}
 
 
