@@ -279,6 +279,7 @@ def run(
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    monkeypatch.setenv("COLUMNS", "120")  # processes of pytest-xdist have another width
 
     def run(*options: object) -> tuple[int, dict[str, Any], str]:
         path = tmp_path / "figures.json"
