@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from . import _arrow, _core
 from ._arrow import Text
-from .ragged import MappedFile, Ragged, row_indices
+from .ragged import MappedFile, Ragged, is_one, row_indices
 
 __all__ = ["RaggedDataset", "lengths"]
 
@@ -34,10 +34,9 @@ class Samples(Sequence[Any]):
     def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.size))]
-        if not -self.size <= index < self.size:
-            raise IndexError(f"index {index} is outside {self.size} samples")
-        return {name: column[index] for name, column in self.columns.items()}
+            return [self[i] for i in range(self.size)[row_indices("Samples", index, self.size)]]
+        i = _core.read_index("Samples", "index", index, self.size)
+        return {name: column[i] for name, column in self.columns.items()}
 
 
 class RaggedDataset:
@@ -219,12 +218,9 @@ class RaggedDataset:
                 shown = _core.show(self.column_names)
                 raise KeyError(f"RaggedDataset(): no column {_core.show(index)} among {shown}")
             return self._columns[index]
-        if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
-            if not -self._count <= index < self._count:
-                raise IndexError(
-                    f"RaggedDataset(): index={_core.show(index)} is outside {self._count} rows"
-                )
-            return {name: column[int(index)] for name, column in self._columns.items()}
+        if is_one(index):
+            i = _core.read_index("RaggedDataset", "index", index, self._count)
+            return {name: column[i] for name, column in self._columns.items()}
         chosen = row_indices("RaggedDataset", index, self._count)
         return self._of({name: column[chosen] for name, column in self._columns.items()})
 
@@ -476,11 +472,12 @@ class _Strings(list[Any]):
     """A list of strings that can be indexed by an array."""
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, np.ndarray):
-            return _Strings([super(_Strings, self).__getitem__(i) for i in index.tolist()])
-        if isinstance(index, slice):
-            return _Strings(super().__getitem__(index))
-        return super().__getitem__(index)
+        if is_one(index):
+            return super().__getitem__(_core.read_index("RaggedDataset", "index", index, len(self)))
+        chosen = row_indices("RaggedDataset", index, len(self))
+        if isinstance(chosen, slice):
+            return _Strings(super().__getitem__(chosen))
+        return _Strings([super(_Strings, self).__getitem__(i) for i in chosen.tolist()])
 
 
 def _batch_of(column: Any, chosen: Any) -> Any:

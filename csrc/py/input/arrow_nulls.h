@@ -4,6 +4,10 @@
 
 #include "py/input/arrow_column.h"
 
+/* Refuses a `fill_null` that is neither a number nor None, whether or not there is a
+ * null: TypeError. NULL is of a function that has no such argument. */
+int tb_check_fill_null(tb_state *state, const tb_context *context, PyObject *fill_null);
+
 /* Puts `fill_null` where numbers and elements are null, in a copy, and makes null rows
  * empty. None: a ValueError for the first null that a row holds. NULL: the same, of a
  * function that has no such argument. */
