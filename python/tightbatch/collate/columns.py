@@ -11,17 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .samples import LABELS
 from .shared import Block, shared_type
 
-Side = Literal["right", "left"]
-Tensors = Literal["pt", "np"]
 TENSORS = ("pt", "np")
 # What fills a column whose key says what it is, unless `padding_value` says otherwise. -100 is
 # what torch's cross-entropy ignores.
 FILLS: dict[Any, float] = {
-    "labels": -100,
-    "label": -100,
-    "label_ids": -100,
+    **dict.fromkeys(LABELS, -100),
     "attention_mask": 0,
     "token_type_ids": 0,
     "position_ids": 0,

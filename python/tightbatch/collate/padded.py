@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .._types import Side, Tensors
 from .batch import Batch
 from .columns import (
     TENSORS,
@@ -17,19 +18,15 @@ from .columns import (
     ColumnSettings,
     ColumnSpec,
     Role,
-    Side,
-    Tensors,
     build,
     pad_columns,
     settle_columns,
 )
-from .samples import Kind, choose_main, columns_of, kind_of
+from .samples import PER_TOKEN, Kind, choose_main, columns_of, kind_of
 
 __all__ = ["PadCollator"]
 
 NAME = "PadCollator"
-# Columns with a value for each token of input_ids: their lengths must be the same.
-PER_TOKEN = frozenset(("attention_mask", "token_type_ids", "position_ids", "special_tokens_mask"))
 Widths = Sequence[int] | NDArray[np.int64]
 
 
@@ -203,7 +200,8 @@ class PadCollator(Collator):
     def _collate(self, columns: Mapping[Any, Sequence[Any]], cls: Any, masked: bool) -> Any:
         """Pad, stack or list each column, and put the results together as a ``cls``."""
         kinds = {key: kind_of(NAME, key, column) for key, column in columns.items()}
-        main = self._main_column(kinds, masked)
+        main = choose_main(kinds, or_labels=True)
+        self._check_extras(kinds, main, masked)
         named, other = self._named, self._named[None]
         specs: list[ColumnSpec] = []
         names: list[Any] = []
@@ -226,16 +224,14 @@ class PadCollator(Collator):
         made, block = pad_columns(NAME, specs, names, sides, extras, self.return_tensors)
         return build(cls, {**columns, **made}, block)
 
-    def _main_column(self, kinds: Mapping[Any, Kind], masked: bool) -> tuple[Any, ...]:
-        """Choose the column that the mask and the lengths are of: its key in a tuple, or none."""
+    def _check_extras(self, kinds: Mapping[Any, Kind], main: tuple[Any, ...], masked: bool) -> None:
+        """Refuse to make a mask or lengths where there is nothing to make them of."""
         if self.return_lengths and "lengths" in kinds:
             raise ValueError(
                 "PadCollator(): return_lengths=True, but the samples have a key 'lengths' already"
             )
-        main = choose_main(kinds) or tuple(key for key in kinds if kinds[key] == "rows")[:1]
         if not main and (self.return_lengths or (masked and self.attention_mask)):
             raise ValueError("PadCollator(): no column of sequences to take the lengths of")
-        return main
 
 
 def check_tokenizer(function: str, tokenizer: Any) -> None:

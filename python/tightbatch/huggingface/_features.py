@@ -10,16 +10,23 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..collate.batch import Batch
-from ..collate.columns import DEFAULT, TENSORS, ColumnSettings, ColumnSpec, Role, pad_columns
+from ..collate.columns import (
+    DEFAULT,
+    FILLS,
+    TENSORS,
+    ColumnSettings,
+    ColumnSpec,
+    Role,
+    pad_columns,
+)
 from ..collate.padded import check_tokenizer
-from ..collate.samples import kind_of
+from ..collate.samples import LABELS, PER_TOKEN, kind_of
 from ..ragged import Ragged
 
 INT64, BOOL, FLOAT32, FLOAT64 = map(np.dtype, ("int64", "bool", "float32", "float64"))
 LARGE = 10**20  # transformers' sign for "no model_max_length"
-# What is padded beside the input, to its width, and with what.
-PER_TOKEN = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
-LABELS = ("label", "labels", "label_ids")
+# What is padded beside the input, to its width; transformers pads no position_ids.
+PADDED = PER_TOKEN - {"position_ids"}
 
 
 @functools.cache
@@ -204,8 +211,8 @@ class Padding:
                 self.add(key, column, "numbers", DEFAULT._replace(dtype=dtype))
             elif key == self.main:
                 self.add_rows(key, column, self._fill(), self.asked, dtype, "main")
-            elif key in PER_TOKEN and not is_matrix(column):
-                fill = PER_TOKEN[key]
+            elif key in PADDED and not is_matrix(column):
+                fill = FILLS[key]
                 if key == "token_type_ids":
                     fill = getattr(self.tokenizer, "pad_token_type_id", 0)
                 if _is_bool(column):

@@ -6,12 +6,12 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from .. import _core
+from .._types import Tensors
 from ..collate.columns import (
     TENSORS,
     Collator,
     ColumnSettings,
     ColumnSpec,
-    Tensors,
     build,
     flatten_columns,
 )

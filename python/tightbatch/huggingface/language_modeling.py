@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..collate.columns import Collator, ColumnSettings, Side, Tensors, build
+from .._types import Side, Tensors
+from ..collate.columns import Collator, ColumnSettings, build
 from ..collate.samples import columns_of
 from ..dataset import Samples
 from ._features import Padding, check_settings, encoding, is_matrix, read_ids, row_lengths

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from ..collate.columns import Collator, ColumnSettings, Side, Tensors, build
+from .._types import Side, Tensors
+from ..collate.columns import Collator, ColumnSettings, build
 from ..collate.samples import columns_of
 from ..ragged import Ragged
 from ._features import Padding, encoding
