@@ -35,7 +35,7 @@ C_ROOMS = [
 ]
 PYTHON_ROOMS = [
     ["_core"],
-    ["_types", "_numpy_fallback"],
+    ["_types", "_words", "_numpy_fallback"],
     ["ragged", "masks"],
     ["_arrow", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
     ["dataset"],  # columns, and their lengths

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from . import _arrow, _core
 from ._arrow import Text
+from ._words import counted
 from .ragged import MappedFile, Ragged, is_one, row_indices
 
 __all__ = ["RaggedDataset", "lengths"]
@@ -204,7 +205,7 @@ class RaggedDataset:
     def __repr__(self) -> str:
         """Tell rows and columns."""
         kinds = ", ".join(f"{name}: {_describe(column)}" for name, column in self._columns.items())
-        return f"RaggedDataset({self._count} rows, {kinds})"
+        return f"RaggedDataset({counted(self._count, 'row')}, {kinds})"
 
     def __getitem__(self, index: Any) -> Any:
         """Take a sample, a column, or a part.
@@ -306,15 +307,9 @@ def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
 
 def _rows_of(samples: Any, column: str) -> list[Any]:
     """Take one column out of samples."""
-    if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable):
-        raise TypeError(f"lengths(): sequences={_core.describe(samples)}; expected {SOURCES}")
+    hint = f"a dict that has {column!r}: column={column!r} is for {SOURCES}"
     rows = []
-    for i, sample in enumerate(samples):
-        if not isinstance(sample, Mapping):
-            raise TypeError(
-                f"lengths(): row {i}: found {type(sample).__name__}, expected a dict that has "
-                f"{column!r}: column={column!r} is for {SOURCES}"
-            )
+    for i, sample in enumerate(_mappings("lengths", "sequences", samples, SOURCES, hint)):
         if column not in sample:
             raise KeyError(f"lengths(): row {i}: there is no column {_core.show(column)}")
         rows.append(sample[column])
@@ -328,17 +323,24 @@ def _gather(samples: Any) -> dict[Any, list[Any]]:
         raise TypeError(
             f"RaggedDataset(): found {type(samples).__name__}; RaggedDataset.{method}() reads it"
         )
-    expected = "expected columns ({name: column}) or samples (dicts)"
+    expected = "columns ({name: column}) or samples (dicts)"
+    hint = f'{expected}; of rows make a column: {{"input_ids": rows}}'
+    samples = _mappings("RaggedDataset", "columns", samples, expected, hint)
+    return _core.gather_columns("RaggedDataset", samples)
+
+
+def _mappings(
+    function: str, name: str, samples: Any, expected: str, in_a_row: str
+) -> list[Mapping[Any, Any]]:
+    """Read samples, each a mapping; say what is expected as a whole, or of a row."""
     if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable):
-        raise TypeError(f"RaggedDataset(): columns={_core.describe(samples)}; {expected}")
+        raise TypeError(f"{function}(): {name}={_core.describe(samples)}; expected {expected}")
     samples = list(samples)
     for i, sample in enumerate(samples):
         if not isinstance(sample, Mapping):
-            raise TypeError(
-                f"RaggedDataset(): row {i}: found {type(sample).__name__}, {expected}; of rows "
-                'make a column: {"input_ids": rows}'
-            )
-    return _core.gather_columns("RaggedDataset", samples)
+            found = type(sample).__name__
+            raise TypeError(f"{function}(): row {i}: found {found}, expected {in_a_row}")
+    return samples
 
 
 def batch_columns(function: str, table: Any) -> dict[str, Any]:

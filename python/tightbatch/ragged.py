@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._words import counted
 
 __all__ = ["Ragged"]
 
@@ -252,7 +253,9 @@ class Ragged(_core.RaggedBuffers):
     def __repr__(self) -> str:
         """Tell sizes and type."""
         trailing = f" {self.trailing}" if self.trailing else ""
-        return f"Ragged({len(self)} rows, {self.lengths.sum()} positions, {self.dtype}{trailing})"
+        rows = counted(len(self), "row")
+        positions = counted(int(self.lengths.sum()), "position")
+        return f"Ragged({rows}, {positions}, {self.dtype}{trailing})"
 
     def _repr_html_(self) -> str:
         """Show the first rows in a notebook."""

@@ -168,7 +168,7 @@ def _tensors(function: str, names: Iterable[Any], outputs: list[Any]) -> dict[An
             tensor = from_numpy(array)
         except TypeError as error:
             raise TypeError(
-                f"{function}(): key {name!r}: torch has no dtype {array.dtype}"
+                f"{function}(): key {_core.show(name)}: torch has no dtype {array.dtype}"
             ) from error
         values[name] = tensor.view(torch.bfloat16) if is_bfloat16 else tensor
     return values

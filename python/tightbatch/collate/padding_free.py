@@ -292,6 +292,6 @@ def _require_main(kinds: Mapping[Any, Kind]) -> Any:
     if not main:
         raise ValueError(
             f"{NAME}(): the samples have neither 'input_ids' nor another column of rows, but "
-            f"{list(kinds)}"
+            f"{_core.show(list(kinds))}"
         )
     return main[0]

@@ -84,9 +84,10 @@ def kind_of(function: str, key: Any, column: Sequence[Any]) -> Kind:
     if first is None or isinstance(first, str):
         for row, value in enumerate(column):
             if value is not None and not isinstance(value, str):
+                shown, found = _core.show(key), type(value).__name__
                 raise TypeError(
-                    f"{function}(): key {key!r}, row {row}: found type {type(value).__name__}, "
-                    f"expected a str or None: row 0 is {first!r}"
+                    f"{function}(): key {shown}, row {row}: found type {found}, "
+                    f"expected a str or None: row 0 is {_core.show(first)}"
                 )
         return "listed"
     if isinstance(first, (list, tuple)):

@@ -81,3 +81,21 @@ class Planner:
     def __getstate__(self) -> dict[str, Any]:
         """All but the plan, which is made again where it is needed."""
         return {**self.__dict__, "_kept": None}
+
+
+def lower_bound(lengths: Array, capacity: int, max_segments: int | None) -> int:
+    """Give the least number of packs for segments of these lengths."""
+    if len(lengths) == 0:
+        return 0
+    sizes = np.sort(lengths)
+    sums = np.concatenate([[0], np.cumsum(sizes)])
+    half = np.searchsorted(sizes, capacity // 2, side="right")
+    least = np.unique(sizes[:half])
+    # Alone are rows above capacity - k; those above half a capacity have a pack each too, and
+    # leave of it what the rows from k up to half a capacity may share.
+    alone = np.searchsorted(sizes, capacity - least, side="right")
+    small = sums[half] - sums[np.searchsorted(sizes, least)]
+    room = (alone - half) * capacity - (sums[alone] - sums[half])
+    more = np.maximum(-(-(small - room) // capacity), 0)
+    bound = max(int((len(sizes) - half + more).max(initial=len(sizes) - half)), 1)
+    return bound if max_segments is None else max(bound, -(-len(sizes) // max_segments))
