@@ -335,12 +335,12 @@ def _mappings(
     """Read samples, each a mapping; say what is expected as a whole, or of a row."""
     if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable):
         raise TypeError(f"{function}(): {name}={_core.describe(samples)}; expected {expected}")
-    samples = list(samples)
-    for i, sample in enumerate(samples):
+    mappings: list[Mapping[Any, Any]] = list(samples)
+    for i, sample in enumerate(mappings):
         if not isinstance(sample, Mapping):
             found = type(sample).__name__
             raise TypeError(f"{function}(): row {i}: found {found}, expected {in_a_row}")
-    return samples
+    return mappings
 
 
 def batch_columns(function: str, table: Any) -> dict[str, Any]:
