@@ -123,7 +123,7 @@ def test_chunks_without_rows_are_released_at_once():
     nodes = [*empty[:20], int_lists(), *empty[20:], int_lists((0, 1), (9,))]
     ragged = tb.Ragged.from_arrow(Stream(int_lists(), nodes).offer())
     assert [node.released["array"] for node in empty] == [1] * 50
-    assert len(ragged.chunks) == 2
+    assert len(ragged._chunks) == 2
     assert ragged.tolist() == [[1, 2], [], [3, 4, 5], [9]]
     nothing = tb.Ragged.from_arrow(Stream(int_lists(), [int_lists((0,)) for _ in range(9)]).offer())
     assert (len(nothing), nothing.dtype, len(nothing.chunks)) == (0, np.int32, 1)

@@ -422,3 +422,59 @@ def test_hostile_37_an_array_that_is_resized_meanwhile():
             print(place)
         """
     )
+
+
+RESIZED = """
+import numpy as np
+import tightbatch as tb
+
+SIZE = 300_000
+
+class Evil:
+    def __init__(self, *change):
+        self.change = change
+    def __index__(self):
+        self.change[0](*self.change[1:])
+        return 0
+
+def refused(function, *arguments, **options):
+    try:
+        function(*arguments, **options)
+    except (RuntimeError, ValueError) as error:
+        assert "changed size" in str(error) or "expected (2,)" in str(error), error
+    # or it was read as it was
+
+def arrays(*shape):
+    return [np.ones(shape) for _ in range(2)]
+
+a, b = arrays(SIZE)
+refused(tb.uniform_length_batching, [a, b], 2, Evil(lambda: a.resize(10, refcheck=False)))
+a, b = arrays(100, 3000)
+refused(tb.pad, [a, b], padding_value=Evil(lambda: a.resize((100, 2), refcheck=False)))
+a, b = arrays(100, 3000)
+refused(tb.pad, [a, b, [[Evil(lambda: a.resize((100, 2), refcheck=False))] * 3000]])
+a = np.ones((10, 100, 3000))
+refused(tb.pad, a, padding_value=Evil(lambda: a.resize((10, 100, 2), refcheck=False)))
+a = np.ones(SIZE)
+rows = tb.Ragged(a, [0, SIZE // 2, SIZE])
+refused(tb.pad, rows, padding_value=Evil(lambda: a.resize(10, refcheck=False)))
+print("done")
+"""
+
+
+def test_arrays_resized_by_an_index_are_never_read_past_their_end():
+    assert run_python(RESIZED).strip() == "done"
+
+
+def test_a_tensor_that_lies_about_its_size():
+    torch = pytest.importorskip("torch")
+
+    class Odd(torch.Tensor):
+        def element_size(self):
+            return 0
+
+    odd = torch.arange(3).as_subclass(Odd)
+    with fails(TypeError, "pad()", "row 0"):
+        tb.pad([odd])
+    with fails(TypeError, "pad()", "out"):
+        tb.pad([[1, 2, 3]], out=torch.zeros(1, 3, dtype=torch.int64).as_subclass(Odd))

@@ -233,10 +233,10 @@ def test_what_c_keeps_of_a_ragged():
     with fails(RuntimeError, "holds nothing"):
         len(tb.Ragged.__new__(tb.Ragged))
     with fails(IndexError, "6"):
-        ragged.take(np.array([6]))
+        ragged._take(np.array([6]))
     for indices in ([0], np.array([0.0]), np.array([[0]])):
         with pytest.raises(TypeError):
-            ragged.take(indices)
+            ragged._take(indices)
     # Rows that its arrays do not hold are refused where they are read.
     outside = RaggedBuffers((values,), np.array([0, 5]), np.array([2, 2]))
     with fails(RuntimeError, "row 1", "outside"):

@@ -484,7 +484,7 @@ class _Strings(list[Any]):
 
 def _batch_of(column: Any, chosen: Any) -> Any:
     if isinstance(column, Ragged):
-        return column.take(chosen)
+        return column._take(chosen)
     part = column[chosen]
     return part.tolist() if isinstance(part, Text) else part
 

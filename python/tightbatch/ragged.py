@@ -218,8 +218,8 @@ class Ragged(_core.RaggedBuffers):
                     f"Ragged.concatenate(): part {i} has positions of {shape[0]} {shape[1]}, "
                     f"expected {shapes[0][0]} {shapes[0][1]} as in part 0"
                 )
-        chunks = tuple(chunk for part in parts for chunk in part.chunks)
-        bases = np.cumsum([0] + [int(part.bounds[-1]) for part in parts])
+        chunks = tuple(chunk for part in parts for chunk in part._chunks)
+        bases = np.cumsum([0] + [int(part._bounds[-1]) for part in parts])
         starts = [part.starts + base for part, base in zip(parts, bases, strict=False)]
         return cls._of(
             chunks, np.concatenate(starts), np.concatenate([part.lengths for part in parts])
@@ -230,12 +230,12 @@ class Ragged(_core.RaggedBuffers):
     @property
     def dtype(self) -> np.dtype[Any]:
         """The element type."""
-        return self.chunks[0].dtype
+        return self._chunks[0].dtype
 
     @property
     def trailing(self) -> tuple[int, ...]:
         """The shape of one position: ``()`` for tokens, ``(80,)`` for rows of shape (T, 80)."""
-        return self.chunks[0].shape[1:]
+        return self._chunks[0].shape[1:]
 
     @property
     def values(self) -> NDArray[Any]:
@@ -244,7 +244,7 @@ class Ragged(_core.RaggedBuffers):
         Where the rows lie in several (Arrow chunks, what was concatenated) it is a copy of all
         of them after one another; :meth:`compact` copies the rows alone.
         """
-        return self.chunks[0] if len(self.chunks) == 1 else np.concatenate(self.chunks)
+        return self._chunks[0] if len(self._chunks) == 1 else np.concatenate(self._chunks)
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -274,7 +274,7 @@ class Ragged(_core.RaggedBuffers):
             return NotImplemented
         if self.trailing != other.trailing or not np.array_equal(self.lengths, other.lengths):
             return False
-        return np.array_equal(self.compact().chunks[0], other.compact().chunks[0])
+        return np.array_equal(self.compact()._chunks[0], other.compact()._chunks[0])
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -294,16 +294,16 @@ class Ragged(_core.RaggedBuffers):
             return self._row(_core.read_index("Ragged", "index", index, len(self.starts)))
         chosen = row_indices("Ragged", index, len(self))
         if isinstance(chosen, slice):
-            return self.with_rows(self.starts[chosen].copy(), self.lengths[chosen].copy())
-        return self.take(chosen)
+            return self._with_rows(self.starts[chosen].copy(), self.lengths[chosen].copy())
+        return self._take(chosen)
 
     def _row(self, i: int) -> NDArray[Any]:
         start, length, k = int(self.starts[i]), int(self.lengths[i]), 0
-        if len(self.chunks) > 1:
-            k = int(np.searchsorted(self.bounds, start, side="right")) - 1
-            k = min(k, len(self.chunks) - 1)  # an empty row may start at the very end
-            start -= int(self.bounds[k])
-        return self.chunks[k][start : start + length]
+        if len(self._chunks) > 1:
+            k = int(np.searchsorted(self._bounds, start, side="right")) - 1
+            k = min(k, len(self._chunks) - 1)  # an empty row may start at the very end
+            start -= int(self._bounds[k])
+        return self._chunks[k][start : start + length]
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """Give the rows, each a view of its values."""
@@ -322,11 +322,11 @@ class Ragged(_core.RaggedBuffers):
             Without a copy where they lie so already. ``compact().values`` with
             ``lengths`` is what torch's ``nested_tensor_from_jagged`` takes.
         """
-        if len(self.chunks) == 1:
+        if len(self._chunks) == 1:
             ends = self.starts + self.lengths
             if np.array_equal(ends[:-1], self.starts[1:]):
                 begin, end = (int(self.starts[0]), int(ends[-1])) if len(self) else (0, 0)
-                values = self.chunks[0]
+                values = self._chunks[0]
                 if end > len(values):
                     raise RuntimeError("Ragged.compact(): the values were resized")
                 if (begin, end) == (0, len(values)):
@@ -384,11 +384,11 @@ class Ragged(_core.RaggedBuffers):
 
     def __reduce__(self) -> Any:
         """Pickle the rows; or, over memory maps, where the files are."""
-        files = [MappedFile.of(chunk) for chunk in self.chunks]
+        files = [MappedFile.of(chunk) for chunk in self._chunks]
         if all(file is not None for file in files):
             return _open_again, (type(self), files, self.starts, self.lengths)
         rows = self.compact()
-        return _open_again, (type(self), list(rows.chunks), rows.starts, rows.lengths)
+        return _open_again, (type(self), list(rows._chunks), rows.starts, rows.lengths)
 
 
 def is_one(index: Any) -> bool:

@@ -58,23 +58,32 @@ tb_round_up(int64_t n, int64_t multiple, int64_t *rounded)
     return TB_OK;
 }
 
-/* The smallest of `count` ascending boundaries that is at least n; -1 if there is none.
- */
-static inline int64_t
-tb_find_boundary(const int64_t *boundaries, ptrdiff_t count, int64_t n)
+/* The place of the first of `count` ascending numbers that is at least n; `count` where
+ * there is none. */
+static inline ptrdiff_t
+tb_find_at_least(const int64_t *ascending, ptrdiff_t count, int64_t n)
 {
     ptrdiff_t low = 0, high = count;
 
     while (low < high) {
         ptrdiff_t middle = low + (high - low) / 2;
-        if (boundaries[middle] < n) {
+        if (ascending[middle] < n) {
             low = middle + 1;
         }
         else {
             high = middle;
         }
     }
-    return low < count ? boundaries[low] : -1;
+    return low;
+}
+
+/* That number itself; -1 where there is none. */
+static inline int64_t
+tb_find_boundary(const int64_t *boundaries, ptrdiff_t count, int64_t n)
+{
+    ptrdiff_t place = tb_find_at_least(boundaries, count, n);
+
+    return place < count ? boundaries[place] : -1;
 }
 
 #endif

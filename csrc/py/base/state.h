@@ -13,9 +13,6 @@ typedef struct {
     PyTypeObject *parameter; /* torch.nn.Parameter */
     PyObject *tensor_is_neg; /* the method torch.Tensor.is_neg */
     const struct tb_dlpack_exchange *dlpack; /* torch's C exchange table, or NULL */
-    /* Strings that are compared by address first. */
-    PyObject *str_right;
-    PyObject *str_left;
     PyTypeObject
         *ragged; /* _core.RaggedBuffers, which tightbatch.Ragged is derived from */
 } tb_state;

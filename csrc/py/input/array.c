@@ -36,8 +36,7 @@ tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
     if (refused != 0) {
         return refused < 0 ? -1
                            : tb_raise_at(context, PyExc_TypeError, row, -1,
-                                         "found an array of dtype %R, expected bool, "
-                                         "integers or floats",
+                                         "found an array of dtype %S, expected numbers",
                                          (PyObject *)PyArray_DESCR(array));
     }
     if (!PyArray_ISCARRAY_RO(array)) {

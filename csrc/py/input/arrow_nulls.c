@@ -1,5 +1,7 @@
 #include "py/input/arrow_nulls.h"
 
+#include "core/base/size.h"
+
 #include "py/input/number.h"
 
 #include <string.h>
@@ -54,24 +56,6 @@ tb_refuse_missing_rows(const tb_arrow_column *column, PyObject *fill_null)
     return 0;
 }
 
-/* The first of ascending numbers that is `least` or more: its place, or count. */
-static ptrdiff_t
-find_first(const int64_t *ascending, ptrdiff_t count, int64_t least)
-{
-    ptrdiff_t low = 0;
-
-    while (low < count) {
-        ptrdiff_t middle = low + (count - low) / 2;
-        if (ascending[middle] < least) {
-            low = middle + 1;
-        }
-        else {
-            count = middle;
-        }
-    }
-    return low;
-}
-
 /* The positions of a chunk that have a null element, ascending, counted from `begin`;
  * to be freed. NULL with MemoryError. */
 static int64_t *
@@ -121,7 +105,7 @@ refuse_touched(const tb_arrow_column *column, PyArrayObject *marks, int64_t begi
         if (lengths[i] == 0 || starts[i] < begin || starts[i] >= begin + size) {
             continue;
         }
-        ptrdiff_t k = find_first(nulls, count, starts[i]);
+        ptrdiff_t k = tb_find_at_least(nulls, count, starts[i]);
         if (k < count && nulls[k] < starts[i] + lengths[i]) {
             answer = refuse_null(column, i, nulls[k] - starts[i], fill_null);
         }

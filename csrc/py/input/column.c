@@ -36,34 +36,56 @@ tb_note_owner(tb_column *column, PyObject *owner)
     return column->owners == NULL ? -1 : PyList_Append(column->owners, owner);
 }
 
-/* Whether `object`, an array or tensor, still has the bytes from `data` on. */
+/* Whether an array still has its elements from `data` on, in the shape that the survey
+ * saw: `first` dimensions of these sizes, and the trailing ones. What is no array has
+ * memory that only its own library moves. */
 static int
-is_unmoved(PyObject *object, const void *data, ptrdiff_t length, int dimension)
+is_unmoved(const tb_column *column, PyObject *object, const void *data, int first,
+           const ptrdiff_t *sizes)
 {
     PyArrayObject *array = (PyArrayObject *)object;
+    int trailing = column->ndim < 0 ? 0 : column->ndim;
 
-    return !PyArray_Check(object) ||
-           (PyArray_DATA(array) == data && PyArray_NDIM(array) > dimension &&
-            PyArray_DIM(array, dimension) == length);
+    if (!PyArray_Check(object)) {
+        return 1;
+    }
+    /* A row without positions may have any trailing shape, and nothing of it is read. */
+    int is_empty = sizes[first - 1] == 0;
+    if (PyArray_DATA(array) != data || PyArray_NDIM(array) < first ||
+        (!is_empty && PyArray_NDIM(array) != first + trailing)) {
+        return 0;
+    }
+    for (int d = 0; d < first; d++) {
+        if (PyArray_DIM(array, d) != sizes[d]) {
+            return 0;
+        }
+    }
+    return is_empty || memcmp(PyArray_DIMS(array) + first, column->trailing,
+                              (size_t)trailing * sizeof *column->trailing) == 0;
+}
+
+static int
+refuse_moved(const tb_column *column, Py_ssize_t row)
+{
+    return tb_raise_at(&column->context, PyExc_RuntimeError, row, -1,
+                       "changed size during conversion");
 }
 
 int
 tb_verify_rows(const tb_column *column)
 {
     if (column->whole.item_size > 0) {
-        if (column->count > 0 && column->owners == NULL &&
-            !(is_unmoved(column->rows, column->data[0], column->count, 0) &&
-              is_unmoved(column->rows, column->data[0], column->lengths[0], 1))) {
-            return tb_raise_at(&column->context, PyExc_RuntimeError, 0, -1,
-                               "changed size during conversion");
-        }
-        return 0;
+        const ptrdiff_t sizes[2] = {column->count,
+                                    column->count > 0 ? column->lengths[0] : 0};
+        return column->count == 0 || column->owners != NULL ||
+                       is_unmoved(column, column->rows, column->data[0], 2, sizes)
+                   ? 0
+                   : refuse_moved(column, 0);
     }
     for (ptrdiff_t i = 0; i < column->count; i++) {
-        if (column->held[i] && !is_unmoved(PyTuple_GET_ITEM(column->rows, i),
-                                           column->data[i], column->lengths[i], 0)) {
-            return tb_raise_at(&column->context, PyExc_RuntimeError, i, -1,
-                               "changed size during conversion");
+        if (column->held[i] && !is_unmoved(column, PyTuple_GET_ITEM(column->rows, i),
+                                           column->data[i], 1, &column->lengths[i])) {
+            return refuse_moved(column, i);
         }
     }
     return 0;

@@ -1,6 +1,7 @@
 #include "py/input/lengths.h"
 
-#include "py/input/tensor.h"
+#include <string.h>
+
 #include "core/layout/mask.h"
 #include "core/layout/segment.h"
 #include "py/input/number.h"
@@ -73,6 +74,13 @@ is_single_row(tb_state *state, PyObject *object)
     return ndim == -1 ? PyObject_CheckBuffer(object) : ndim == 1;
 }
 
+/* "lengths", "lengths_or_mask": for these a mask may have been meant. */
+static int
+is_named_lengths(const tb_context *context)
+{
+    return context->argument != NULL && strncmp(context->argument, "lengths", 7) == 0;
+}
+
 /* TypeError for the first row, no list, that holds no integers. */
 static int
 check_types(const tb_column *column)
@@ -84,13 +92,15 @@ check_types(const tb_column *column)
             continue;
         }
         tb_dtype found = tb_row_dtype(column, i);
-        return type == TB_BOOL
-                   ? tb_raise_at(
-                         &column->context, PyExc_TypeError, i, 0,
-                         "found bools, expected integers; the lengths of a mask "
-                         "are mask.sum(axis=1)")
-                   : tb_raise_at(&column->context, PyExc_TypeError, i, 0,
-                                 "found %s, expected integers", tb_dtype_name(&found));
+        if (type != TB_BOOL) {
+            return tb_raise_at(&column->context, PyExc_TypeError, i, 0,
+                               "found %s, expected integers", tb_dtype_name(&found));
+        }
+        return tb_raise_at(&column->context, PyExc_TypeError, i, 0,
+                           "found bools, expected integers%s",
+                           is_named_lengths(&column->context)
+                               ? "; the lengths of a mask are mask.sum(axis=1)"
+                               : "");
     }
     return 0;
 }

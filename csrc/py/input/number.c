@@ -313,6 +313,42 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
     return answer;
 }
 
+PyObject *
+tb_plain_number(tb_state *state, PyObject *value)
+{
+    tb_number number;
+    PyObject *plain = NULL;
+
+    if (PyLong_CheckExact(value) || PyFloat_CheckExact(value) || PyBool_Check(value)) {
+        return Py_NewRef(value);
+    }
+    if (tb_read_number(state, value, &number) < 0) {
+        return NULL;
+    }
+    switch (number.kind) {
+        case TB_NUMBER_BOOL:
+            plain = PyBool_FromLong(number.i != 0);
+            break;
+        case TB_NUMBER_INT:
+            plain = PyLong_FromLongLong(number.i);
+            break;
+        case TB_NUMBER_UINT:
+            plain = PyLong_FromUnsignedLongLong(number.u);
+            break;
+        case TB_NUMBER_FLOAT:
+            plain = PyFloat_FromDouble(number.f);
+            break;
+        case TB_NUMBER_HUGE:
+            plain = PyNumber_Index(number.object);
+            break;
+        case TB_NOT_A_NUMBER:
+            plain = Py_NewRef(value);
+            break;
+    }
+    Py_XDECREF(number.object);
+    return plain;
+}
+
 static int
 refuse_additive(const tb_context *context, const tb_dtype *dtype)
 {

@@ -31,6 +31,11 @@ int tb_read_number(tb_state *state, PyObject *item, tb_number *number);
 int tb_store_number(const tb_number *number, tb_type type, void *dst,
                     tb_status *status);
 
+/* The Python int, float or bool that `value` is, a new reference; `value` itself where it
+ * is no number. Reading it may run Python code, which can resize arrays: so it is done
+ * before rows are looked at, and what is read of the plain number later runs none. */
+PyObject *tb_plain_number(tb_state *state, PyObject *value);
+
 /* padding_value as the item_size bytes at `dst`. */
 int tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
                  const tb_dtype *dtype, unsigned char *dst);

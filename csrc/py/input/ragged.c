@@ -302,15 +302,15 @@ take(PyObject *self, PyObject *indices)
 }
 
 static PyMethodDef methods[] = {
-    {"take", take, METH_O, NULL},
-    {"with_rows", with_rows, METH_VARARGS, NULL},
+    {"_take", take, METH_O, NULL},
+    {"_with_rows", with_rows, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef parts_of_ragged[] = {
-    {"chunks", get_part, NULL, "The buffers that hold the rows, a tuple of arrays.",
+    {"_chunks", get_part, NULL, "The buffers that hold the rows, a tuple of arrays.",
      (void *)0},
-    {"bounds", get_part, NULL,
+    {"_bounds", get_part, NULL,
      "Where each of the chunks begins, in positions, and where the last one ends.",
      (void *)1},
     {"starts", get_part, NULL,

@@ -87,6 +87,25 @@ is_boxed_bool(PyObject *value)
     return answer;
 }
 
+/* Whether `value` is a tensor, or its like, of one or more dimensions: with a single
+ * element it has an __index__, too. */
+static int
+has_dimensions(PyObject *value)
+{
+    PyObject *ndim;
+
+    if (PyArray_Check(value) || PyArray_CheckScalar(value)) {
+        return 0;
+    }
+    int found = tb_find_attribute(value, "ndim", &ndim);
+    if (found <= 0) {
+        return found;
+    }
+    int answer = PyObject_IsTrue(ndim);
+    Py_DECREF(ndim);
+    return answer;
+}
+
 /* The Python int that `value` is, a new reference; NULL, without an exception, for what
  * is no integer. */
 static PyObject *
@@ -95,7 +114,8 @@ as_python_int(PyObject *value)
     if (PyLong_CheckExact(value)) {
         return Py_NewRef(value);
     }
-    if (PyBool_Check(value) || !PyIndex_Check(value) || is_boxed_bool(value) != 0) {
+    if (PyBool_Check(value) || !PyIndex_Check(value) || is_boxed_bool(value) != 0 ||
+        has_dimensions(value) != 0) {
         return NULL;
     }
     /* Arrays have an __index__, whatever they hold. */

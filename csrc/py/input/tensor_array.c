@@ -163,6 +163,10 @@ find_extent(const tensor_use *use, PyObject *tensor)
         PyErr_SetString(PyExc_TypeError, "its shape and strides are no tuples");
         (void)refuse_as_torch(use, NULL);
     }
+    if (!PyErr_Occurred() && (size < 1 || last < 0)) {
+        PyErr_SetString(PyExc_TypeError, "its element size or offset is out of range");
+        (void)refuse_as_torch(use, NULL);
+    }
     for (Py_ssize_t d = 0; !PyErr_Occurred() && d < PyTuple_GET_SIZE(shape); d++) {
         int64_t length = PyLong_AsLongLong(PyTuple_GET_ITEM(shape, d));
         int64_t stride = PyLong_AsLongLong(PyTuple_GET_ITEM(strides, d));
@@ -180,7 +184,9 @@ find_extent(const tensor_use *use, PyObject *tensor)
     }
     Py_XDECREF(shape);
     Py_XDECREF(strides);
-    return PyErr_Occurred() ? -1 : (last + 1) * size;
+    return PyErr_Occurred()           ? -1
+           : last >= INT64_MAX / size ? INT64_MAX
+                                      : (last + 1) * size;
 }
 
 /* A storage can have been resized since, to less than its tensors need. */

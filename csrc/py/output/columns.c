@@ -1,5 +1,6 @@
 #include "py/base/tb_numpy.h"
 #include "py/output/columns.h"
+#include "core/base/size.h"
 #include "core/layout/mask.h"
 #include "py/output/fill.h"
 #include "py/output/layout.h"
@@ -145,8 +146,8 @@ output_shape(const tb_output *output, npy_intp *dims)
 }
 
 /* Offsets in one block, each column on a cache line of its own; the block's size. */
-static ptrdiff_t
-assign_offsets(tb_output *outputs, Py_ssize_t count)
+static int
+assign_offsets(tb_output *outputs, Py_ssize_t count, ptrdiff_t *size)
 {
     npy_intp dims[NPY_MAXDIMS];
     ptrdiff_t end = 0;
@@ -154,13 +155,20 @@ assign_offsets(tb_output *outputs, Py_ssize_t count)
     for (Py_ssize_t i = 0; i < count; i++) {
         int ndim = output_shape(&outputs[i], dims);
         ptrdiff_t bytes = outputs[i].layout.item_size;
+        int too_large = 0;
         for (int d = 0; d < ndim; d++) {
-            bytes *= dims[d];
+            too_large |= tb_multiply_sizes(bytes, dims[d], &bytes) != TB_OK;
+        }
+        if (too_large || bytes > PTRDIFF_MAX - ALIGNMENT - end) {
+            return tb_raise_at(&outputs[i].spec.context, PyExc_ValueError, -1, -1,
+                               "the columns of the batch are more bytes than can be "
+                               "addressed");
         }
         outputs[i].offset = end;
-        end += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        end += bytes + tb_find_missing(bytes, ALIGNMENT);
     }
-    return end;
+    *size = end;
+    return 0;
 }
 
 int
@@ -172,7 +180,10 @@ tb_allocate_outputs(tb_state *state, tb_output *outputs, Py_ssize_t count,
     int answer = -1;
 
     if (allocate != Py_None) {
-        ptrdiff_t bytes = assign_offsets(outputs, count);
+        ptrdiff_t bytes = 0;
+        if (assign_offsets(outputs, count, &bytes) < 0) {
+            return -1;
+        }
         block = PyObject_CallFunction(allocate, "n", bytes);
         if (block == NULL) {
             return -1;

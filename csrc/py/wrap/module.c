@@ -52,20 +52,8 @@ choose_level(void)
 static int
 exec_module(PyObject *module)
 {
-    tb_state *state = tb_state_of(module);
-
     if (PyArray_ImportNumPyAPI() < 0 || choose_level() < 0) {
         return -1;
-    }
-    const struct {
-        PyObject **string;
-        const char *text;
-    } strings[] = {{&state->str_right, "right"}, {&state->str_left, "left"}};
-    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
-        *strings[i].string = PyUnicode_InternFromString(strings[i].text);
-        if (*strings[i].string == NULL) {
-            return -1;
-        }
     }
     PyMethodDef *families[] = {
         tb_setting_methods,    tb_pad_methods,     tb_mask_methods,
@@ -109,8 +97,6 @@ clear_module(PyObject *module)
     Py_CLEAR(state->tensor);
     Py_CLEAR(state->parameter);
     Py_CLEAR(state->tensor_is_neg);
-    Py_CLEAR(state->str_right);
-    Py_CLEAR(state->str_left);
     Py_CLEAR(state->ragged);
     return 0;
 }

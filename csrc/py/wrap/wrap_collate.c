@@ -6,7 +6,8 @@
 
 /* --- samples to columns ---------------------------------------------------------- */
 
-/* The first key of `a` that `b` lacks, borrowed; NULL where there is none. */
+/* The first key of `a` that `b` lacks, a new reference; NULL where there is none, or with
+ * an exception. Comparing keys may run Python code. */
 static PyObject *
 missing_key(PyObject *a, PyObject *b)
 {
@@ -14,9 +15,14 @@ missing_key(PyObject *a, PyObject *b)
     Py_ssize_t position = 0;
 
     while (PyDict_Next(a, &position, &key, &value)) {
+        Py_INCREF(key);
         int there = PyDict_Contains(b, key);
-        if (there <= 0) {
-            return there < 0 ? NULL : key;
+        if (there == 0) {
+            return key;
+        }
+        Py_DECREF(key);
+        if (there < 0) {
+            return NULL;
         }
     }
     return NULL;
@@ -26,15 +32,18 @@ static int
 refuse_keys(const tb_context *context, PyObject *first, PyObject *sample,
             Py_ssize_t row)
 {
-    PyObject *missing = missing_key(first, sample), *extra = NULL;
+    PyObject *missing = missing_key(first, sample), *extra = NULL, *shown = NULL;
 
     if (missing == NULL && !PyErr_Occurred()) {
         extra = missing_key(sample, first);
     }
-    if (PyErr_Occurred()) {
-        return -1;
+    if (missing != NULL || extra != NULL) {
+        shown = tb_show(missing != NULL ? missing : extra);
     }
-    PyObject *shown = tb_show(missing != NULL ? missing : extra);
+    else if (!PyErr_Occurred()) {
+        tb_raise_at(context, PyExc_RuntimeError, row, -1,
+                    "changed its keys while they were compared");
+    }
     if (shown != NULL) {
         tb_raise_at(context, PyExc_ValueError, row, -1,
                     missing != NULL ? "has no key %U, which row 0 has"
@@ -42,6 +51,8 @@ refuse_keys(const tb_context *context, PyObject *first, PyObject *sample,
                     shown);
         Py_DECREF(shown);
     }
+    Py_XDECREF(missing);
+    Py_XDECREF(extra);
     return -1;
 }
 

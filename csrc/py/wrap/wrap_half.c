@@ -381,10 +381,9 @@ wrap_half_loss(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (tb_check_count("half_loss", nargs, 5) < 0) {
         return NULL;
     }
-    context.function = PyUnicode_AsUTF8(args[0]);
     context.key = args[1] == Py_None ? NULL : args[1];
     context.argument = "x";
-    if (context.function == NULL ||
+    if (tb_read_function(args[0], &context) < 0 ||
         tb_read_flag(&context, "errors", args[3], &errors) < 0 ||
         tb_read_flag(&context, "histogram", args[4], &exponents) < 0 ||
         tb_read_floats(state, &context, args[2], &floats) < 0) {

@@ -142,7 +142,7 @@ wrap_pad(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     tb_layout layout;
     tb_dtype asked = {TB_I64, 8, NULL};
     PyArrayObject *out = NULL;
-    PyObject *answer = NULL;
+    PyObject *answer = NULL, *padding_value;
     int return_mask, has_dtype;
 
     memset(&column, 0, sizeof column);
@@ -155,12 +155,16 @@ wrap_pad(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         tb_read_flag(&context, "return_mask", args[10], &return_mask) < 0) {
         return NULL;
     }
+    padding_value = tb_plain_number(state, args[4]);
+    if (padding_value == NULL) {
+        return NULL;
+    }
     has_dtype = tb_dtype_from_object(state, &context, args[8], &asked);
     if (has_dtype < 0 || tb_survey_rows(state, &context, args[1], &column) < 0 ||
         tb_settle_dtype(state, &column, &options, has_dtype ? &asked : NULL) < 0) {
         goto done;
     }
-    out = fill_output(state, &column, &options, args[4], args[9], &layout);
+    out = fill_output(state, &column, &options, padding_value, args[9], &layout);
     if (out == NULL) {
         goto done;
     }
@@ -171,6 +175,7 @@ wrap_pad(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         Py_XDECREF(mask);
     }
 done:
+    Py_DECREF(padding_value);
     Py_XDECREF((PyObject *)out);
     Py_XDECREF((PyObject *)asked.descr);
     tb_clear_column(&column);
@@ -186,15 +191,9 @@ static const tb_pad_options keep_all = {.width = -1, .max_length = -1, .multiple
 static PyArrayObject *
 order_by_length(const tb_column *column)
 {
-    npy_intp count = column->count;
-    PyArrayObject *lengths = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_INT64),
-                  *order = NULL;
+    PyArrayObject *lengths = tb_new_lengths(column), *order = NULL;
 
     if (lengths != NULL) {
-        if (count > 0) {
-            memcpy(PyArray_DATA(lengths), column->lengths,
-                   (size_t)count * sizeof *column->lengths);
-        }
         order = (PyArrayObject *)PyArray_ArgSort(lengths, 0, NPY_STABLESORT);
         Py_DECREF(lengths);
     }
@@ -240,13 +239,13 @@ fill_batches(tb_state *state, tb_column *column, PyArrayObject *order,
         PyArrayObject *out = NULL;
         void *block = select_rows(column, places + begin,
                                   left < batch_size ? left : batch_size, &some);
-        if (tb_verify_rows(column) == 0 && block != NULL &&
-            tb_lay_out(&some, &keep_all, &layout) == 0 &&
+        if (block != NULL && tb_lay_out(&some, &keep_all, &layout) == 0 &&
             tb_read_fill(state, &column->context, padding_value, &some.dtype,
                          layout.fill) == 0) {
             out = allocate_output(state, &some, &layout);
         }
-        if (out != NULL) {
+        /* The rows that were chosen hold nothing themselves. */
+        if (out != NULL && tb_verify_rows(column) == 0) {
             read = tb_fill_rows(state, &some, &layout, PyArray_DATA(out));
             column->dtype = some.dtype;
         }
@@ -273,13 +272,17 @@ wrap_uniform_length_batching(PyObject *module, PyObject *const *args, Py_ssize_t
     tb_state *state = tb_state_of(module);
     tb_column column;
     PyArrayObject *order = NULL;
-    PyObject *batches = NULL, *answer = NULL;
+    PyObject *batches = NULL, *answer = NULL, *padding_value;
     Py_ssize_t batch_size;
     tb_read read = TB_READ_ERROR;
 
     if (tb_check_count(context.function, nargs, 3) < 0 ||
         tb_read_size(&context, "batch_size", args[1], 1, TB_REQUIRED, &batch_size) <
             0) {
+        return NULL;
+    }
+    padding_value = tb_plain_number(state, args[2]);
+    if (padding_value == NULL) {
         return NULL;
     }
     if (tb_survey_rows(state, &context, args[0], &column) == 0 &&
@@ -291,11 +294,12 @@ wrap_uniform_length_batching(PyObject *module, PyObject *const *args, Py_ssize_t
         if (batches == NULL) {
             break;
         }
-        read = fill_batches(state, &column, order, batch_size, args[2], batches);
+        read = fill_batches(state, &column, order, batch_size, padding_value, batches);
     } while (read == TB_READ_WIDEN);
     if (read == TB_READ_DONE) {
         answer = PyTuple_Pack(2, batches, (PyObject *)order);
     }
+    Py_DECREF(padding_value);
     Py_XDECREF(batches);
     Py_XDECREF((PyObject *)order);
     tb_clear_column(&column);

@@ -112,9 +112,8 @@ wrap_flatten(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (tb_check_count("flatten", nargs, 5) < 0) {
         return NULL;
     }
-    context.function = PyUnicode_AsUTF8(args[0]);
     context.key = args[2] == Py_None ? NULL : args[2];
-    return context.function == NULL
+    return tb_read_function(args[0], &context) < 0
                ? NULL
                : flatten(tb_state_of(module), &context, args[1], args[3], args[4]);
 }
@@ -216,7 +215,9 @@ wrap_as_indices(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (tb_check_count("as_indices", nargs, 3) < 0) {
         return NULL;
     }
-    context.function = PyUnicode_AsUTF8(args[0]);
+    if (tb_read_function(args[0], &context) < 0) {
+        return NULL;
+    }
     count = PyLong_AsSsize_t(args[2]);
     if (PyErr_Occurred()) {
         return NULL;

@@ -174,10 +174,10 @@ class Packing:
                 f"{self.row_lengths[row]} that were packed"
             )
         begins = ragged.starts[self.indices] + self.starts
-        segments = ragged.with_rows(begins, self.lengths)
+        segments = ragged._with_rows(begins, self.lengths)
         tokens = _core.flatten("Packing.apply", type(ragged), None, segments, None)
         ends = self._token_offsets()
-        return tokens.with_rows(ends[:-1], np.diff(ends))
+        return tokens._with_rows(ends[:-1], np.diff(ends))
 
     def _first_other(self, ragged: Ragged) -> int | None:
         """The first row that is not as long as the one that was packed."""
