@@ -76,7 +76,7 @@ def model_path() -> Path:
 
 
 def loader(rows: list[dict[str, Any]], tokenizer: Any) -> DataLoader[dict[str, Any]]:
-    """Batches of like length, padded to their longest; every row says its place."""
+    """Batches of similar length, padded to their longest; every row says its place."""
     sampler = tb.LengthBatchSampler([len(row["input_ids"]) for row in rows], batch_size=16, seed=0)
     return DataLoader(
         rows, batch_sampler=sampler, collate_fn=tb.PadCollator.from_tokenizer(tokenizer)

@@ -28,7 +28,7 @@ rows = [{"input_ids": encoding.ids, "labels": label} for encoding, label in enco
 random.Random(0).shuffle(rows)
 held_out, training = rows[: len(rows) // 5], rows[len(rows) // 5 :]
 
-# The two lines that matter: rows of like length share a batch, and a batch is as wide as its own.
+# The two lines that matter: rows of similar length share a batch, and the batch is only as wide.
 sampler = tb.LengthBatchSampler([len(row["input_ids"]) for row in training], batch_size=32)
 collate = tb.PadCollator(max_length=256)  # longer rows are cut
 loader = DataLoader(training, batch_sampler=sampler, collate_fn=collate)

@@ -78,8 +78,8 @@ def test_lists_of_every_type_cut_anywhere(made, cuts):
     array, rows, dtype, trailing = made
     assert_holds(from_arrow(array), rows, dtype, trailing)
     cuts = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
-    pieces = [array[a:b] for a, b in pairwise(cuts)]
-    chunked = pa.chunked_array(pieces, array.type)
+    chunks = [array[a:b] for a, b in pairwise(cuts)]
+    chunked = pa.chunked_array(chunks, array.type)
     assert_holds(from_arrow(chunked), rows, dtype, trailing)
     table = pa.table({"other": pa.array(["x"] * len(rows), pa.string()), "tokens": chunked})
     assert_holds(from_arrow(table, column="tokens"), rows, dtype, trailing)
@@ -303,19 +303,19 @@ def test_a_fill_that_is_no_number_is_refused_where_nothing_is_null_too(value):
     [
         (pa.array(["a"]), ["text"]),
         (pa.array([1, 2]), ["numbers"]),
-        (pa.array([["a"]]), ["something else than numbers"]),
-        (pa.array([[{"x": 1}]]), ["something else than numbers"]),
+        (pa.array([["a"]]), ["values that are not numbers"]),
+        (pa.array([[{"x": 1}]]), ["values that are not numbers"]),
         (pa.array([[[1], [2, 3]]]), ["lists of lists of different lengths"]),
         (pa.array([None]), ["nulls"]),
-        (pa.array([[None]]), ["something else than numbers"]),
+        (pa.array([[None]]), ["values that are not numbers"]),
         (pa.array([1], pa.timestamp("s")), ["dates"]),
-        (pa.array([[1]], pa.list_(pa.date32())), ["something else than numbers"]),
+        (pa.array([[1]], pa.list_(pa.date32())), ["values that are not numbers"]),
         (pa.array([1], pa.decimal128(5, 2)), ["decimals"]),
         (pa.array(["a"]).dictionary_encode(), ["dictionary-encoded"]),
         (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int32())), ["numbers"]),
         (pa.array([1]).value_counts(), ["column="]),
-        (pa.RunEndEncodedArray.from_arrays([1], [1]), ["neither numbers"]),
-        (pa.array([b"abc"], pa.binary(3)), ["neither numbers"]),
+        (pa.RunEndEncodedArray.from_arrays([1], [1]), ["not numbers, text or lists"]),
+        (pa.array([b"abc"], pa.binary(3)), ["not numbers, text or lists"]),
     ],
     ids=lambda value: str(getattr(value, "type", "")) or None,
 )

@@ -101,7 +101,7 @@ def buffers_of(format):
 def check_type(part):
     """Lists of numbers, or of fixed-size lists of them."""
     if part.claims.get("schema_children", len(part.children)) != 1:
-        raise Malformed("not one child")
+        raise Malformed("exactly one child")
     (child,) = part.children
     if child.format in CODES:
         return
@@ -194,7 +194,7 @@ def read_table(table):
     if column.length < table.offset + table.length:
         raise Malformed("fewer rows than its table")
     if any(table.is_null(i) for i in range(table.length)):
-        raise Malformed("whole rows are null")
+        raise Malformed("has null rows")
     return read(column, table.offset, table.length)
 
 

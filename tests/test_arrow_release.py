@@ -214,12 +214,12 @@ def test_data_that_was_handed_over_before_is_refused():
     node = int_lists()
     source = offer(node)
     first = tb.Ragged.from_arrow(source)
-    with fails(ValueError, "released or handed over before"):
+    with fails(ValueError, "already released or taken"):
         tb.Ragged.from_arrow(source)
     assert first.tolist() == [[1, 2], [], [3, 4, 5]]
     stream = Stream(int_lists(), [int_lists()]).offer()
     tb.Ragged.from_arrow(stream)
-    with fails(ValueError, "released or handed over before"):
+    with fails(ValueError, "already released or taken"):
         tb.Ragged.from_arrow(stream)
 
 

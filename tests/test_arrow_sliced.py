@@ -1,4 +1,4 @@
-"""Chunks that are parts of larger arrays, with nulls in front of the part and behind it."""
+"""Chunks that are slices of larger arrays, with nulls before the slice and after it."""
 
 import itertools
 

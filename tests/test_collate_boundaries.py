@@ -285,7 +285,14 @@ def test_from_a_tokenizer():
 @pytest.mark.parametrize("kind", ARRAYS)
 def test_a_row_longer_than_the_last_boundary(kind):
     samples = [{"input_ids": row} for row in ARRAYS[kind]([[1], [1, 2, 3, 4, 5], [1] * 6])]
-    parts = (NAME, "key 'input_ids'", "row 1", "length 5", "boundaries=, 4", "max_length=4")
+    parts = (
+        NAME,
+        "key 'input_ids'",
+        "row 1",
+        "length 5",
+        "4, the last of boundaries=",
+        "max_length=4",
+    )
     with fails(ValueError, *parts, "a larger boundary"):
         collate(samples, boundaries=(2, 4))
     with fails(ValueError, *parts):

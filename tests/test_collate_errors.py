@@ -148,9 +148,9 @@ def test_a_fill_that_is_no_number_is_refused_when_it_is_given():
 
 
 def test_a_mask_or_lengths_of_nothing():
-    with fails(ValueError, NAME, "no column of sequences"):
+    with fails(ValueError, NAME, "no column holds rows"):
         collate([{"n": 1}], attention_mask=True)
-    with fails(ValueError, NAME, "no column of sequences"):
+    with fails(ValueError, NAME, "no column holds rows"):
         collate([{"n": 1}], return_lengths=True)
     with fails(ValueError, NAME, "'lengths'"):
         collate([{"x": [1], "lengths": 1}], return_lengths=True)

@@ -31,7 +31,7 @@ def make(count):
 DATA = make(23)
 
 
-def pieces(table, size):
+def in_chunks(table, size):
     """The same table in many chunks, each a slice into memory that holds more."""
     return pa.concat_tables([table[i : i + size] for i in range(0, len(table), size)])
 
@@ -49,7 +49,7 @@ def from_datasets(data):
 SOURCES = {
     "lists": tb.RaggedDataset,
     "table": lambda data: tb.RaggedDataset.from_arrow(pa.table(data)),
-    "chunks": lambda data: tb.RaggedDataset.from_arrow(pieces(pa.table(data), 4)),
+    "chunks": lambda data: tb.RaggedDataset.from_arrow(in_chunks(pa.table(data), 4)),
     "batch": lambda data: tb.RaggedDataset.from_arrow(pa.RecordBatch.from_pydict(data)),
     "polars": from_polars,
     "datasets": from_datasets,
@@ -216,7 +216,9 @@ def test_a_column_of_numbers_has_one_type_however_it_is_asked_for(dtype):
 def test_chunks_and_choices_in_any_order(lengths, size, view):
     rows = [list(range(i, i + n)) for i, n in enumerate(lengths)]
     ids = pa.array(rows, pa.list_(pa.int64()))
-    table = pieces(pa.table({"input_ids": ids, "n": lengths, "text": list(map(str, rows))}), size)
+    table = in_chunks(
+        pa.table({"input_ids": ids, "n": lengths, "text": list(map(str, rows))}), size
+    )
     order = view.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=12))
     again = view.draw(st.lists(st.integers(-len(order), len(order) - 1), min_size=1, max_size=12))
     dataset = tb.RaggedDataset.from_arrow(table)[order]

@@ -7,7 +7,7 @@ import pytest
 
 import tightbatch as tb
 from checks import fails
-from test_dataset import assert_rows, make, pieces, plain
+from test_dataset import assert_rows, in_chunks, make, plain
 
 torch = pytest.importorskip("torch")
 pa = pytest.importorskip("pyarrow")
@@ -32,7 +32,7 @@ FEATURES = datasets.Features(
 @pytest.mark.parametrize("size", [1, 7, COUNT])
 @pytest.mark.parametrize("cut", [slice(0, COUNT), slice(4, 19), slice(29, 30), slice(9, 9)])
 def test_tables_in_chunks_and_slices(size, cut):
-    table = pieces(pa.table(DATA), size)[cut.start : cut.stop]
+    table = in_chunks(pa.table(DATA), size)[cut.start : cut.stop]
     expected = {name: column[cut] for name, column in DATA.items()}
     assert_rows(tb.RaggedDataset.from_arrow(table), expected)
     lengths = tb.lengths(table, "input_ids")
@@ -102,7 +102,7 @@ NULLS = {
 
 @pytest.mark.parametrize("size", [1, 3, 4])
 def test_nulls_are_filled(size):
-    dataset = tb.RaggedDataset.from_arrow(pieces(pa.table(NULLS), size), fill_null=1)
+    dataset = tb.RaggedDataset.from_arrow(in_chunks(pa.table(NULLS), size), fill_null=1)
     assert [plain(sample) for sample in dataset] == [
         {"ids": [1, 1], "vectors": [1, 2], "label": 1, "flag": True, "score": 1, "text": "ä"},
         {"ids": [], "vectors": [], "label": 2, "flag": True, "score": 1.5, "text": None},
@@ -111,7 +111,7 @@ def test_nulls_are_filled(size):
     ]
     assert dataset["score"].dtype == np.float32
     assert dataset["label"].dtype == np.int64
-    hf = datasets.Dataset(datasets.table.InMemoryTable(pieces(pa.table(NULLS), size)))
+    hf = datasets.Dataset(datasets.table.InMemoryTable(in_chunks(pa.table(NULLS), size)))
     same = tb.RaggedDataset.from_hf(hf.select([3, 0, 1]), fill_null=1)
     same = pickle.loads(pickle.dumps(same))
     assert [plain(sample) for sample in same] == [plain(dataset[i]) for i in (3, 0, 1)]
@@ -122,7 +122,7 @@ def test_nulls_are_filled(size):
     ("name", "row"), [("ids", 0), ("vectors", 1), ("label", 2), ("flag", 0), ("score", 0)]
 )
 def test_nulls_are_refused_by_place(size, name, row):
-    table = pieces(pa.table({name: NULLS[name]}), size)
+    table = in_chunks(pa.table({name: NULLS[name]}), size)
     if name == "ids":  # of lists a null list is told before a null in one
         with fails(ValueError, "'ids'", "row 1", "fill_null="):
             tb.RaggedDataset.from_arrow(table)
@@ -187,7 +187,7 @@ def test_what_is_no_table_is_refused():
 
 def test_a_table_is_a_batch():
     """What a dataset in arrow format gives a collate_fn."""
-    table = pieces(pa.table(DATA), 8)[3:25]
+    table = in_chunks(pa.table(DATA), 8)[3:25]
     dataset = tb.RaggedDataset.from_arrow(table)
     for source in (table, table.combine_chunks().to_batches()[0]):
         batch = tb.PadCollator(return_lengths=True)(source)

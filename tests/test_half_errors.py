@@ -76,8 +76,8 @@ BAD_OUT = {
     "has shape (2, 1), expected (2,)": np.zeros((2, 1), np.float16),
     "has dtype float32, expected float16": np.zeros(2, np.float32),
     "has dtype int16, expected float16": np.zeros(2, np.int16),
-    "is not C-contiguous, aligned and native": np.zeros(4, np.float16)[::2],
-    "is a list": [0.0, 0.0],
+    "is not C-contiguous, aligned and in native byte order": np.zeros(4, np.float16)[::2],
+    "has type list": [0.0, 0.0],
 }
 
 

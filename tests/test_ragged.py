@@ -228,9 +228,9 @@ def test_what_c_keeps_of_a_ragged():
     for starts in (places.astype(np.int32), places[:1], places.reshape(1, 2), [0, 1]):
         with pytest.raises(TypeError):
             RaggedBuffers((values,), starts, places)
-    with fails(RuntimeError, "holds nothing"):
+    with fails(RuntimeError, "found no arrays"):
         tb.pad(RaggedBuffers.__new__(RaggedBuffers))
-    with fails(RuntimeError, "holds nothing"):
+    with fails(RuntimeError, "found no arrays"):
         len(tb.Ragged.__new__(tb.Ragged))
     with fails(IndexError, "6"):
         ragged._take(np.array([6]))
@@ -416,8 +416,8 @@ def test_rows_by_a_mask(mask):
 @pytest.mark.parametrize(
     ("error", "index", "parts"),
     [
-        (IndexError, [0, 4], ["index 4", "place 1", "4 rows"]),
-        (IndexError, np.array([-5]), ["index -5", "place 0"]),
+        (IndexError, [0, 4], ["index 4", "position 1", "4 rows"]),
+        (IndexError, np.array([-5]), ["index -5", "position 0"]),
         (IndexError, np.ones(3, bool), ["mask", "(4,)"]),
         (IndexError, np.ones((4, 1), bool), ["mask", "(4,)"]),
         (TypeError, np.array([0.0]), []),

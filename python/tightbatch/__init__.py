@@ -1,4 +1,4 @@
-"""Variable-length sequences to model-ready batches: padding, masks, batching by length."""
+"""Make model-ready batches of variable-length sequences: padding, masks, batching by length."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ __all__ = [
     "unpad",
 ]
 
-# Imported when first looked at: they need torch or take time to import.
+# Imported when they are first used: they need torch, or take time to import.
 _SUBPACKAGES = ("amp", "huggingface")
 
 

@@ -1,4 +1,4 @@
-"""Arrow columns as Ragged rows, arrays and text; whatever object offers them."""
+"""Arrow columns as Ragged rows, arrays and text, from any object with the Arrow protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .ragged import Ragged, is_one, row_indices
 
 
 class Text(Sequence[Any]):
-    """A column of strings, kept as bytes and decoded when looked at; None where it is null."""
+    """A column of strings, kept as bytes and decoded when they are read; None for a null."""
 
     def __init__(self, rows: Ragged, missing: NDArray[np.bool_] | None) -> None:
         self.rows, self.missing = rows, missing
@@ -51,7 +51,7 @@ def columns(
 ) -> dict[str, Any]:
     """Read the columns of a table: lists as Ragged, numbers as arrays, strings as Text.
 
-    ``chosen``: of these rows alone; what the others hold is not looked at.
+    Only the rows ``chosen`` are read; the others are not checked.
     """
     answer: dict[str, Any] = {}
     found = _core.arrow_columns(function, Ragged, source, None, wanted, fill_null, chosen)
@@ -59,7 +59,7 @@ def columns(
         if name is None:
             raise TypeError(f"{function}(): found an Arrow array, expected a table")
         if name in answer:
-            raise ValueError(f"{function}(): there are two columns {name!r}")
+            raise ValueError(f"{function}(): there are two columns called {name!r}")
         answer[name] = _wrapped(column)
     return answer
 

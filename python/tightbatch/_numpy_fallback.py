@@ -1,8 +1,8 @@
 """Checked conversion to and from the types that the C core only moves.
 
-longdouble and what packages such as ml_dtypes register with NumPy (but for bfloat16) are
-converted by NumPy itself, row by row, under the rules of the core: an integer must come out
-exact, a finite float must stay finite, a float does not become an integer.
+These are longdouble, and the types that packages such as ml_dtypes register with NumPy, except
+bfloat16. NumPy converts them row by row, under the rules of the core: an integer must stay exact, a
+finite float must stay finite, and a float does not become an integer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def lowest_value(dtype: np.dtype[Any]) -> NDArray[Any] | None:
 
 
 def significand_bits(dtype: np.dtype[Any]) -> int:
-    """Count the significant bits of a type: integers of that many bits are exact in it."""
+    """Count the significant bits of a type: it holds integers of that many bits exactly."""
     bits = 0
     while bits < 64:
         ones = np.array([(1 << (bits + 1)) - 1], dtype=np.uint64)
@@ -50,8 +50,8 @@ def convert(
     """Convert ``array`` to ``dtype``: ``(converted, None)``, or ``(None, failure)``.
 
     A failure is the exception's class, the index along the first axis of the first element
-    that cannot be held, and the reason. ``None`` stands for the half types, which the core makes
-    out of the float64 that it is given for them.
+    that cannot be held, and the reason. ``None`` stands for the half types: the result is float64,
+    and the core converts that.
     """
     if dtype is None:
         return _round_to_odd(array), None
@@ -80,9 +80,9 @@ def convert(
 def _round_to_odd(array: NDArray[Any]) -> NDArray[np.float64]:
     """Round to float64 so that rounding once more to fewer bits is as good as rounding once.
 
-    An inexact float64 whose last bit is 1 can be no tie of the second rounding (Boldo and
+    An inexact float64 whose last bit is 1 cannot be a tie of the second rounding (Boldo and
     Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to
-    odd", 2008). Only longdouble has more bits, all other types come out exact.
+    odd", 2008). Only longdouble has more bits; all other types stay exact.
     """
     with np.errstate(all="ignore"):
         rounded = array.astype(np.float64)
@@ -102,8 +102,8 @@ def _integers_lost(
         return lost
     if converted.dtype.char == "g":  # longdouble: 64 significant bits or more
         return np.zeros(array.shape, dtype=np.bool_)
-    # Every other type has fewer significant bits than float64, so what float64 cannot hold
-    # it cannot either: an integer whose odd part is 2**53 or more.
+    # Every other type has fewer significant bits than float64. So it cannot hold what float64
+    # cannot hold: an integer that, without its trailing zero bits, is 2**53 or more.
     magnitude = np.where(array < 0, -array.astype(np.uint64), array.astype(np.uint64))
     lowest_bit = magnitude & -magnitude
     too_long = (magnitude >> np.uint64(53)) >= np.maximum(lowest_bit, 1)

@@ -1,4 +1,4 @@
-"""What editors and type checkers are told of parameters that many functions share."""
+"""Types of parameters that many functions share, for editors and type checkers."""
 
 from __future__ import annotations
 

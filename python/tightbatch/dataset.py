@@ -1,4 +1,4 @@
-"""Columns as a map-style dataset that hands whole batches to a collator."""
+"""A map-style dataset over columns, which gives whole batches to a collator."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .ragged import MappedFile, Ragged, is_one, row_indices
 __all__ = ["RaggedDataset", "lengths"]
 
 
-# What has columns, besides columns themselves.
+# Where columns can come from.
 SOURCES = "samples (dicts), an Arrow table, a datasets.Dataset or a RaggedDataset"
 
 
 class Samples(Sequence[Any]):
-    """The samples of a batch, as columns: a collator takes these, others see dicts."""
+    """The samples of a batch, kept as columns: a collator reads the columns, others see dicts."""
 
     def __init__(self, columns: dict[str, Any], size: int) -> None:
         self.columns, self.size = columns, size
@@ -43,30 +43,30 @@ class Samples(Sequence[Any]):
 class RaggedDataset:
     """A map-style dataset over columns, for a torch DataLoader or a transformers Trainer.
 
-    A DataLoader asks it for a whole batch at a time, which is chosen as columns: with
-    :class:`tightbatch.PadCollator` or a collator of :mod:`tightbatch.huggingface` no Python
-    object is made for a row or a token on the way from the file to the batch.
+    A DataLoader asks it for a whole batch at a time, and gets columns. With
+    :class:`tightbatch.PadCollator` or a collator of :mod:`tightbatch.huggingface`, no Python object
+    is made for a row or a token between the file and the batch.
 
     Parameters
     ----------
     columns : {name: column}, or iterable of samples
-        Each column a :class:`tightbatch.Ragged`, an Arrow list array, an array (numbers in one
-        dimension, rows of one length in more), a list of rows (copied into a Ragged), of numbers
-        or of strings. All of one length. A tokenizer's BatchEncoding is such columns. Samples are
-        dicts (or other mappings) that all have the same keys.
+        A column is a :class:`tightbatch.Ragged`, an Arrow list array, an array (one dimension:
+        numbers; more: rows of one length), a list of rows (copied into a Ragged), a list of numbers
+        or a list of strings. All columns have the same length. A tokenizer's BatchEncoding works as
+        such a mapping. Samples are dicts (or other mappings) that all have the same keys.
 
     Raises
     ------
     TypeError
-        For a column of anything else, or of mixed types; the message names column and row. For
-        samples that are no mappings.
+        When a column holds something else, or mixed types (the message names column and row), or
+        when a sample is not a mapping.
     ValueError
         When the columns differ in length.
 
     Notes
     -----
-    Pickling, as for spawned workers, copies the columns, but for memory-mapped ones and for what
-    :meth:`from_hf` made: those are opened again in the worker and share the pages of the files.
+    Pickling, as for spawned workers, copies the columns. Memory-mapped columns and those that
+    :meth:`from_hf` made are not copied: the worker opens the files again and shares their pages.
     Forked workers copy nothing.
 
     Examples
@@ -108,7 +108,7 @@ class RaggedDataset:
     def from_arrow(
         cls, table: Any, *, columns: Iterable[str] | None = None, fill_null: Any = None
     ) -> RaggedDataset:
-        """Read the columns of an Arrow table where they lie.
+        """Read the columns of an Arrow table without a copy.
 
         Parameters
         ----------
@@ -117,22 +117,22 @@ class RaggedDataset:
             lists become Ragged (see :meth:`tightbatch.Ragged.from_arrow`), columns of numbers
             arrays, columns of strings stay text.
         columns : iterable of str, optional
-            Which to read; all, if not given.
+            The columns to read; by default all.
         fill_null : number, optional
-            What stands for null numbers and tokens; null rows are then empty. Without it they
-            are an error. Null strings are None.
+            The value for null numbers and tokens; null rows become empty. Without it a null is an
+            error. Null strings are None.
 
         Returns
         -------
         RaggedDataset
-            Pickling it copies its columns out of the table: spawned workers hold a copy each.
+            Pickling it copies its columns out of the table: each spawned worker has a copy.
 
         Raises
         ------
         TypeError
-            For a column of another type; the message names it. ``columns=`` leaves it out.
+            When a column has another type; the message names it. ``columns=`` can leave it out.
         ValueError
-            For nulls and malformed data.
+            When there are nulls without ``fill_null``, or the data is malformed.
         KeyError
             When one of ``columns`` is not there.
 
@@ -150,15 +150,15 @@ class RaggedDataset:
     def from_hf(
         cls, dataset: Any, *, columns: Iterable[str] | None = None, fill_null: Any = None
     ) -> RaggedDataset:
-        """Read a Hugging Face ``datasets.Dataset`` where it lies.
+        """Read a Hugging Face ``datasets.Dataset`` without a copy.
 
         Parameters
         ----------
         dataset : datasets.Dataset
-            Its rows in its order: what ``select``, ``shuffle``, ``sort`` and ``filter`` chose is
-            followed, without a loop over rows.
+            Its rows are taken in its order: as ``select``, ``shuffle``, ``sort`` and ``filter``
+            chose them, without a loop over rows.
         columns : iterable of str, optional
-            Which to read; if not given, those of its format (``set_format(columns=...)``), or
+            The columns to read; by default those of its format (``set_format(columns=...)``), or
             all.
         fill_null : number, optional
             As for :meth:`from_arrow`.
@@ -166,15 +166,15 @@ class RaggedDataset:
         Returns
         -------
         RaggedDataset
-            Pickling it pickles the dataset, which is opened again where it arrives: workers
-            share the pages of its files.
+            Pickling it pickles the dataset, which a worker opens again: workers share the pages of
+            its files.
 
         Raises
         ------
         TypeError
-            When it is no ``datasets.Dataset``, and as :meth:`from_arrow`.
+            When it is not a ``datasets.Dataset``, and as :meth:`from_arrow`.
         ValueError
-            When it has a transform (``set_transform``), whose results are in no file; and as
+            When it has a transform (``set_transform``), whose results are not stored; and as
             :meth:`from_arrow`.
         KeyError
             When one of ``columns`` is not there.
@@ -203,16 +203,16 @@ class RaggedDataset:
         return self._count
 
     def __repr__(self) -> str:
-        """Tell rows and columns."""
+        """Show the number of rows, and the columns."""
         kinds = ", ".join(f"{name}: {_describe(column)}" for name, column in self._columns.items())
         return f"RaggedDataset({counted(self._count, 'row')}, {kinds})"
 
     def __getitem__(self, index: Any) -> Any:
-        """Take a sample, a column, or a part.
+        """Take a sample, a column, or some rows.
 
-        An int gives a dict (rows are views, not copies), a name its column, a slice, a list or
-        an array of indices (or a mask) a RaggedDataset of these rows that copies none of them.
-        IndexError and KeyError where there is none.
+        An int gives a sample as a dict, whose rows are views. A name gives a column. A slice, a
+        list or an array of indices, or a mask, gives a RaggedDataset of these rows, without a copy.
+        An index or a name that does not exist is an IndexError or a KeyError.
         """
         if isinstance(index, str):
             if index not in self._columns:
@@ -226,7 +226,7 @@ class RaggedDataset:
         return self._of({name: column[chosen] for name, column in self._columns.items()})
 
     def __getitems__(self, indices: Any) -> Samples:
-        """Choose a batch of samples, as a DataLoader does: a sequence of dicts, not made yet."""
+        """Give a batch to a DataLoader: a sequence of dicts, which are made when they are read."""
         chosen = _core.as_indices("RaggedDataset", indices, self._count)
         return Samples(
             {name: _batch_of(column, chosen) for name, column in self._columns.items()},
@@ -234,7 +234,7 @@ class RaggedDataset:
         )
 
     def __reduce__(self) -> Any:
-        """Pickle the columns, or what they are read from."""
+        """Pickle the columns, or the dataset that they were read from."""
         if self._source is None:
             columns = {name: MappedFile.of(part) or part for name, part in self._columns.items()}
             return _of_columns, (type(self), columns)
@@ -242,7 +242,7 @@ class RaggedDataset:
 
 
 def lengths(sequences: Any, column: str | None = None) -> NDArray[np.int64]:
-    """Count the positions of each row, without looking at what is there.
+    """Count the positions of each row, without reading the values.
 
     Parameters
     ----------
@@ -250,9 +250,9 @@ def lengths(sequences: Any, column: str | None = None) -> NDArray[np.int64]:
         Rows as for :func:`pad`. With ``column`` also samples (a list of dicts, or what a
         collator gets), columns (a dict of them, or a tokenizer's BatchEncoding), an Arrow table
         (anything with ``__arrow_c_stream__``), a Hugging Face ``datasets.Dataset`` or a
-        :class:`RaggedDataset`. Of tables and datasets the offsets are read and nothing else.
+        :class:`RaggedDataset`. Of tables and datasets only the offsets are read.
     column : str, optional
-        Of samples, a table or a dataset, the column of rows.
+        The column of rows, if there are columns.
 
     Returns
     -------
@@ -290,7 +290,7 @@ def lengths(sequences: Any, column: str | None = None) -> NDArray[np.int64]:
 
 
 def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
-    """Give the lengths of a column of rows, out of columns."""
+    """Give the lengths of one column of a dataset, samples or a mapping."""
     columns = source.columns if isinstance(source, Samples) else source
     if column not in (columns.column_names if isinstance(columns, RaggedDataset) else columns):
         if isinstance(columns, Mapping) and any(map(_is_hf, columns.values())):
@@ -317,7 +317,7 @@ def _rows_of(samples: Any, column: str) -> list[Any]:
 
 
 def _gather(samples: Any) -> dict[Any, list[Any]]:
-    """Turn samples into columns; refuse what is neither."""
+    """Turn samples into columns; refuse anything else."""
     if _core.is_arrow(samples) or _is_hf(samples):
         method = "from_hf" if _is_hf(samples) else "from_arrow"
         raise TypeError(
@@ -403,7 +403,7 @@ def _is_hf(dataset: Any) -> bool:
 
 
 def _hf_indices(function: str, dataset: Any) -> Any:
-    """Give the rows of its table that a dataset has, in its order; None for all of them."""
+    """Give the rows of its table that a dataset uses, in its order; None for all of them."""
     mapping = dataset._indices
     if mapping is None:
         return None
@@ -416,14 +416,14 @@ def _read_hf(
 ) -> dict[str, Any]:
     if not _is_hf(dataset):
         raise TypeError(
-            f"{function}(): dataset={_core.describe(dataset)}; expected a datasets.Dataset; of a "
-            "DatasetDict take one split"
+            f"{function}(): dataset={_core.describe(dataset)}; expected a datasets.Dataset, or one "
+            "split of a DatasetDict"
         )
     form = getattr(dataset, "format", {})
     if form.get("type") == "custom":
         raise ValueError(
-            f"{function}(): the dataset has a transform, whose results are in no file; apply it "
-            "with map(), or reset_format()"
+            f"{function}(): the dataset has a transform, whose results are not stored; apply it "
+            "by map(), or remove it by reset_format()"
         )
     names = columns
     if names is None:  # a format's own list is in no order
@@ -434,7 +434,7 @@ def _read_hf(
 
 
 def _as_column(name: str, column: Any) -> Any:
-    """Settle what a column is kept as: a Ragged, an array or strings."""
+    """Convert a column to how it is kept: a Ragged, an array or strings."""
     function = "RaggedDataset"
     if isinstance(column, (Ragged, Text)):
         return column

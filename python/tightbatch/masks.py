@@ -1,4 +1,4 @@
-"""What a model is told of a batch: padding, where segments begin, what may attend to what."""
+"""Masks, positions and boundaries: what a model has to know about the rows of a batch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def attention_mask(
     lengths : sequence of int, integer array or tensor of shape (batch,)
         Tokens in each row.
     width : int, optional
-        Positions in a row of the mask; the largest length, if not given.
+        Positions in a row of the mask; by default the largest length.
     padding_side : {"right", "left"}
         Where the padding is.
     pad_to_multiple_of : int, optional
@@ -44,9 +44,9 @@ def attention_mask(
     dtype : dtype, optional
         bool, if not given; float32 for an additive mask.
     additive : bool
-        Give what is added to attention scores: 0 at tokens, and at padding the lowest finite
-        value of ``dtype``. It is never ``-inf``: a row of nothing but padding would come out of
-        the softmax as NaN.
+        Give numbers to add to attention scores: 0 at tokens, and at padding the lowest finite value
+        of ``dtype``. It is never ``-inf``, because softmax would turn a row of only padding into
+        NaN.
 
     Returns
     -------
@@ -84,12 +84,12 @@ def position_ids(
     Parameters
     ----------
     lengths : integers of shape (batch,), or rows of integers
-        The length of each row; or, as rows, the lengths of the segments of each pack, as
-        :func:`segment_ids` takes them: positions begin again with each segment.
+        The length of each row. Or, as rows, the lengths of the segments of each pack, as for
+        :func:`segment_ids`: then positions start again at each segment.
     width, padding_side, pad_to_multiple_of
         As for :func:`attention_mask`.
     flat : bool
-        Number the tokens without padding, one row after another.
+        Give one row without padding: the positions of all rows, one row after another.
 
     Returns
     -------
@@ -117,20 +117,20 @@ def position_ids(
 
 
 def cu_seqlens(lengths: Any) -> NDArray[np.int32]:
-    """Add lengths up: where each sequence begins in a line of them, and where the last one ends.
+    """Give the boundaries of segments that lie one after another: the running sum of lengths.
 
-    What variable-length attention kernels (FlashAttention's ``flash_attn_varlen_func``, say)
-    take as ``cu_seqlens``.
+    Attention kernels for variable lengths, such as FlashAttention's ``flash_attn_varlen_func``,
+    take them as ``cu_seqlens``.
 
     Parameters
     ----------
     lengths : sequence of int, integer array or tensor of shape (n,)
-        Tokens of each sequence.
+        Tokens of each segment.
 
     Returns
     -------
     int32 ndarray of shape (n + 1,)
-        Sequence i is at ``[i]`` to ``[i + 1]``; ``[0]`` where there are no lengths.
+        Segment i has the tokens from ``[i]`` up to ``[i + 1]``. Without lengths it is ``[0]``.
 
     Raises
     ------
@@ -139,8 +139,8 @@ def cu_seqlens(lengths: Any) -> NDArray[np.int32]:
     ValueError
         When a length is negative; the message names the row.
     OverflowError
-        When the sum is past ``2**31 - 1``, which is as far as the kernels count; the message
-        names the row that takes it there.
+        When the sum is more than ``2**31 - 1``, the most that the kernels can count; the message
+        names the row where that happens.
 
     Examples
     --------
@@ -158,16 +158,16 @@ def segment_ids(
     padding_side: Side = "right",
     pad_to_multiple_of: int | None = None,
 ) -> NDArray[np.int64]:
-    """Number the segments of packs: at every token the number of its segment, from 1.
+    """Give the number of its segment to every token of a pack, from 1.
 
     Parameters
     ----------
     lengths : integers of shape (segments,), or rows of integers
-        The lengths of one pack's segments, in order; or of the segments of several packs: a
-        list of lists, a :class:`Ragged`, a 2-D array, or any other rows that :func:`pad` takes.
-        A segment of no tokens keeps its number.
+        The lengths of one pack's segments, in order. Or those of several packs: a list of lists, a
+        :class:`Ragged`, a 2-D array, or any other rows that :func:`pad` takes. A segment without
+        tokens keeps its number.
     width : int, optional
-        Positions in a row of the result; the longest pack, if not given.
+        Positions in a row of the result; by default the length of the longest pack.
     padding_side : {"right", "left"}
         Where the padding is.
     pad_to_multiple_of : int, optional
@@ -183,8 +183,8 @@ def segment_ids(
     TypeError
         When a length is not an integer. A bool is none.
     ValueError
-        When a length is negative, or a pack longer than ``width``; the message names the row
-        and, of several packs, the column.
+        When a length is negative, or a pack is longer than ``width``; the message names the row
+        and, if there are several packs, the column.
 
     Examples
     --------
@@ -210,54 +210,54 @@ def segment_mask(
 ) -> Any:
     """Build the attention mask that keeps the segments of a pack apart.
 
-    A query (second to last axis) sees the keys (last axis) of its own id. Padding, id 0, is one
-    more segment, so that every query sees a key, itself at least: a row of the mask with
-    nothing to see would come out of a softmax as NaN.
+    A query (second to last axis) sees the keys (last axis) with its own id. Padding, id 0, is one
+    more segment. So every query sees at least itself: softmax would turn a row of the mask that
+    sees nothing into NaN.
 
     Parameters
     ----------
     segment_ids : integers of shape (batch, width) or (width,)
-        What :func:`segment_ids` gives, or any other integers: equal ids see each other, also
-        where they come again further on.
+        The result of :func:`segment_ids`, or any other integers. Equal ids see each other, even
+        with other ids between them.
     causal : bool
-        No key after the query is seen.
+        Keys after the query are not seen.
     window : int, optional
-        No key is seen that is ``window`` or more positions away: with ``causal`` a query sees
-        ``window`` tokens, itself included, as with transformers' ``sliding_window``; without,
-        as many after it as before it.
+        Keys that are ``window`` or more positions away are not seen. With ``causal`` a query sees
+        ``window`` tokens, itself included, as with transformers' ``sliding_window``. Without, it
+        sees as many after it as before it.
     prefix : int, or integers of shape (segments,), or rows of them, optional
-        The first ``prefix`` tokens of a segment are seen by all of its queries, whatever
-        ``causal`` and ``window`` say (a prefix language model). A number for all segments; or,
-        with ids from 1, one for each: id k has ``prefix[k - 1]``, so that lengths and prefixes
-        are lists alike; for ids of shape (batch, width) a row of them for each row. Where it is
-        more than the segment has, the whole segment is meant. Padding has none.
+        All queries of a segment see its first ``prefix`` tokens, even against ``causal`` and
+        ``window`` (a prefix language model). One number is for all segments. Or give one for each
+        segment: id k, from 1, has ``prefix[k - 1]``, in the same order as the lengths; for ids of
+        shape (batch, width), give a row of numbers for each row of ids. A number larger than the
+        segment means the whole segment. Padding has no prefix.
     dtype : dtype, optional
         A NumPy or torch dtype. bool, if not given; float32 for an additive mask.
     additive : bool
-        Give what is added to attention scores: 0 at keys that are seen, and at the others the
-        lowest finite value of ``dtype``.
+        Give numbers to add to attention scores: 0 at keys that are seen, and the lowest finite
+        value of ``dtype`` at the others.
     out : ndarray or CPU tensor, optional
-        Where to write: of exactly the result's shape and dtype, and C-contiguous. A mask is
-        large, and new memory costs more than the mask: use one again where you can.
+        Where to write the mask: an array of exactly the result's shape and dtype, C-contiguous. A
+        mask is large, and new memory costs more time than the mask itself, so reuse one if you can.
 
     Returns
     -------
     ndarray of shape (batch, width, width), or (width, width); or ``out``
-        True (or 1, or 0.0 when additive) where the query sees the key. No ids give
-        ``(0, 0)``, no rows of ids ``(0, 0, 0)``.
+        True (or 1, or 0.0 when additive) where the query sees the key. Without ids the shape is
+        ``(0, 0)``, without rows of ids ``(0, 0, 0)``.
 
     Raises
     ------
     TypeError
         When an id is not an integer, or for ``additive`` with an integer type.
     ValueError
-        When rows of ids differ in width; with ``prefix``, when an id other than 0 comes again
-        after another, or when there is no number for it; or when ``out`` cannot take the mask.
-        The message names row and column.
+        When rows of ids differ in width; with ``prefix``, when the tokens of an id other than 0 are
+        not next to each other, or there is no number for the id; or when ``out`` cannot take the
+        mask. The message names row and column.
 
     See Also
     --------
-    block_mask : which blocks of this mask there are, without making it.
+    block_mask : the blocks of this mask, without the mask itself.
 
     Examples
     --------
@@ -287,34 +287,34 @@ def block_mask(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """Find the blocks that FlexAttention has to compute for packed segments.
 
-    The four arrays are what ``BlockMask.from_kv_blocks`` takes, and equal to what torch's
-    ``create_block_mask`` gives for the same rule. That evaluates the rule at every pair of
-    tokens; here the blocks follow from the lengths.
+    ``BlockMask.from_kv_blocks`` takes the four arrays. They are equal to those that torch's
+    ``create_block_mask`` makes for the same rule. torch evaluates the rule for every pair of
+    tokens; here the blocks are computed from the lengths.
 
     Parameters
     ----------
     lengths : integers of shape (segments,), or rows of integers
-        The lengths of one pack's segments, in order, or of the segments of several packs, as
-        for :func:`segment_ids`.
+        The lengths of one pack's segments, in order, or those of several packs, as for
+        :func:`segment_ids`.
     block_size : int or (int, int)
-        Tokens in a block; of queries and of keys, where they differ.
+        Tokens in a block; two numbers if blocks of queries and of keys differ.
     causal : bool
-        No key after the query is seen.
+        Keys after the query are not seen.
     window : int, optional
-        No key is seen that is ``window`` or more positions away, as in :func:`segment_mask`.
+        Keys that are ``window`` or more positions away are not seen, as in :func:`segment_mask`.
     width : int, optional
-        Tokens in every pack; the longest pack's, if not given. What a pack has more than its
-        lengths add up to is one more segment.
+        Tokens in every pack; by default those of the longest pack. If the lengths of a pack add up
+        to less, the rest is one more segment.
 
     Returns
     -------
     kv_num_blocks : int32 ndarray of shape (packs, 1, query blocks)
-        How many blocks of keys each block of queries sees in part.
+        How many blocks of keys each block of queries sees partly.
     kv_indices : int32 ndarray of shape (packs, 1, query blocks, key blocks)
-        Which: their numbers in order, then those of all other blocks in order.
+        The numbers of these blocks in order, then those of all other blocks in order.
     full_kv_num_blocks, full_kv_indices : int32 ndarrays of the same shapes
-        The same of the blocks that every query sees entirely, in which the rule need not be
-        evaluated. A block that reaches past ``width`` is never full.
+        The same for the blocks that every query sees completely, where the rule need not be
+        evaluated. A block that goes beyond ``width`` is never full.
 
     Raises
     ------
@@ -324,13 +324,13 @@ def block_mask(
         When a length is negative, a pack is longer than ``width`` (the message names the
         row), or ``block_size`` or ``window`` is below 1.
     OverflowError
-        When ``width`` is past ``2**31 - 1``.
+        When ``width`` is more than ``2**31 - 1``.
 
     Notes
     -----
     J. Dong et al., "Flex Attention: a programming model for generating optimized attention
-    kernels" (2024), https://arxiv.org/abs/2412.05496. The same rule as a ``mask_mod``, and all
-    of it together::
+    kernels" (2024), https://arxiv.org/abs/2412.05496. This is the same rule as a ``mask_mod``, with
+    all that is needed::
 
         ids = torch.from_numpy(tb.segment_ids(lengths, width))
 

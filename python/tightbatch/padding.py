@@ -1,4 +1,4 @@
-"""Rows of different lengths to one rectangle, and back."""
+"""Pad rows of different lengths into one array, and take the padding away again."""
 
 from __future__ import annotations
 
@@ -84,30 +84,31 @@ def pad(
     sequences : iterable of rows
         A row is a list or tuple of numbers (or of equally long lists, nested to any depth), an
         array of one or more dimensions, a CPU torch tensor, or anything with the buffer
-        protocol. A 2-D array or tensor, or an object array of rows, is taken as well. Rows may
-        be of different kinds as long as their element types agree.
+        protocol. A 2-D array or tensor, or an object array of rows, works too. Rows may be of
+        different kinds if their element types agree.
     width : int, optional
-        Positions in a row of the result; the longest row, if not given.
+        Positions in a row of the result; by default those of the longest row.
     max_length : int, optional
-        Longer rows are cut to this many positions, and what is cut is not looked at. Without it
-        nothing is ever cut.
+        Longer rows are cut to this many positions; what is cut off is not read. Without it nothing
+        is cut.
     padding_value : number
-        What fills the rest. The element type must be able to hold it exactly (a float for a
-        floating type is rounded).
+        The number that fills the padding. The element type must hold it exactly; only a float for a
+        floating type is rounded.
     padding_side, truncation_side : {"right", "left"}
         Where the padding goes, and which end of a row is cut off.
     pad_to_multiple_of : int, optional
         The width is rounded up to a multiple of it, after everything else.
     dtype : dtype, optional
-        A NumPy or torch dtype. By default lists of ints give int64, of bools bool, lists with a
-        float float32; arrays and tensors keep the type that they all share. Floats are rounded
-        to a narrower type while they are padded: once, to nearest, ties to even. "bfloat16"
-        makes an array of ml_dtypes' type; into a tensor as ``out`` it needs no such package.
+        A NumPy or torch dtype. By default lists of ints give int64, lists of bools give bool, and
+        lists with a float give float32; arrays and tensors keep the type that they all share.
+        Floats are rounded to a narrower type while they are padded: once, to nearest, ties to even.
+        "bfloat16" makes an array of ml_dtypes' type; with a tensor as ``out`` that package is not
+        needed.
     out : ndarray or CPU tensor, optional
-        Where to write: of exactly the result's shape and dtype, C-contiguous, and apart from
-        the rows. Its contents are undefined after an error.
+        Where to write the result: an array of exactly its shape and dtype, C-contiguous, that
+        shares no memory with the rows. After an error its contents are undefined.
     return_mask : bool
-        Return a mask too, True where a row has a token.
+        Also return a mask that is True where a row has a token.
 
     Returns
     -------
@@ -156,27 +157,27 @@ def pad(
 
 
 def unpad(array: Any, lengths_or_mask: Any, *, padding_side: Side = "right") -> Ragged:
-    """Take the padding away: the inverse of :func:`pad`.
+    """Remove the padding: the inverse of :func:`pad`.
 
     Parameters
     ----------
     array : array or CPU tensor of shape (batch, width, *trailing)
         A padded batch.
     lengths_or_mask : integers of shape (batch,), or mask of shape (batch, width)
-        Tokens in each row; or True (or not 0) at the tokens, which must be together at the side
-        where the padding is not.
+        The number of tokens in each row; or True (or not 0) at the tokens, which must be together
+        at one end, with the padding on ``padding_side``.
     padding_side : {"right", "left"}
         Where the padding is.
 
     Returns
     -------
     Ragged
-        It shares the array's memory where that is C-contiguous.
+        It shares the array's memory if that is C-contiguous.
 
     Raises
     ------
     TypeError
-        When ``lengths_or_mask`` is neither.
+        When ``lengths_or_mask`` is neither lengths nor a mask.
     ValueError
         When a length is negative or above the width, or a mask has tokens elsewhere; the message
         names the row.
@@ -190,7 +191,9 @@ def unpad(array: Any, lengths_or_mask: Any, *, padding_side: Side = "right") -> 
     """
     array = _core.as_array("unpad", None, array)
     if array.ndim < 2:
-        raise TypeError(f"unpad(): array has {array.ndim} dimensions, expected [batch, width, ...]")
+        raise TypeError(
+            f"unpad(): array has {array.ndim} dimensions, expected two or more: [batch, width, ...]"
+        )
     _core.read_choice("unpad", "padding_side", padding_side, ("right", "left"))
     batch, width = array.shape[:2]
     given = lengths_or_mask
@@ -199,7 +202,9 @@ def unpad(array: Any, lengths_or_mask: Any, *, padding_side: Side = "right") -> 
     else:
         counts = _core.read_lengths("unpad", "lengths_or_mask", given)
     if len(counts) != batch:
-        raise ValueError(f"unpad(): {len(counts)} lengths for {batch} rows")
+        raise ValueError(
+            f"unpad(): found {len(counts)} lengths for {batch} rows; expected one for each"
+        )
     if (counts > width).any():
         row = int(np.argmax(counts > width))
         raise ValueError(f"unpad(): row {row}: length {counts[row]} is more than width={width}")
@@ -213,7 +218,7 @@ def unpad(array: Any, lengths_or_mask: Any, *, padding_side: Side = "right") -> 
 def _mask_lengths(
     mask: NDArray[Any], shape: tuple[int, int], padding_side: Side
 ) -> NDArray[np.int64]:
-    """Count the tokens of each row of a mask that has them on one side."""
+    """Count the tokens of each row of a mask that has them at one end."""
     if mask.shape != shape:
         raise ValueError(f"unpad(): the mask has shape {mask.shape}, expected {shape}")
     real = mask != 0
@@ -221,8 +226,8 @@ def _mask_lengths(
     wrong = (real != attention_mask(counts, shape[1], padding_side=padding_side)).any(axis=1)
     if wrong.any():
         raise ValueError(
-            f"unpad(): row {int(np.argmax(wrong))}: the mask's tokens are not all at one end; "
-            f"expected the padding on the {padding_side}"
+            f"unpad(): row {int(np.argmax(wrong))}: the mask's tokens are not together at one "
+            f"end; expected the padding on the {padding_side}"
         )
     return counts
 
@@ -322,10 +327,10 @@ def uniform_length_batching(
     *,
     return_indices: bool = False,
 ) -> Any:
-    """Put rows of like length into batches, each padded to its own longest row.
+    """Put rows of similar length into batches, each padded to its own longest row.
 
-    Rows are ordered by length, rows of one length in the order given, and cut into batches of
-    ``batch_size``; the last batch takes what is left. ``sequences`` is not reordered.
+    Rows are sorted by length; rows of equal length keep their order. Then they are cut into batches
+    of ``batch_size``; the last batch takes the rest. ``sequences`` itself is not changed.
 
     Parameters
     ----------
@@ -336,12 +341,12 @@ def uniform_length_batching(
     padding_value : number
         What fills the rest.
     return_indices : bool
-        Return too which row stands where.
+        Also return the indices of the rows of each batch.
 
     Returns
     -------
     list of ndarray of shape (batch_size, width, *trailing), or (that, list of int64 ndarray)
-        The index array of a batch holds the places of its rows in ``sequences``.
+        The index array of a batch holds the positions of its rows in ``sequences``.
 
     Raises
     ------

@@ -21,18 +21,18 @@ SHOWN = 5  # rows that a notebook shows
 class Ragged(_core.RaggedBuffers):
     """Rows of different lengths in one buffer: an array of lists without the lists.
 
-    A row is a start and a length in ``values``, so choosing and reordering rows copies none of
-    them, and neither does reading Arrow data, a memory-mapped file or a padded array. All of
-    tightbatch takes a Ragged where it takes rows.
+    A row is a start and a length in ``values``. So choosing and reordering rows copies no values,
+    and reading Arrow data, a memory-mapped file or a padded array copies none either. Every
+    function of tightbatch that takes rows takes a Ragged.
 
     Parameters
     ----------
     values : array or CPU tensor of shape (positions, *trailing)
-        The rows' elements. Used where it lies when it is C-contiguous (a memory map stays one),
-        copied otherwise.
+        The rows' elements. An array that is C-contiguous is not copied (a memory map stays one);
+        any other array is.
     offsets : integer array of shape (rows + 1,)
-        Row i is ``values[offsets[i] : offsets[i + 1]]``. With ``lengths``: where each row
-        starts, of shape (rows,); rows may then lie anywhere, overlap and leave gaps.
+        Row i is ``values[offsets[i] : offsets[i + 1]]``. With ``lengths`` it is where each row
+        starts, of shape (rows,); then rows may lie anywhere, overlap and leave gaps.
     lengths : integer array of shape (rows,), optional
         Positions of each row.
 
@@ -41,17 +41,17 @@ class Ragged(_core.RaggedBuffers):
     TypeError
         When ``values`` is not an array of numbers, or offsets are not integers.
     ValueError
-        When offsets go backwards or past the values; the message names the row.
+        When offsets decrease or point outside the values; the message names the row.
 
     See Also
     --------
     Ragged.from_sequences : from lists, arrays or tensors.
-    Ragged.from_arrow : over Arrow data, without a copy.
+    Ragged.from_arrow : from Arrow data, without a copy.
 
     Notes
     -----
-    Equal to Arrow's list-view layout. Pickling copies the rows that there are, and no others;
-    over memory maps it stores the files' names, which are mapped again, to be read.
+    The layout is Arrow's list view. Pickling copies only the values of its own rows. If the values
+    are memory maps, it stores the files' names instead, and unpickling maps them again, read-only.
 
     Examples
     --------
@@ -98,7 +98,7 @@ class Ragged(_core.RaggedBuffers):
         starts: NDArray[np.int64],
         lengths: NDArray[np.int64],
     ) -> Ragged:
-        """Make one of arrays that are known to be right."""
+        """Make a Ragged from arrays that are known to be right."""
         ragged = cls.__new__(cls)
         _core.RaggedBuffers.__init__(ragged, chunks, starts, lengths)
         return ragged
@@ -135,7 +135,7 @@ class Ragged(_core.RaggedBuffers):
 
     @classmethod
     def from_arrow(cls, source: Any, *, column: str | None = None, fill_null: Any = None) -> Ragged:
-        """Read an Arrow list column where it lies, in time that does not depend on its tokens.
+        """Read an Arrow list column without a copy, in a time that does not depend on its tokens.
 
         Parameters
         ----------
@@ -144,22 +144,23 @@ class Ragged(_core.RaggedBuffers):
             and others; pyarrow itself is not needed. Lists (also large, fixed-size and views) of
             integers, floats, halves or bools, or of fixed-size lists of these.
         column : str, optional
-            Of a table, which column; needed where it has several.
+            The column of a table; needed if it has several.
         fill_null : number, optional
-            What stands for a null token; a null row is then empty. Without it a null is an error.
+            The value for null tokens; null rows become empty. Without it a null is an error.
 
         Returns
         -------
         Ragged
-            It keeps the Arrow memory alive. bools, which Arrow packs, and chunks with nulls that
-            were filled are copies.
+            It keeps the Arrow memory alive. Bools, which Arrow packs, and chunks with filled nulls
+            are copies.
 
         Raises
         ------
         TypeError
-            For a type that is no list of numbers; the message names it.
+            When the type is not a list of numbers; the message names it.
         ValueError
-            For nulls, and for offsets that go backwards or past the values.
+            When there are nulls without ``fill_null``, or offsets decrease or point outside the
+            values.
         KeyError
             When the table has no such column.
 
@@ -180,12 +181,12 @@ class Ragged(_core.RaggedBuffers):
 
     @classmethod
     def concatenate(cls, parts: Iterable[Ragged]) -> Ragged:
-        """Join the rows of several, in order, without copying them.
+        """Join the rows of several Ragged, in order, without a copy.
 
         Parameters
         ----------
         parts : iterable of Ragged
-            At least one; all of one element type and trailing shape.
+            At least one; all have one element type and one trailing shape.
 
         Returns
         -------
@@ -194,7 +195,7 @@ class Ragged(_core.RaggedBuffers):
         Raises
         ------
         ValueError
-            When there is none, or when they differ.
+            When there is none, or when element types or trailing shapes differ.
 
         Examples
         --------
@@ -241,8 +242,8 @@ class Ragged(_core.RaggedBuffers):
     def values(self) -> NDArray[Any]:
         """The buffer, of shape (positions, *trailing), which may hold more than the rows.
 
-        Where the rows lie in several (Arrow chunks, what was concatenated) it is a copy of all
-        of them after one another; :meth:`compact` copies the rows alone.
+        If the rows lie in several buffers (Arrow chunks, or after :meth:`concatenate`), it is a
+        copy of all of them, one after another; :meth:`compact` copies only the rows.
         """
         return self._chunks[0] if len(self._chunks) == 1 else np.concatenate(self._chunks)
 
@@ -251,7 +252,7 @@ class Ragged(_core.RaggedBuffers):
         return len(self.starts)
 
     def __repr__(self) -> str:
-        """Tell sizes and type."""
+        """Show sizes and type."""
         trailing = f" {self.trailing}" if self.trailing else ""
         rows = counted(len(self), "row")
         positions = counted(int(self.lengths.sum()), "position")
@@ -285,10 +286,10 @@ class Ragged(_core.RaggedBuffers):
     @overload
     def __getitem__(self, index: slice | list[int] | NDArray[Any]) -> Ragged: ...
     def __getitem__(self, index: Any) -> Any:
-        """Take a row (a view of its values), or those of a slice, a list or an array: a Ragged.
+        """Take one row (a view of its values), or a Ragged of the rows of a slice, list or array.
 
-        An array of bools of one for each row chooses the rows where it is True. Negative numbers
-        count from the end. IndexError, with the index, where there is no such row.
+        An array of bools, one for each row, chooses the rows where it is True. Negative numbers
+        count from the end. A row that does not exist is an IndexError with the index.
         """
         if type(index) is int or is_one(index):
             return self._row(_core.read_index("Ragged", "index", index, len(self.starts)))
@@ -314,13 +315,13 @@ class Ragged(_core.RaggedBuffers):
         return [row.tolist() for row in self]
 
     def compact(self) -> Ragged:
-        """Bring the rows one after another into a buffer that holds nothing else.
+        """Give a Ragged whose buffer holds only its rows, one after another.
 
         Returns
         -------
         Ragged
-            Without a copy where they lie so already. ``compact().values`` with
-            ``lengths`` is what torch's ``nested_tensor_from_jagged`` takes.
+            It is not a copy if the rows lie one after another already. torch's
+            ``nested_tensor_from_jagged`` takes ``compact().values`` with ``lengths``.
         """
         if len(self._chunks) == 1:
             ends = self.starts + self.lengths
@@ -347,7 +348,7 @@ class Ragged(_core.RaggedBuffers):
         out: Any = None,
         return_mask: bool = False,
     ) -> Any:
-        """Pad the rows into a rectangle: :func:`tightbatch.pad` of them, with its options."""
+        """Pad the rows into one array, as :func:`tightbatch.pad` does, with its options."""
         return _core.pad(
             "Ragged.pad",
             self,
@@ -367,19 +368,19 @@ class Ragged(_core.RaggedBuffers):
     def to_arrow(self) -> Any:
         """Give the rows as a pyarrow large_list array, over the same memory.
 
-        A selection is compacted first; bools are packed. Raises ImportError without pyarrow, and
-        TypeError for an element type that Arrow lacks (bfloat16).
+        A selection of rows is made compact first; bools are packed. It raises ImportError without
+        pyarrow, and TypeError for an element type that Arrow does not have (bfloat16).
         """
         import pyarrow as pa
 
         return pa.array(self)
 
     def __arrow_c_schema__(self) -> Any:
-        """Give the Arrow type, as the PyCapsule protocol has it."""
+        """Give the Arrow type, by the PyCapsule protocol."""
         return self[:0].__arrow_c_array__()[0]
 
     def __arrow_c_array__(self, requested_schema: Any = None) -> tuple[Any, Any]:
-        """Give the rows to any Arrow library, as the PyCapsule protocol has it."""
+        """Give the rows to any Arrow library, by the PyCapsule protocol."""
         return _core.export_arrow(self.compact())
 
     def __reduce__(self) -> Any:
@@ -399,7 +400,7 @@ def is_one(index: Any) -> bool:
 
 
 def row_indices(function: str, index: Any, count: int) -> Any:
-    """Settle which rows are meant: a slice, or int64 indices from 0 on."""
+    """Read an index of rows: give a slice, or int64 indices from 0 on."""
     if isinstance(index, slice):
         _check_slice(function, index, count)
         return index
@@ -431,7 +432,7 @@ def _check_slice(function: str, index: slice, count: int) -> None:
 
 
 class MappedFile(tuple[Any, ...]):
-    """Where a memory map's data is: path, dtype, offset in bytes, shape."""
+    """Where the data of a memory map is: path, dtype, offset in bytes, shape."""
 
     __slots__ = ()
 

@@ -140,11 +140,11 @@ check_prefixes(void)
 static void
 check_blocks(tb_random *random)
 {
-    static int32_t part[MOST_BLOCKS], full[MOST_BLOCKS];
-    int32_t part_counts[MOST], full_counts[MOST];
+    static int32_t partial[MOST_BLOCKS], full[MOST_BLOCKS];
+    int32_t partial_counts[MOST], full_counts[MOST];
     int64_t lengths[8], ids[MOST] = {0};
     ptrdiff_t count = pick(random, 8), at = 0;
-    tb_blocks blocks = {part_counts, part, full_counts, full};
+    tb_blocks blocks = {partial_counts, partial, full_counts, full};
     tb_block_rule rule = {
         .query_size = 1 + pick(random, 9),
         .key_size = 1 + pick(random, 9),
@@ -163,7 +163,7 @@ check_blocks(tb_random *random)
     ptrdiff_t key_blocks = tb_divide_up(rule.total, rule.key_size);
     for (ptrdiff_t i = 0; i < query_blocks; i++) {
         /* Twice through the numbers: the blocks that count, then the others. */
-        ptrdiff_t part_at = i * key_blocks, full_at = part_at, wrong = 0;
+        ptrdiff_t partial_at = i * key_blocks, full_at = partial_at, wrong = 0;
         for (int others = 0; others < 2; others++) {
             for (ptrdiff_t k = 0; k < key_blocks; k++) {
                 ptrdiff_t seen = 0, all = rule.query_size * rule.key_size;
@@ -175,14 +175,14 @@ check_blocks(tb_random *random)
                             is_near(query, key, rule.causal, rule.window);
                 }
                 if ((seen > 0 && seen < all) != others) {
-                    wrong += part[part_at++] != (int32_t)k;
+                    wrong += partial[partial_at++] != (int32_t)k;
                 }
                 if ((seen == all) != others) {
                     wrong += full[full_at++] != (int32_t)k;
                 }
             }
             if (!others) {
-                wrong += part_counts[i] != (int32_t)(part_at - i * key_blocks);
+                wrong += partial_counts[i] != (int32_t)(partial_at - i * key_blocks);
                 wrong += full_counts[i] != (int32_t)(full_at - i * key_blocks);
             }
         }

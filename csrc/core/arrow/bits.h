@@ -22,7 +22,7 @@ tb_arrow_is_valid(const tb_arrow_valid *valid, ptrdiff_t i)
 /* Whether any of the bits is 0. */
 int tb_arrow_has_null(const tb_arrow_valid *valid);
 
-/* 1 where the bit is 0, else 0: `elements` bytes each bit. ORed into `out`. */
+/* ORs into `out`, for each bit, `elements` bytes: 1 if the bit is 0, else 0. */
 void tb_arrow_mark_nulls(const tb_arrow_valid *valid, unsigned char *out);
 
 /* Bits as bytes of 0 and 1. */

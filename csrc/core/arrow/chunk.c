@@ -22,7 +22,7 @@ check_array(const tb_arrow_array *array, int64_t buffers, int64_t children,
         array->n_children != children || (children > 0 && array->children == NULL)) {
         return tb_arrow_refuse(
             fault, -1,
-            "has an array whose buffers or children are not those of its "
+            "has an array with other buffers or children than those of its "
             "type");
     }
     return TB_OK;
@@ -52,7 +52,7 @@ tb_arrow_struct_child(const tb_arrow_array *array, ptrdiff_t child, ptrdiff_t ch
     }
     tb_arrow_valid valid = validity_of(array, array->offset, array->length, 1);
     if (tb_arrow_has_null(&valid)) {
-        (void)tb_arrow_refuse(fault, -1, "is in a table of which whole rows are null");
+        (void)tb_arrow_refuse(fault, -1, "is in a table that has null rows");
         return NULL;
     }
     return column;
@@ -91,7 +91,7 @@ read_values(const tb_arrow_kind *kind, const tb_arrow_array *array, ptrdiff_t fi
     }
     const char *values = (const char *)array->buffers[1];
     if (values == NULL && count > 0) {
-        return tb_arrow_refuse(fault, -1, "has values but no buffer of them");
+        return tb_arrow_refuse(fault, -1, "has values but no buffer that holds them");
     }
     chunk->size = size;
     if (kind->store == TB_ARROW_BITS) {
@@ -123,8 +123,8 @@ read_offset(const void *offsets, ptrdiff_t i, int wide)
     return value;
 }
 
-/* Text and bytes have their values in a third buffer, whose length nothing but the last
- * offset of the whole array tells. */
+/* Text and bytes have their values in a third buffer. Only the last offset of the
+ * whole array tells its length. */
 static tb_status
 read_byte_values(const tb_arrow_kind *kind, const tb_arrow_array *array,
                  tb_arrow_chunk *chunk, tb_arrow_fault *fault)
@@ -137,12 +137,12 @@ read_byte_values(const tb_arrow_kind *kind, const tb_arrow_array *array,
             ? 0
             : read_offset(array->buffers[1], array->offset + array->length, wide);
     if (chunk->size < 0 || (chunk->size > 0 && chunk->values == NULL)) {
-        return tb_arrow_refuse(fault, -1, "has values but no buffer of them");
+        return tb_arrow_refuse(fault, -1, "has values but no buffer that holds them");
     }
     return TB_OK;
 }
 
-/* Views, their buffers, and last how large these are. */
+/* Views, their buffers, and last the sizes of these. */
 static tb_status
 read_views(const tb_arrow_array *array, ptrdiff_t first, ptrdiff_t count,
            tb_arrow_chunk *chunk, tb_arrow_fault *fault)
@@ -175,7 +175,7 @@ tb_arrow_read_chunk(const tb_arrow_kind *kind, const tb_arrow_array *array,
     int64_t expected = buffers[kind->form] + is_bytes;
     if (kind->form == TB_ARROW_STRINGS && array != NULL &&
         array->n_buffers > expected) {
-        expected = array->n_buffers; /* as many as it likes */
+        expected = array->n_buffers; /* any number */
     }
     tb_status status = check_array(array, expected, kind->has_child, fault);
 

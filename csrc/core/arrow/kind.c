@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* An int32 of the metadata, and what lies behind it. */
+/* An int32 of the metadata, and what follows it. */
 static int32_t
 next_size(const char **at)
 {
@@ -22,8 +22,8 @@ equals(const char *text, int32_t size, const char *expected)
            memcmp(text, expected, (size_t)size) == 0;
 }
 
-/* Whether the metadata names an extension type: pairs of key and value, each with its
- * size before it, and before all the number of pairs. */
+/* Whether the metadata names an extension type. Metadata is the number of pairs,
+ * then each key and value with its size before it. */
 static int
 is_extension(const tb_arrow_schema *schema, const char *name)
 {
@@ -51,7 +51,7 @@ is_extension(const tb_arrow_schema *schema, const char *name)
     return 0;
 }
 
-/* The formats of numbers, and the types that they are. */
+/* The formats of numbers, and their types. */
 static const struct {
     char format[2];
     tb_type type;
@@ -72,7 +72,7 @@ tb_arrow_format(tb_type type)
     return NULL;
 }
 
-/* Reads the type of numbers: 1, or 0 where the schema is of something else. */
+/* Reads the type of numbers: 1, or 0 if the schema is for something else. */
 static int
 read_number(const tb_arrow_schema *schema, tb_arrow_kind *kind)
 {
@@ -106,7 +106,7 @@ name_refused(const char *format)
     if (format[0] == 'n') {
         return "holds nothing but nulls; expected numbers, text or lists of numbers";
     }
-    return "is of a type that is neither numbers, text nor lists of numbers";
+    return "has a type that is not numbers, text or lists of numbers";
 }
 
 /* The n of "+w:n"; -1 where there is none. */
@@ -147,7 +147,8 @@ only_child(const tb_arrow_schema *schema, const tb_arrow_schema **child,
            tb_arrow_fault *fault)
 {
     if (schema->n_children != 1 || schema->children == NULL) {
-        return tb_arrow_refuse(fault, -1, "is a list whose schema has not one child");
+        return tb_arrow_refuse(
+            fault, -1, "is a list, but its schema does not have exactly one child");
     }
     *child = schema->children[0];
     return check_schema(*child, fault);
@@ -165,15 +166,15 @@ read_elements(const tb_arrow_schema *schema, tb_arrow_kind *kind, tb_arrow_fault
                 schema->format[0] == '+' && schema->format[1] != 's'
                     ? "holds lists of lists of different lengths; expected "
                       "lists of numbers, or of fixed-size lists of them"
-                    : "holds lists of something else than numbers");
+                    : "holds lists of values that are not numbers");
         }
         if (kind->ndim == TB_ARROW_MAX_TRAILING) {
             return tb_arrow_refuse(fault, -1, "is nested too deeply");
         }
         kind->trailing[kind->ndim++] = size;
         if (tb_multiply_sizes(kind->positions, size, &kind->positions) != TB_OK) {
-            return tb_arrow_refuse(fault, -1,
-                                   "has positions of more elements than can be");
+            return tb_arrow_refuse(
+                fault, -1, "has positions with more elements than can be addressed");
         }
         tb_status status = only_child(schema, &schema, fault);
         if (status != TB_OK) {

@@ -38,13 +38,13 @@ typedef struct {
     ptrdiff_t trailing[TB_ARROW_MAX_TRAILING];
 } tb_arrow_kind;
 
-/* TB_ERR_ARROW and a fault for a type that no row of numbers or text is, and for a
+/* TB_ERR_ARROW and a fault for a type that is not rows of numbers or text, and for a
  * malformed schema. */
 TB_MUST_CHECK tb_status tb_arrow_read_schema(const tb_arrow_schema *schema,
                                              tb_arrow_kind *kind,
                                              tb_arrow_fault *fault);
 
-/* The format of numbers of a type; NULL where Arrow has no such type. */
+/* The format of numbers of a type; NULL if Arrow has no such type. */
 const char *tb_arrow_format(tb_type type);
 
 #endif

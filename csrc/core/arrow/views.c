@@ -19,7 +19,7 @@ typedef struct {
     int32_t offset;
 } view;
 
-/* Row i's view and where its bytes are; NULL where they are nowhere. */
+/* Row i's view, and where its bytes are: NULL if it points outside the buffers. */
 static const char *
 find_bytes(const tb_arrow_views *views, ptrdiff_t i, view *out)
 {
@@ -82,7 +82,8 @@ tb_arrow_copy_views(const tb_arrow_views *views, ptrdiff_t size, ptrdiff_t base,
     for (ptrdiff_t i = 0; i < views->count; i++) {
         const char *bytes =
             tb_arrow_is_valid(&views->rows, i) ? find_bytes(views, i, &row) : NULL;
-        /* What was measured has to hold still: a buffer may be another's to write. */
+        /* Lengths are checked again: another thread may write to the buffer
+         * meanwhile. */
         if (bytes == NULL || row.length > size - at) {
             row.length = 0;
         }

@@ -132,7 +132,7 @@ tb_swap_words(uint64_t *words, size_t i, size_t j)
 
 enum { TB_SHUFFLE_AHEAD = 32 }; /* even: one word of random bits makes two draws */
 
-/* Puts n words into an order drawn evenly from all n! orders. The places to swap do not
+/* Shuffles n words: all n! orders are equally likely. The places to swap do not
  * depend on the words. They are drawn a block ahead, so that the words can be fetched
  * before they are swapped: otherwise each swap in a large array waits for memory. */
 static inline void

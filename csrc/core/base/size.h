@@ -1,5 +1,5 @@
-/* Arithmetic with sizes, which are never negative. What may overflow answers a status.
- */
+/* Arithmetic with sizes, which are never negative. Functions that may overflow
+ * return a status. */
 #ifndef TB_SIZE_H
 #define TB_SIZE_H
 
@@ -28,15 +28,15 @@ tb_multiply_sizes(ptrdiff_t a, ptrdiff_t b, ptrdiff_t *product)
     return TB_OK;
 }
 
-/* How many `parts` of up to `size` >= 1 hold n. */
+/* n / size, rounded up; size >= 1. */
 static inline int64_t
 tb_divide_up(int64_t n, int64_t size)
 {
     return n / size + (n % size != 0);
 }
 
-/* How much has to be added to n so that it is a multiple of `multiple`; 0 for a
- * multiple of 1 or less, which is none. */
+/* What must be added to n to make it a multiple of `multiple`; 0 if that is 1 or
+ * less. */
 static inline int64_t
 tb_find_missing(int64_t n, int64_t multiple)
 {

@@ -18,9 +18,9 @@ tb_count_bits(uint64_t value)
     return bits;
 }
 
-/* There are no more counters than items, because clearing and adding them up would then
- * take longer than the sort; and no more than fit into the cache. All passes have
- * digits of one width. */
+/* There are no more counters than items: to clear and add them up would take longer
+ * than the sort. Nor are there more than fit into the cache. All passes have digits of
+ * one width. */
 tb_sort_layout
 tb_lay_out_sort(uint64_t key_range, int64_t n, int key_shift)
 {

@@ -9,9 +9,9 @@
 
 #    include <emmintrin.h>
 
-/* Only whole lines are streamed. A part of a line would be written to memory by itself,
- * which takes as long as several lines. A line that two rows share goes through the
- * cache. */
+/* Only whole lines are streamed. A store of less than a line would be written to memory
+ * by itself, which takes as long as several lines. A line that two rows share goes
+ * through the cache. */
 enum { LINE = 64 };
 
 /* Bytes from dst to the next line, at most n. */

@@ -69,7 +69,7 @@ count_exact(const float *values, ptrdiff_t n, tb_type to)
     return i;
 }
 
-/* By way of float32, which holds every integer that a half type holds. */
+/* Through float32, which holds every integer that a half type holds. */
 static tb_status
 cast_integers_by_f32(tb_type from, tb_type to, const char *src, ptrdiff_t n, char *dst,
                      ptrdiff_t *bad)

@@ -17,11 +17,11 @@ tb_fits_significand(uint64_t magnitude, int bits)
     return magnitude == 0 || (magnitude >> bits) < lowest_bit;
 }
 
-/* Converts n elements of any type but TB_OTHER. Bool and integers become anything,
- * floats become floats, with the bits of float_bits.h. A float to an integer is not
- * converted: callers refuse it. `src` and `dst` are aligned and do not
- * overlap. On an error *bad is the first element refused: those before it have been
- * written, those after it may or may not have been. */
+/* Converts n elements of any type but TB_NUMPY_ONLY. Bools and integers are converted
+ * to every type, floats to floats, with the bits of float_bits.h. Callers refuse floats
+ * for integers. `src` and `dst` are aligned and do not overlap. On an error *bad is the
+ * first element refused: those before it have been written, those after it may or may
+ * not have been. */
 TB_MUST_CHECK tb_status tb_cast_elements(tb_type from, tb_type to, const void *src,
                                          ptrdiff_t n, void *dst, ptrdiff_t *bad);
 

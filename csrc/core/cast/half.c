@@ -35,7 +35,7 @@ enum { BLOCK = 1 << 16, FEW = 1 << 9 };
 #define WIDEN(name, SRC, DST, from, to) \
     SCALAR_KERNEL(name, SRC, DST, tb_widen_bits(x, from, to), UINT64_MAX)
 
-/* Between the two halves by way of float32, which holds both. */
+/* Between the two half types through float32, which holds both. */
 #define BY_F32(from, to) \
     tb_narrow_bits(tb_widen_bits(x, from, TB_FORMAT_F32), TB_FORMAT_F32, to)
 
@@ -106,7 +106,7 @@ tb_level_used(void)
     return used;
 }
 
-/* Pairs without kernels of their own go by way of float32, which holds every number of
+/* Pairs without kernels of their own go through float32, which holds every number of
  * a half type. */
 enum { PART = 1 << 10 };
 
@@ -140,7 +140,8 @@ bf16_f16_by_f32(const void *src, ptrdiff_t n, void *dst, int stream)
     return convert_by_f32(TB_BF16, TB_F16, (const char *)src, n, (char *)dst);
 }
 
-/* The processor's own conversion is exact, since subnormal numbers are kept here. */
+/* The processor's own conversion is exact, because subnormal numbers are kept here.
+ */
 static int
 f32_f64_native(const void *from, ptrdiff_t n, void *out, int stream)
 {

@@ -16,7 +16,7 @@ typedef enum {
     TB_F64,
     TB_F16,
     TB_BF16,
-    TB_OTHER, /* what the core does not convert, but moves */
+    TB_NUMPY_ONLY, /* the core moves it, and only NumPy converts it */
 } tb_type;
 
 enum { TB_MAX_ITEM_SIZE = 16 };
@@ -33,19 +33,19 @@ tb_type_is_float(tb_type type)
     return type >= TB_F32 && type <= TB_BF16;
 }
 
-/* The types of two bytes that hold fractions. */
+/* Whether it is a floating type of two bytes. */
 static inline int
 tb_type_is_half(tb_type type)
 {
     return type == TB_F16 || type == TB_BF16;
 }
 
-/* Bytes an element; not for TB_OTHER, whose size its owner knows. */
+/* Bytes of an element; not for TB_NUMPY_ONLY, whose size only its column knows. */
 static inline int
 tb_type_size(tb_type type)
 {
-    static const unsigned char sizes[TB_OTHER] = {1, 1, 2, 4, 8, 1, 2,
-                                                  4, 8, 4, 8, 2, 2};
+    static const unsigned char sizes[TB_NUMPY_ONLY] = {1, 1, 2, 4, 8, 1, 2,
+                                                       4, 8, 4, 8, 2, 2};
     return sizes[type];
 }
 

@@ -53,14 +53,14 @@ append_numbers(int32_t *out, ptrdiff_t begin, ptrdiff_t end)
 
 /* The numbers of one block of queries: `full` lies within `touched`. */
 static void
-write_blocks(tb_range touched, tb_range full, ptrdiff_t key_blocks, int32_t *part,
+write_blocks(tb_range touched, tb_range full, ptrdiff_t key_blocks, int32_t *partial,
              int32_t *all)
 {
-    part = append_numbers(part, touched.begin, full.begin);
-    part = append_numbers(part, full.end, touched.end);
-    part = append_numbers(part, 0, touched.begin);
-    part = append_numbers(part, full.begin, full.end);
-    append_numbers(part, touched.end, key_blocks);
+    partial = append_numbers(partial, touched.begin, full.begin);
+    partial = append_numbers(partial, full.end, touched.end);
+    partial = append_numbers(partial, 0, touched.begin);
+    partial = append_numbers(partial, full.begin, full.end);
+    append_numbers(partial, touched.end, key_blocks);
     all = append_numbers(all, full.begin, full.end);
     all = append_numbers(all, 0, full.begin);
     append_numbers(all, full.end, key_blocks);
@@ -88,9 +88,9 @@ tb_mask_blocks(const int64_t *lengths, ptrdiff_t count, const tb_block_rule *rul
             full = (tb_range){touched.begin, touched.begin};
         }
         blocks->full_counts[i] = (int32_t)(full.end - full.begin);
-        blocks->part_counts[i] =
+        blocks->partial_counts[i] =
             (int32_t)(touched.end - touched.begin - (full.end - full.begin));
-        write_blocks(touched, full, key_blocks, blocks->part + i * key_blocks,
+        write_blocks(touched, full, key_blocks, blocks->partial + i * key_blocks,
                      blocks->full + i * key_blocks);
     }
 }

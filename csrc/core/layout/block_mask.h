@@ -23,11 +23,11 @@ typedef struct {
 
 /* Of one pack: for each block of queries, a count of blocks of keys, [query blocks],
  * and the numbers of all blocks of keys, [query blocks, key blocks], those that are
- * counted first. `full` counts blocks that are seen as a whole, `part` those seen in
- * part. */
+ * counted first. `full` counts blocks that are seen as a whole, `partial`
+ * those of which only some keys are seen. */
 typedef struct {
-    int32_t *part_counts;
-    int32_t *part;
+    int32_t *partial_counts;
+    int32_t *partial;
     int32_t *full_counts;
     int32_t *full;
 } tb_blocks;

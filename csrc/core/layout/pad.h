@@ -25,7 +25,8 @@ typedef struct {
     unsigned char fill[TB_MAX_ITEM_SIZE];
 } tb_layout;
 
-/* Of a row: `count` positions from position `skip` on go to position `at`. */
+/* What is kept of a row: `count` positions from position `skip` on go to position
+ * `at`. */
 typedef struct {
     ptrdiff_t skip;
     ptrdiff_t count;

@@ -4,7 +4,7 @@
  *
  *     segment   a row of the batch, or one of those that a row which is a pack is made
  *               of; segments without tokens are left out unless keep_empty is set
- *     tail      the padding behind the last segment, which counts as one segment more
+ *     tail      the padding after the last segment, which counts as one more segment
  */
 #ifndef TB_PADDING_FREE_H
 #define TB_PADDING_FREE_H
@@ -19,12 +19,12 @@ typedef struct {
     int64_t max_length;       /* segments are cut to it; INT64_MAX: never */
     int64_t segment_multiple; /* each segment takes a multiple of it in positions */
     int64_t width_multiple;   /* and so does the whole row */
-    int64_t max_tokens;       /* exactly so many positions; -1: as many as it takes */
-    int64_t max_segments;     /* entries are written for so many; -1: for all */
+    int64_t max_tokens;       /* exactly this many positions; -1: as many as needed */
+    int64_t max_segments;     /* entries are written for this many; -1: for all */
     int keep_empty;           /* segments without tokens count as segments */
     /* Planned: */
     ptrdiff_t width;    /* positions of the row */
-    ptrdiff_t used;     /* of these, positions of segments: the tail is behind them */
+    ptrdiff_t used;     /* of these, positions of segments; then comes the tail */
     ptrdiff_t segments; /* in the batch; the tail is one of them */
     ptrdiff_t longest;  /* positions of the longest, which may be the tail */
     ptrdiff_t entries;  /* segments that entries are written for */
@@ -45,8 +45,8 @@ tb_count_positions(const tb_padding_free *plan, ptrdiff_t n)
     return n + (ptrdiff_t)tb_find_missing(n, plan->segment_multiple);
 }
 
-/* Plans. TB_ERR_TOO_LONG: segment error->row does not fit into max_tokens any more, and
- * with it there are error->value positions. TB_ERR_SIZE: more than can be counted. */
+/* Fills in the plan. TB_ERR_TOO_LONG: with segment error->row there are error->value
+ * positions, more than max_tokens. TB_ERR_SIZE: more than can be counted. */
 TB_MUST_CHECK tb_status tb_plan_padding_free(tb_padding_free *plan, tb_error *error);
 
 /* [width]: start, start + 1, ... over each segment, its padding included. */

@@ -17,8 +17,8 @@ find_loops(void)
     return &tb_loss_loops_scalar;
 }
 
-/* A block as numbers and as float32; of halves the latter are what they are, of float64
- * what they are rounded to. After the first n there are zeros. */
+/* A block as numbers and as float32. Half types are exact as float32; float64 is
+ * rounded. After the first n there are zeros. */
 typedef struct {
     int is_float64;
     ptrdiff_t n;
@@ -104,7 +104,7 @@ is_of_kind(kind which, double value, double converted)
     }
 }
 
-/* `count` more of a kind, which are looked for until enough places are known. */
+/* Notes `count` more of a kind; their places are searched until enough are known. */
 static void
 add_places(tb_places *places, int64_t count, kind which, const block *b,
            const float *given, int64_t at)
@@ -160,9 +160,9 @@ from_f32_bits(uint32_t bits)
     return (double)value;
 }
 
-/* Most blocks have no infinity, no NaN, and nothing that bfloat16 could not hold but
- * for its digits: they are counted by comparing bits, without converting anything. 0
- * where that does not do, or where places are still to be noted. */
+/* Most blocks have no infinity, no NaN, and only numbers within bfloat16's range:
+ * they are counted by comparing bits, without a conversion. 0 if a block is not like
+ * that, or if places are still to be noted. */
 static int
 add_common(const tb_loss_loops *loops, const char *src, ptrdiff_t n, tb_loss *loss)
 {
@@ -193,7 +193,7 @@ f32_exponent(const float *value)
     return bits >> 23 & 0xff;
 }
 
-/* As many as float32 has; float64 has more. */
+/* The number of exponents that float32 has; float64 has more. */
 static int
 f64_exponent(const double *value)
 {
@@ -203,7 +203,7 @@ f64_exponent(const double *value)
     return exponent < 0 ? 0 : exponent > 255 ? 255 : exponent;
 }
 
-/* Of the whole block, which is filled up with zeros. */
+/* Counts the whole block, which is filled up with zeros. */
 static void
 add_exponents(const block *b, histogram *h)
 {
@@ -330,15 +330,15 @@ tb_add_loss(tb_type type, const void *src, ptrdiff_t n, int what, tb_loss *loss)
             continue;
         }
         for (ptrdiff_t j = i; j < end; j += TB_LOSS_BLOCK) {
-            const char *part = from + j * size;
+            const char *numbers = from + j * size;
             ptrdiff_t count = end - j < TB_LOSS_BLOCK ? end - j : TB_LOSS_BLOCK;
             /* The rare numbers of a chunk are mostly in one of its blocks. */
-            int is_common =
-                is_counted || (type == TB_F32 && add_common(loops, part, count, loss));
+            int is_common = is_counted ||
+                            (type == TB_F32 && add_common(loops, numbers, count, loss));
             if (is_common && what == TB_LOSS_COUNTS) {
                 continue;
             }
-            load_block(loops, type, part, count, &b);
+            load_block(loops, type, numbers, count, &b);
             add_block(loops, &b, is_common, what, loss->count + j, loss);
             if (what & TB_LOSS_EXPONENT_COUNTS) {
                 add_exponents(&b, &exponents);

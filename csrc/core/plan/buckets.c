@@ -29,7 +29,8 @@ allocate_widths(ptrdiff_t count, tb_widths *out)
     return TB_OK;
 }
 
-/* `length`, longer than those before it, is that of the rows up to number `rows`. */
+/* Adds `length`, longer than those before it: the rows up to number `rows` have it.
+ */
 static void
 append_width(tb_widths *out, int64_t length, int64_t rows)
 {
@@ -37,8 +38,8 @@ append_width(tb_widths *out, int64_t length, int64_t rows)
     out->rows[out->count] = rows;
 }
 
-/* A counter for every length up to `mask`. Lengths are masked although they have been
- * checked: another thread may write to them meanwhile. */
+/* A counter for every length up to `mask`. Lengths are masked although they were
+ * checked, because another thread may write to them meanwhile. */
 static tb_status
 count_in_table(const int64_t *lengths, ptrdiff_t n, uint64_t mask, tb_widths *out)
 {
@@ -121,7 +122,7 @@ round_widths(int64_t multiple, tb_widths *out)
     return TB_OK;
 }
 
-/* The first negative length, or of none the first longest. */
+/* The first negative length; if there is none, the first of the longest. */
 static void
 find_refused(const int64_t *lengths, ptrdiff_t n, tb_error *error)
 {
@@ -210,7 +211,7 @@ choose_cuts(const tb_widths *widths, ptrdiff_t q, const int64_t *TB_RESTRICT bef
     }
 }
 
-/* All layers up to q = k; `cuts`, NULL where nobody asks, has a row of them for each
+/* All layers up to q = k. `cuts`, NULL if not needed, has a row of them for each
  * layer from q = 2 on. */
 static tb_status
 choose_all_cuts(const tb_widths *widths, ptrdiff_t k, uint32_t *cuts, int64_t *waste)

@@ -72,7 +72,7 @@ tb_find_longest_allowed(const tb_batch_settings *settings)
     return allowed;
 }
 
-/* The longest row has a cost, so that there is one for each. */
+/* The longest row has a cost, so every row has one. */
 int64_t
 tb_fit_rows(int64_t length, const tb_batch_settings *settings)
 {

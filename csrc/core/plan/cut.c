@@ -213,7 +213,7 @@ tb_cut_batches(tb_batch_plan *plan, const tb_batch_settings *settings,
     tb_pool pool = {0};
 
     if (settings->padding_free && !is_packed && settings->shuffle) {
-        range = 0; /* any rows are as good together as any others */
+        range = 0; /* the rows of a batch need not be similar */
     }
     pool.layout = tb_lay_out_sort(range, window, plan->index_bits);
     most = bound_pool(n, window, tb_fit_rows(summary->shortest, settings));

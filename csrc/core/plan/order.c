@@ -47,10 +47,9 @@ sort_by_cost(const tb_batch_plan *plan, ptrdiff_t full,
     return TB_OK;
 }
 
-/* Puts runs of `size` neighbours into an order drawn evenly. Where n is no multiple of
- * the size, one run is short. Which one that is, is drawn too. It comes last, so that
- * all others begin at multiples of their size. copy: room for n words; runs: room for
- * the number of runs. */
+/* Shuffles runs of `size` neighbours. If n is not a multiple of the size, one run,
+ * drawn too, is short. It comes last, so that all others begin at multiples of their
+ * size. copy: room for n words; runs: room for the number of runs. */
 static void
 shuffle_runs(uint64_t *words, ptrdiff_t n, ptrdiff_t size, int is_first_fixed,
              tb_random *random, uint64_t *copy, uint64_t *runs)
@@ -104,8 +103,8 @@ shuffle_nested(uint64_t *words, ptrdiff_t n, const ptrdiff_t *sizes, int levels,
     }
 }
 
-/* Runs of `balance` batches, or fewer so that there are many runs, and in them runs of
- * a size that suits most numbers of ranks. */
+/* Runs of `balance` batches, or fewer if there would be too few runs; in them runs
+ * of a size that suits most numbers of ranks. */
 static int
 choose_sizes(int64_t balance, ptrdiff_t full, ptrdiff_t *sizes)
 {

@@ -39,9 +39,9 @@ TB_MUST_CHECK tb_status tb_start_packs(tb_packer *packer, int64_t capacity,
 /* Forgets all packs and keeps their memory. */
 void tb_restart_packs(tb_packer *packer);
 
-/* Packs `count` rows of one size: at most the capacity, and not above the size of
- * earlier rows. Fills pack_of, the number of each row's pack. More than 2**32 - 1 packs
- * are TB_ERR_SIZE. */
+/* Packs `count` rows of one size, which is at most the capacity and at most the size
+ * of the rows before. Fills pack_of, the number of each row's pack. More than 2**32 - 1
+ * packs are TB_ERR_SIZE. */
 TB_MUST_CHECK tb_status tb_pack_rows(tb_packer *packer, int64_t size, ptrdiff_t count,
                                      uint32_t *pack_of);
 

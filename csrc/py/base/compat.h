@@ -1,6 +1,5 @@
-/* The one place for what differs between versions of Python: no other file asks which
- * one this is. The newer form is the rule, the older one goes with the last Python that
- * needs it. */
+/* All that differs between versions of Python: no other file asks for the version. Code
+ * uses the newer form; the older one is removed with the last Python that needs it. */
 #ifndef TB_COMPAT_H
 #define TB_COMPAT_H
 
@@ -15,7 +14,7 @@
 
 /* --- exceptions put aside --------------------------------------------------------- */
 
-/* The exception that is set, a new reference, which is no longer set; or NULL. */
+/* Takes the exception that is set, a new reference, and clears it; NULL if none is. */
 static inline PyObject *
 tb_save_exception(void)
 {
@@ -35,7 +34,7 @@ tb_save_exception(void)
 #endif
 }
 
-/* Sets it again and takes the reference; with NULL, none is set any more. */
+/* Sets it again and takes the reference; NULL clears the exception. */
 static inline void
 tb_restore_exception(PyObject *exception)
 {
@@ -51,7 +50,7 @@ tb_restore_exception(PyObject *exception)
 
 /* --- what may be missing ---------------------------------------------------------- */
 
-/* An attribute: 1 and a new reference, 0 where there is none, -1 with an exception. */
+/* An attribute: 1 and a new reference, 0 if there is none, -1 with an exception. */
 static inline int
 tb_find_attribute(PyObject *object, const char *name, PyObject **value)
 {
@@ -70,8 +69,8 @@ tb_find_attribute(PyObject *object, const char *name, PyObject **value)
 #endif
 }
 
-/* The value of a key of a dict: 1 and a new reference, 0 where there is none, -1 with
- * an exception. Comparing keys may run Python code. */
+/* The value of a key of a dict: 1 and a new reference, 0 if there is none, -1 with an
+ * exception. Comparing keys may run Python code. */
 static inline int
 tb_find_key(PyObject *dict, PyObject *key, PyObject **value)
 {
@@ -85,8 +84,8 @@ tb_find_key(PyObject *dict, PyObject *key, PyObject **value)
 
 /* --- lists and ints, read without calls ------------------------------------------- */
 
-/* A critical section for a list whose items are looked at without a reference of their
- * own. With the GIL it is the GIL. */
+/* A critical section for a list whose items are read as borrowed references. With the
+ * GIL it is the GIL. */
 #if PY_VERSION_HEX >= 0x030D0000
 #    define TB_BEGIN_CRITICAL_SECTION(object) Py_BEGIN_CRITICAL_SECTION(object)
 #    define TB_END_CRITICAL_SECTION() Py_END_CRITICAL_SECTION()
@@ -95,8 +94,7 @@ tb_find_key(PyObject *dict, PyObject *key, PyObject **value)
 #    define TB_END_CRITICAL_SECTION() }
 #endif
 
-/* 1 and the value where `item` is exactly an int of one digit: no call, no check left.
- */
+/* 1 and the value if `item` is exactly an int of one digit, without a call. */
 static inline int
 tb_read_compact_int(PyObject *item, int64_t *value)
 {
@@ -121,9 +119,9 @@ tb_read_compact_int(PyObject *item, int64_t *value)
 
 /* --- objects dropped by any thread -------------------------------------------------- */
 
-/* Drops a reference, from a thread with or without the GIL, one of Python's or not. When
- * the interpreter is on its way out the object is left alone: nobody collects it any
- * more, and on 3.15 a thread that asked for the GIL then need not hang. */
+/* Drops a reference, from any thread, with or without the GIL. While the interpreter
+ * ends the object is kept: nobody needs its memory any more, and on 3.15 a thread that
+ * asks for the GIL then hangs. */
 static inline void
 tb_decref_anywhere(PyObject *object)
 {
@@ -153,9 +151,9 @@ tb_decref_anywhere(PyObject *object)
 
 /* --- the module ------------------------------------------------------------------- */
 
-/* What the module declares about itself, as far as this Python asks. NumPy supports
- * neither several interpreters nor, through this module so far, a build without the
- * GIL: on such a build importing it switches the GIL on again. */
+/* What the module declares to Python. It supports neither several interpreters, because
+ * NumPy does not, nor a build without the GIL: there, its import switches the GIL on.
+ */
 #if PY_VERSION_HEX >= 0x030D0000
 #    define TB_MODULE_SLOTS(exec)                         \
         {                                                 \

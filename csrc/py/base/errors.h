@@ -4,28 +4,26 @@
 
 #include "py/base/tb_numpy.h"
 
-/* For whom the work is done: the public function's name, its argument, and the column's
- * key. Those of one reader stand for all of its messages. */
+/* What messages name first: the public function, its argument, and the column's key. */
 typedef struct {
     const char *function;
     PyObject *key;         /* borrowed, or NULL */
-    const ptrdiff_t *rows; /* the caller's number of each row, NULL: its place */
-    int one_row; /* what is read as one row of numbers has a number for each row */
-    const char *argument; /* NULL where a row says enough */
+    const ptrdiff_t *rows; /* the caller's number of each row; NULL: its index */
+    int one_row;           /* one row of numbers is read, with a number for each row */
+    const char *argument;  /* NULL if the row is enough */
 } tb_context;
 
-/* Sets `exception`; row and column -1 are left out. Answers -1, for `return`. */
+/* Sets `exception`; a row or column of -1 is left out. Returns -1. */
 int tb_raise_at(const tb_context *context, PyObject *exception, Py_ssize_t row,
                 Py_ssize_t column, const char *format, ...);
 
-/* What was found, for a message: its repr(), cut where it is long. One that raises is
- * left out. */
+/* A value for a message: its repr(), cut if it is long; its type if repr() raises. */
 PyObject *tb_show(PyObject *object);
 
 /* The same with its type: "'a' (str)". */
 PyObject *tb_describe(PyObject *object);
 
-/* The exception that a core status is. */
+/* The exception for a status of the core. */
 PyObject *tb_status_exception(tb_status status);
 
 #endif

@@ -1,13 +1,13 @@
-/* Other threads run while much is written and no Python object is looked at. */
+/* Releases the GIL while much is written and no Python object is read. */
 #ifndef TB_GIL_H
 #define TB_GIL_H
 
 #include "py/base/tb_numpy.h"
 
-/* Below this many bytes taking the GIL back costs more than others gain from it. */
+/* Below this many bytes, to take the GIL again costs more than other threads gain. */
 enum { TB_WORTH_RELEASING = 1 << 16 };
 
-/* Releases the GIL where `bytes` are worth it; what it answers goes to tb_restore_gil. */
+/* Releases the GIL if `bytes` are worth it; the result is for tb_restore_gil. */
 static inline PyThreadState *
 tb_release_gil(npy_intp bytes)
 {

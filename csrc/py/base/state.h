@@ -6,9 +6,9 @@
 
 typedef struct {
     PyObject *convert; /* tightbatch._numpy_fallback.convert, looked up when needed */
-    PyObject *significand_bits; /* and its siblings of these names */
+    PyObject *significand_bits; /* of the same module, as the next one */
     PyObject *lowest_value;
-    PyObject *bfloat16;      /* ml_dtypes.bfloat16's dtype, when ml_dtypes is there */
+    PyObject *bfloat16;      /* ml_dtypes.bfloat16 as a dtype, once imported */
     PyTypeObject *tensor;    /* torch.Tensor, once torch has been imported */
     PyTypeObject *parameter; /* torch.nn.Parameter */
     PyObject *tensor_is_neg; /* the method torch.Tensor.is_neg */

@@ -1,7 +1,7 @@
 #include "py/input/array.h"
 
-/* A masked array's data has values where it is masked: padding them would use them.
- * numpy.ma is known by what its class offers, so that it need not be imported. */
+/* A masked array has data under its mask too, and padding would use it. numpy.ma's
+ * class is recognised by its attributes, so that it need not be imported. */
 int
 tb_is_masked(PyArrayObject *array)
 {
@@ -63,7 +63,7 @@ tb_view_buffer(tb_state *state, const tb_context *context, Py_ssize_t row,
     PyObject *source, *method = NULL;
 
     if (PyObject_CheckBuffer(object)) {
-        /* By way of memoryview: NumPy reads bytes themselves as one string. */
+        /* Through a memoryview: NumPy reads bytes themselves as one string. */
         source = PyMemoryView_FromObject(object);
     }
     else {

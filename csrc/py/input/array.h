@@ -1,4 +1,4 @@
-/* Arrays and buffers, of any layout, as plain memory. */
+/* Reads arrays and buffers, of any layout, as plain memory. */
 #ifndef TB_ARRAY_H
 #define TB_ARRAY_H
 
@@ -10,16 +10,16 @@ typedef struct {
     tb_dtype dtype;
     int ndim;
     npy_intp shape[NPY_MAXDIMS];
-    PyObject *owner; /* owned: keeps `data` alive where the object itself does not */
+    PyObject *owner; /* owned: keeps `data` alive if the object itself does not */
 } tb_view;
 
-/* The view of an array; of a copy, which `owner` then is, where it is laid out
- * otherwise. -1 with TypeError for an element type that no row may have, and for masked
- * arrays. */
+/* The view of an array. An array of another layout is copied, and `owner` is the copy.
+ * -1 with TypeError for an element type that rows cannot have, and for masked arrays.
+ */
 int tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
                   PyArrayObject *array, tb_view *view);
 
-/* What is said of masked arrays: what is masked would be used. */
+/* The message for masked arrays: their masked data would be used. */
 #define TB_MASKED                                         \
     "found a masked array; expected one without a mask: " \
     ".filled(value) or .compressed() gives one"
@@ -27,8 +27,8 @@ int tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
 /* 1 for numpy.ma's arrays, 0 for others, -1 with an exception. */
 int tb_is_masked(PyArrayObject *array);
 
-/* 1 and the view of anything with the buffer protocol or __array__, 0 for something
- * else, -1 with an exception. */
+/* 1 and the view of anything with the buffer protocol or __array__, 0 for other
+ * objects, -1 with an exception. */
 int tb_view_buffer(tb_state *state, const tb_context *context, Py_ssize_t row,
                    PyObject *object, tb_view *view);
 

@@ -6,7 +6,7 @@
 
 /* --- one chunk -------------------------------------------------------------------- */
 
-/* A column on its way: where its chunks are, and how much of it is read. */
+/* A column while it is read: where its chunks are, and how much of it is read. */
 typedef struct {
     const tb_arrow_source *source;
     ptrdiff_t child;    /* of the struct that a table is, or -1 */
@@ -23,7 +23,7 @@ raise_fault(const tb_arrow_column *column, const progress *at,
                        fault->reason);
 }
 
-/* The column's own array in a chunk of the source, and which of its rows count. */
+/* The column's own array in a chunk of the source, and the rows to read of it. */
 static const tb_arrow_array *
 find_array(const progress *at, const tb_arrow_array *array, ptrdiff_t *first,
            ptrdiff_t *count, tb_arrow_fault *fault)
@@ -56,7 +56,7 @@ open_chunk(const tb_arrow_column *column, const progress *at, Py_ssize_t i,
     return 0;
 }
 
-/* An array of [size, *trailing], of `data` where it is given. */
+/* An array of [size, *trailing], over `data` if that is given. */
 static PyArrayObject *
 new_values(tb_state *state, const tb_arrow_kind *kind, ptrdiff_t size, const void *data)
 {
@@ -96,7 +96,8 @@ copy_bools(tb_state *state, const tb_arrow_kind *kind, const tb_arrow_chunk *chu
     return array;
 }
 
-/* The values of a chunk where they lie; a copy of bools, and of what is misaligned. */
+/* The values of a chunk without a copy, except bools and values that are not aligned.
+ */
 static PyArrayObject *
 chunk_values(tb_state *state, const tb_arrow_kind *kind, const tb_arrow_chunk *chunk,
              PyObject *owner)
@@ -120,7 +121,7 @@ chunk_values(tb_state *state, const tb_arrow_kind *kind, const tb_arrow_chunk *c
     return array;
 }
 
-/* Strings that lie anywhere, one after another in a copy. */
+/* Copies strings that lie anywhere, one after another. */
 static PyArrayObject *
 gather_strings(const tb_arrow_column *column, const progress *at,
                const tb_arrow_chunk *chunk)
@@ -144,7 +145,7 @@ new_marks(ptrdiff_t count)
     return (PyArrayObject *)PyArray_ZEROS(1, &dims, NPY_BOOL, 0);
 }
 
-/* Which elements of a chunk are null: bool [elements]; None where none is. */
+/* Which elements of a chunk are null: bool [elements]; None if none is. */
 static PyObject *
 chunk_nulls(const tb_arrow_kind *kind, const tb_arrow_chunk *chunk)
 {
@@ -173,7 +174,7 @@ append_new(PyObject *list, PyObject *item)
     return answer;
 }
 
-/* Which rows are null, into `missing`, which is made when the first is. */
+/* Notes which rows are null in `missing`, which is made for the first of them. */
 static int
 note_missing(tb_arrow_column *column, const progress *at, const tb_arrow_chunk *chunk)
 {
@@ -225,7 +226,7 @@ read_chunk(tb_state *state, tb_arrow_column *column, progress *at, Py_ssize_t i)
     return 0;
 }
 
-/* How many rows the chunks have together; each chunk is looked at once more later. */
+/* How many rows the chunks have in all; each chunk is checked again later. */
 static int
 count_rows(tb_arrow_column *column, const progress *at)
 {

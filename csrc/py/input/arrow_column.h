@@ -19,30 +19,31 @@ typedef struct {
     PyObject *nulls; /* list, of each chunk its null elements as bools, or None */
 } tb_arrow_column;
 
-/* How many columns the source has, 1 for what is no table; -1 with an exception for a
+/* How many columns the source has, 1 if it is not a table; -1 with an exception for a
  * malformed schema. */
 Py_ssize_t tb_count_arrow_columns(const tb_context *context,
                                   const tb_arrow_source *source);
 
-/* The name of a column, a new reference; None where the source is no table. */
+/* The name of a column, a new reference; None if the source is not a table. */
 PyObject *tb_arrow_column_name(const tb_arrow_source *source, Py_ssize_t i);
 
 /* Reads column i. 0, or -1 with a TypeError that names the column for a type that is
- * none of ours, and a ValueError for malformed data. To be cleared in either case. */
+ * not supported, and a ValueError for malformed data. The caller clears the column in
+ * both cases. */
 int tb_read_arrow_column(tb_state *state, const tb_context *context,
                          const tb_arrow_source *source, Py_ssize_t i,
                          tb_arrow_column *column);
 
 void tb_clear_arrow_column(tb_arrow_column *column);
 
-/* TypeError: "column 'x' holds text; expected ...", `reason` being what is behind the
- * name. Answers -1. */
+/* TypeError: "column 'x' holds text; expected ...": `reason` follows the name. Returns
+ * -1. */
 int tb_refuse_arrow_kind(const tb_arrow_column *column, const char *reason);
 
 /* All chunks of such a list as one array. A new reference. */
 PyArrayObject *tb_join_arrow_chunks(PyObject *chunks);
 
-/* Makes `values`, which is taken over, the only chunk; -1 where it is NULL. */
+/* Takes over `values` and makes it the only chunk; -1 if it is NULL. */
 int tb_replace_arrow_chunks(tb_arrow_column *column, PyArrayObject *values);
 
 #endif

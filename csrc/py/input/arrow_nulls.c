@@ -37,8 +37,8 @@ refuse_null(const tb_arrow_column *column, Py_ssize_t row, Py_ssize_t position,
     return tb_raise_at(
         &column->context, PyExc_ValueError, row, position,
         fill_null == NULL
-            ? "is null; Ragged.from_arrow(..., fill_null=) gives it a value"
-            : "is null; fill_null= gives it a value");
+            ? "is null; read it by Ragged.from_arrow(..., fill_null=) to replace nulls"
+            : "is null; pass fill_null= to replace nulls");
 }
 
 int
@@ -127,11 +127,11 @@ read_fill(tb_state *state, const tb_arrow_column *column, PyObject *fill_null,
     PyObject *const kinds[] = {PyExc_TypeError, PyExc_OverflowError, PyExc_ValueError};
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         if (PyErr_ExceptionMatches(kinds[k])) {
-            PyErr_Clear(); /* it speaks of padding_value */
+            PyErr_Clear(); /* its message names padding_value */
             PyObject *shown = tb_show(fill_null);
             if (shown != NULL) {
                 tb_raise_at(&column->context, kinds[k], -1, -1,
-                            "fill_null=%U cannot be held by %s", shown,
+                            "fill_null=%U does not fit %s", shown,
                             tb_dtype_name(&dtype));
                 Py_DECREF(shown);
             }

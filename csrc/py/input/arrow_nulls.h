@@ -1,4 +1,4 @@
-/* Nulls in Arrow data: refused by place, or filled in a copy. */
+/* Nulls in Arrow data: an error that says where, or filled in a copy. */
 #ifndef TB_ARROW_NULLS_H
 #define TB_ARROW_NULLS_H
 
@@ -8,8 +8,8 @@
  * null: TypeError. NULL is of a function that has no such argument. */
 int tb_check_fill_null(tb_state *state, const tb_context *context, PyObject *fill_null);
 
-/* Puts `fill_null` where numbers and elements are null, in a copy, and makes null rows
- * empty. None: a ValueError for the first null that a row holds. NULL: the same, of a
+/* Puts `fill_null` in place of null numbers and elements, in a copy, and makes null
+ * rows empty. None: a ValueError for the first null of a row. NULL: the same, for a
  * function that has no such argument. */
 int tb_settle_nulls(tb_state *state, tb_arrow_column *column, PyObject *fill_null);
 

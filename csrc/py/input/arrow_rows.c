@@ -21,8 +21,8 @@ refuse_table(const tb_context *context, const tb_arrow_source *source, Py_ssize_
     }
     if (names != NULL) {
         tb_raise_at(context, PyExc_ValueError, -1, -1,
-                    "found a table of columns %U; expected one of them: "
-                    "Ragged.from_arrow(..., column=) chooses it",
+                    "found a table with the columns %U, expected one column; choose it "
+                    "by Ragged.from_arrow(..., column=)",
                     names);
         Py_DECREF(names);
     }
@@ -51,8 +51,8 @@ find_named(const tb_context *context, const tb_arrow_source *source, Py_ssize_t 
         int same = own == NULL ? -1 : PyObject_RichCompareBool(own, name, Py_EQ);
         Py_XDECREF(own);
         if (same > 0 && found >= 0) {
-            tb_raise_at(context, PyExc_ValueError, -1, -1, "there are two columns %U",
-                        shown);
+            tb_raise_at(context, PyExc_ValueError, -1, -1,
+                        "there are two columns called %U", shown);
         }
         found = same < 0 || (same > 0 && found >= 0) ? -2 : same > 0 ? i : found;
     }

@@ -9,14 +9,14 @@ int tb_read_named_column(tb_state *state, const tb_context *context,
                          const tb_arrow_source *source, PyObject *name,
                          tb_arrow_column *column);
 
-/* Leaves the rows of an int64 array of indices; what others hold is not looked at. */
+/* Keeps the rows of an int64 array of indices; the others are not checked. */
 int tb_choose_arrow_rows(tb_arrow_column *column, PyArrayObject *chosen);
 
-/* The rows of a column of lists, which has been settled: takes them out of it. */
+/* Takes the rows out of a column of lists, whose nulls are settled. */
 int tb_take_arrow_rows(tb_arrow_column *column, tb_ragged *rows);
 
-/* All of this for the one column of lists of `object`, or the one called `name`, which
- * may be NULL: its rows, to be cleared by the caller. */
+/* All of this for the only column of lists of `object` (`name` NULL), or for the one
+ * called `name`. The caller clears the rows. */
 int tb_read_arrow_rows(tb_state *state, const tb_context *context, PyObject *object,
                        PyObject *name, PyObject *fill_null, tb_ragged *rows);
 

@@ -11,7 +11,7 @@ release_chunk(PyObject *capsule)
         (tb_arrow_array *)PyCapsule_GetPointer(capsule, "tightbatch_chunk");
 
     if (array->release != NULL) {
-        /* A producer in Python must not see an exception that is on its way. */
+        /* A producer in Python must not see an exception that is set already. */
         PyObject *exception = tb_save_exception();
         array->release(array);
         tb_restore_exception(exception);
@@ -25,7 +25,7 @@ tb_arrow_in_capsule(PyObject *capsule)
     return (const tb_arrow_array *)PyCapsule_GetPointer(capsule, "tightbatch_chunk");
 }
 
-/* A capsule around an array of no content yet, whose release it will call. */
+/* A capsule around an array that is still empty; it will call the array's release. */
 static PyObject *
 new_chunk(tb_arrow_array **array)
 {
@@ -52,7 +52,8 @@ static int
 refuse_released(const tb_context *context, PyObject *object)
 {
     return tb_raise_at(context, PyExc_ValueError, -1, -1,
-                       "the Arrow data of a %s has been released or handed over before",
+                       "the Arrow data of type %s was already released or taken; "
+                       "expected data that nobody has read before",
                        Py_TYPE(object)->tp_name);
 }
 
@@ -64,9 +65,10 @@ open_capsule(const tb_context *context, PyObject *object, PyObject *capsule,
         return NULL;
     }
     if (!PyCapsule_IsValid(capsule, name)) {
-        tb_raise_at(context, PyExc_TypeError, -1, -1,
-                    "a %s answered the Arrow protocol with %R, expected a capsule '%s'",
-                    Py_TYPE(object)->tp_name, capsule, name);
+        tb_raise_at(
+            context, PyExc_TypeError, -1, -1,
+            "type %s returned %R by the Arrow protocol, expected a capsule '%s'",
+            Py_TYPE(object)->tp_name, capsule, name);
         return NULL;
     }
     return PyCapsule_GetPointer(capsule, name);
@@ -81,8 +83,8 @@ exception_of(int code)
                             : PyExc_OSError;
 }
 
-/* With the producer's own words. It is called without the GIL, as its own threads may
- * need it; what it answers is read before it is asked anything else. */
+/* Raises with the producer's own message. The producer is called without the GIL,
+ * because its threads may need it; the message is read before the next call. */
 static int
 refuse_stream(const tb_context *context, tb_arrow_stream *stream, int code)
 {
@@ -93,7 +95,7 @@ refuse_stream(const tb_context *context, tb_arrow_stream *stream, int code)
         text = stream->get_last_error(stream);
         Py_END_ALLOW_THREADS
     }
-    PyErr_Clear(); /* a producer in Python may have left one behind */
+    PyErr_Clear(); /* a producer in Python may have set one */
     return tb_raise_at(context, exception_of(code), -1, -1,
                        "the Arrow producer failed with code %d: %s", code,
                        text == NULL ? strerror(code) : text);
@@ -123,7 +125,7 @@ drain_stream(const tb_context *context, tb_arrow_stream *stream,
         code = stream->get_next(stream, array);
         Py_END_ALLOW_THREADS
         if (code != 0) {
-            array->release = NULL; /* nothing was handed over */
+            array->release = NULL; /* nothing was given */
             Py_DECREF(capsule);
             return refuse_stream(context, stream, code);
         }
@@ -184,10 +186,10 @@ take_array(const tb_context *context, PyObject *object, PyObject *method,
         return -1;
     }
     if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2) {
-        return tb_raise_at(context, PyExc_TypeError, -1, -1,
-                           "a %s answered __arrow_c_array__ with %R, expected two "
-                           "capsules",
-                           Py_TYPE(object)->tp_name, pair);
+        return tb_raise_at(
+            context, PyExc_TypeError, -1, -1,
+            "type %s returned %R from __arrow_c_array__, expected two capsules",
+            Py_TYPE(object)->tp_name, pair);
     }
     source->schema = (const tb_arrow_schema *)open_capsule(
         context, object, PyTuple_GET_ITEM(pair, 0), "arrow_schema");

@@ -9,7 +9,7 @@
 #include "core/arrow/c_data.h"
 #include "py/base/errors.h"
 
-/* What an object hands over: its type, and chunks that this process now owns. Chunks of
+/* What an object gives: its type, and chunks that this process now owns. Chunks of
  * length 0 are not kept. */
 typedef struct {
     const tb_arrow_schema *schema;

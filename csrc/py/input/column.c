@@ -111,7 +111,7 @@ tb_clear_column(tb_column *column)
     column->data = NULL;
     Py_CLEAR(column->rows);
     Py_CLEAR(column->owners);
-    Py_CLEAR(column->other);
+    Py_CLEAR(column->numpy_only);
     Py_CLEAR(column->dtype.descr);
 }
 
@@ -119,8 +119,9 @@ tb_dtype
 tb_row_dtype(const tb_column *column, ptrdiff_t i)
 {
     tb_type type = (tb_type)column->types[i];
-    int is_other = type == TB_OTHER;
-    int size = is_other ? (int)PyDataType_ELSIZE(column->other) : tb_type_size(type);
+    int is_numpy_only = type == TB_NUMPY_ONLY;
+    int size =
+        is_numpy_only ? (int)PyDataType_ELSIZE(column->numpy_only) : tb_type_size(type);
 
-    return (tb_dtype){type, size, is_other ? column->other : NULL};
+    return (tb_dtype){type, size, is_numpy_only ? column->numpy_only : NULL};
 }

@@ -5,37 +5,38 @@
 #include "core/layout/pad.h"
 #include "py/input/dtype.h"
 
-/* In tb_column.types: a list or tuple, which is read when the output is there. */
-enum { TB_LIST = TB_OTHER + 1 };
+/* In tb_column.types: a list or tuple, which is read when the output exists. */
+enum { TB_LIST = TB_NUMPY_ONLY + 1 };
 
 typedef struct {
     tb_context context;
-    PyObject *rows;   /* a tuple: holds what the pointers below point into */
-    PyObject *owners; /* a list of arrays made on the way, or NULL */
+    PyObject *rows;   /* a tuple: keeps alive what the pointers below point to */
+    PyObject *owners; /* a list of arrays that were made for it, or NULL */
     ptrdiff_t count;
-    const void **data;    /* of an array row its elements, of a list row the list */
+    const void **data;    /* for each row its elements, or the list itself */
     ptrdiff_t *lengths;   /* positions */
     unsigned char *types; /* a tb_type or TB_LIST, each row */
     unsigned char *held;  /* 1: `data` is the memory of the row object itself */
     ptrdiff_t lists;      /* how many rows are lists */
-    int ndim;             /* of one position; -1 until a row has told */
+    int ndim;             /* of one position; -1 until a row is known */
     npy_intp trailing[TB_MAX_TRAILING];
-    ptrdiff_t shape_row;  /* the row that told `trailing` */
-    ptrdiff_t array_row;  /* the row that stands for those that are no lists, or -1 */
-    tb_dtype whole;       /* of the one array that was given; item_size 0: none was */
-    PyArray_Descr *other; /* what TB_OTHER is in this column, owned; or NULL */
-    tb_dtype dtype;       /* of the output; its descr is owned */
-    int provisional;      /* `dtype` may still be widened while the lists are read */
+    ptrdiff_t shape_row; /* the row that `trailing` is from */
+    ptrdiff_t array_row; /* a row that is not a list and has elements, if any; or -1 */
+    tb_dtype whole;      /* of the one array that was given; item_size 0: none */
+    PyArray_Descr
+        *numpy_only; /* what TB_NUMPY_ONLY is in this column, owned; or NULL */
+    tb_dtype dtype;  /* of the output; its descr is owned */
+    int provisional; /* `dtype` may still be widened while the lists are read */
 } tb_column;
 
-/* The type of row i, which is no list; borrowed from the column. */
+/* The type of row i, which is not a list; borrowed from the column. */
 tb_dtype tb_row_dtype(const tb_column *column, ptrdiff_t i);
 
 /* The rows' lengths as a new int64 array [batch]. */
 PyArrayObject *tb_new_lengths(const tb_column *column);
 
-/* RuntimeError where an array's memory is no longer what the survey saw: code that ran
- * meanwhile, an __index__ say, can resize it. */
+/* RuntimeError if an array's memory is not what the survey saw: Python code that ran
+ * meanwhile, such as an __index__, can resize it. */
 int tb_verify_rows(const tb_column *column);
 
 /* Room for `count` rows. */

@@ -18,8 +18,9 @@ integer_of_size(npy_intp size, int is_signed)
     return (tb_type)((is_signed ? TB_I8 : TB_U8) + log2);
 }
 
-/* ml_dtypes.bfloat16 as a dtype, borrowed. NULL without an exception: not there. With
- * `import` it is imported, otherwise looked at only where somebody else did. */
+/* ml_dtypes.bfloat16 as a dtype, borrowed. NULL without an exception: not installed.
+ * With `import` ml_dtypes is imported, otherwise it is used only if already imported.
+ */
 static PyArray_Descr *
 find_bfloat16(tb_state *state, int import)
 {
@@ -48,7 +49,7 @@ find_bfloat16(tb_state *state, int import)
     return (PyArray_Descr *)state->bfloat16;
 }
 
-/* A type registered with NumPy by another package: moved by its width alone. */
+/* A type that another package registered with NumPy: only its width is used. */
 static int
 read_user_type(tb_state *state, PyArray_Descr *descr, tb_dtype *out)
 {
@@ -67,7 +68,7 @@ read_user_type(tb_state *state, PyArray_Descr *descr, tb_dtype *out)
         out->type = TB_BF16;
         return 0;
     }
-    out->type = TB_OTHER;
+    out->type = TB_NUMPY_ONLY;
     Py_INCREF(descr);
     out->descr = descr;
     return 0;
@@ -97,7 +98,7 @@ tb_dtype_from_descr(tb_state *state, PyArray_Descr *descr, tb_dtype *out)
         out->type = TB_F64;
     }
     else if (num == NPY_LONGDOUBLE && out->item_size == TB_MAX_ITEM_SIZE) {
-        out->type = TB_OTHER;
+        out->type = TB_NUMPY_ONLY;
         out->descr = PyArray_DescrFromType(NPY_LONGDOUBLE);
     }
     else if (PyTypeNum_ISUSERDEF(num)) {
@@ -109,7 +110,7 @@ tb_dtype_from_descr(tb_state *state, PyArray_Descr *descr, tb_dtype *out)
     return 0;
 }
 
-/* torch.float16 prints as "torch.float16": the name behind the dot is NumPy's. */
+/* torch.float16 prints as "torch.float16": the name after the dot is NumPy's. */
 static PyObject *
 strip_torch(PyObject *object)
 {
@@ -173,13 +174,12 @@ tb_dtype_descr(tb_state *state, const tb_dtype *dtype)
     if (dtype->type == TB_BF16) {
         descr = find_bfloat16(state, 1);
         if (descr == NULL && !PyErr_Occurred()) {
-            PyErr_SetString(
-                PyExc_TypeError,
-                "NumPy has no bfloat16 of its own: pip install ml_dtypes, or "
-                "ask for another dtype");
+            PyErr_SetString(PyExc_TypeError,
+                            "NumPy has no bfloat16 of its own: pip install ml_dtypes, "
+                            "or pass another dtype=");
         }
     }
-    else if (dtype->type == TB_OTHER) {
+    else if (dtype->type == TB_NUMPY_ONLY) {
         descr = dtype->descr;
     }
     else {
@@ -193,13 +193,13 @@ int
 tb_dtype_equal(const tb_dtype *a, const tb_dtype *b)
 {
     return a->type == b->type &&
-           (a->type != TB_OTHER || a->descr->type_num == b->descr->type_num);
+           (a->type != TB_NUMPY_ONLY || a->descr->type_num == b->descr->type_num);
 }
 
 const char *
 tb_dtype_name(const tb_dtype *dtype)
 {
-    if (dtype->type != TB_OTHER) {
+    if (dtype->type != TB_NUMPY_ONLY) {
         return type_names[dtype->type];
     }
     const char *full = dtype->descr->typeobj->tp_name;
@@ -227,7 +227,7 @@ tb_is_floating(tb_state *state, const tb_dtype *dtype)
     PyArray_Descr *descr;
     PyObject *module, *answer = NULL;
 
-    if (dtype->type != TB_OTHER) {
+    if (dtype->type != TB_NUMPY_ONLY) {
         return tb_type_is_float(dtype->type);
     }
     descr = tb_dtype_descr(state, dtype);
@@ -284,7 +284,7 @@ tb_lowest_value(tb_state *state, const tb_dtype *dtype)
     return answer;
 }
 
-/* The Python side answers (array, None), or (None, failure) with the exception, the
+/* The Python function returns (array, None), or (None, failure) with the exception, the
  * index and the reason for the first element that the type cannot hold. */
 PyArrayObject *
 tb_convert_array(tb_state *state, const tb_context *context, Py_ssize_t row,

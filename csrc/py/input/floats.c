@@ -5,11 +5,10 @@
 static int
 refuse_type(const tb_context *context, PyObject *found)
 {
-    return tb_raise_at(
-        context, PyExc_TypeError, -1, -1,
-        "found dtype %S; expected float64, float32, float16 or bfloat16: "
-        ".astype() makes it one",
-        found);
+    return tb_raise_at(context, PyExc_TypeError, -1, -1,
+                       "found dtype %S; expected float64, float32, float16 or "
+                       "bfloat16: convert it by .astype()",
+                       found);
 }
 
 static int
@@ -46,7 +45,7 @@ take_array(tb_state *state, const tb_context *context, PyArrayObject *array,
         floats->owner = Py_NewRef((PyObject *)array);
     }
     else if (dtype.type == TB_BF16) {
-        /* By its bytes: the iterator need not know ml_dtypes' type. */
+        /* Its bytes as int16: the iterator may not know ml_dtypes' type. */
         floats->strided = (PyArrayObject *)PyArray_View(
             array, PyArray_DescrFromType(NPY_UINT16), NULL);
     }
@@ -60,11 +59,10 @@ static int
 take_view(const tb_context *context, tb_view *view, tb_floats *floats)
 {
     if (!tb_type_is_float(view->dtype.type)) {
-        int answer = tb_raise_at(
-            context, PyExc_TypeError, -1, -1,
-            "found dtype %s; expected float64, float32, float16 or bfloat16: "
-            ".float() makes it one",
-            tb_dtype_name(&view->dtype));
+        int answer = tb_raise_at(context, PyExc_TypeError, -1, -1,
+                                 "found dtype %s; expected float64, float32, float16 "
+                                 "or bfloat16: convert it by .float()",
+                                 tb_dtype_name(&view->dtype));
         Py_CLEAR(view->owner);
         Py_XDECREF((PyObject *)view->dtype.descr);
         return answer;
@@ -133,7 +131,7 @@ tb_clear_floats(tb_floats *floats)
     Py_CLEAR(floats->owner);
 }
 
-/* By NumPy's iterator, which gives swapped and scattered elements in a buffer. */
+/* By NumPy's iterator, which copies swapped and scattered elements into a buffer. */
 static int
 each_strided_run(const tb_floats *floats, tb_run_function function, void *context)
 {
@@ -151,7 +149,7 @@ each_strided_run(const tb_floats *floats, tb_run_function function, void *contex
 
     Py_XDECREF(native);
     if (iterator == NULL && !PyErr_Occurred()) {
-        PyErr_NoMemory(); /* NumPy does not always say */
+        PyErr_NoMemory(); /* NumPy does not always set it */
     }
     if (iterator != NULL) {
         next = NpyIter_GetIterNext(iterator, NULL);

@@ -14,17 +14,18 @@ typedef struct {
     PyObject *owner;        /* owned: keeps `data` alive */
 } tb_floats;
 
-/* TypeError for what is no array, tensor or buffer, or not of these types. */
+/* TypeError for anything but an array, tensor or buffer of these types. */
 int tb_read_floats(tb_state *state, const tb_context *context, PyObject *object,
                    tb_floats *floats);
 
 void tb_clear_floats(tb_floats *floats);
 
-/* n elements in C order, from the `at`th on; other than 0: no more of them. Called
+/* Gets n elements in C order, from number `at` on; returns 0 to get more. Called
  * without the GIL. */
 typedef int (*tb_run_function)(const void *src, npy_intp n, npy_intp at, void *context);
 
-/* All elements in C order. 0; what the function answered; or -1 with an exception. */
+/* Calls the function for all elements in C order. 0; what it returned to stop; or -1
+ * with an exception. */
 int tb_each_run(const tb_floats *floats, tb_run_function function, void *context);
 
 /* Whether any of its memory lies in [begin, end). */

@@ -8,8 +8,8 @@
 #include "py/input/ragged.h"
 #include "py/input/tensor.h"
 
-/* How many dimensions an array, a tensor or their like has: -1 for anything else, -2
- * with an exception. */
+/* How many dimensions an array or tensor has: -1 for anything else, -2 with an
+ * exception. */
 static Py_ssize_t
 count_dimensions(PyObject *object)
 {
@@ -27,7 +27,7 @@ count_dimensions(PyObject *object)
     return PyErr_Occurred() ? -2 : count;
 }
 
-/* Whether `item`, the first of a list, is a row and no number. */
+/* Whether `item`, the first of a list, is a row and not a number. */
 static int
 is_row(PyObject *item)
 {
@@ -44,8 +44,8 @@ is_row(PyObject *item)
     return ndim == -1 ? PyObject_CheckBuffer(item) : ndim > 0;
 }
 
-/* Whether `object` is one row: 1 or 0, -1 with an exception. What is neither a row nor
- * made of rows is for the survey to refuse. */
+/* Whether `object` is one row: 1 or 0, -1 with an exception. The survey refuses what is
+ * neither a row nor made of rows. */
 static int
 is_single_row(tb_state *state, PyObject *object)
 {
@@ -105,7 +105,7 @@ check_types(const tb_column *column)
     return 0;
 }
 
-/* Row i, no list, as int64. */
+/* Row i, not a list, as int64. */
 static int
 cast_row(const tb_column *column, ptrdiff_t i, int64_t *out)
 {
@@ -121,7 +121,7 @@ cast_row(const tb_column *column, ptrdiff_t i, int64_t *out)
     if (status == TB_OK) {
         return 0;
     }
-    /* Only uint64 has values that int64 lacks. */
+    /* Only uint64 has values that int64 cannot hold. */
     PyObject *found =
         PyLong_FromUnsignedLongLong(((const uint64_t *)column->data[i])[bad]);
     if (found != NULL) {
@@ -386,7 +386,8 @@ tb_clear_int_rows(tb_int_rows *rows)
     Py_CLEAR(rows->counts);
 }
 
-/* What is wrong with the lengths of a pack; those of a single one count as rows. */
+/* Raises for the lengths of a pack. If there is one pack, messages count them as rows.
+ */
 static int
 raise_pack(const tb_context *context, const tb_int_rows *lengths, tb_status status,
            const tb_error *error)

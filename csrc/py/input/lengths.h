@@ -1,12 +1,12 @@
-/* Integers that a user hands in as numbers about rows: lengths, ids of segments,
- * indices. One row of them, or several. */
+/* Reads integers about rows: lengths, ids of segments, indices. One row of them, or
+ * several. */
 #ifndef TB_LENGTHS_H
 #define TB_LENGTHS_H
 
 #include "py/input/rows.h"
 
-/* Lengths of one row each: int64 [rows], new. context->argument is their name. A bool is
- * none: it is a mask, most likely, and would be taken for lengths of 0 and 1. */
+/* One length for each row: int64 [rows], new. context->argument is their name. Bools
+ * are refused: most likely they are a mask, and would be read as lengths of 0 and 1. */
 PyArrayObject *tb_read_lengths(tb_state *state, const tb_context *context,
                                PyObject *lengths);
 
@@ -25,18 +25,18 @@ PyArrayObject *tb_read_boundaries(const tb_context *context, PyObject *boundarie
 typedef struct {
     PyArrayObject *values; /* int64, one row after another */
     PyArrayObject *counts; /* int64 [rows] */
-    int is_single;         /* what was given is one row, without rows around it */
+    int is_single;         /* one row was given, not a list of rows */
 } tb_int_rows;
 
-/* One row or several. With `name_rows` the numbers of a single row count as rows in
- * messages, as lengths do. tb_clear_int_rows is due either way. */
+/* Reads one row or several. With `name_rows` messages count the numbers of a single row
+ * as rows, as for lengths. The caller calls tb_clear_int_rows in every case. */
 int tb_read_int_rows(tb_state *state, const tb_context *context, PyObject *object,
                      int name_rows, tb_int_rows *rows);
 
-/* The same of several rows that are surveyed. */
+/* The same for several rows that are surveyed. */
 int tb_read_int_column(tb_state *state, tb_column *column, tb_int_rows *rows);
 
-/* Each row's sum, int64 [rows]; of lengths, none of which is negative. */
+/* Each row's sum, int64 [rows]; ValueError for a negative length. */
 PyArrayObject *tb_sum_int_rows(const tb_context *context, const tb_int_rows *lengths);
 
 /* ValueError for the first sum above width=. */

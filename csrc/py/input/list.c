@@ -4,10 +4,11 @@
 #include <math.h>
 #include <string.h>
 
-/* Numbers go through a buffer on the stack when the output is not what was read. */
+/* Numbers go through a buffer on the stack if the output has another type. */
 enum { CHUNK = 256 };
 
-/* As many compact ints as there are in front. No Python code runs in here. */
+/* Reads the compact ints at the front, and stops at anything else. Runs no Python code.
+ */
 static Py_ssize_t
 read_ints(PyObject *const *items, Py_ssize_t n, int64_t *TB_RESTRICT dst)
 {
@@ -77,7 +78,7 @@ refuse_float(const tb_list_reader *reader, Py_ssize_t column, PyObject *item)
     }
 }
 
-/* Nobody asked for a dtype and `kind` does not fit into the one assumed so far. */
+/* No dtype was asked for, and `kind` does not fit into the one assumed so far. */
 static int
 must_widen(tb_list_reader *reader, tb_number_kind kind)
 {
@@ -117,7 +118,7 @@ fits_target(const tb_list_reader *reader, const tb_number *number, const void *s
     return tb_fits_significand(significand, reader->significand);
 }
 
-/* One item by the careful way: any object, Python code may run. */
+/* One item of any kind, which may run Python code. */
 static tb_read
 read_item(tb_list_reader *reader, PyObject *item, Py_ssize_t column, void *dst)
 {
@@ -157,9 +158,8 @@ done:
     return answer;
 }
 
-/* A run of exact ints, floats or bools in front of `items`: how many were stored at
- * `dst`. Stops before whatever the careful way must look at, and at what does not fit.
- */
+/* Stores the exact ints, floats or bools at the front of `items` at `dst`, and returns
+ * how many. Stops before any other object, and before what does not fit. */
 static Py_ssize_t
 read_run(const tb_list_reader *reader, PyObject *const *items, Py_ssize_t n, void *dst)
 {
@@ -187,7 +187,7 @@ read_run(const tb_list_reader *reader, PyObject *const *items, Py_ssize_t n, voi
     ptrdiff_t bad = 0;
     tb_type from = TB_I64;
     if (reader->target != NULL) {
-        return 0; /* integers are looked at one by one */
+        return 0; /* integers are checked one by one */
     }
     Py_ssize_t run = read_ints(items, n < CHUNK ? n : CHUNK, buffer.ints);
     if (run == 0 && tb_type_is_float(type)) {

@@ -7,11 +7,11 @@
 typedef struct {
     tb_state *state;
     const tb_context *context;
-    tb_dtype dtype;  /* of the elements written; not TB_OTHER */
-    int provisional; /* nobody asked for dtype: it may still turn out wider */
+    tb_dtype dtype;  /* of the elements written; not TB_NUMPY_ONLY */
+    int provisional; /* no dtype was asked for: it may still become wider */
     int no_bools;    /* bools are refused instead of taken for 0 and 1 */
-    /* Set where the int64 or float64 that is read becomes another type, so that an
-     * integer among floats may need no more bits than that type has; else NULL. */
+    /* Set if the int64 or float64 that is read becomes another type: an integer among
+     * floats may then have no more bits than that type; else NULL. */
     const tb_dtype *target;
     int significand;       /* bits of the target */
     Py_ssize_t row;        /* for messages */
@@ -19,11 +19,11 @@ typedef struct {
     const npy_intp *shape; /* and how long the lists are at each depth */
 } tb_list_reader;
 
-/* What reading a row came to. */
+/* The result of reading a row. */
 typedef enum {
     TB_READ_ERROR = -1,
     TB_READ_DONE = 0,
-    TB_READ_WIDEN = 1, /* reader->dtype has been widened: start all over with it */
+    TB_READ_WIDEN = 1, /* reader->dtype is wider now: start again with it */
 } tb_read;
 
 /* Items start to start + count of `list` (a list or tuple of `length`), converted to
@@ -31,8 +31,8 @@ typedef enum {
 tb_read tb_read_list(tb_list_reader *reader, PyObject *list, Py_ssize_t length,
                      Py_ssize_t start, Py_ssize_t count, void *dst);
 
-/* The narrowest of bool, int64 and float32 that the first number of `list` from item
- * `start` on asks for, when there is one: *found. Goes down into nested lists. */
+/* The narrowest of bool, int64 and float32 for the first number of `list` from item
+ * `start` on, also in nested lists; *found says whether there is one. */
 int tb_guess_dtype(tb_state *state, PyObject *list, Py_ssize_t start, tb_dtype *dtype,
                    int *found);
 
@@ -47,8 +47,8 @@ tb_is_list(PyObject *object)
     return PyList_Check(object) || PyTuple_Check(object);
 }
 
-/* Of a list or tuple. What is borrowed here does not survive a call that can run Python
- * code: the list may be changed by it. */
+/* Items of a list or tuple. A borrowed item is not valid after a call that can run
+ * Python code, because that may change the list. */
 static inline Py_ssize_t
 tb_list_size(PyObject *list)
 {

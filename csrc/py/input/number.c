@@ -32,8 +32,8 @@ read_int(PyObject *item, tb_number *number)
     return 0;
 }
 
-/* A scalar that carries its type: 0-d arrays and tensors, NumPy's floats and bools. A
- * masked one is no number. -1 with an exception. */
+/* A scalar with a type of its own: 0-d arrays and tensors, NumPy's floats and bools. A
+ * masked one is not a number. -1 with an exception. */
 static int
 is_boxed_number(tb_state *state, PyObject *item)
 {
@@ -117,7 +117,7 @@ tb_read_number(tb_state *state, PyObject *item, tb_number *number)
     return 0;
 }
 
-/* A Python int of any size to a float, when that is exact. */
+/* A Python int of any size to a float, if that is exact. */
 static int
 store_huge(const tb_number *number, tb_type type, void *dst, tb_status *status)
 {
@@ -201,7 +201,7 @@ tb_raise_value(const tb_context *context, tb_status status, Py_ssize_t row,
     return -1;
 }
 
-/* By way of a one-element array, for types that only NumPy can write. */
+/* Through an array of one element, for types that only NumPy can write. */
 static int
 convert_fill(tb_state *state, const tb_context *context, const tb_number *number,
              const tb_dtype *dtype, unsigned char *dst)
@@ -270,10 +270,9 @@ store_fill(const tb_context *context, PyObject *value, const tb_number *number,
         return -1;
     }
     memcpy(dst, &element, (size_t)dtype->item_size);
-    return status == TB_OK
-               ? 0
-               : refuse_fill(context, tb_status_exception(status), value,
-                             "cannot be held exactly by", tb_dtype_name(dtype));
+    return status == TB_OK ? 0
+                           : refuse_fill(context, tb_status_exception(status), value,
+                                         "is not exact in", tb_dtype_name(dtype));
 }
 
 int
@@ -288,7 +287,7 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
     }
     int is_zero = number.kind == TB_NUMBER_FLOAT && number.f == 0 && !signbit(number.f);
     if (number.kind == TB_NUMBER_FLOAT &&
-        (dtype->type < TB_F32 || (is_zero && dtype->type == TB_OTHER))) {
+        (dtype->type < TB_F32 || (is_zero && dtype->type == TB_NUMPY_ONLY))) {
         fits = make_whole(&number);
     }
     if (number.kind == TB_NOT_A_NUMBER) {
@@ -301,11 +300,11 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
     }
     else if (fits == 0) {
         refuse_fill(context, PyExc_ValueError, value,
-                    "is no integer; give one, or a floating dtype=, for",
+                    "is not an integer; pass one, or a floating dtype=, for",
                     tb_dtype_name(dtype));
     }
     else if (fits > 0) {
-        answer = dtype->type == TB_OTHER
+        answer = dtype->type == TB_NUMPY_ONLY
                      ? convert_fill(state, context, &number, dtype, dst)
                      : store_fill(context, value, &number, dtype, dst);
     }
@@ -363,8 +362,9 @@ refuse_additive(const tb_context *context, const tb_dtype *dtype)
 /* The two values of an additive mask of a type that only NumPy can write: a Python float
  * does not hold the lowest value of longdouble. */
 static int
-read_additive_other(tb_state *state, const tb_context *context, const tb_dtype *dtype,
-                    unsigned char *real, unsigned char *fill)
+read_additive_numpy_only(tb_state *state, const tb_context *context,
+                         const tb_dtype *dtype, unsigned char *real,
+                         unsigned char *fill)
 {
     PyObject *lowest = tb_lowest_value(state, dtype);
     int answer = -1;
@@ -391,8 +391,8 @@ tb_read_mask_values(tb_state *state, const tb_context *context, const tb_dtype *
     if (additive && dtype->type < TB_F32) {
         return refuse_additive(context, dtype);
     }
-    if (additive && dtype->type == TB_OTHER) {
-        return read_additive_other(state, context, dtype, real, fill);
+    if (additive && dtype->type == TB_NUMPY_ONLY) {
+        return read_additive_numpy_only(state, context, dtype, real, fill);
     }
     one = PyLong_FromLong(additive ? 0 : 1);
     lowest = additive ? tb_lowest_value(state, dtype) : PyLong_FromLong(0);

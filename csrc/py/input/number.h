@@ -21,13 +21,13 @@ typedef struct {
     PyObject *object; /* owned: the int that TB_NUMBER_HUGE is, else NULL */
 } tb_number;
 
-/* What number `item` is. May run Python code (an __index__), so nothing borrowed from a
- * container survives it. -1 when that code raised. */
+/* Reads a number. May run Python code (an __index__), after which nothing borrowed from
+ * a container is valid. -1 if that code raised. */
 int tb_read_number(tb_state *state, PyObject *item, tb_number *number);
 
-/* Stores a number as an element of any type but TB_OTHER, checked. `status` tells what
- * was wrong; a float for an integer or bool type must not come here. -1 on a Python
- * error. */
+/* Stores a number as an element of any type but TB_NUMPY_ONLY, with checks. `status`
+ * tells what was wrong. The caller refuses floats for integers and bools. -1 on a
+ * Python error. */
 int tb_store_number(const tb_number *number, tb_type type, void *dst,
                     tb_status *status);
 
@@ -40,13 +40,13 @@ PyObject *tb_plain_number(tb_state *state, PyObject *value);
 int tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
                  const tb_dtype *dtype, unsigned char *dst);
 
-/* The two values of a mask as item_size bytes each: 1 and 0; additive, 0 and the lowest
- * finite value (never -inf: a row of nothing but padding would become NaN). */
+/* The two values of a mask as item_size bytes each: 1 and 0; if additive, 0 and the
+ * lowest finite value (never -inf: a row of only padding would become NaN). */
 int tb_read_mask_values(tb_state *state, const tb_context *context,
                         const tb_dtype *dtype, int additive, unsigned char *real,
                         unsigned char *fill);
 
-/* Raises what `status` means for the value `found` (its repr is shown). Answers -1. */
+/* Raises what `status` means for the value `found`, which is shown. Returns -1. */
 int tb_raise_value(const tb_context *context, tb_status status, Py_ssize_t row,
                    Py_ssize_t column, PyObject *found, const tb_dtype *dtype);
 

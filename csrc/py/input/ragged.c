@@ -5,24 +5,24 @@
 #include <string.h>
 
 typedef struct {
-    PyObject_HEAD tb_ragged parts;
+    PyObject_HEAD tb_ragged buffers;
 } ragged_object;
 
-/* --- the parts -------------------------------------------------------------------- */
+/* --- the buffers ------------------------------------------------------------------ */
 
 void
-tb_clear_ragged(tb_ragged *parts)
+tb_clear_ragged(tb_ragged *buffers)
 {
-    Py_CLEAR(parts->chunks);
-    Py_CLEAR(parts->bounds);
-    Py_CLEAR(parts->starts);
-    Py_CLEAR(parts->lengths);
+    Py_CLEAR(buffers->chunks);
+    Py_CLEAR(buffers->bounds);
+    Py_CLEAR(buffers->starts);
+    Py_CLEAR(buffers->lengths);
 }
 
 int
-tb_count_bounds(tb_ragged *parts)
+tb_count_bounds(tb_ragged *buffers)
 {
-    npy_intp size = PyTuple_GET_SIZE(parts->chunks) + 1;
+    npy_intp size = PyTuple_GET_SIZE(buffers->chunks) + 1;
     PyArrayObject *bounds = (PyArrayObject *)PyArray_SimpleNew(1, &size, NPY_INT64);
 
     if (bounds == NULL) {
@@ -31,18 +31,18 @@ tb_count_bounds(tb_ragged *parts)
     int64_t *bound = (int64_t *)PyArray_DATA(bounds);
     bound[0] = 0;
     for (npy_intp k = 0; k + 1 < size; k++) {
-        PyObject *chunk = PyTuple_GET_ITEM(parts->chunks, k);
+        PyObject *chunk = PyTuple_GET_ITEM(buffers->chunks, k);
         npy_intp positions = PyArray_DIM((PyArrayObject *)chunk, 0);
         if (positions > PTRDIFF_MAX - bound[k]) {
             PyErr_SetString(
                 PyExc_OverflowError,
-                "Ragged(): the chunks have more positions than int64 holds");
+                "Ragged(): the chunks have more positions than int64 can count");
             Py_DECREF(bounds);
             return -1;
         }
         bound[k + 1] = bound[k] + positions;
     }
-    Py_XSETREF(parts->bounds, bounds);
+    Py_XSETREF(buffers->bounds, bounds);
     return 0;
 }
 
@@ -86,8 +86,8 @@ is_int64_row(PyArrayObject *array)
            PyArray_ISCARRAY_RO(array);
 }
 
-/* The array itself where it is read-only, a read-only view of it otherwise: rows were
- * checked with these numbers. A new reference. */
+/* The array itself if it is read-only, else a read-only view: rows were checked with
+ * these numbers. A new reference. */
 static PyArrayObject *
 freeze(PyArrayObject *array)
 {
@@ -112,57 +112,59 @@ tb_is_ragged(const tb_state *state, PyObject *object)
 const tb_ragged *
 tb_open_ragged(PyObject *object)
 {
-    const tb_ragged *parts = &((ragged_object *)object)->parts;
+    const tb_ragged *buffers = &((ragged_object *)object)->buffers;
 
-    if (parts->chunks == NULL) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "Ragged: it holds nothing: Ragged.__init__() was not called");
+    if (buffers->chunks == NULL) {
+        PyErr_SetString(
+            PyExc_RuntimeError,
+            "Ragged: found no arrays; expected that Ragged.__init__() was called");
         return NULL;
     }
-    if (PyArray_DIM(parts->bounds, 0) != PyTuple_GET_SIZE(parts->chunks) + 1 ||
-        PyArray_DIM(parts->starts, 0) != PyArray_DIM(parts->lengths, 0)) {
+    if (PyArray_DIM(buffers->bounds, 0) != PyTuple_GET_SIZE(buffers->chunks) + 1 ||
+        PyArray_DIM(buffers->starts, 0) != PyArray_DIM(buffers->lengths, 0)) {
         PyErr_SetString(PyExc_RuntimeError,
-                        "Ragged: its starts or lengths were resized");
+                        "Ragged: its starts or lengths were resized; expected arrays "
+                        "that keep their size");
         return NULL;
     }
-    return parts;
+    return buffers;
 }
 
-/* Takes over the parts. */
+/* An object of the class around `buffers`, which it takes over. */
 static PyObject *
-wrap_parts(PyTypeObject *type, tb_ragged *parts)
+wrap_buffers(PyTypeObject *type, tb_ragged *buffers)
 {
     ragged_object *self = (ragged_object *)type->tp_alloc(type, 0);
 
     if (self == NULL) {
-        tb_clear_ragged(parts);
+        tb_clear_ragged(buffers);
         return NULL;
     }
-    self->parts = *parts;
-    memset(parts, 0, sizeof *parts);
+    self->buffers = *buffers;
+    memset(buffers, 0, sizeof *buffers);
     return (PyObject *)self;
 }
 
 PyObject *
-tb_new_ragged(const tb_state *state, PyObject *type, tb_ragged *parts)
+tb_new_ragged(const tb_state *state, PyObject *type, tb_ragged *buffers)
 {
     if (!PyType_Check(type) || !PyType_IsSubtype((PyTypeObject *)type, state->ragged)) {
         PyErr_SetString(PyExc_TypeError, "expected a class derived from RaggedBuffers");
-        tb_clear_ragged(parts);
+        tb_clear_ragged(buffers);
         return NULL;
     }
-    if (parts->bounds == NULL && tb_count_bounds(parts) < 0) {
-        tb_clear_ragged(parts);
+    if (buffers->bounds == NULL && tb_count_bounds(buffers) < 0) {
+        tb_clear_ragged(buffers);
         return NULL;
     }
-    PyArray_CLEARFLAGS(parts->starts, NPY_ARRAY_WRITEABLE);
-    PyArray_CLEARFLAGS(parts->lengths, NPY_ARRAY_WRITEABLE);
-    return wrap_parts((PyTypeObject *)type, parts);
+    PyArray_CLEARFLAGS(buffers->starts, NPY_ARRAY_WRITEABLE);
+    PyArray_CLEARFLAGS(buffers->lengths, NPY_ARRAY_WRITEABLE);
+    return wrap_buffers((PyTypeObject *)type, buffers);
 }
 
-/* The two arrays that say where rows lie, read-only, into parts. */
+/* Puts the two arrays that say where rows lie into `buffers`, read-only. */
 static int
-take_rows(PyArrayObject *starts, PyArrayObject *lengths, tb_ragged *parts)
+take_rows(PyArrayObject *starts, PyArrayObject *lengths, tb_ragged *buffers)
 {
     if (!is_int64_row(starts) || !is_int64_row(lengths) ||
         PyArray_DIM(starts, 0) != PyArray_DIM(lengths, 0)) {
@@ -171,15 +173,15 @@ take_rows(PyArrayObject *starts, PyArrayObject *lengths, tb_ragged *parts)
                         "as int64 arrays of one dimension");
         return -1;
     }
-    parts->starts = freeze(starts);
-    parts->lengths = freeze(lengths);
-    return parts->starts == NULL || parts->lengths == NULL ? -1 : 0;
+    buffers->starts = freeze(starts);
+    buffers->lengths = freeze(lengths);
+    return buffers->starts == NULL || buffers->lengths == NULL ? -1 : 0;
 }
 
 static int
 init_ragged(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    tb_ragged parts = {NULL, NULL, NULL, NULL}, old;
+    tb_ragged buffers = {NULL, NULL, NULL, NULL}, old;
     PyObject *chunks;
     PyArrayObject *starts, *lengths;
 
@@ -192,13 +194,13 @@ init_ragged(PyObject *self, PyObject *args, PyObject *kwargs)
         check_chunks(chunks) < 0) {
         return -1;
     }
-    parts.chunks = Py_NewRef(chunks);
-    if (tb_count_bounds(&parts) < 0 || take_rows(starts, lengths, &parts) < 0) {
-        tb_clear_ragged(&parts);
+    buffers.chunks = Py_NewRef(chunks);
+    if (tb_count_bounds(&buffers) < 0 || take_rows(starts, lengths, &buffers) < 0) {
+        tb_clear_ragged(&buffers);
         return -1;
     }
-    old = ((ragged_object *)self)->parts;
-    ((ragged_object *)self)->parts = parts;
+    old = ((ragged_object *)self)->buffers;
+    ((ragged_object *)self)->buffers = buffers;
     tb_clear_ragged(&old);
     return 0;
 }
@@ -208,47 +210,47 @@ free_ragged(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
-    tb_clear_ragged(&((ragged_object *)self)->parts);
+    tb_clear_ragged(&((ragged_object *)self)->buffers);
     type->tp_free(self);
     Py_DECREF(type);
 }
 
-/* A part, by its number in tb_ragged. */
+/* One of the buffers, by its number in tb_ragged. */
 static PyObject *
-get_part(PyObject *self, void *number)
+get_buffer(PyObject *self, void *number)
 {
-    const tb_ragged *parts = tb_open_ragged(self);
+    const tb_ragged *buffers = tb_open_ragged(self);
 
-    if (parts == NULL) {
+    if (buffers == NULL) {
         return NULL;
     }
-    PyObject *all[] = {parts->chunks, (PyObject *)parts->bounds,
-                       (PyObject *)parts->starts, (PyObject *)parts->lengths};
+    PyObject *all[] = {buffers->chunks, (PyObject *)buffers->bounds,
+                       (PyObject *)buffers->starts, (PyObject *)buffers->lengths};
     return Py_NewRef(all[(uintptr_t)number]);
 }
 
-/* Others of the same chunks: as this class, with the starts and lengths given. */
+/* Other rows of the same chunks, as this class, with the starts and lengths given. */
 static PyObject *
 with_rows(PyObject *self, PyObject *args)
 {
     const tb_ragged *own = tb_open_ragged(self);
-    tb_ragged parts = {NULL, NULL, NULL, NULL};
+    tb_ragged buffers = {NULL, NULL, NULL, NULL};
     PyArrayObject *starts, *lengths;
 
     if (own == NULL || !PyArg_ParseTuple(args, "O!O!:with_rows", &PyArray_Type, &starts,
                                          &PyArray_Type, &lengths)) {
         return NULL;
     }
-    parts.chunks = Py_NewRef(own->chunks);
-    parts.bounds = (PyArrayObject *)Py_NewRef((PyObject *)own->bounds);
-    if (take_rows(starts, lengths, &parts) < 0) {
-        tb_clear_ragged(&parts);
+    buffers.chunks = Py_NewRef(own->chunks);
+    buffers.bounds = (PyArrayObject *)Py_NewRef((PyObject *)own->bounds);
+    if (take_rows(starts, lengths, &buffers) < 0) {
+        tb_clear_ragged(&buffers);
         return NULL;
     }
-    return wrap_parts(Py_TYPE(self), &parts);
+    return wrap_buffers(Py_TYPE(self), &buffers);
 }
 
-/* elements[index] for each of the indices, read-only; an index outside is -1's error. */
+/* elements[index] for each index, read-only; IndexError for one that is outside. */
 static PyArrayObject *
 choose(PyArrayObject *elements, PyArrayObject *indices)
 {
@@ -279,7 +281,7 @@ static PyObject *
 take(PyObject *self, PyObject *indices)
 {
     const tb_ragged *own = tb_open_ragged(self);
-    tb_ragged parts = {NULL, NULL, NULL, NULL};
+    tb_ragged buffers = {NULL, NULL, NULL, NULL};
 
     if (own == NULL) {
         return NULL;
@@ -289,16 +291,16 @@ take(PyObject *self, PyObject *indices)
                         "take(): expected an int64 array of one dimension");
         return NULL;
     }
-    parts.chunks = Py_NewRef(own->chunks);
-    parts.bounds = (PyArrayObject *)Py_NewRef((PyObject *)own->bounds);
-    parts.starts = choose(own->starts, (PyArrayObject *)indices);
-    parts.lengths =
-        parts.starts == NULL ? NULL : choose(own->lengths, (PyArrayObject *)indices);
-    if (parts.lengths == NULL) {
-        tb_clear_ragged(&parts);
+    buffers.chunks = Py_NewRef(own->chunks);
+    buffers.bounds = (PyArrayObject *)Py_NewRef((PyObject *)own->bounds);
+    buffers.starts = choose(own->starts, (PyArrayObject *)indices);
+    buffers.lengths =
+        buffers.starts == NULL ? NULL : choose(own->lengths, (PyArrayObject *)indices);
+    if (buffers.lengths == NULL) {
+        tb_clear_ragged(&buffers);
         return NULL;
     }
-    return wrap_parts(Py_TYPE(self), &parts);
+    return wrap_buffers(Py_TYPE(self), &buffers);
 }
 
 static PyMethodDef methods[] = {
@@ -308,15 +310,15 @@ static PyMethodDef methods[] = {
 };
 
 static PyGetSetDef parts_of_ragged[] = {
-    {"_chunks", get_part, NULL, "The buffers that hold the rows, a tuple of arrays.",
+    {"_chunks", get_buffer, NULL, "The buffers that hold the rows, a tuple of arrays.",
      (void *)0},
-    {"_bounds", get_part, NULL,
+    {"_bounds", get_buffer, NULL,
      "Where each of the chunks begins, in positions, and where the last one ends.",
      (void *)1},
-    {"starts", get_part, NULL,
+    {"starts", get_buffer, NULL,
      "Where each row starts in :attr:`values`, int64 of shape (rows,), read-only.",
      (void *)2},
-    {"lengths", get_part, NULL,
+    {"lengths", get_buffer, NULL,
      "Positions of each row, int64 of shape (rows,), read-only.", (void *)3},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -350,8 +352,8 @@ tb_add_ragged_type(PyObject *module)
 
 /* --- its rows --------------------------------------------------------------------- */
 
-/* The chunk that position `start` lies in: a binary search without a branch that random
- * rows would make the processor guess. */
+/* The chunk that position `start` lies in, by a binary search without branches: with
+ * random rows the processor would mispredict them. */
 static ptrdiff_t
 find_chunk(const int64_t *bounds, ptrdiff_t chunks, int64_t start)
 {
@@ -365,13 +367,13 @@ find_chunk(const int64_t *bounds, ptrdiff_t chunks, int64_t start)
     return low;
 }
 
-/* A chunk of the type and shape that the first one has, and of the length that the
- * bounds say; it may have been resized since. */
+/* The data of a chunk, if it still has the type and shape of the first one and the
+ * length in bounds; it may have been resized. */
 static const char *
-chunk_data(const tb_ragged *parts, const tb_view *first, ptrdiff_t k)
+chunk_data(const tb_ragged *buffers, const tb_view *first, ptrdiff_t k)
 {
-    PyArrayObject *chunk = (PyArrayObject *)PyTuple_GET_ITEM(parts->chunks, k);
-    const int64_t *bounds = (const int64_t *)PyArray_DATA(parts->bounds);
+    PyArrayObject *chunk = (PyArrayObject *)PyTuple_GET_ITEM(buffers->chunks, k);
+    const int64_t *bounds = (const int64_t *)PyArray_DATA(buffers->bounds);
 
     if (!PyArray_ISCARRAY_RO(chunk) || PyArray_NDIM(chunk) != first->ndim ||
         PyArray_ITEMSIZE(chunk) != first->dtype.item_size ||
@@ -384,14 +386,14 @@ chunk_data(const tb_ragged *parts, const tb_view *first, ptrdiff_t k)
 }
 
 static int
-place_rows(tb_column *column, const tb_ragged *parts, const tb_view *first)
+place_rows(tb_column *column, const tb_ragged *buffers, const tb_view *first)
 {
-    const int64_t *bounds = (const int64_t *)PyArray_DATA(parts->bounds);
-    const int64_t *starts = (const int64_t *)PyArray_DATA(parts->starts);
-    const int64_t *lengths = (const int64_t *)PyArray_DATA(parts->lengths);
-    ptrdiff_t chunks = PyTuple_GET_SIZE(parts->chunks), k = 0;
+    const int64_t *bounds = (const int64_t *)PyArray_DATA(buffers->bounds);
+    const int64_t *starts = (const int64_t *)PyArray_DATA(buffers->starts);
+    const int64_t *lengths = (const int64_t *)PyArray_DATA(buffers->lengths);
+    ptrdiff_t chunks = PyTuple_GET_SIZE(buffers->chunks), k = 0;
     ptrdiff_t position = first->dtype.item_size;
-    const char *data = chunk_data(parts, first, 0);
+    const char *data = chunk_data(buffers, first, 0);
 
     for (int d = 1; d < first->ndim; d++) {
         position *= first->shape[d];
@@ -407,13 +409,13 @@ place_rows(tb_column *column, const tb_ragged *parts, const tb_view *first)
         }
         if (start < bounds[k] || start >= bounds[k + 1]) {
             k = find_chunk(bounds, chunks, start);
-            data = chunk_data(parts, first, k);
+            data = chunk_data(buffers, first, k);
         }
         if (data == NULL || start < bounds[k] || length < 0 ||
             length > bounds[k + 1] - start) {
-            return tb_raise_at(&column->context, PyExc_RuntimeError, i, -1,
-                               "lies outside the values of its Ragged: they were "
-                               "resized");
+            return tb_raise_at(
+                &column->context, PyExc_RuntimeError, i, -1,
+                "lies outside the values of its Ragged: they were resized");
         }
         column->data[i] = data + (start - bounds[k]) * position;
         if (column->array_row < 0) {
@@ -426,16 +428,16 @@ place_rows(tb_column *column, const tb_ragged *parts, const tb_view *first)
 }
 
 int
-tb_survey_ragged(tb_state *state, const tb_ragged *parts, tb_column *column)
+tb_survey_ragged(tb_state *state, const tb_ragged *buffers, tb_column *column)
 {
-    PyArrayObject *chunk = (PyArrayObject *)PyTuple_GET_ITEM(parts->chunks, 0);
+    PyArrayObject *chunk = (PyArrayObject *)PyTuple_GET_ITEM(buffers->chunks, 0);
     tb_view first;
 
     if (tb_view_array(state, &column->context, -1, chunk, &first) < 0) {
         return -1;
     }
     Py_XDECREF(first.owner); /* a chunk is C-contiguous: chunk_data() looks again */
-    column->other = first.dtype.descr;
+    column->numpy_only = first.dtype.descr;
     if (first.ndim < 1 || first.ndim > TB_MAX_TRAILING + 1) {
         return tb_raise_at(&column->context, PyExc_ValueError, -1, -1,
                            "found rows of %d dimensions, expected at most %d",
@@ -445,9 +447,9 @@ tb_survey_ragged(tb_state *state, const tb_ragged *parts, tb_column *column)
     column->ndim = first.ndim - 1;
     memcpy(column->trailing, first.shape + 1,
            (size_t)column->ndim * sizeof *column->trailing);
-    if (tb_allocate_rows(column, PyArray_DIM(parts->starts, 0)) < 0 ||
-        place_rows(column, parts, &first) < 0) {
+    if (tb_allocate_rows(column, PyArray_DIM(buffers->starts, 0)) < 0 ||
+        place_rows(column, buffers, &first) < 0) {
         return -1;
     }
-    return tb_note_owner(column, parts->chunks);
+    return tb_note_owner(column, buffers->chunks);
 }

@@ -1,12 +1,12 @@
-/* Rows of different lengths in one or several buffers: what tightbatch.Ragged is made
- * of, and what Arrow data is read as. */
+/* Rows of different lengths in one or several buffers: the contents of a
+ * tightbatch.Ragged, and the form in which Arrow data is read. */
 #ifndef TB_RAGGED_H
 #define TB_RAGGED_H
 
 #include "py/input/column.h"
 
 /* The positions of all chunks, one chunk after another, are numbered from 0 on: chunk k
- * has `bounds[k]` to `bounds[k + 1]`, and `starts` count in them. No row lies in two
+ * has `bounds[k]` to `bounds[k + 1]`, and `starts` are such numbers. No row lies in two
  * chunks. */
 typedef struct {
     PyObject *chunks; /* tuple of C-contiguous arrays, one dtype, one trailing shape */
@@ -22,20 +22,20 @@ int tb_add_ragged_type(PyObject *module);
 /* 1 where `object` is of that class, else 0. */
 int tb_is_ragged(const tb_state *state, PyObject *object);
 
-/* What `object`, which is of that class, holds; borrowed. NULL with an exception where
- * it was never filled or its arrays were resized. */
+/* The buffers of `object`, which is of that class; borrowed. NULL with an exception if
+ * it was never filled, or its arrays were resized. */
 const tb_ragged *tb_open_ragged(PyObject *object);
 
-/* A new object of a class derived from it. Takes over the four parts of `parts`, whether
- * it succeeds or not; bounds may be NULL: they are counted then. */
-PyObject *tb_new_ragged(const tb_state *state, PyObject *type, tb_ragged *parts);
+/* A new object of a class derived from it. It takes over all that
+ * `buffers` holds, even where it fails. Its bounds may be NULL: then they are counted. */
+PyObject *tb_new_ragged(const tb_state *state, PyObject *type, tb_ragged *buffers);
 
-void tb_clear_ragged(tb_ragged *parts);
+void tb_clear_ragged(tb_ragged *buffers);
 
 /* Sets the bounds from the chunks. 0, or -1. */
-int tb_count_bounds(tb_ragged *parts);
+int tb_count_bounds(tb_ragged *buffers);
 
-/* The rows of a column that was just cleared: those of `parts`. */
-int tb_survey_ragged(tb_state *state, const tb_ragged *parts, tb_column *column);
+/* Makes the rows of `buffers` those of a column that was just cleared. */
+int tb_survey_ragged(tb_state *state, const tb_ragged *buffers, tb_column *column);
 
 #endif

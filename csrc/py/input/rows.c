@@ -28,7 +28,7 @@ shape_tuple(int ndim, const npy_intp *shape)
     return tuple;
 }
 
-/* Every row's positions have one shape; the first row that has one tells it. */
+/* The positions of all rows have one shape; the first row that has one decides. */
 static int
 note_trailing(tb_column *column, Py_ssize_t row, int ndim, const npy_intp *shape)
 {
@@ -49,9 +49,9 @@ note_trailing(tb_column *column, Py_ssize_t row, int ndim, const npy_intp *shape
     PyObject *found = shape_tuple(ndim, shape);
     PyObject *expected = shape_tuple(column->ndim, column->trailing);
     if (found != NULL && expected != NULL) {
-        int flat = ndim == 0 || column->ndim == 0;
-        tb_raise_at(&column->context, flat ? PyExc_TypeError : PyExc_ValueError, row,
-                    flat ? 0 : -1,
+        int is_mixed = ndim == 0 || column->ndim == 0;
+        tb_raise_at(&column->context, is_mixed ? PyExc_TypeError : PyExc_ValueError,
+                    row, is_mixed ? 0 : -1,
                     "each position has shape %S, expected %S as in row %zd: only the "
                     "first dimension may vary",
                     found, expected, (Py_ssize_t)column->shape_row);
@@ -61,7 +61,7 @@ note_trailing(tb_column *column, Py_ssize_t row, int ndim, const npy_intp *shape
     return -1;
 }
 
-/* An empty row has no values that could be lost: any other row decides the type. */
+/* An empty row does not decide the type: it has no values that could be lost. */
 static void
 note_array_row(tb_column *column, ptrdiff_t i)
 {
@@ -71,21 +71,22 @@ note_array_row(tb_column *column, ptrdiff_t i)
     }
 }
 
-/* A column has one type from outside NumPy at most. Takes over view->dtype.descr. */
+/* A column has at most one type that only NumPy converts. Takes over view->dtype.descr.
+ */
 static int
-note_other(tb_column *column, Py_ssize_t i, tb_view *view)
+note_numpy_only(tb_column *column, Py_ssize_t i, tb_view *view)
 {
     PyArray_Descr *descr = view->dtype.descr;
 
     view->dtype.descr = NULL;
-    if (descr == NULL || column->other == NULL) {
-        column->other = descr == NULL ? column->other : descr;
+    if (descr == NULL || column->numpy_only == NULL) {
+        column->numpy_only = descr == NULL ? column->numpy_only : descr;
         return 0;
     }
-    int same = descr->type_num == column->other->type_num;
+    int same = descr->type_num == column->numpy_only->type_num;
     if (!same) {
         tb_raise_at(&column->context, PyExc_TypeError, i, -1, "found %S, expected %S",
-                    (PyObject *)descr, (PyObject *)column->other);
+                    (PyObject *)descr, (PyObject *)column->numpy_only);
     }
     Py_DECREF(descr);
     return same ? 0 : -1;
@@ -99,10 +100,10 @@ note_view(tb_column *column, Py_ssize_t i, tb_view *view)
     if (view->ndim == 0) {
         Py_CLEAR(view->dtype.descr);
         tb_raise_at(&column->context, PyExc_TypeError, i, -1,
-                    "is a single number, expected a sequence of them");
+                    "is a single number, expected a sequence of numbers");
         goto done;
     }
-    if (note_other(column, i, view) < 0 ||
+    if (note_numpy_only(column, i, view) < 0 ||
         (view->owner != NULL && tb_note_owner(column, view->owner) < 0)) {
         goto done;
     }
@@ -153,7 +154,7 @@ refuse_row(const tb_column *column, Py_ssize_t i, PyObject *row)
     return -1;
 }
 
-/* range, deque and their like: copied into a tuple, which is then the row. */
+/* Other sequences, such as range and deque: copied into a tuple, which is the row. */
 static int
 note_sequence(tb_column *column, Py_ssize_t i, PyObject *row)
 {
@@ -205,7 +206,7 @@ survey_rectangle(tb_column *column, tb_view *view)
     ptrdiff_t pitch = view->dtype.item_size;
     int is_copy = view->owner != NULL;
 
-    column->other = view->dtype.descr;
+    column->numpy_only = view->dtype.descr;
     column->whole = view->dtype;
     int noted = is_copy ? tb_note_owner(column, view->owner) : 0;
     Py_CLEAR(view->owner);
@@ -214,8 +215,8 @@ survey_rectangle(tb_column *column, tb_view *view)
     }
     if (view->ndim < 2) {
         return tb_raise_at(&column->context, PyExc_TypeError, -1, -1,
-                           "found an array of %d dimension%s, expected rows: two "
-                           "dimensions or more",
+                           "found an array of %d dimension%s, expected rows: an array "
+                           "of two or more dimensions",
                            view->ndim, view->ndim == 1 ? "" : "s");
     }
     if (tb_allocate_rows(column, view->shape[0]) < 0) {
@@ -234,7 +235,7 @@ survey_rectangle(tb_column *column, tb_view *view)
     return note_trailing(column, 0, view->ndim - 2, view->shape + 2);
 }
 
-/* 1 where `sequences` was one array or tensor of numbers and is surveyed, else 0. */
+/* 1 if `sequences` was one array or tensor of numbers and is surveyed, else 0. */
 static int
 survey_whole(tb_state *state, tb_column *column, PyObject *sequences)
 {
@@ -275,31 +276,32 @@ refuse_sequences(const tb_column *column, PyObject *sequences)
         Py_TYPE(sequences)->tp_name);
 }
 
-/* 1 where `sequences` was a Ragged and is surveyed, else 0. */
+/* 1 if `sequences` was a Ragged and is surveyed, else 0. */
 static int
 survey_ragged(tb_state *state, tb_column *column, PyObject *sequences)
 {
     if (!tb_is_ragged(state, sequences)) {
         return 0;
     }
-    const tb_ragged *parts = tb_open_ragged(sequences);
-    return parts == NULL || tb_survey_ragged(state, parts, column) < 0 ? -1 : 1;
+    const tb_ragged *buffers = tb_open_ragged(sequences);
+    return buffers == NULL || tb_survey_ragged(state, buffers, column) < 0 ? -1 : 1;
 }
 
 /* The same for Arrow data. */
 static int
 survey_arrow(tb_state *state, tb_column *column, PyObject *source)
 {
-    tb_ragged parts = {NULL, NULL, NULL, NULL};
+    tb_ragged buffers = {NULL, NULL, NULL, NULL};
     int answer = tb_is_arrow(source);
 
     if (answer <= 0) {
         return answer;
     }
-    answer = tb_read_arrow_rows(state, &column->context, source, NULL, NULL, &parts) < 0
-                 ? -1
-                 : tb_survey_ragged(state, &parts, column);
-    tb_clear_ragged(&parts);
+    answer =
+        tb_read_arrow_rows(state, &column->context, source, NULL, NULL, &buffers) < 0
+            ? -1
+            : tb_survey_ragged(state, &buffers, column);
+    tb_clear_ragged(&buffers);
     return answer < 0 ? -1 : 1;
 }
 
@@ -332,8 +334,8 @@ tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,
             return refuse_sequences(column, sequences);
         }
     }
-    /* A tuple of our own: code that runs while rows are read can change the caller's.
-     */
+    /* A tuple of our own: code that runs while rows are read can change the caller's
+     * list. */
     column->rows = PySequence_Tuple(sequences);
     if (column->rows == NULL ||
         tb_allocate_rows(column, PyTuple_GET_SIZE(column->rows)) < 0) {

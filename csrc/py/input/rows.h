@@ -1,4 +1,5 @@
-/* Rows as Python gives them -> rows as the core reads them: one column of a batch. */
+/* Reads the rows of one column of a batch, of any kind, into the form that the core
+ * needs. */
 #ifndef TB_ROWS_H
 #define TB_ROWS_H
 
@@ -7,7 +8,7 @@
 #include "py/input/list.h"
 #include "py/input/pad_options.h"
 
-/* Looks at every row: its length, shape and type. Nothing is converted yet. */
+/* Surveys every row: its length, shape and type. Nothing is converted yet. */
 int tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,
                    tb_column *column);
 

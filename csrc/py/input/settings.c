@@ -61,7 +61,7 @@ refuse_below(const tb_context *context, const char *name, PyObject *value,
     return refuse(context, PyExc_ValueError, name, value, expected);
 }
 
-/* Whether `value`, which is no Python int, is a bool of NumPy or torch. */
+/* Whether `value`, which is not a Python int, is a bool of NumPy or torch. */
 static int
 is_boxed_bool(PyObject *value)
 {
@@ -198,8 +198,9 @@ tb_read_index(const tb_context *context, const char *name, PyObject *value,
     }
     PyOS_snprintf(expected, sizeof expected, "an index from %lld to %lld",
                   -(long long)count, (long long)count - 1);
-    return refuse(context, PyExc_IndexError, name, value,
-                  count == 0 ? "none: there is nothing to choose from" : expected);
+    return refuse(
+        context, PyExc_IndexError, name, value,
+        count == 0 ? "no index, because there is nothing to choose from" : expected);
 }
 
 int

@@ -1,7 +1,7 @@
-/* The door for settings: sizes, flags, choices and numbers that a user hands in. Every
- * reader names the function and the setting, what was found and what was expected:
- * TypeError for another kind, ValueError outside the range, OverflowError beyond what
- * the setting can hold. */
+/* Reads settings: sizes, flags, choices and numbers from the user. Every reader's error
+ * names the function and the setting, what was found and what was expected: TypeError
+ * for another type, ValueError outside the range, OverflowError beyond what the setting
+ * can hold. */
 #ifndef TB_SETTINGS_H
 #define TB_SETTINGS_H
 
@@ -10,33 +10,33 @@
 /* As `missing`: None is refused. */
 #define TB_REQUIRED INT64_MIN
 
-/* An integer from `least` to `most`: int, NumPy's, anything with __index__ that is no
+/* An integer from `least` to `most`: an int, NumPy's, or anything with __index__ but a
  * bool. None is `missing`. */
 int tb_read_int(const tb_context *context, const char *name, PyObject *value,
                 int64_t least, int64_t most, int64_t missing, int64_t *out);
 
-/* The same up to what can be addressed. */
+/* The same, up to the largest size that can be addressed. */
 int tb_read_size(const tb_context *context, const char *name, PyObject *value,
                  Py_ssize_t least, int64_t missing, Py_ssize_t *out);
 
-/* The index of one of `count`, as Python's sequences take it: from -count on, counted
- * from the end. IndexError where there is none, also beyond 64 bits. */
+/* An index into `count` items, as in Python: negative ones, down to -count, count from
+ * the end. IndexError for any other, also beyond 64 bits. */
 int tb_read_index(const tb_context *context, const char *name, PyObject *value,
                   Py_ssize_t count, Py_ssize_t *out);
 
-/* From 0 to 2**64 - 1, as seeds are. */
+/* An integer from 0 to 2**64 - 1, such as a seed. */
 int tb_read_uint64(const tb_context *context, const char *name, PyObject *value,
                    uint64_t *out);
 
-/* A bool, Python's or NumPy's: nothing else is true or false. */
+/* A bool, Python's or NumPy's; nothing else. */
 int tb_read_flag(const tb_context *context, const char *name, PyObject *value,
                  int *out);
 
-/* A number from `least` to `most`; bools are none, and NaN is in no range. */
+/* A number from `least` to `most`; bools and NaN are refused. */
 int tb_read_real(const tb_context *context, const char *name, PyObject *value,
                  double least, double most, double *out);
 
-/* One of `choices`, strings that end with NULL: its place. */
+/* The index of one of `choices`, strings that end with NULL. */
 int tb_read_choice(const tb_context *context, const char *name, PyObject *value,
                    const char *const choices[], int *out);
 
@@ -71,12 +71,12 @@ typedef struct {
     const char *const *choices;
 } tb_setting;
 
-/* The settings of `table` out of `mapping`, a dict that has a value for each name, into
+/* Reads the settings of `table` from `mapping`, a dict with a value for each name, into
  * the fields of `out`. */
 int tb_read_settings(const tb_context *context, const tb_setting *table, size_t count,
                      PyObject *mapping, void *out);
 
-/* The fields again as a dict of int, bool and str, None for what is missing. */
+/* The fields as a dict of int, bool and str; None for a missing one. */
 PyObject *tb_dict_of_settings(const tb_setting *table, size_t count, const void *from);
 
 /* Private functions take all arguments by position. */

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-/* torch's exchange table, if this torch has one in a version that is understood. */
+/* torch's exchange table, if this torch has one, in a version that we know. */
 static void
 find_exchange(tb_state *state)
 {
@@ -24,11 +24,11 @@ find_exchange(tb_state *state)
         state->dlpack = NULL;
     }
     Py_XDECREF(capsule);
-    PyErr_Clear(); /* an older torch: it is asked in Python then */
+    PyErr_Clear(); /* an older torch: it is called through Python then */
 }
 
-/* torch.Tensor, torch.nn.Parameter and Tensor.is_neg; while torch is still being
- * imported some may not be there: 0. */
+/* torch.Tensor, torch.nn.Parameter and Tensor.is_neg; 0 if some do not exist yet, while
+ * torch is being imported. */
 static int
 find_types(PyObject *torch, PyObject **tensor, PyObject **nn, PyObject **parameter,
            PyObject **is_neg)
@@ -76,7 +76,7 @@ tb_is_tensor(tb_state *state, PyObject *object)
 {
     if (state->tensor == NULL) {
         const char *dot = strrchr(Py_TYPE(object)->tp_name, '.');
-        /* Nothing but a heap type can be a tensor, and those are rare as rows. */
+        /* Only a heap type can be a tensor, and other rows of heap types are rare. */
         if (dot == NULL && !(Py_TYPE(object)->tp_flags & Py_TPFLAGS_HEAPTYPE)) {
             return 0;
         }
@@ -92,7 +92,7 @@ dtype_from_dlpack(tb_dl_dtype given, tb_dtype *out)
 {
     static const tb_type ints[] = {TB_I8, TB_I16, TB_I32, TB_I64};
     static const tb_type uints[] = {TB_U8, TB_U16, TB_U32, TB_U64};
-    static const tb_type floats[] = {TB_OTHER, TB_F16, TB_F32, TB_F64};
+    static const tb_type floats[] = {TB_NUMPY_ONLY, TB_F16, TB_F32, TB_F64};
     int log2 = given.bits == 8    ? 0
                : given.bits == 16 ? 1
                : given.bits == 32 ? 2
@@ -101,7 +101,7 @@ dtype_from_dlpack(tb_dl_dtype given, tb_dtype *out)
 
     out->descr = NULL;
     out->item_size = given.bits / 8;
-    out->type = TB_OTHER;
+    out->type = TB_NUMPY_ONLY;
     if (log2 < 0 || given.lanes != 1) {
         return 0;
     }
@@ -116,15 +116,15 @@ dtype_from_dlpack(tb_dl_dtype given, tb_dtype *out)
             out->type = floats[log2];
             break;
         case TB_DL_BFLOAT:
-            out->type = log2 == 1 ? TB_BF16 : TB_OTHER;
+            out->type = log2 == 1 ? TB_BF16 : TB_NUMPY_ONLY;
             break;
         case TB_DL_BOOL:
-            out->type = log2 == 0 ? TB_BOOL : TB_OTHER;
+            out->type = log2 == 0 ? TB_BOOL : TB_NUMPY_ONLY;
             break;
         default:
             break;
     }
-    return out->type != TB_OTHER;
+    return out->type != TB_NUMPY_ONLY;
 }
 
 static int
@@ -173,7 +173,7 @@ tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view)
     }
     if (tensor.data == NULL) {
         view->data = NULL;
-        return count == 0; /* otherwise torch is asked what it is */
+        return count == 0; /* else torch itself is asked */
     }
     view->data = (const char *)tensor.data + tensor.byte_offset;
     return 1;

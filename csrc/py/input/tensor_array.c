@@ -4,14 +4,15 @@
 
 #include <string.h>
 
-/* For whom a tensor is read, and how: "found ...", or "out= is ...", to be written. */
+/* What messages say first: "found ..." of a tensor to read, "out= is ..." of one to
+ * write. */
 typedef struct {
     const tb_context *context;
     Py_ssize_t row;
     const char *verb;
 } tensor_use;
 
-/* Refuses a tensor in the words "found a ...", or "out= is a ...". */
+/* Refuses a tensor: "found a ...", or "out= is a ...". */
 static int
 refuse_tensor(const tensor_use *use, PyObject *exception, const char *format,
               PyObject *detail)
@@ -25,8 +26,8 @@ refuse_tensor(const tensor_use *use, PyObject *exception, const char *format,
     return -1;
 }
 
-/* What torch raised, with the place: torch has no memory to show of a tensor inside
- * vmap(), say, and NumPy lacks some types; `dtype` may be NULL. */
+/* Raises what torch raised, and says where. For example, a tensor inside vmap() has no
+ * memory to show, and NumPy does not have all types; `dtype` may be NULL. */
 static int
 refuse_as_torch(const tensor_use *use, PyObject *dtype)
 {
@@ -51,7 +52,7 @@ refuse_as_torch(const tensor_use *use, PyObject *dtype)
     return -1;
 }
 
-/* An attribute of the tensor, or of what it has; NULL with the place. */
+/* An attribute of the tensor, or of something of it; NULL with an exception. */
 static PyObject *
 get_attribute(const tensor_use *use, PyObject *object, const char *name)
 {
@@ -63,7 +64,7 @@ get_attribute(const tensor_use *use, PyObject *object, const char *name)
     return value;
 }
 
-/* What a method without arguments answers; NULL with the place. */
+/* The result of a method without arguments; NULL with an exception. */
 static PyObject *
 call_method(const tensor_use *use, PyObject *object, const char *name)
 {
@@ -75,7 +76,7 @@ call_method(const tensor_use *use, PyObject *object, const char *name)
     return value;
 }
 
-/* 1 where an attribute, or what a method answers, is True; 0, or -1. */
+/* 1 if an attribute, or the result of a method, is True; 0, or -1. */
 static int
 is_true(PyObject *value)
 {
@@ -83,7 +84,7 @@ is_true(PyObject *value)
     return value == NULL ? -1 : value == Py_True;
 }
 
-/* An integer that an attribute is or a method answers, taken over; -1 with an
+/* The integer of an attribute or of a method's result, which is taken over; -1 with an
  * exception. */
 static int64_t
 as_int64(PyObject *value)
@@ -93,7 +94,7 @@ as_int64(PyObject *value)
     return number;
 }
 
-/* Dense and of real numbers, by what torch says. */
+/* Refuses a tensor that, by what torch says, is not dense or not of real numbers. */
 static int
 check_layout(const tensor_use *use, PyObject *torch, PyObject *tensor)
 {
@@ -160,7 +161,7 @@ find_extent(const tensor_use *use, PyObject *tensor)
 
     if (!PyErr_Occurred() && (!PyTuple_Check(shape) || !PyTuple_Check(strides) ||
                               PyTuple_GET_SIZE(shape) != PyTuple_GET_SIZE(strides))) {
-        PyErr_SetString(PyExc_TypeError, "its shape and strides are no tuples");
+        PyErr_SetString(PyExc_TypeError, "its shape and strides are not tuples");
         (void)refuse_as_torch(use, NULL);
     }
     if (!PyErr_Occurred() && (size < 1 || last < 0)) {
@@ -189,7 +190,7 @@ find_extent(const tensor_use *use, PyObject *tensor)
                                       : (last + 1) * size;
 }
 
-/* A storage can have been resized since, to less than its tensors need. */
+/* Refuses a storage that was resized to less than its tensors need. */
 static int
 check_extent(const tensor_use *use, PyObject *tensor)
 {
@@ -216,8 +217,8 @@ check_extent(const tensor_use *use, PyObject *tensor)
     return answer;
 }
 
-/* What is written must reach the tensor's own memory, and autograd must not have been
- * told otherwise. */
+/* What is written must reach the tensor's own memory, and autograd must not expect a
+ * gradient of it. */
 static int
 check_written(const tensor_use *use, PyObject *torch, PyObject *tensor)
 {
@@ -237,15 +238,16 @@ check_written(const tensor_use *use, PyObject *torch, PyObject *tensor)
     if (needs_grad != 0) {
         return needs_grad < 0
                    ? -1
-                   : refuse_tensor(use, PyExc_TypeError,
-                                   "a tensor that requires a gradient, which what is "
-                                   "written would not have; pass out.detach()",
-                                   NULL);
+                   : refuse_tensor(
+                         use, PyExc_TypeError,
+                         "a tensor that requires a gradient, but autograd would not "
+                         "record what is written; pass out.detach()",
+                         NULL);
     }
     return 0;
 }
 
-/* The array over a tensor that can be one: bfloat16, which NumPy lacks, as int16. */
+/* The array over a tensor's memory: bfloat16, which NumPy does not have, as int16. */
 static PyArrayObject *
 export_tensor(const tensor_use *use, PyObject *torch, PyObject *tensor,
               int *is_bfloat16)

@@ -1,5 +1,5 @@
-/* Tensors by way of torch's public methods: those that its exchange table does not show
- * as they are to be read, those that are written, and new ones. */
+/* Tensors through torch's public methods: those that its exchange table cannot give,
+ * those that are written, and new ones. */
 #ifndef TB_TENSOR_ARRAY_H
 #define TB_TENSOR_ARRAY_H
 

@@ -8,8 +8,8 @@
 
 /* --- structs that own what they point to ------------------------------------------- */
 
-/* Behind an exported struct; a consumer may move a child away and release it later than
- * its parent, so each keeps alive on its own what it points to. */
+/* The private data of an exported struct. A consumer may move a child and release it
+ * after its parent, so each struct itself keeps alive what it points to. */
 typedef struct {
     char format[32];
     tb_arrow_schema child;
@@ -35,7 +35,7 @@ release_schema(tb_arrow_schema *schema)
     schema->release = NULL;
 }
 
-/* By any thread, with or without the GIL. */
+/* May be called by any thread, with or without the GIL. */
 static void
 release_array(tb_arrow_array *array)
 {
@@ -49,7 +49,7 @@ release_array(tb_arrow_array *array)
     array->release = NULL;
 }
 
-/* One schema; its child, where it has one, is to be made by the caller. */
+/* Begins one schema; the caller makes its child, if it has one. */
 static int
 begin_schema(tb_arrow_schema *schema, const char *format, const char *name,
              int has_child, tb_arrow_schema **child)
@@ -183,7 +183,7 @@ export_list(const char *format, PyArrayObject *values, PyArrayObject *offsets, i
     if (second == NULL) {
         PyMem_RawFree(array);
     }
-    /* Half-built, each struct releases what there is of it. */
+    /* A struct that is not complete releases what it has. */
     if (first != NULL && second != NULL &&
         build_schema(schema, format, ndim, shape) == 0 &&
         build_array(array, values, offsets, ndim, shape) == 0) {
@@ -196,8 +196,8 @@ export_list(const char *format, PyArrayObject *values, PyArrayObject *offsets, i
 
 /* --- the rows --------------------------------------------------------------------- */
 
-/* Where the rows begin, and where the last one ends; SystemError where they do not lie
- * one after another from the chunk's beginning on. */
+/* Where the rows begin, and where the last one ends; SystemError if they do not lie one
+ * after another from the beginning of the chunk. */
 static PyArrayObject *
 new_offsets(const tb_ragged *rows, npy_intp positions)
 {

@@ -1,4 +1,5 @@
-/* Rows for any Arrow library, without pyarrow, by the Arrow PyCapsule protocol. */
+/* Exports rows to any Arrow library, without pyarrow, by the Arrow PyCapsule protocol.
+ */
 #ifndef TB_ARROW_EXPORT_H
 #define TB_ARROW_EXPORT_H
 
@@ -6,7 +7,7 @@
 
 /* (schema capsule, array capsule) of a large_list over the memory of the one chunk of
  * `rows`, which they keep alive; bools are packed in a copy. The rows lie one after
- * another. TypeError for an element type that Arrow lacks. */
+ * another. TypeError for an element type that Arrow does not have. */
 PyObject *tb_export_ragged(tb_state *state, const tb_ragged *rows);
 
 #endif

@@ -67,9 +67,8 @@ read_float_dtype(tb_state *state, PyObject *given, tb_column_spec *spec)
     found = tb_is_floating(state, &spec->float_dtype);
     return found != 0 ? (found < 0 ? -1 : 0)
                       : tb_raise_at(&spec->context, PyExc_TypeError, -1, -1,
-                                    "dtype=%R; expected a floating type, which all "
-                                    "columns of floats get, or a mapping of keys to "
-                                    "dtypes",
+                                    "dtype=%R; expected a floating type, for all "
+                                    "columns of floats, or a mapping of keys to dtypes",
                                     given);
 }
 

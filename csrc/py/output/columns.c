@@ -8,13 +8,13 @@
 
 #include <string.h>
 
-/* A cache line: where a column begins in a block that all share. */
+/* A cache line: in a shared block each column begins at a multiple of it. */
 enum { ALIGNMENT = 64 };
 
 /* --- types ------------------------------------------------------------------------ */
 
-/* Scalars of NumPy and torch in a list keep their type, which the first one tells: 1
- * with *dtype set, 0, or -1 with an exception. */
+/* Scalars of NumPy and torch in a list keep their type; the first one decides. 1 with
+ * *dtype set, 0, or -1 with an exception. */
 static int
 find_scalar_dtype(tb_state *state, const tb_column_spec *spec, tb_dtype *dtype)
 {
@@ -223,7 +223,7 @@ done:
     return answer;
 }
 
-/* What is made of lengths alone: nothing of Python is looked at. */
+/* Fills what is made from lengths alone; no Python object is read. */
 static void
 fill_extra(const tb_output *main, const tb_output *output, void *out)
 {

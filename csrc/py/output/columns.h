@@ -1,5 +1,5 @@
-/* The arrays of a batch on their way: all are laid out before anything is allocated, so
- * that they can share one block of memory. */
+/* The arrays of a batch while it is made: all are laid out before anything is
+ * allocated, so that they can share one block of memory. */
 #ifndef TB_COLUMNS_H
 #define TB_COLUMNS_H
 
@@ -19,7 +19,7 @@ typedef enum {
     TB_OUTPUT_PLANNED
 } tb_output_kind;
 
-/* One array on its way. */
+/* One array of the batch. */
 typedef struct {
     tb_output_kind kind;
     tb_column_spec spec; /* of a column, as `column` is */
@@ -31,24 +31,24 @@ typedef struct {
     PyArrayObject *out;
 } tb_output;
 
-/* Settles the element type: what is asked for, else `preferred` (NULL: the rows' own). */
+/* Settles the element type: the one asked for, else `preferred` (NULL: the rows'). */
 int tb_settle_spec(tb_state *state, const tb_column_spec *spec,
                    const tb_dtype *preferred, tb_column *column);
 
-/* Lists of integers that turned out to hold floats get the type asked for floats. */
+/* If lists of integers turned out to hold floats, takes the type asked for floats. */
 int tb_settle_widened(tb_state *state, const tb_column_spec *spec, tb_column *column);
 
-/* What "mask", "lengths" and "like_main" stand for: -1 with an exception for another. */
+/* Reads "mask", "lengths" or "like_main"; -1 with an exception for any other name. */
 int tb_read_extra(const tb_context *context, PyObject *name, tb_output_kind *kind);
 
-/* Lays out, allocates and fills all; again, where a list turned out to hold floats.
- * `main` is the column that the extras are of, -1 where there are none. `allocate`
- * answers a block for a number of bytes, or is None. */
+/* Lays out, allocates and fills all; once more, if a list turned out to hold floats.
+ * `main` is the column for the extras, -1 if there are none. `allocate` returns a block
+ * for a number of bytes, or is None. */
 int tb_run_outputs(tb_state *state, tb_output *outputs, Py_ssize_t count,
                    Py_ssize_t main, PyObject *allocate, int as_tensors);
 
-/* Makes `out` of all that are laid out: new arrays, or with `allocate` views of the one
- * block that allocate(bytes) answers. */
+/* Makes the `out` of all arrays that are laid out: new arrays, or with `allocate` views
+ * of the one block that allocate(bytes) returns. */
 int tb_allocate_outputs(tb_state *state, tb_output *outputs, Py_ssize_t count,
                         PyObject *allocate, int as_tensors);
 

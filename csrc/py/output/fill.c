@@ -11,7 +11,7 @@ list_at(const tb_column *column, ptrdiff_t i)
     return (PyObject *)(uintptr_t)column->data[i];
 }
 
-/* An element as a Python number. NumPy does without bfloat16, and so do we. */
+/* An element as a Python number; bfloat16, which NumPy does not have, as a float. */
 static PyObject *
 number_at(tb_dtype dtype, const char *element)
 {
@@ -100,7 +100,7 @@ has_float(tb_state *state, PyObject *list)
     return count < 0 ? -1 : found;
 }
 
-/* An int outside int64 is an error, unless a float elsewhere makes all of it float32.
+/* An int outside int64 is an error, unless a float elsewhere makes the column float32.
  */
 static tb_read
 reconsider_range(tb_state *state, tb_column *column)

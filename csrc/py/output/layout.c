@@ -17,18 +17,17 @@ refuse_row(const tb_column *column, const tb_pad_options *options, Py_ssize_t mo
     Py_ssize_t length = column->lengths[i];
     return options->boundaries == NULL
                ? tb_raise_at(&column->context, PyExc_ValueError, i, -1,
-                             "has length %zd, more than width=%zd: max_length= cuts "
-                             "longer rows",
+                             "has length %zd, more than width=%zd; pass max_length= to "
+                             "cut longer rows",
                              length, most)
                : tb_raise_at(
                      &column->context, PyExc_ValueError, i, -1,
-                     "has length %zd, more than the last of boundaries=, %zd: "
-                     "max_length=%zd cuts longer rows, or add a larger boundary",
+                     "has length %zd, more than %zd, the last of boundaries=; pass "
+                     "max_length=%zd to cut longer rows, or add a larger boundary",
                      length, most, most);
 }
 
-/* The width that the options ask for, given the longest row as it is cut; before it is
- * rounded up. */
+/* The width by the options, for the longest row after cutting; not rounded up yet. */
 static int
 choose_width(const tb_column *column, const tb_pad_options *options, ptrdiff_t longest,
              ptrdiff_t *width)
@@ -93,9 +92,10 @@ tb_lay_out(const tb_column *column, const tb_pad_options *options, tb_layout *la
         tb_multiply_sizes(size, layout->trailing, &size) != TB_OK ||
         tb_multiply_sizes(size, options->flat ? 1 : column->count, &size) != TB_OK;
     if (too_large) {
-        return tb_raise_at(&column->context, PyExc_ValueError, -1, -1,
-                           "%zd rows of width %zd are more bytes than can be addressed",
-                           (Py_ssize_t)column->count, (Py_ssize_t)layout->width);
+        return tb_raise_at(
+            &column->context, PyExc_ValueError, -1, -1,
+            "%zd rows of width %zd need more bytes than can be addressed",
+            (Py_ssize_t)column->count, (Py_ssize_t)layout->width);
     }
     return 0;
 }

@@ -1,11 +1,12 @@
-/* Rows of, or for, TB_OTHER: types that the core moves and only NumPy converts. */
+/* Conversion from and to TB_NUMPY_ONLY: types that the core moves and only NumPy
+ * converts. */
 #include "py/output/numpy_fallback.h"
 
 #include <string.h>
 
-/* What is kept of a list as an array that NumPy can convert: int64, or float64 where it
- * has a float.
- * `bits` is the significand of the type to come, for the integers among the floats. */
+/* What is kept of a list, as an array that NumPy can convert: int64, or float64 if it
+ * has a float. `bits` is the significand of the later type, for integers among floats.
+ */
 static PyArrayObject *
 array_from_list(tb_state *state, const tb_column *column, ptrdiff_t i, ptrdiff_t skip,
                 int ndim, npy_intp *dims, int bits)
@@ -40,7 +41,7 @@ array_from_list(tb_state *state, const tb_column *column, ptrdiff_t i, ptrdiff_t
     }
 }
 
-/* NumPy lacks the type, and float32 holds all of it. */
+/* NumPy does not have the type, and float32 holds all its numbers. */
 static PyArrayObject *
 widen_bfloat16(const char *data, int ndim, npy_intp *dims)
 {
@@ -82,7 +83,8 @@ tb_convert_row(tb_state *state, tb_column *column, tb_span kept, ptrdiff_t i)
 {
     int by_float64 = tb_type_is_half(column->dtype.type);
     if (by_float64) {
-        /* All of it: what does not fit is found later, and named by its place. */
+        /* The whole row: what does not fit is found later, and its position is named.
+         */
         kept = (tb_span){0, column->lengths[i], 0};
     }
     npy_intp dims[NPY_MAXDIMS] = {kept.count};

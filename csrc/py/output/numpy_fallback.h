@@ -4,9 +4,9 @@
 
 #include "py/input/rows.h"
 
-/* What is kept of row i, which the core does not convert, is made an array, which then
- * is the row: of the output's type, or of float64 where that is a half type, which the
- * core goes on to. */
+/* Replaces row i, which the core does not convert, by an array of what is kept of it:
+ * of the output's type, or of float64 if that is a half type, which the core then
+ * converts. */
 int tb_convert_row(tb_state *state, tb_column *column, tb_span kept, ptrdiff_t i);
 
 #endif

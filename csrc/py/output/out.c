@@ -26,7 +26,7 @@ tb_read_out(tb_state *state, const tb_context *context, PyObject *out, int *is_b
     }
     if (is_tensor == 0) {
         tb_raise_at(context, PyExc_TypeError, -1, -1,
-                    "out= is a %s, expected a NumPy array or a CPU tensor",
+                    "out= has type %s, expected a NumPy array or a CPU tensor",
                     Py_TYPE(out)->tp_name);
     }
     return NULL;
@@ -81,10 +81,12 @@ tb_check_out(tb_state *state, const tb_context *context, PyArrayObject *out,
         return -1;
     }
     if (!PyArray_ISWRITEABLE(out)) {
-        return refuse_out(context, "is read-only");
+        return refuse_out(context,
+                          "is read-only, expected an array that can be written");
     }
     if (!PyArray_ISCARRAY(out)) {
-        return refuse_out(context, "is not C-contiguous, aligned and native");
+        return refuse_out(context,
+                          "is not C-contiguous, aligned and in native byte order");
     }
     return 0;
 }
@@ -112,8 +114,8 @@ overlaps(PyArrayObject *array, const char *begin, const char *end)
     return low < end && high > begin;
 }
 
-/* The array over the memory of what was given as a row; NULL without an exception for
- * what has none that can be written, lists above all. */
+/* The array over the memory of a row as it was given; NULL without an exception if it
+ * has no memory that can be written, as lists. */
 static PyArrayObject *
 row_array(tb_state *state, const tb_context *context, Py_ssize_t row, PyObject *object)
 {
@@ -144,7 +146,7 @@ row_array(tb_state *state, const tb_context *context, Py_ssize_t row, PyObject *
     return array;
 }
 
-/* 1 where a row, a Ragged's chunks among them, shares memory with out=; 0, or -1. */
+/* 1 if a row, or a chunk of a Ragged, shares memory with out=; 0, or -1. */
 static int
 shares(tb_state *state, const tb_context *context, Py_ssize_t row, PyObject *object,
        PyArrayObject *out)
@@ -153,13 +155,13 @@ shares(tb_state *state, const tb_context *context, Py_ssize_t row, PyObject *obj
     int answer = 0;
 
     if (tb_is_ragged(state, object)) {
-        const tb_ragged *parts = tb_open_ragged(object);
-        Py_ssize_t count = parts == NULL ? 0 : PyTuple_GET_SIZE(parts->chunks);
+        const tb_ragged *buffers = tb_open_ragged(object);
+        Py_ssize_t count = buffers == NULL ? 0 : PyTuple_GET_SIZE(buffers->chunks);
         for (Py_ssize_t k = 0; answer == 0 && k < count; k++) {
-            PyObject *chunk = PyTuple_GET_ITEM(parts->chunks, k);
+            PyObject *chunk = PyTuple_GET_ITEM(buffers->chunks, k);
             answer = overlaps((PyArrayObject *)chunk, begin, end);
         }
-        return parts == NULL ? -1 : answer;
+        return buffers == NULL ? -1 : answer;
     }
     PyArrayObject *array = row_array(state, context, row, object);
     if (array != NULL) {

@@ -7,23 +7,24 @@
 
 /* --- types ------------------------------------------------------------------------ */
 
-/* Labels are numbers that one position has one of. */
+/* A position has one label, a number. */
 static int
 check_labels(const tb_output *labels)
 {
     if (labels->column.ndim > 0) {
-        return tb_raise_at(&labels->spec.context, PyExc_ValueError, -1, -1,
-                           "has %d dimensions a row; expected a label for each token",
-                           labels->column.ndim + 1);
+        return tb_raise_at(
+            &labels->spec.context, PyExc_ValueError, -1, -1,
+            "has rows of %d dimensions, expected one label for each token",
+            labels->column.ndim + 1);
     }
-    return labels->column.dtype.type == TB_OTHER
+    return labels->column.dtype.type == TB_NUMPY_ONLY
                ? tb_raise_at(&labels->spec.context, PyExc_TypeError, -1, -1,
-                             "dtype %s cannot hold labels",
+                             "dtype %s cannot hold labels; expected an integer type",
                              tb_dtype_name(&labels->column.dtype))
                : 0;
 }
 
-/* Labels are int64, as losses ask for, unless another type is named. */
+/* Labels are int64, as losses need, unless another type is asked for. */
 static int
 settle_column(tb_padding_free_batch *batch, tb_output *output)
 {
@@ -32,7 +33,7 @@ settle_column(tb_padding_free_batch *batch, tb_output *output)
     int is_label = spec->role == TB_ROLE_LABELS || spec->role == TB_ROLE_LABELS_OF_MAIN;
 
     if (spec->role == TB_ROLE_LABELS_OF_MAIN) {
-        if (spec->dtype.type == TB_OTHER && spec->dtype.item_size > 0) {
+        if (spec->dtype.type == TB_NUMPY_ONLY && spec->dtype.item_size > 0) {
             return tb_raise_at(&spec->context, PyExc_TypeError, -1, -1,
                                "dtype=%s; expected an integer type",
                                tb_dtype_name(&spec->dtype));
@@ -57,7 +58,7 @@ lay_out_rows(const tb_padding_free_batch *batch, tb_output *output)
     ptrdiff_t width = batch->plan.width;
 
     options.width = width;
-    if (tb_moves_segments(batch)) { /* more may be read than is kept */
+    if (tb_moves_segments(batch)) { /* more may be read than kept */
         options.width = -1;
         if (tb_lay_out(&output->column, &options, &output->layout) < 0) {
             return -1;
@@ -72,7 +73,7 @@ lay_out_rows(const tb_padding_free_batch *batch, tb_output *output)
     return 0;
 }
 
-/* Labels that are made of the main column have its layout, but for the type. */
+/* Labels that are made from the main column have its layout, but not its type. */
 static int
 lay_out_labels_of_main(const tb_output *main, tb_output *output)
 {
@@ -80,8 +81,8 @@ lay_out_labels_of_main(const tb_output *main, tb_output *output)
 
     if (!(tb_type_is_integer(type) || type == TB_BOOL) || main->column.ndim > 0) {
         return tb_raise_at(&output->spec.context, PyExc_TypeError, -1, -1,
-                           "cannot be made of key %R, which holds no token ids; add "
-                           "the column, or return_labels=False",
+                           "cannot be made from key %R, which does not hold token ids; "
+                           "add the column, or pass return_labels=False",
                            main->spec.context.key);
     }
     output->layout = main->layout;
@@ -126,7 +127,7 @@ lay_out_extra(tb_padding_free_batch *batch, Py_ssize_t k)
         const tb_output *labels = &batch->outputs[batch->labels];
         output->kind = TB_OUTPUT_COLUMN;
         output->layout = labels->layout;
-        output->column.dtype = labels->column.dtype; /* never TB_OTHER */
+        output->column.dtype = labels->column.dtype; /* never TB_NUMPY_ONLY */
         return;
     }
     output->kind = TB_OUTPUT_PLANNED;
@@ -151,7 +152,7 @@ release_gil(const tb_padding_free_batch *batch)
     return tb_release_gil(batch->plan.width * 8);
 }
 
-/* Moves segments that lie at `values` one after another to their places in `out`. */
+/* Moves segments that lie at `values` one after another to their positions in `out`. */
 static int
 move_segments(const tb_padding_free_batch *batch, tb_layout *layout, const char *values,
               void *out)
@@ -177,15 +178,15 @@ move_segments(const tb_padding_free_batch *batch, tb_layout *layout, const char 
     tb_status status = tb_pad_rows(&rows, layout, out, &error);
     tb_restore_gil(saved);
     PyMem_Free((void *)(uintptr_t)segments);
-    if (status != TB_OK) { /* nothing is converted here that could fail */
+    if (status != TB_OK) { /* nothing is converted here, so nothing can fail */
         PyErr_BadInternalCall();
         return -1;
     }
     return 0;
 }
 
-/* Rows that are packs whose segments move apart: all that they hold is read as it
- * stands, and what is kept of each segment is moved from there. */
+/* Rows that are packs whose segments move apart: whole rows are read first, and then
+ * what is kept of each segment is moved to its position. */
 static tb_read
 fill_packs(tb_padding_free_batch *batch, tb_output *output, void *out)
 {
@@ -211,7 +212,7 @@ fill_packs(tb_padding_free_batch *batch, tb_output *output, void *out)
     return read;
 }
 
-/* An id that the labels' type does not hold. */
+/* Raises for an id that the labels' type cannot hold. */
 static tb_read
 refuse_label(tb_padding_free_batch *batch, tb_output *labels, tb_status status,
              const tb_error *error)
@@ -266,7 +267,7 @@ fill_column(tb_padding_free_batch *batch, Py_ssize_t k)
     return read;
 }
 
-/* A segment begins with an ignored label, and so the one before ends with one. */
+/* A segment begins with an ignored label. So, shifted, the one before ends with it. */
 static void
 shift_labels(const tb_padding_free_batch *batch, char *out)
 {
@@ -281,7 +282,7 @@ shift_labels(const tb_padding_free_batch *batch, char *out)
     }
 }
 
-/* Made of lengths and of columns that are ready: nothing of Python is looked at. */
+/* Made from lengths and from finished columns; no Python object is read. */
 static void
 fill_extra(const tb_padding_free_batch *batch, Py_ssize_t k)
 {
@@ -314,7 +315,7 @@ fill_extra(const tb_padding_free_batch *batch, Py_ssize_t k)
 static tb_read
 fill_batch(tb_padding_free_batch *batch)
 {
-    /* Labels may be made of the main column: it comes first. */
+    /* Labels may be made from the main column, so it comes first. */
     tb_read read = fill_column(batch, batch->main);
 
     for (Py_ssize_t k = 0; k < batch->columns && read == TB_READ_DONE; k++) {

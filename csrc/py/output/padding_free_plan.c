@@ -1,5 +1,5 @@
-/* What is settled before anything is laid out: settings, masks that must be ones, the
- * segments that packs are made of, and where each segment goes. */
+/* The plan of a padding-free batch, before anything is laid out: settings, masks that
+ * must be ones, the segments of packs, and where each segment goes. */
 #include "py/base/tb_numpy.h"
 #include "py/output/padding_free.h"
 
@@ -22,7 +22,7 @@ static const tb_setting settings_table[] = {
     {FLAG(return_num_items), 0, 0, 0, NULL},
 };
 
-/* The padding behind the last segment must have an admissible length. */
+/* The padding after the last segment must be a multiple too. */
 static int
 check_multiple(const tb_context *context, const char *name, int64_t size,
                const char *multiple_name, int64_t multiple)
@@ -30,8 +30,8 @@ check_multiple(const tb_context *context, const char *name, int64_t size,
     return size <= 1 || size % multiple == 0
                ? 0
                : tb_raise_at(context, PyExc_ValueError, -1, -1,
-                             "%s=%lld is no multiple of %s=%lld", name, (long long)size,
-                             multiple_name, (long long)multiple);
+                             "%s=%lld is not a multiple of %s=%lld", name,
+                             (long long)size, multiple_name, (long long)multiple);
 }
 
 int
@@ -56,9 +56,8 @@ tb_read_padding_free_settings(const tb_context *context, PyObject *mapping,
 
 /* --- masks ------------------------------------------------------------------------ */
 
-/* Whether all items are the int object 1, of which CPython has a single one, or True. A
- * look at addresses is enough for masks as tokenizers make them, and no code can run.
- */
+/* Whether all items are True or the int object 1, of which CPython has only one. For
+ * the masks of tokenizers it is enough to compare addresses, and no code can run. */
 static int
 has_only_known_ones(PyObject *list, ptrdiff_t n)
 {
@@ -74,7 +73,7 @@ has_only_known_ones(PyObject *list, ptrdiff_t n)
     return found;
 }
 
-/* Whether row i of the mask, a list, holds but ones: 0 with *at set where not. */
+/* Whether row i of the mask, a list, holds only ones: 0 with *at set if not. */
 static int
 list_is_ones(tb_state *state, tb_column *mask, ptrdiff_t i, ptrdiff_t *at)
 {
@@ -101,8 +100,8 @@ refuse_mask(tb_state *state, tb_column *mask)
 {
     if (mask->ndim > 0) {
         return tb_raise_at(&mask->context, PyExc_ValueError, -1, -1,
-                           "has %d dimensions a row: a padding-free batch has no mask; "
-                           "expected one value for each token, or no such column",
+                           "has rows of %d dimensions, but a padding-free batch has no "
+                           "mask; expected one value for each token, or no such column",
                            mask->ndim + 1);
     }
     for (ptrdiff_t i = 0; i < mask->count; i++) {
@@ -116,7 +115,7 @@ refuse_mask(tb_state *state, tb_column *mask)
         }
         else if (n > 0 && mask->types[i] > TB_F64) {
             return tb_raise_at(&mask->context, PyExc_TypeError, i, -1,
-                               "found a mask of neither integers nor bools");
+                               "found a mask that is neither integers nor bools");
         }
         else if (n > 0) {
             if (tb_verify_rows(mask) < 0) {
@@ -126,12 +125,11 @@ refuse_mask(tb_state *state, tb_column *mask)
             ones = at == n;
         }
         if (ones <= 0) {
-            return ones < 0
-                       ? -1
-                       : tb_raise_at(&mask->context, PyExc_ValueError, i, at,
-                                     "is not 1: a padding-free batch has no mask, and "
-                                     "models would attend to this token; take padding "
-                                     "out of the samples first");
+            return ones < 0 ? -1
+                            : tb_raise_at(&mask->context, PyExc_ValueError, i, at,
+                                          "is not 1, but a padding-free batch has no "
+                                          "mask, so models would attend to this token; "
+                                          "remove padding from the samples first");
         }
     }
     return 0;
@@ -139,7 +137,7 @@ refuse_mask(tb_state *state, tb_column *mask)
 
 /* --- columns ---------------------------------------------------------------------- */
 
-/* Segments of row i: their lengths are there, and sum to the row's. */
+/* Checks that the lengths of row i's segments add up to the row's length. */
 static int
 check_segments(const tb_column *main, const tb_column *segments, ptrdiff_t i,
                const int64_t *lengths)
@@ -154,7 +152,7 @@ check_segments(const tb_column *main, const tb_column *segments, ptrdiff_t i,
         }
         if (lengths[j] > left) {
             return tb_raise_at(&segments->context, PyExc_ValueError, i, j,
-                               "the lengths up to here add up to more than the %zd "
+                               "the lengths up to this one add up to more than the %zd "
                                "tokens that key %R has in this row",
                                (Py_ssize_t)main->lengths[i], main->context.key);
         }
@@ -203,7 +201,7 @@ read_segments(tb_padding_free_batch *batch, tb_column *segments)
     return 0;
 }
 
-/* One spec, to where a column of its role belongs. */
+/* Reads one spec into the place for its role. */
 static int
 read_spec(tb_padding_free_batch *batch, PyObject *given)
 {
@@ -285,17 +283,18 @@ refuse_plan(const tb_padding_free_batch *batch, tb_status status, const tb_error
     context.rows = batch->segment_rows;
     if (status == TB_ERR_TOO_LONG) {
         return tb_raise_at(&context, PyExc_ValueError, error->row, -1,
-                           "with it the batch has %zd positions, more than "
+                           "with this row the batch has %zd positions, more than "
                            "max_tokens=%zd; a LengthBatchSampler with max_tokens= and "
                            "padding_free=True makes batches that fit",
                            (Py_ssize_t)error->value,
                            (Py_ssize_t)batch->plan.max_tokens);
     }
-    return tb_raise_at(&context, PyExc_ValueError, error->row, -1,
-                       "with it the batch has more positions than can be addressed");
+    return tb_raise_at(
+        &context, PyExc_ValueError, error->row, -1,
+        "with this row the batch has more positions than can be addressed");
 }
 
-/* Segments that are too many or too long for what was asked for. */
+/* Refuses more or longer segments than the settings allow. */
 static int
 check_plan(const tb_padding_free_batch *batch)
 {
@@ -307,14 +306,14 @@ check_plan(const tb_padding_free_batch *batch)
         return tb_raise_at(&batch->context, PyExc_ValueError, -1, -1,
                            "the batch has %zd segments%s, more than max_segments=%zd",
                            (Py_ssize_t)plan->segments,
-                           tail > 0 ? ", of which the padded tail is one" : "",
+                           tail > 0 ? " (the padded tail is one)" : "",
                            (Py_ssize_t)plan->max_segments);
     }
     if (settings->max_seqlen >= 0 && plan->longest > settings->max_seqlen) {
         return tb_raise_at(
             &batch->context, PyExc_ValueError, -1, -1,
             "the longest segment%s has %zd positions, more than max_seqlen=%zd",
-            tail > 0 && tail == plan->longest ? ", the padded tail," : "",
+            tail > 0 && tail == plan->longest ? " (the padded tail)" : "",
             (Py_ssize_t)plan->longest, (Py_ssize_t)settings->max_seqlen);
     }
     if (plan->width > INT32_MAX) {
@@ -344,7 +343,8 @@ tb_plan_batch(tb_padding_free_batch *batch)
     }
     if (plan->width == 0 && !plan->keep_empty) {
         return tb_raise_at(&batch->context, PyExc_ValueError, -1, -1,
-                           "no row of the batch has a token; filter empty rows out");
+                           "no row of the batch has a token, expected at least one; "
+                           "filter empty rows out");
     }
     return check_plan(batch);
 }

@@ -18,8 +18,8 @@ set_dtype(tb_column *column, tb_dtype dtype)
     column->provisional = 0;
 }
 
-/* The type of rows that are all lists: what their first number asks for, widened later
- * where another asks for more. No number at all: int64. */
+/* The type of rows that are all lists: that of their first number, widened later if
+ * another number needs more. Without any number: int64. */
 static int
 guess_from_lists(tb_state *state, tb_column *column, const tb_pad_options *options)
 {
@@ -45,14 +45,15 @@ refuse_types(const tb_column *column, ptrdiff_t i)
     tb_dtype found = tb_row_dtype(column, i);
     tb_dtype expected = tb_row_dtype(column, column->array_row);
 
-    return tb_raise_at(
-        &column->context, PyExc_TypeError, i, -1,
-        "found %s, expected %s as in row %zd: dtype= converts all to one",
-        tb_dtype_name(&found), tb_dtype_name(&expected), (Py_ssize_t)column->array_row);
+    return tb_raise_at(&column->context, PyExc_TypeError, i, -1,
+                       "found %s, expected %s as in row %zd; pass dtype= to convert "
+                       "all rows to one type",
+                       tb_dtype_name(&found), tb_dtype_name(&expected),
+                       (Py_ssize_t)column->array_row);
 }
 
-/* What stands between row i and the output's type: nothing, the core's conversion while
- * it is moved, a conversion now, or an error. */
+/* Prepares row i for the output's type: nothing to do, the core converts while it
+ * moves, a conversion now, or an error. */
 static int
 reconcile_row(tb_state *state, tb_column *column, const tb_pad_options *options,
               ptrdiff_t i, int asked)
@@ -61,12 +62,13 @@ reconcile_row(tb_state *state, tb_column *column, const tb_pad_options *options,
     tb_type to = column->dtype.type;
     tb_type from = (tb_type)column->types[i]; /* or TB_LIST */
 
-    if (from == to && (to != TB_OTHER || column->other == column->dtype.descr ||
-                       column->other->type_num == column->dtype.descr->type_num)) {
+    if (from == to &&
+        (to != TB_NUMPY_ONLY || column->numpy_only == column->dtype.descr ||
+         column->numpy_only->type_num == column->dtype.descr->type_num)) {
         return 0;
     }
     if (column->types[i] == TB_LIST) {
-        return to == TB_OTHER ? tb_convert_row(state, column, kept, i) : 0;
+        return to == TB_NUMPY_ONLY ? tb_convert_row(state, column, kept, i) : 0;
     }
     if (column->lengths[i] == 0) {
         column->types[i] = (unsigned char)to;
@@ -81,8 +83,9 @@ reconcile_row(tb_state *state, tb_column *column, const tb_pad_options *options,
                            "found floats (%s), expected integers for dtype=%s",
                            tb_dtype_name(&found), tb_dtype_name(&column->dtype));
     }
-    return from == TB_OTHER || to == TB_OTHER ? tb_convert_row(state, column, kept, i)
-                                              : 0;
+    return from == TB_NUMPY_ONLY || to == TB_NUMPY_ONLY
+               ? tb_convert_row(state, column, kept, i)
+               : 0;
 }
 
 int
@@ -111,7 +114,8 @@ tb_settle_dtype(tb_state *state, tb_column *column, const tb_pad_options *option
         return -1;
     }
     for (ptrdiff_t i = 0; i < column->count; i++) {
-        if (column->types[i] != (unsigned char)column->dtype.type || column->other) {
+        if (column->types[i] != (unsigned char)column->dtype.type ||
+            column->numpy_only) {
             if (reconcile_row(state, column, options, i, asked != NULL) < 0) {
                 return -1;
             }

@@ -1,4 +1,4 @@
-/* The element type of an output: what is asked for, or what the rows have. */
+/* The element type of an output: the one asked for, or the rows' own. */
 #ifndef TB_SETTLE_H
 #define TB_SETTLE_H
 
@@ -8,12 +8,12 @@
 int tb_settle_dtype(tb_state *state, tb_column *column, const tb_pad_options *options,
                     const tb_dtype *asked);
 
-/* Finds the type that the rows have by themselves, without a look at whether all of them
- * agree; where they are lists it is provisional. */
+/* Finds the rows' own type, without a check that all of them agree; of lists it is
+ * provisional. */
 int tb_find_own_dtype(tb_state *state, tb_column *column,
                       const tb_pad_options *options);
 
-/* What max_length leaves of a row: nothing else of it is looked at. */
+/* What max_length keeps of a row; the rest is not read. */
 static inline tb_span
 tb_keep_row(const tb_pad_options *options, ptrdiff_t length)
 {

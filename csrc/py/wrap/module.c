@@ -1,3 +1,4 @@
+/* The module _core: its table of functions, its state, and its start. */
 #define TB_IMPORTS_NUMPY
 #include "py/base/tb_numpy.h"
 #include "py/base/state.h"
@@ -7,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One table of methods a family. */
+/* One table of methods for each family. */
 extern PyMethodDef tb_setting_methods[];
 extern PyMethodDef tb_pad_methods[];
 extern PyMethodDef tb_mask_methods[];
@@ -22,7 +23,7 @@ extern PyMethodDef tb_block_mask_methods[];
 extern PyMethodDef tb_padding_free_methods[];
 extern PyMethodDef tb_half_methods[];
 
-/* The widest level here, or the one that TIGHTBATCH_CPU names. */
+/* The best level of this machine, or the one that TIGHTBATCH_CPU names. */
 static int
 choose_level(void)
 {

@@ -9,7 +9,7 @@
 
 /* arrow_rows(function, class, source, column, fill_null) -> class
  *
- * The rows of the column of lists called `column`, None: of the only one. */
+ * The rows of the column of lists called `column`; None: of the only one. */
 static PyObject *
 wrap_arrow_rows(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -54,7 +54,7 @@ wrap_column(tb_state *state, tb_arrow_column *column, PyObject *type,
     return text;
 }
 
-/* (name, column), name None where the source is no table. */
+/* (name, column); the name is None if the source is not a table. */
 static PyObject *
 read_pair(tb_state *state, const tb_context *context, const tb_arrow_source *source,
           Py_ssize_t i, PyObject *const *args)
@@ -75,7 +75,7 @@ read_pair(tb_state *state, const tb_context *context, const tb_arrow_source *sou
     return pair;
 }
 
-/* Whether the column is one of those that are wanted; -1 with an exception. */
+/* Whether the column is wanted; -1 with an exception. */
 static int
 is_wanted(const tb_arrow_source *source, Py_ssize_t i, PyObject *wanted)
 {
@@ -146,8 +146,8 @@ wrap_arrow_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     return pairs;
 }
 
-/* The lengths of a column of lists; null rows are refused, null elements are none of
- * its business. */
+/* The lengths of a column of lists; null rows are refused, null elements are not read.
+ */
 static PyObject *
 column_lengths(tb_arrow_column *column, PyObject *chosen)
 {

@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-/* An int64 array that this package made: not what a user hands in. */
+/* An int64 array that this package made; users never pass one. */
 static const int64_t *
 read_length_array(const char *function, PyObject *object, ptrdiff_t *count)
 {
@@ -29,7 +29,7 @@ read_length_array(const char *function, PyObject *object, ptrdiff_t *count)
 
 /* --- settings --------------------------------------------------------------------- */
 
-/* What the planner is told, as the core has it, and what it does not need to know. */
+/* The core's settings, and those that the core does not need. */
 typedef struct {
     tb_batch_settings core;
     int overlong;
@@ -61,8 +61,8 @@ static const tb_setting plan_table[] = {
 
 enum { PLAN_SETTINGS = sizeof plan_table / sizeof *plan_table };
 
-/* Out of a dict. `boundaries`, an int64 array or None, are read_boundaries()'s; the dict
- * keeps them alive. */
+/* Reads the settings from a dict. `boundaries` is None or an int64 array from
+ * read_boundaries(); the dict keeps it alive. */
 static int
 read_plan_settings(const tb_context *context, PyObject *given, plan_settings *settings)
 {
@@ -99,7 +99,8 @@ wrap_read_plan_settings(PyObject *Py_UNUSED(module), PyObject *const *args,
     return tb_dict_of_settings(plan_table, PLAN_SETTINGS, &settings);
 }
 
-/* (function, lengths, settings, ...): what all that plan are given. */
+/* Reads (function, lengths, settings, ...), the arguments of all functions that plan.
+ */
 static const int64_t *
 read_plan_arguments(PyObject *const *args, tb_context *context, plan_settings *settings,
                     ptrdiff_t *count)
@@ -111,7 +112,8 @@ read_plan_arguments(PyObject *const *args, tb_context *context, plan_settings *s
     return read_length_array(context->function, args[1], count);
 }
 
-/* What would help: a max_length that is within max_tokens, if there is. */
+/* Raises, and says what would help: a max_length that fits max_tokens, if there is one.
+ */
 static void
 raise_row_too_long(const tb_context *context, const tb_batch_settings *settings,
                    const tb_error *error)
@@ -233,9 +235,9 @@ done:
 }
 
 /* survey_lengths(function, lengths, settings) -> rows that are not left out, the total
- * of their lengths once cut, the longest that max_tokens and the boundaries allow,
- * fingerprint of the lengths. Raises what plan_batches would, but for rows that
- * settings["overlong"] cuts or drops. */
+ * of their lengths after cutting, the longest that max_tokens and the boundaries allow,
+ * fingerprint of the lengths. Raises what plan_batches would raise, except for rows
+ * that settings["overlong"] cuts or drops. */
 static PyObject *
 wrap_survey_lengths(PyObject *Py_UNUSED(module), PyObject *const *args,
                     Py_ssize_t nargs)

@@ -27,7 +27,7 @@ read_total(PyObject *given, const tb_int_rows *lengths, PyArrayObject *totals,
     *total = *total < 0 ? 0 : *total;
     if (*total > INT32_MAX) {
         return tb_raise_at(&context, PyExc_OverflowError, -1, -1,
-                           "%zd tokens are past int32, which ends at %d",
+                           "%zd tokens are more than int32 can count (at most %d)",
                            (Py_ssize_t)*total, (int)INT32_MAX);
     }
     return 0;
@@ -47,7 +47,7 @@ new_blocks(npy_intp packs, const tb_block_rule *rule)
         tb_multiply_sizes(size, (ptrdiff_t)sizeof(int32_t), &size) != TB_OK) {
         Py_XDECREF(arrays);
         tb_raise_at(&context, PyExc_ValueError, -1, -1,
-                    "%zd masks of %zd by %zd blocks are more bytes than can be "
+                    "%zd masks of %zd by %zd blocks need more bytes than can be "
                     "addressed; pass a larger block_size=",
                     (Py_ssize_t)packs, (Py_ssize_t)dims[2], (Py_ssize_t)dims[3]);
         return NULL;
@@ -81,15 +81,15 @@ write_packs(const tb_int_rows *lengths, const tb_block_rule *rule, tb_blocks blo
     for (ptrdiff_t i = 0; i < tb_count_int_rows(lengths); i++) {
         tb_mask_blocks(values, counts[i], rule, &blocks);
         values += counts[i];
-        blocks.part_counts += query_blocks;
-        blocks.part += all;
+        blocks.partial_counts += query_blocks;
+        blocks.partial += all;
         blocks.full_counts += query_blocks;
         blocks.full += all;
     }
 }
 
 /* block_mask(lengths, query_size, key_size, causal, window, width) -> counts and
- * numbers of the blocks seen in part, and of those that are full */
+ * numbers of the blocks seen partly, and of those that are full */
 static PyObject *
 wrap_block_mask(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {

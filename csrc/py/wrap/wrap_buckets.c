@@ -1,4 +1,4 @@
-/* bucket_boundaries(): lengths in, boundaries and what they waste out. */
+/* bucket_boundaries(): the best boundaries for lengths, and how much they waste. */
 #include "py/base/tb_numpy.h"
 #include "py/input/lengths.h"
 #include "core/plan/buckets.h"
@@ -19,20 +19,19 @@ raise_counting(tb_status status, const tb_error *error, Py_ssize_t rows,
     }
     else if (multiple == 1) {
         tb_raise_at(&boundaries_context, PyExc_OverflowError, error->row, -1,
-                    "%zd rows of length %lld, the longest, are more tokens than int64 "
-                    "can count",
+                    "%zd rows, all of length %lld, the longest, are more tokens than "
+                    "int64 can count",
                     rows, (long long)error->value);
     }
     else {
         tb_raise_at(&boundaries_context, PyExc_OverflowError, error->row, -1,
-                    "%zd rows of length %lld, the longest, rounded up to a multiple of "
-                    "%zd, are more tokens than int64 can count",
+                    "%zd rows, all of length %lld, the longest, rounded up to a "
+                    "multiple of %zd, are more tokens than int64 can count",
                     rows, (long long)error->value, multiple);
     }
 }
 
-/* (boundaries, waste), int64 arrays of one shape; waste is None where it is not asked
- * for. */
+/* (boundaries, waste), int64 arrays of one shape; waste is None if not asked for. */
 static PyObject *
 choose_boundaries(const tb_widths *widths, Py_ssize_t k, int return_waste)
 {

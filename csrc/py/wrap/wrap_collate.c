@@ -1,4 +1,4 @@
-/* What a collator needs: samples turned into columns, and columns padded together. */
+/* For collators: turns samples into columns, and pads columns together. */
 #include "py/base/tb_numpy.h"
 #include "py/output/columns.h"
 
@@ -47,7 +47,7 @@ refuse_keys(const tb_context *context, PyObject *first, PyObject *sample,
     if (shown != NULL) {
         tb_raise_at(context, PyExc_ValueError, row, -1,
                     missing != NULL ? "has no key %U, which row 0 has"
-                                    : "has the key %U, which row 0 lacks",
+                                    : "has the key %U, which row 0 does not have",
                     shown);
         Py_DECREF(shown);
     }
@@ -56,7 +56,7 @@ refuse_keys(const tb_context *context, PyObject *first, PyObject *sample,
     return -1;
 }
 
-/* A sample as a dict, a new reference: itself, or a copy of another kind of mapping. */
+/* A sample as a dict, a new reference: itself, or a copy of any other mapping. */
 static PyObject *
 sample_as_dict(const tb_context *context, PyObject *sample, Py_ssize_t row)
 {
@@ -71,7 +71,7 @@ sample_as_dict(const tb_context *context, PyObject *sample, Py_ssize_t row)
     Py_XDECREF(keys);
     if (found == 0) {
         tb_raise_at(context, PyExc_TypeError, row, -1,
-                    "is of type %s, expected a dict as in row 0",
+                    "found type %s, expected a dict as in row 0",
                     Py_TYPE(sample)->tp_name);
         return NULL;
     }
@@ -82,7 +82,7 @@ sample_as_dict(const tb_context *context, PyObject *sample, Py_ssize_t row)
     return dict;
 }
 
-/* One sample's values, each to its column's place `row`. */
+/* Puts the values of one sample into their columns, at index `row`. */
 static int
 scatter_sample(const tb_context *context, PyObject *columns, PyObject *first,
                PyObject *sample, Py_ssize_t row)
@@ -146,7 +146,7 @@ done:
 
 /* --- columns padded together ------------------------------------------------------ */
 
-/* All of them, in their order; the place of the main one, -1 where there is none. */
+/* Reads all specs, in order. Returns the index of the main one, -1 if there is none. */
 static int
 read_columns(tb_state *state, const tb_context *context, const tb_pad_options *sides,
              PyObject *specs, tb_output *outputs, Py_ssize_t *main)
@@ -190,7 +190,7 @@ read_sides(const tb_context *context, PyObject *padding, PyObject *truncation,
  *             as_tensors) -> [(array, offset, is_bfloat16), ...]
  *
  * `specs` is a list of (key, rows, role, settings). `extras`, a tuple of "mask" and what
- * else columns.h names, are of the main column and come behind the columns.
+ * else columns.h names, are for the main column and come after the columns.
  * allocate(bytes) -> uint8 array, or None: an array each. */
 static PyObject *
 wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)

@@ -1,4 +1,4 @@
-/* to_float16() and its siblings, and what half types lose. */
+/* to_float16(), to_bfloat16(), to_float32(), and half_loss() for half_report(). */
 #include "py/base/tb_numpy.h"
 #include "py/input/settings.h"
 #include "py/input/floats.h"
@@ -8,12 +8,12 @@
 
 #include <math.h>
 
-/* Converted and counted before the next ones drive them out of the cache. */
+/* Elements that are converted, and then counted while they are in the cache. */
 enum { BLOCK = 1 << 14 };
 
 /* Where converted elements go: C-contiguous and native. */
 typedef struct {
-    PyObject *object;     /* what the caller gets; owned */
+    PyObject *object;     /* the result; owned */
     PyArrayObject *array; /* a view of its memory, owned; NULL: not needed */
     char *data;
 } place;
@@ -32,32 +32,32 @@ typedef struct {
 static int
 convert_run(const void *src, npy_intp n, npy_intp at, void *context)
 {
-    conversion *job = (conversion *)context;
+    conversion *work = (conversion *)context;
     const char *from = (const char *)src;
-    npy_intp size = tb_type_size(job->from), size_out = tb_type_size(job->to);
-    npy_intp step = job->loss != NULL ? BLOCK : n;
+    npy_intp size = tb_type_size(work->from), size_out = tb_type_size(work->to);
+    npy_intp step = work->loss != NULL ? BLOCK : n;
 
     for (npy_intp i = 0; i < n; i += step) {
         npy_intp count = n - i < step ? n - i : step;
         tb_overflow overflow;
-        if (job->dst == NULL) {
-            tb_find_overflow(job->from, job->to, from + i * size, count, &overflow);
+        if (work->dst == NULL) {
+            tb_find_overflow(work->from, work->to, from + i * size, count, &overflow);
         }
         else {
-            tb_convert_floats(job->from, job->to, from + i * size, count,
-                              job->dst + (at + i) * size_out, job->rule, &overflow);
+            tb_convert_floats(work->from, work->to, from + i * size, count,
+                              work->dst + (at + i) * size_out, work->rule, &overflow);
         }
-        if (overflow.count > 0 && job->overflow.count == 0) {
+        if (overflow.count > 0 && work->overflow.count == 0) {
             tb_overflow none;
-            job->overflow.first = at + i + overflow.first;
-            tb_convert_floats(job->from, TB_F64, from + (i + overflow.first) * size, 1,
-                              &job->value, TB_OVERFLOW_INFINITY, &none);
+            work->overflow.first = at + i + overflow.first;
+            tb_convert_floats(work->from, TB_F64, from + (i + overflow.first) * size, 1,
+                              &work->value, TB_OVERFLOW_INFINITY, &none);
         }
-        job->overflow.count += overflow.count;
-        if (job->loss != NULL) {
-            tb_add_loss(job->from, from + i * size, count, job->what, job->loss);
+        work->overflow.count += overflow.count;
+        if (work->loss != NULL) {
+            tb_add_loss(work->from, from + i * size, count, work->what, work->loss);
         }
-        if (job->rule == TB_OVERFLOW_STOP && job->overflow.count > 0) {
+        if (work->rule == TB_OVERFLOW_STOP && work->overflow.count > 0) {
             return 1;
         }
     }
@@ -83,7 +83,7 @@ read_rule(const tb_context *context, PyObject *value, tb_overflow_rule *rule,
 
 /* --- where it goes ---------------------------------------------------------------- */
 
-/* Memory of a tensor that torch's table tells about, if it is what is needed. */
+/* The memory of a tensor by torch's exchange table, if type and shape are right. */
 static int
 place_in_plain_tensor(tb_state *state, const tb_context *context, PyObject *tensor,
                       const tb_floats *floats, tb_type to, place *out)
@@ -133,7 +133,7 @@ place_in_given(tb_state *state, const tb_context *context, PyObject *given,
     return 0;
 }
 
-/* A new array, or where `like` is a tensor a tensor. */
+/* A new array, or a new tensor if `like` is a tensor. */
 static int
 place_in_new(tb_state *state, const tb_context *context, PyObject *like,
              const tb_floats *floats, tb_type to, place *out)
@@ -215,7 +215,7 @@ build_loss(const tb_loss *loss)
     double smallest = isinf(loss->smallest) ? 0.0 : loss->smallest;
     int power = 0;
     tb_fp_state saved =
-        tb_enter_fp(0); /* where subnormal numbers are none, frexp() errs */
+        tb_enter_fp(0); /* frexp() is wrong if subnormal numbers are flushed */
     double fraction = frexp(loss->largest, &power);
     tb_leave_fp(saved);
 
@@ -240,36 +240,37 @@ build_loss(const tb_loss *loss)
 /* --- functions -------------------------------------------------------------------- */
 
 static int
-find_overflow_first(const tb_floats *floats, conversion *job)
+find_overflow_first(const tb_floats *floats, conversion *work)
 {
-    conversion look = *job;
+    conversion look = *work;
 
     look.dst = NULL;
     look.loss = NULL;
     int answer = tb_each_run(floats, convert_run, &look);
-    job->overflow = look.overflow;
-    job->value = look.value;
+    work->overflow = look.overflow;
+    work->value = look.value;
     return answer;
 }
 
-/* What is converted; or where the caller has to say or count something, (converted or
- * None, shape, overflowed, the first one's place and value, what was counted or None).
- * None with overflow="error": then nothing was written to out=. */
+/* The converted array. If the caller has to warn, raise or count: (converted or None,
+ * shape, overflowed, index and value of the first, counts or None). The first is None
+ * with overflow="error": then nothing was written to out=. */
 static PyObject *
-build_answer(const conversion *job, const tb_floats *floats, PyObject *converted,
+build_answer(const conversion *work, const tb_floats *floats, PyObject *converted,
              int is_told)
 {
-    if (!is_told && job->loss == NULL) {
+    if (!is_told && work->loss == NULL) {
         return Py_NewRef(converted);
     }
     PyObject *shape = PyArray_IntTupleFromIntp(floats->ndim, floats->shape);
-    PyObject *counted = job->loss == NULL ? Py_NewRef(Py_None) : build_loss(job->loss);
+    PyObject *counted =
+        work->loss == NULL ? Py_NewRef(Py_None) : build_loss(work->loss);
     PyObject *answer = NULL;
 
     if (shape != NULL && counted != NULL) {
         answer =
-            Py_BuildValue("(OOLLdO)", converted, shape, (long long)job->overflow.count,
-                          (long long)job->overflow.first, job->value, counted);
+            Py_BuildValue("(OOLLdO)", converted, shape, (long long)work->overflow.count,
+                          (long long)work->overflow.first, work->value, counted);
     }
     Py_XDECREF(shape);
     Py_XDECREF(counted);
@@ -284,8 +285,8 @@ convert_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     tb_state *state = tb_state_of(module);
     const tb_context context = {.function = function};
     const tb_context of_x = {.function = function, .argument = "x"};
-    conversion job = {to,      to, NULL, TB_OVERFLOW_INFINITY,
-                      {0, -1}, 0,  NULL, TB_LOSS_COUNTS};
+    conversion work = {to,      to, NULL, TB_OVERFLOW_INFINITY,
+                       {0, -1}, 0,  NULL, TB_LOSS_COUNTS};
     tb_floats floats;
     place out = {NULL, NULL, NULL};
     tb_loss loss;
@@ -293,37 +294,38 @@ convert_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     int is_counted, is_warned = 0, stopped = 0;
 
     if (tb_check_count(function, nargs, 4) < 0 ||
-        read_rule(&context, args[1], &job.rule, &is_warned) < 0 ||
+        read_rule(&context, args[1], &work.rule, &is_warned) < 0 ||
         tb_read_flag(&context, "return_counts", args[3], &is_counted) < 0 ||
         tb_read_floats(state, &of_x, args[0], &floats) < 0) {
         return NULL;
     }
     int has_out = args[2] != Py_None;
-    job.from = floats.type;
+    work.from = floats.type;
     if ((has_out ? place_in_given(state, &context, args[2], &floats, to, &out)
                  : place_in_new(state, &context, args[0], &floats, to, &out)) < 0) {
         goto done;
     }
-    job.dst = out.data;
+    work.dst = out.data;
     if (has_out && tb_floats_overlap(&floats, out.data,
                                      out.data + floats.count * tb_type_size(to))) {
-        tb_raise_at(&context, PyExc_ValueError, -1, -1, "out= shares memory with x");
+        tb_raise_at(&context, PyExc_ValueError, -1, -1,
+                    "out= shares memory with x; expected separate memory");
         goto done;
     }
     if (is_counted) {
         tb_start_loss(&loss);
-        job.loss = &loss;
-        /* float32's subnormal numbers are those below the lowest exponent told apart.
-         */
-        job.what = to == TB_F32 ? TB_LOSS_EXPONENT_COUNTS : TB_LOSS_COUNTS;
+        work.loss = &loss;
+        /* float32's subnormal numbers are those below the lowest exponent that is
+         * counted. */
+        work.what = to == TB_F32 ? TB_LOSS_EXPONENT_COUNTS : TB_LOSS_COUNTS;
     }
-    if (has_out && job.rule == TB_OVERFLOW_STOP) {
-        stopped = find_overflow_first(&floats, &job);
+    if (has_out && work.rule == TB_OVERFLOW_STOP) {
+        stopped = find_overflow_first(&floats, &work);
     }
-    stopped = stopped == 0 ? tb_each_run(&floats, convert_run, &job) : stopped;
+    stopped = stopped == 0 ? tb_each_run(&floats, convert_run, &work) : stopped;
     if (stopped >= 0) {
-        answer = build_answer(&job, &floats, stopped ? Py_None : out.object,
-                              stopped || (is_warned && job.overflow.count > 0));
+        answer = build_answer(&work, &floats, stopped ? Py_None : out.object,
+                              stopped || (is_warned && work.overflow.count > 0));
     }
 done:
     Py_XDECREF(out.object);
@@ -359,10 +361,10 @@ typedef struct {
 static int
 survey_run(const void *src, npy_intp n, npy_intp at, void *context)
 {
-    survey *job = (survey *)context;
+    survey *work = (survey *)context;
 
     (void)at;
-    tb_add_loss(job->type, src, n, job->what, job->loss);
+    tb_add_loss(work->type, src, n, work->what, work->loss);
     return 0;
 }
 
@@ -389,12 +391,12 @@ wrap_half_loss(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         tb_read_floats(state, &context, args[2], &floats) < 0) {
         return NULL;
     }
-    survey job = {
+    survey work = {
         floats.type,
         (errors ? TB_LOSS_ERRORS : 0) | (exponents ? TB_LOSS_EXPONENT_COUNTS : 0),
         &loss};
     tb_start_loss(&loss);
-    if (tb_each_run(&floats, survey_run, &job) == 0) {
+    if (tb_each_run(&floats, survey_run, &work) == 0) {
         tb_dtype dtype = {floats.type, tb_type_size(floats.type), NULL};
         answer = Py_BuildValue("(sN)", tb_dtype_name(&dtype), build_loss(&loss));
     }

@@ -1,11 +1,11 @@
-/* Labels of language modelling, over a batch that is ready. */
+/* Labels of language modelling, for a batch that is padded already. */
 #include "py/base/tb_numpy.h"
 #include "core/layout/mlm.h"
 #include "py/base/state.h"
 #include "py/input/settings.h"
 
-/* The elements of an array of a type that lies in one piece of memory and has as many as
- * `like`: 0, -1 with an exception for any other. */
+/* The elements of a contiguous array of a type, as many as `like` has: 0, or -1 with an
+ * exception for any other array. */
 static int
 check_plain(const tb_context *context, PyObject *object, int type, PyObject *like)
 {

@@ -1,4 +1,5 @@
-/* pad() and lengths(): parse, survey the rows, allocate, fill, return. */
+/* pad(), lengths() and uniform_length_batching(): read, survey the rows, allocate,
+ * fill. */
 #include "py/base/tb_numpy.h"
 #include "py/input/rows.h"
 #include "core/layout/mask.h"
@@ -19,13 +20,13 @@ allocate_output(tb_state *state, const tb_column *column, const tb_layout *layou
                : (PyArrayObject *)PyArray_SimpleNewFromDescr(ndim, dims, descr);
 }
 
-/* Whether row i, whose elements are read where they are, lies between two addresses. */
+/* Whether row i, which is read without a copy, lies between two addresses. */
 static int
 overlaps(const tb_column *column, ptrdiff_t i, const char *begin, const char *end)
 {
     const char *data = (const char *)column->data[i];
     ptrdiff_t bytes =
-        column->lengths[i] * (column->types[i] == TB_OTHER
+        column->lengths[i] * (column->types[i] == TB_NUMPY_ONLY
                                   ? column->dtype.item_size
                                   : tb_type_size((tb_type)column->types[i]));
     for (int d = 0; d < column->ndim; d++) {
@@ -34,8 +35,8 @@ overlaps(const tb_column *column, ptrdiff_t i, const char *begin, const char *en
     return bytes > 0 && data < end && data + bytes > begin;
 }
 
-/* The first row whose memory as it was given overlaps `out`: its place or -1; -2 with
- * an exception. NumPy knows the memory of the rows of which a copy is read. */
+/* The index of the first row whose memory overlaps `out`, or -1; -2 with an exception.
+ * For rows that are copied first, NumPy knows their own memory. */
 static Py_ssize_t
 find_overlap(tb_state *state, const tb_column *column, PyArrayObject *out)
 {
@@ -58,10 +59,10 @@ check_overlap(tb_state *state, const tb_column *column, PyArrayObject *out)
 
     return row < 0 ? (row == -1 ? 0 : -1)
                    : tb_raise_at(&column->context, PyExc_ValueError, row, -1,
-                                 "shares memory with out=");
+                                 "shares memory with out=; expected separate memory");
 }
 
-/* Everything about out= that can be wrong, before anything is written to it. */
+/* Checks everything about out= before anything is written to it. */
 static int
 check_out(tb_state *state, const tb_column *column, const tb_layout *layout,
           PyArrayObject *out, int is_bfloat16)
@@ -75,8 +76,8 @@ check_out(tb_state *state, const tb_column *column, const tb_layout *layout,
                : check_overlap(state, column, out);
 }
 
-/* Surveyed rows into `given` (out=) or a new array. Lists may turn out to need a wider
- * type than their first number did: then all of it is done again, at most twice. */
+/* Pads surveyed rows into `given` (out=) or a new array. If lists turn out to need a
+ * wider type than their first number, all is done again, at most twice. */
 static PyArrayObject *
 fill_output(tb_state *state, tb_column *column, const tb_pad_options *options,
             PyObject *padding_value, PyObject *given, tb_layout *layout)
@@ -184,10 +185,11 @@ done:
 
 /* --- uniform-length batching ------------------------------------------------------ */
 
-/* Each batch as wide as its longest row, which is not cut. */
+/* Each batch is as wide as its longest row; nothing is cut. */
 static const tb_pad_options keep_all = {.width = -1, .max_length = -1, .multiple = 1};
 
-/* Places of the rows by length, rows of one length in the order given: int64 [rows]. */
+/* Indices of the rows sorted by length; equal lengths keep their order: int64 [rows].
+ */
 static PyArrayObject *
 order_by_length(const tb_column *column)
 {
@@ -200,15 +202,15 @@ order_by_length(const tb_column *column)
     return order;
 }
 
-/* The rows `order` of a column as a column that borrows everything from it. The block
- * that holds their pointers is the caller's to free. */
+/* The rows `order` of a column, as a column that borrows everything from it. The caller
+ * frees the block that holds their pointers. */
 static void *
 select_rows(const tb_column *all, const ptrdiff_t *order, ptrdiff_t count,
             tb_column *some)
 {
     *some = *all;
     some->context.rows = order;
-    some->whole.item_size = 0; /* its memory is verified in `all` */
+    some->whole.item_size = 0; /* its memory is checked in `all` */
     if (tb_allocate_rows(some, count) < 0) {
         return NULL;
     }
@@ -224,7 +226,7 @@ select_rows(const tb_column *all, const ptrdiff_t *order, ptrdiff_t count,
     return (void *)(uintptr_t)some->data;
 }
 
-/* One list of arrays. WIDEN: the type of all has been widened in `column`. */
+/* Makes the list of arrays. WIDEN: the type in `column` is wider now. */
 static tb_read
 fill_batches(tb_state *state, tb_column *column, PyArrayObject *order,
              Py_ssize_t batch_size, PyObject *padding_value, PyObject *batches)

@@ -1,5 +1,4 @@
-/* What the padding-free collators need: columns laid out one row after another, in one
- * call. */
+/* For padding-free collators: lays out columns one row after another, in one call. */
 #include "py/base/tb_numpy.h"
 #include "py/output/padding_free.h"
 
@@ -19,14 +18,16 @@ read_extras(tb_padding_free_batch *batch, PyObject *names)
         batch->extras[i] = (tb_padding_free_extra)place;
         if (batch->extras[i] == TB_SHIFT_LABELS && batch->labels < 0) {
             return tb_raise_at(&batch->context, PyExc_ValueError, -1, -1,
-                               "shift_labels=True, but there are no labels");
+                               "shift_labels=True, but there are no labels; expected a "
+                               "column 'labels'");
         }
     }
     return 0;
 }
 
-/* (arrays, longest, num_items): the arrays as pad_columns gives them, the positions of
- * the longest segment, and the labels that count (0 where nobody asked). */
+/* (arrays, longest, num_items): the arrays as from pad_columns, the positions of the
+ * longest segment, and the number of labels that are not ignored (0 if not asked for).
+ */
 static PyObject *
 answer_batch(const tb_padding_free_batch *batch)
 {
@@ -52,7 +53,7 @@ answer_batch(const tb_padding_free_batch *batch)
  *
  * `specs` is a list of (key, rows, role, settings), `settings` a dict with the names of
  * PaddingFreeCollator's parameters, `extras` a tuple of names. The arrays are those of
- * the columns but for "attention_mask" and "seq_lengths", then the extras. */
+ * the columns, without "attention_mask" and "seq_lengths", then the extras. */
 static PyObject *
 wrap_flatten_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -93,7 +94,7 @@ done:
     return answer;
 }
 
-/* check_padding_free(function, settings): raises what is wrong with them. */
+/* check_padding_free(function, settings): raises for wrong settings. */
 static PyObject *
 wrap_check_padding_free(PyObject *Py_UNUSED(module), PyObject *const *args,
                         Py_ssize_t nargs)

@@ -1,5 +1,4 @@
-/* What tightbatch.Ragged leaves to C: rows copied into one buffer, numbers,
- * and indices. */
+/* For tightbatch.Ragged: copies rows into one buffer, and reads numbers and indices. */
 #include "py/base/tb_numpy.h"
 #include "py/input/lengths.h"
 #include "py/input/ragged.h"
@@ -9,7 +8,7 @@
 #include "py/output/layout.h"
 #include "py/output/settle.h"
 
-/* Rows already surveyed, one after another: ndarray [total, *trailing], or NULL. */
+/* Copies surveyed rows, one after another: ndarray [total, *trailing], or NULL. */
 static PyArrayObject *
 flatten_column(tb_state *state, tb_column *column, const tb_pad_options *options)
 {
@@ -40,7 +39,7 @@ flatten_column(tb_state *state, tb_column *column, const tb_pad_options *options
     return values;
 }
 
-/* Where rows of these lengths start that lie one after another. */
+/* Where rows of these lengths start, if they lie one after another. */
 static PyArrayObject *
 new_starts(PyArrayObject *lengths)
 {
@@ -61,24 +60,24 @@ static PyObject *
 wrap_rows(tb_state *state, PyObject *type, const tb_column *column,
           PyArrayObject *values)
 {
-    tb_ragged parts = {NULL, NULL, NULL, NULL};
+    tb_ragged buffers = {NULL, NULL, NULL, NULL};
 
     if (values == NULL) {
         return NULL;
     }
-    parts.chunks = PyTuple_Pack(1, values);
+    buffers.chunks = PyTuple_Pack(1, values);
     Py_DECREF(values);
-    parts.lengths = parts.chunks == NULL ? NULL : tb_new_lengths(column);
-    parts.starts = parts.lengths == NULL ? NULL : new_starts(parts.lengths);
-    if (parts.starts == NULL) {
-        tb_clear_ragged(&parts);
+    buffers.lengths = buffers.chunks == NULL ? NULL : tb_new_lengths(column);
+    buffers.starts = buffers.lengths == NULL ? NULL : new_starts(buffers.lengths);
+    if (buffers.starts == NULL) {
+        tb_clear_ragged(&buffers);
         return NULL;
     }
-    return tb_new_ragged(state, type, &parts);
+    return tb_new_ragged(state, type, &buffers);
 }
 
-/* Copies of `sequences`, one row after another: an object of the class; where it is None
- * the values alone, as an array. */
+/* Copies `sequences`, one row after another: an object of the class, or, if the class
+ * is None, the values as an array. */
 static PyObject *
 flatten(tb_state *state, const tb_context *context, PyObject *type, PyObject *sequences,
         PyObject *dtype)
@@ -153,7 +152,7 @@ wrap_read_offsets(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
                : (PyObject *)tb_read_lengths(tb_state_of(module), &context, args[2]);
 }
 
-/* A tensor's memory as an array; bfloat16 as ml_dtypes has it. */
+/* A tensor's memory as an array; bfloat16 has the type of ml_dtypes. */
 static PyObject *
 array_of_tensor(tb_state *state, const tb_context *context, PyObject *tensor)
 {
@@ -170,8 +169,8 @@ array_of_tensor(tb_state *state, const tb_context *context, PyObject *tensor)
     return (PyObject *)array;
 }
 
-/* as_array(function, key, source) -> ndarray: an array as it is, a CPU tensor's memory, a
- * buffer's; of anything else what NumPy makes of it. */
+/* as_array(function, key, source) -> ndarray: an array itself, the memory of a CPU
+ * tensor or a buffer, or what NumPy makes of any other object. */
 static PyObject *
 wrap_as_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -203,8 +202,8 @@ wrap_as_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     return (PyObject *)array;
 }
 
-/* as_indices(function, indices, count) -> int64 [n]: each from 0 to count - 1; those
- * given from -count on count from the end. */
+/* as_indices(function, indices, count) -> int64 [n]: each from 0 to count - 1; negative
+ * ones, down to -count, count from the end. */
 static PyObject *
 wrap_as_indices(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -229,9 +228,10 @@ wrap_as_indices(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     int64_t *index = (int64_t *)PyArray_DATA(indices);
     for (npy_intp i = 0; i < PyArray_DIM(indices, 0); i++) {
         if (index[i] < -count || index[i] >= count) {
-            PyErr_Format(PyExc_IndexError,
-                         "%s(): indices: index %lld (at place %zd) is outside %zd rows",
-                         context.function, (long long)index[i], (Py_ssize_t)i, count);
+            PyErr_Format(
+                PyExc_IndexError,
+                "%s(): indices: index %lld (at position %zd) is outside %zd rows",
+                context.function, (long long)index[i], (Py_ssize_t)i, count);
             Py_DECREF(indices);
             return NULL;
         }

@@ -37,8 +37,8 @@ wrap_cu_seqlens(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     else if (status != TB_OK) {
         tb_raise_at(&context, PyExc_OverflowError, error.row, -1,
-                    "length %lld takes the sum past int32, which ends at %d; split "
-                    "the batch",
+                    "with length %lld the sum is more than int32 can hold (at most "
+                    "%d); split the batch",
                     (long long)error.value, (int)INT32_MAX);
     }
     if (status != TB_OK) {
@@ -55,7 +55,7 @@ typedef void (*write_segments)(const int64_t *lengths, const ptrdiff_t *counts,
                                const ptrdiff_t *totals, ptrdiff_t packs,
                                const tb_layout *layout, int64_t *out);
 
-/* int64 [packs, width], or [width] of a single pack. */
+/* int64 [packs, width], or [width] for a single pack. */
 static PyArrayObject *
 new_segments(const tb_context *context, const tb_int_rows *lengths,
              const tb_pad_options *options, write_segments write)
@@ -108,8 +108,7 @@ wrap_segment_ids(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     return (PyObject *)ids;
 }
 
-/* A length for each row: int64 [rows, width], or [total] where rows lie one after
- * another. */
+/* Positions, from a length for each row: int64 [rows, width], or [total] if flat. */
 static PyArrayObject *
 position_rows(const tb_context *context, PyArrayObject *lengths,
               const tb_pad_options *options, int flat)
@@ -138,7 +137,7 @@ position_rows(const tb_context *context, PyArrayObject *lengths,
     return positions;
 }
 
-/* The segments of all packs, one after another, are those of one. */
+/* The segments of all packs, one after another, as those of one pack. */
 static PyArrayObject *
 position_line(const tb_context *context, const tb_int_rows *packs)
 {
@@ -198,7 +197,7 @@ static const tb_context ids_context = {.function = "segment_mask",
 static const tb_context prefix_context = {.function = "segment_mask",
                                           .argument = "prefix"};
 
-/* All rows of ids are equally long: *width. */
+/* Checks that all rows of ids have one length: *width. */
 static int
 read_width(const tb_int_rows *ids, ptrdiff_t *width)
 {
@@ -224,12 +223,13 @@ check_prefix_rows(const tb_context *context, const tb_int_rows *prefixes,
 
     own.one_row = prefixes->is_single;
     if (prefixes->is_single != ids->is_single) {
-        return tb_raise_at(context, PyExc_ValueError, -1, -1,
-                           ids->is_single
-                               ? "found rows of numbers; expected one for each segment"
-                               : "found one row of numbers; expected one for each of "
-                                 "the %zd rows of ids",
-                           (Py_ssize_t)rows);
+        return tb_raise_at(
+            context, PyExc_ValueError, -1, -1,
+            ids->is_single
+                ? "found rows of numbers; expected one number for each segment"
+                : "found one row of numbers; expected one row for each of the %zd rows "
+                  "of ids",
+            (Py_ssize_t)rows);
     }
     if (tb_count_int_rows(prefixes) != rows) {
         return tb_raise_at(context, PyExc_ValueError, -1, -1,
@@ -268,7 +268,7 @@ read_prefix(tb_state *state, PyObject *prefix, const tb_int_rows *ids,
     return 0;
 }
 
-/* ValueError where an argument, called `name`, lies in out='s memory. */
+/* ValueError if the argument called `name` shares memory with out=. */
 static int
 check_apart(tb_state *state, PyObject *given, const char *name, PyArrayObject *mask)
 {
@@ -277,12 +277,14 @@ check_apart(tb_state *state, PyObject *given, const char *name, PyArrayObject *m
         rows == NULL ? -2 : tb_find_sharing(state, &mask_context, rows, mask);
 
     Py_XDECREF(rows);
-    return shared < 0 ? (shared == -1 ? 0 : -1)
-                      : tb_raise_at(&mask_context, PyExc_ValueError, -1, -1,
-                                    "%s shares memory with out=", name);
+    return shared < 0
+               ? (shared == -1 ? 0 : -1)
+               : tb_raise_at(&mask_context, PyExc_ValueError, -1, -1,
+                             "%s shares memory with out=; expected separate memory",
+                             name);
 }
 
-/* The mask's array: a new one, or the one that out= is. */
+/* The mask's array: a new one, or out=. */
 static PyArrayObject *
 prepare_mask(tb_state *state, PyObject *out, int is_single, const npy_intp *dims,
              const tb_dtype *dtype)
@@ -310,17 +312,18 @@ raise_id(tb_status status, const tb_int_rows *prefixes, const tb_error *error)
 {
     if (status == TB_ERR_REPEATED) {
         return tb_raise_at(&mask_context, PyExc_ValueError, error->row, error->column,
-                           "id %lld comes again after another; with prefix= a segment "
-                           "is one stretch",
+                           "id %lld appears again after another id; with prefix= the "
+                           "tokens of a segment must be next to each other",
                            (long long)error->value);
     }
     ptrdiff_t known = tb_int_counts(prefixes)[error->row];
-    return tb_raise_at(&mask_context, PyExc_ValueError, error->row, error->column,
-                       "id %lld has no prefix: the %zd given are those of ids 1 to %zd",
-                       (long long)error->value, (Py_ssize_t)known, (Py_ssize_t)known);
+    return tb_raise_at(
+        &mask_context, PyExc_ValueError, error->row, error->column,
+        "id %lld has no prefix: prefix= has %zd numbers, for ids 1 to %zd",
+        (long long)error->value, (Py_ssize_t)known, (Py_ssize_t)known);
 }
 
-/* Writes the mask, without the GIL where it is large. */
+/* Writes the mask, without the GIL if it is large. */
 static int
 write_mask(const tb_int_rows *ids, ptrdiff_t width, const tb_segment_rule *rule,
            const tb_int_rows *prefixes, PyArrayObject *mask)
@@ -362,10 +365,10 @@ measure_mask(const tb_int_rows *ids, int item_size, npy_intp *dims)
     if (tb_multiply_sizes(width, width, &size) != TB_OK ||
         tb_multiply_sizes(size, item_size, &size) != TB_OK ||
         tb_multiply_sizes(size, dims[0], &size) != TB_OK) {
-        return tb_raise_at(&mask_context, PyExc_ValueError, -1, -1,
-                           "%zd masks of width %zd are more bytes than can be "
-                           "addressed",
-                           (Py_ssize_t)dims[0], (Py_ssize_t)width);
+        return tb_raise_at(
+            &mask_context, PyExc_ValueError, -1, -1,
+            "%zd masks of width %zd need more bytes than can be addressed",
+            (Py_ssize_t)dims[0], (Py_ssize_t)width);
     }
     return 0;
 }

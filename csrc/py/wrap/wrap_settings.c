@@ -1,4 +1,4 @@
-/* The door's readers for settings that Python code keeps to itself. */
+/* The readers of settings, for settings that only Python code uses. */
 #include "py/base/tb_numpy.h"
 #include "py/input/lengths.h"
 
@@ -155,7 +155,7 @@ wrap_read_boundaries(PyObject *Py_UNUSED(module), PyObject *const *args,
     return (PyObject *)tb_read_boundaries(&context, args[2]);
 }
 
-/* show(value) -> str: what messages repeat of it */
+/* show(value) -> str: the value as messages show it */
 static PyObject *
 wrap_show(PyObject *Py_UNUSED(module), PyObject *value)
 {

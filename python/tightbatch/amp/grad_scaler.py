@@ -1,4 +1,4 @@
-"""torch's loss scaler, with limits, a count of skipped steps, and names of what overflowed."""
+"""GradScaler: torch's loss scaler with limits, counts, and names of what overflowed."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ class GradScaler(torch.amp.GradScaler):
         super().load_state_dict(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give what is pickled, with the counts as numbers instead of tensors on a device."""
+        """Give the state to pickle, with counts as numbers instead of tensors on a device."""
         self._skipped = self.skipped_steps
         return super().__getstate__()
 
@@ -340,7 +340,7 @@ def _read_scale(name: str, value: Any) -> float:
 
 
 def _check_order(least: float | None, first: float, most: float | None) -> None:
-    """Refuse limits that the first scale, or each other, are outside of."""
+    """Refuse limits in the wrong order, and a first scale outside them."""
     if least is not None and most is not None and least > most:
         raise ValueError(
             f"GradScaler(): min_scale={least} is more than max_scale={most}; expected at most "

@@ -97,7 +97,7 @@ def choose_precision(device: str | torch.device, dtype: HalfChoice = "auto") -> 
 
 
 def choose_for(function: str, device: Any, dtype: Any) -> Precision:
-    """Choose as :func:`choose_precision`, for the function that errors name."""
+    """Choose as :func:`choose_precision` does; errors name the function ``function``."""
     kind = _device_type(function, device)
     if isinstance(dtype, torch.dtype):
         dtype = str(dtype).removeprefix("torch.")
@@ -124,7 +124,7 @@ def choose_for(function: str, device: Any, dtype: Any) -> Precision:
 
 
 def _device_type(function: str, device: Any) -> str:
-    """Read a device, of which only the type matters."""
+    """Read the type of a device."""
     expected = "expected a torch device, such as 'cuda' or 'cpu'"
     if isinstance(device, torch.device):
         return device.type
@@ -137,7 +137,7 @@ def _device_type(function: str, device: Any) -> str:
 
 
 def _half_types(device: str) -> tuple[dict[Dtype, str], str]:
-    """Give the half types of a device with reasons, best first, and why it has no other."""
+    """Give the half types of a device with reasons, best first, and why there is no other."""
     if device == "cpu":
         flags, reasons = cpu_flags(), dict[Dtype, str]()
         for half, names in CPU_FLAGS.items():

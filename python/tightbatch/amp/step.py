@@ -1,4 +1,4 @@
-"""The training step in mixed precision."""
+"""Amp: a training step in mixed precision."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ class Amp:
         self._drop()
 
     def _parameters(self) -> list[torch.Tensor]:
-        """Give what the optimizer trains; groups may have been added to it."""
+        """Give the parameters that the optimizer trains now; groups may have been added to it."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def _check_loss(self, loss: Any) -> None:
@@ -399,7 +399,7 @@ class Amp:
         is_skipped = self.scaler.skipped_steps > before
         self.scaler.update()
         self._drop()
-        # An open autocast keeps the weights that it has converted, from before the step.
+        # An open autocast keeps the converted weights from before the step.
         torch.clear_autocast_cache()
         if is_skipped:
             self.skipped_steps += 1
@@ -424,7 +424,7 @@ def _mark(parameter: torch.Tensor) -> tuple[torch.Tensor | None, int]:
 
 
 def _check_types(model: Any, optimizer: Any, scheduler: Any, scaler: Any) -> None:
-    """Refuse what is no model, optimizer, scheduler or scaler, or one that a step cannot use."""
+    """Refuse a model, optimizer, scheduler or scaler of a wrong type, or unfit for a step."""
     if not isinstance(model, torch.nn.Module):
         raise _wrong_type("model", model, "a torch.nn.Module")
     if not isinstance(optimizer, torch.optim.Optimizer):
@@ -451,7 +451,7 @@ def _wrong_type(name: str, value: Any, expected: str) -> TypeError:
 def _check_parameters(
     model: torch.nn.Module, optimizer: torch.optim.Optimizer, scaler: GradScaler | None
 ) -> None:
-    """Refuse parameters that cannot be trained so, and a scaler of another optimizer."""
+    """Refuse parameters that cannot be trained like this, and a scaler of another optimizer."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if not any(id(parameter) in names for parameter in trained):

@@ -1,1 +1,1 @@
-"""Samples to batches, padded or one row after another: a DataLoader's ``collate_fn``."""
+"""Make batches of samples, padded or one row after another: a DataLoader's ``collate_fn``."""

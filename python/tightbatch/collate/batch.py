@@ -25,7 +25,7 @@ class Batch(dict[Any, Any]):
     """
 
     def __repr__(self) -> str:
-        """Show keys, types and shapes, and the values of what is no tensor, array or list."""
+        """Show keys, types and shapes; of anything but tensors, arrays and lists, the value."""
         parts = (f"{key}: {_describe(value)}" for key, value in self.items())
         return f"{type(self).__name__}({', '.join(parts)})"
 
@@ -35,9 +35,9 @@ class Batch(dict[Any, Any]):
         Parameters
         ----------
         device : torch.device, str or int
-            Where to; as for ``torch.Tensor.to``.
+            The target, as for ``torch.Tensor.to``.
         non_blocking : bool
-            Do not wait for the copies, where the memory is pinned.
+            Do not wait for the copies, if the memory is pinned.
 
         Returns
         -------
@@ -51,8 +51,8 @@ class Batch(dict[Any, Any]):
     def pin_memory(self, device: Any = None) -> Batch:
         """Pin the tensors' memory, in place, and return the batch.
 
-        A DataLoader with ``pin_memory=True`` calls it. Raises what ``torch.Tensor.pin_memory``
-        raises, a RuntimeError where there is no accelerator.
+        A DataLoader with ``pin_memory=True`` calls it. It raises the errors of
+        ``torch.Tensor.pin_memory``, for example a RuntimeError if there is no accelerator.
         """
         pin = (lambda t: t.pin_memory()) if device is None else (lambda t: t.pin_memory(device))
         return self._replace(pin)

@@ -1,4 +1,4 @@
-"""Columns to the values of a batch: what all collators share."""
+"""Make the values of a batch from columns: the code that all collators share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .samples import LABELS
 from .shared import Block, shared_type
 
 TENSORS = ("pt", "np")
-# What fills a column whose key says what it is, unless `padding_value` says otherwise. -100 is
-# what torch's cross-entropy ignores.
+# Fills of the columns with these keys, unless `padding_value` has another. torch's cross-entropy
+# ignores -100.
 FILLS: dict[Any, float] = {
     **dict.fromkeys(LABELS, -100),
     "attention_mask": 0,
@@ -27,7 +27,7 @@ FILLS: dict[Any, float] = {
 
 
 class ColumnSettings(NamedTuple):
-    """What is asked for the column of one key, as the C code reads it (column_spec.c)."""
+    """The settings of one key's column, as the C code reads them (column_spec.c)."""
 
     padding_value: float = 0
     dtype: Any = None
@@ -39,9 +39,9 @@ class ColumnSettings(NamedTuple):
 
 
 DEFAULT = ColumnSettings()
-# What becomes of a column: those of rows are padded, or put one after another. Masks and lengths
-# are of the "main" one; "per_token" has a value for each of its tokens. The last four are for
-# batches without padding.
+# What happens to a column. Columns of rows are padded, or put one after another. Masks and lengths
+# are made from the "main" one; a "per_token" column has a value for each of its tokens. The last
+# four are for batches without padding.
 Role = Literal[
     "main",
     "rows",
@@ -61,10 +61,10 @@ def settle_columns(
     padding_side: str = "right",
     truncation_side: str = "right",
 ) -> dict[Any, ColumnSettings]:
-    """Give what each key gets, None standing for every other key; what is wrong is an error.
+    """Give the settings of each key, and under None those of every other key; check all of them.
 
     ``options`` are those of :class:`ColumnSettings`: a value for all columns, or a mapping of
-    keys to values. A dtype for all is one for all that hold floats.
+    keys to values. One dtype for all is for all that hold floats.
     """
     options = dict(options)
     if not isinstance(options["dtype"], Mapping):
@@ -96,9 +96,9 @@ def pad_columns(
     extras: tuple[str, ...],
     return_tensors: str,
 ) -> tuple[dict[Any, Any], Block | None]:
-    """Make the arrays or tensors of a padded batch by name: those of the specs, then the extras.
+    """Make the arrays or tensors of a padded batch by name: first the specs', then the extras.
 
-    In a DataLoader worker they are views of one block of shared memory, which is returned too.
+    In a DataLoader worker they are views of one block of shared memory. It is returned too.
     """
     block, allocate, as_tensors = _memory_for(function, return_tensors)
     outputs = _core.pad_columns(function, specs, *sides, extras, allocate, as_tensors)
@@ -114,10 +114,10 @@ def flatten_columns(
     return_tensors: str,
     keep_empty: bool = False,
 ) -> tuple[dict[Any, Any], Block | None, int, int]:
-    """Do the same for a batch without padding, of which the longest segment and the labels are.
+    """Do the same without padding; also give the longest segment and the number of labels.
 
     ``settings`` are those of PaddingFreeCollator by name. With ``keep_empty`` rows without tokens
-    are segments, too.
+    are segments too.
     """
     block, allocate, as_tensors = _memory_for(function, return_tensors)
     outputs, longest, items = _core.flatten_columns(
@@ -143,7 +143,7 @@ def _torch(function: str) -> Any:
     except ImportError as error:
         raise ImportError(
             f"{function}(): return_tensors='pt' makes torch tensors, but torch is not installed: "
-            "pip install torch, or ask for arrays with return_tensors='np'"
+            "pip install torch, or pass return_tensors='np' to get arrays"
         ) from error
     return torch
 
@@ -151,7 +151,7 @@ def _torch(function: str) -> Any:
 def _named(
     function: str, names: Iterable[Any], outputs: list[Any], block: Block | None, as_tensors: bool
 ) -> dict[Any, Any]:
-    """Give what C made as arrays or tensors by name, and note which lie in the block."""
+    """Name the arrays or tensors that C made, and note which lie in the block."""
     if not as_tensors:
         return {name: out[0] for name, out in zip(names, outputs, strict=True)}
     values = _tensors(function, names, outputs)
@@ -175,7 +175,7 @@ def _tensors(function: str, names: Iterable[Any], outputs: list[Any]) -> dict[An
 
 
 def build(cls: Any, values: dict[Any, Any], block: Block | None) -> Any:
-    """Put the values together as a mapping, a tuple or a namedtuple; None: bare rows."""
+    """Make a mapping, a tuple or a namedtuple of the values; None means bare rows."""
     if cls is None:
         plain = tuple(values.values())
         if len(plain) == 1:
@@ -195,7 +195,7 @@ def _make(cls: Any, values: Iterable[Any]) -> Any:
 
 
 class Collator:
-    """What all collators, which are dataclasses, have in common: a short repr."""
+    """The base class of all collators, which are dataclasses: gives them a short repr."""
 
     def __repr__(self) -> str:
         """Show the settings that differ from the default."""

@@ -1,4 +1,4 @@
-"""Samples to padded batches: the ``collate_fn`` of a DataLoader."""
+"""PadCollator: padded batches of samples, as the ``collate_fn`` of a DataLoader."""
 
 from __future__ import annotations
 
@@ -35,63 +35,62 @@ class PadCollator(Collator):
     """Pad, stack and list the columns of samples: a ``collate_fn`` for a torch DataLoader.
 
     Samples are dicts (or other mappings), tuples, namedtuples, or bare rows (a list, an array, a
-    tensor); or all of a batch at once, as a :class:`tightbatch.RaggedDataset` hands it over or as
-    an Arrow table. Columns of sequences are padded, each to its own width; columns of numbers are
-    stacked; columns of strings or None become lists. Keys are never renamed, and nothing is cut
-    without ``max_length``.
+    tensor). A whole batch from a :class:`tightbatch.RaggedDataset`, or as an Arrow table, works
+    too. Columns of rows are padded, each to its own width; columns of numbers are stacked; columns
+    of strings or None become lists. Keys are never renamed, and nothing is cut without
+    ``max_length``.
 
     Parameters
     ----------
     padding_value : number or {key: number}
-        What fills the padding. A mapping applies to its keys. Otherwise ``labels``, ``label``
-        and ``label_ids`` are filled with -100, ``attention_mask``, ``token_type_ids`` and
-        ``position_ids`` with 0, ``special_tokens_mask`` with 1, and all others with this number
-        (0 when it is a mapping). Keys of tuples are their positions, 0, 1, ...
+        The number that fills the padding. A mapping applies to its keys. Otherwise ``labels``,
+        ``label`` and ``label_ids`` are filled with -100, ``attention_mask``, ``token_type_ids`` and
+        ``position_ids`` with 0, ``special_tokens_mask`` with 1, and all others with this number (0
+        when it is a mapping). Keys of tuples are their positions, 0, 1, ...
     width, max_length, pad_to_multiple_of : int or {key: int}, optional
-        As for :func:`tightbatch.pad`, of all columns of sequences or of those named.
+        As for :func:`tightbatch.pad`, for all columns of rows or for the named ones.
     boundaries : sequence of int or {key: sequence of int}, optional
-        The only widths there may be, in ascending order; of all columns of sequences or of those
-        named. A column is as wide as the smallest that is at least its longest row, once that is
-        cut to ``max_length``; ``pad_to_multiple_of`` is applied to it last. So an epoch has no
-        more shapes than boundaries for each number of rows (``drop_last`` keeps that to one), and
-        ``torch.compile`` no more graphs. :func:`tightbatch.bucket_boundaries` chooses them. Give
-        the sampler the same, so that ``max_tokens`` counts them. Not together with ``width`` for
-        one column.
+        The only allowed widths, in ascending order, for all columns of rows or for the named ones.
+        A column gets the smallest width that holds its longest row, after the cut to
+        ``max_length``; then ``pad_to_multiple_of`` rounds it up. So for each number of rows (with
+        ``drop_last`` there is only one) an epoch has at most as many shapes as boundaries, and
+        ``torch.compile`` makes at most as many graphs. :func:`tightbatch.bucket_boundaries` finds
+        the best ones. Give the sampler the same boundaries, so that ``max_tokens`` counts these
+        widths. One column cannot have both ``boundaries`` and ``width``.
     padding_side, truncation_side : {"right", "left"}
-        Where the padding goes, and which end of a row is cut off.
+        The side of the padding, and the end of a row that is cut off.
     dtype : dtype or {key: dtype}, optional
-        A floating type for all columns that hold floats (those of ints and bools keep their
-        types), or the types of the columns that are named; NumPy's or torch's. Otherwise ints
-        become int64, bools bool, floats float32, and arrays, tensors and NumPy's scalars keep
-        their type.
+        A NumPy or torch dtype: one floating type for all columns that hold floats (ints and bools
+        keep their types), or the types of the named columns. By default ints become int64, bools
+        bool and floats float32, and arrays, tensors and NumPy's scalars keep their type.
     attention_mask : bool, optional
-        None: dicts without one gain an int64 ``attention_mask``, of ``input_ids`` or else of the
-        first column of sequences; other samples keep their structure. True: added always, to
-        tuples and bare rows at the end. False: never.
+        None: dicts without one get an int64 ``attention_mask``, for ``input_ids`` or else for the
+        first column of rows; other samples keep their structure. True: it is always added, to
+        tuples and bare rows at the end. False: it is never added.
     return_lengths : bool
-        Add ``lengths``, the tokens of each row of the column that the mask is of, int64; to
-        tuples and bare rows at the end.
+        Add ``lengths``, int64: the tokens of each row of the column that the mask is for; to tuples
+        and bare rows at the end.
     return_tensors : {"pt", "np"}
         torch tensors or NumPy arrays.
 
     Returns
     -------
     Batch, tuple, namedtuple, or one tensor
-        For dicts, tuples, namedtuples and bare rows. In a DataLoader worker it is written
-        straight into shared memory, one block a batch.
+        For dicts, tuples, namedtuples and bare rows. In a DataLoader worker the batch is written
+        directly into one block of shared memory.
 
     Raises
     ------
     ValueError
-        For an empty batch, for keys that differ between samples, for an ``attention_mask`` (or
-        another column with a value a token) of another length than ``input_ids``, for a row that
-        is longer than the last boundary, for boundaries that are not in ascending order, and as
+        When the batch is empty; when keys differ between samples; when an ``attention_mask`` (or
+        another column with a value for each token) has another length than ``input_ids``; when a
+        row is longer than the last boundary; when boundaries are not in ascending order; and as
         :func:`tightbatch.pad`.
     TypeError, OverflowError, RuntimeError
-        As :func:`tightbatch.pad`; the message names key, row and column. A RuntimeError also
-        where a DataLoader worker finds shared memory full.
+        As :func:`tightbatch.pad`; the message names key, row and column. RuntimeError also when
+        shared memory is full in a DataLoader worker.
     ImportError
-        For tensors without torch; ``return_tensors="np"`` works without.
+        When torch is not installed; ``return_tensors="np"`` works without it.
 
     Examples
     --------
@@ -120,11 +119,11 @@ class PadCollator(Collator):
     attention_mask: bool | None = field(default=None, kw_only=True)
     return_lengths: bool = field(default=False, kw_only=True)
     return_tensors: Tensors = field(default="pt", kw_only=True)
-    # Settings by key; those of None are for every other key.
+    # Settings by key; None has those of every other key.
     _named: dict[Any, ColumnSettings] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Settle what each key gets; a wrong option is an error here, not at the first batch."""
+        """Read the settings of each key; a wrong one is an error here, not at the first batch."""
         _core.read_choice(NAME, "return_tensors", self.return_tensors, TENSORS)
         _core.read_flag(NAME, "return_lengths", self.return_lengths)
         if self.attention_mask is not None:
@@ -144,7 +143,7 @@ class PadCollator(Collator):
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, **options: Any) -> PadCollator:
-        """Take the fills and the padding side from a transformers tokenizer.
+        """Make a collator with the fills and the padding side of a transformers tokenizer.
 
         Parameters
         ----------
@@ -152,7 +151,7 @@ class PadCollator(Collator):
             Its ``pad_token_id`` fills ``input_ids`` and ``decoder_input_ids``, its
             ``pad_token_type_id`` ``token_type_ids``.
         **options
-            Of :class:`PadCollator`; they win over the tokenizer's.
+            Parameters of :class:`PadCollator`; they are used instead of the tokenizer's.
 
         Returns
         -------
@@ -163,7 +162,7 @@ class PadCollator(Collator):
         ValueError
             When the tokenizer has no padding token.
         TypeError
-            When it is no tokenizer; and as :class:`PadCollator`.
+            When it is not a tokenizer; and as :class:`PadCollator`.
         """
         check_tokenizer("PadCollator.from_tokenizer", tokenizer)
         if tokenizer.pad_token_id is None:
@@ -231,11 +230,13 @@ class PadCollator(Collator):
                 "PadCollator(): return_lengths=True, but the samples have a key 'lengths' already"
             )
         if not main and (self.return_lengths or (masked and self.attention_mask)):
-            raise ValueError("PadCollator(): no column of sequences to take the lengths of")
+            raise ValueError(
+                "PadCollator(): return_lengths=True, but no column holds rows; expected one"
+            )
 
 
 def check_tokenizer(function: str, tokenizer: Any) -> None:
-    """Refuse what is no tokenizer; feature extractors are told what pads their output."""
+    """Refuse anything but a tokenizer; for a feature extractor, say how to pad its output."""
     if hasattr(tokenizer, "pad_token_id"):
         return
     hint = ""
@@ -243,7 +244,7 @@ def check_tokenizer(function: str, tokenizer: Any) -> None:
         hint = f"; transformers.AutoTokenizer.from_pretrained({_core.show(tokenizer)}) gives one"
     elif hasattr(tokenizer, "padding_value"):
         hint = (
-            "; what a feature extractor returns is padded by "
+            "; to pad what a feature extractor returns, use "
             "PadCollator(extractor.padding_value, padding_side=extractor.padding_side)"
         )
     raise TypeError(

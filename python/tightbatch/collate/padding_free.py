@@ -1,4 +1,4 @@
-"""Samples to batches without padding: rows one after another, and where each begins."""
+"""PaddingFreeCollator: batches without padding, rows one after another with boundaries."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from .samples import Kind, choose_main, columns_of, kind_of
 __all__ = ["PaddingFreeCollator"]
 
 NAME = "PaddingFreeCollator"
-# Boundaries for queries and keys, the longest for queries and keys, by the names of what takes
-# them. Megatron's come twice: of the tokens, and of the tokens with their padding.
+# Names of the boundaries for queries and keys, and of the longest segment for both. Megatron has
+# boundaries twice: of the tokens, and of the tokens with their padding.
 NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "transformers": (("cu_seq_lens_q", "cu_seq_lens_k"), ("max_length_q", "max_length_k")),
     "flash_attn": (("cu_seqlens_q", "cu_seqlens_k"), ("max_seqlen_q", "max_seqlen_k")),
@@ -42,59 +42,58 @@ Naming = Literal["transformers", "flash_attn", "varlen_attn", "megatron"]
 class PaddingFreeCollator(Collator):
     """Put the rows of a batch one after another, without padding: a ``collate_fn``.
 
-    Attention for variable lengths (FlashAttention and its kin) takes a whole batch as one row of
-    tokens and is told where each of its segments begins. Samples are dicts (or other mappings);
-    or all of a batch at once, as a :class:`tightbatch.RaggedDataset` hands it over or as an Arrow
-    table.
+    Attention for variable lengths, such as FlashAttention, takes a whole batch as one row of
+    tokens, with the boundaries of its segments. Samples are dicts (or other mappings). A whole
+    batch from a :class:`tightbatch.RaggedDataset`, or as an Arrow table, works too.
 
-    Columns with a value for each token are put one row after another; numbers are stacked,
-    strings and None listed, as by :class:`tightbatch.PadCollator`. ``attention_mask`` is left
-    out, because with one, models attend across segments; it may hold nothing but ones. A row
-    without tokens becomes no segment (``return_row_idx`` tells which rows did). A column
-    ``seq_lengths``, a list of lengths a row, says that rows are packs, as TRL makes them: each
-    length is a segment of its own here.
+    Columns with a value for each token are put one row after another. As with
+    :class:`tightbatch.PadCollator`, numbers are stacked, and strings and None become lists.
+    ``attention_mask`` may hold only ones and is left out, because with a mask, models attend across
+    segments. A row without tokens does not become a segment (``return_row_idx`` tells which rows
+    did). A column ``seq_lengths``, a list of lengths for each row, says that rows are packs, as TRL
+    makes them: each length is a segment of its own here.
 
     Parameters
     ----------
     naming : {"transformers", "flash_attn", "varlen_attn", "megatron"}
-        What the boundaries of segments are called (see Returns).
+        The names of the boundaries in the batch (see Returns).
     max_tokens : int, optional
-        Pad the batch to exactly this many positions: a constant shape. The padding is one
-        segment more, with positions 0, 1, 2, ... of its own, whose labels are ignored.
+        Pad the batch to exactly this many positions: a constant shape. The padding is one more
+        segment, with its own positions 0, 1, 2, ..., and its labels are ignored.
     max_segments : int, optional
-        Lengthen the boundaries to this many segments, the padding included, by repeating the
-        last boundary: a constant shape, too. The segments that are added have no length.
+        Extend the boundaries to this many segments, the padding included, by repeating the last
+        boundary: a constant shape too. The added segments have length 0.
     max_seqlen : int, optional
-        What is reported as the longest segment, instead of the batch's longest (the padding
-        included): a constant, for static graphs. ``max_tokens`` is always enough.
+        The number to report as the longest segment, instead of the batch's own longest (the padding
+        included): a constant, for static graphs. ``max_tokens`` is always large enough.
     pad_to_multiple_of : int, optional
-        Pad the batch to a multiple; the padding is as for ``max_tokens``.
+        Pad the batch to a multiple of this; the padding is as for ``max_tokens``.
     segment_multiple_of : int, optional
-        Pad each segment by itself to a multiple, ``2 * cp_size`` for context parallelism.
-        Positions go on over this padding, and labels are ignored there. ``max_tokens`` and
-        ``pad_to_multiple_of`` must be multiples of it.
+        Pad each segment by itself to a multiple of this, for example ``2 * cp_size`` for context
+        parallelism. Positions continue in this padding, and labels are ignored there.
+        ``max_tokens`` and ``pad_to_multiple_of`` must be multiples of it.
     padding_value : number or {key: number}
-        What fills the padding of a column, as for :class:`tightbatch.PadCollator`. The one of
-        ``labels``, -100 unless the mapping says otherwise, is what losses ignore.
+        The number that fills the padding of a column, as for :class:`tightbatch.PadCollator`.
+        Losses ignore that of ``labels``: -100, unless the mapping has another.
     max_length : int, optional
-        Cut longer segments to it; of a pack, each by itself.
+        Cut longer segments to this many tokens; each segment of a pack by itself.
     truncation_side : {"right", "left"}
-        Which end of a segment is cut off.
+        The end of a segment that is cut off.
     dtype : dtype or {key: dtype}, optional
-        As for :class:`tightbatch.PadCollator`: a floating type for all columns that hold floats,
-        or the types of the columns that are named. ``labels`` are otherwise int64.
+        As for :class:`tightbatch.PadCollator`: one floating type for all columns that hold floats,
+        or the types of the named columns. By default ``labels`` are int64.
     position_ids_start : int
-        The first token's position: 2 for RoBERTa and its kin.
+        The position of the first token, for example 2 for RoBERTa.
     return_labels : bool
-        Make ``labels`` of the tokens where the samples have none. In both cases losses ignore the
-        label of each segment's first token, because nothing in its segment predicts it.
+        Make ``labels`` from the tokens if the samples have none. In both cases losses ignore the
+        label of each segment's first token, because no token of its segment predicts it.
     shift_labels : bool
-        Add ``shift_labels``, the labels of the next token, as transformers' models take them
-        beside ``labels`` instead of shifting those themselves.
+        Add ``shift_labels``, at each token the label of the next one. transformers' models take
+        them together with ``labels``, instead of shifting ``labels`` themselves.
     return_num_items : bool
-        Add ``num_items_in_batch``, an int: how many labels losses do not ignore.
+        Add ``num_items_in_batch``, an int: the number of labels that losses do not ignore.
     return_row_idx : bool
-        Add ``row_idx``, int64 [segments]: the row that each segment is of, -1 for padding.
+        Add ``row_idx``, int64 [segments]: the row of each segment, -1 for padding.
     return_tensors : {"pt", "np"}
         torch tensors or NumPy arrays.
 
@@ -102,8 +101,8 @@ class PaddingFreeCollator(Collator):
     -------
     Batch
         ``input_ids``, ``labels``, ``shift_labels``, ``position_ids`` (int64) and ``seq_idx``
-        (int32, the number of each token's segment), all [1, total] (more dimensions where rows
-        have them); the boundaries, int32 [segments + 1], and the longest segment, int:
+        (int32, the number of each token's segment), all [1, total] (with more dimensions if rows
+        have more); the boundaries, int32 [segments + 1], and the longest segment, int:
 
         ============  ===================================  ==============================
         naming        boundaries                           longest
@@ -116,30 +115,30 @@ class PaddingFreeCollator(Collator):
                       cu_seqlens_kv_padded
         ============  ===================================  ==============================
 
-        Megatron's, with ``qkv_format``, are fields of its PackedSeqParams: those not "padded"
-        count tokens alone. All others, and the longest, count each segment's padding. Last
-        come the samples' other columns. In a DataLoader worker the batch is written straight
-        into shared memory, one block a batch.
+        Megatron's, with ``qkv_format``, are fields of its PackedSeqParams: those without "padded"
+        count only tokens. All others, and the longest, count each segment's padding too. The
+        samples' other columns come last. In a DataLoader worker the batch is written directly into
+        one block of shared memory.
 
     Raises
     ------
     ValueError
-        For an empty batch or one without a token; for keys that differ between samples; for a
-        column whose rows differ in length from ``input_ids`` (or, without that, from the first
-        column of rows); for an ``attention_mask`` with anything but ones; for ``seq_lengths``
-        that do not sum to the row's length; for a column with the name of one that the collator
-        makes; and for a batch that exceeds ``max_tokens``, ``max_segments`` or ``max_seqlen``.
-        The message names key, row and column.
+        When the batch is empty or has no token; when keys differ between samples; when the rows of
+        a column differ in length from ``input_ids`` (or, without it, from the first column of
+        rows); when an ``attention_mask`` has a value other than 1; when ``seq_lengths`` do not add
+        up to the row's length; when a column has the name of one that the collator makes; and when
+        a batch is larger than ``max_tokens``, ``max_segments`` or ``max_seqlen``. The message names
+        key, row and column.
     OverflowError
-        For more positions than an int32 can count; and as :func:`tightbatch.pad`.
+        When there are more positions than an int32 can count; and as :func:`tightbatch.pad`.
     TypeError, RuntimeError, ImportError
         As :class:`tightbatch.PadCollator`.
 
     Notes
     -----
-    A transformers Trainer removes columns that its model has no argument for, ``seq_lengths``
-    among them, and packs would become one segment each: ``remove_unused_columns=False`` keeps
-    them.
+    A transformers Trainer removes the columns that its model has no argument for, also
+    ``seq_lengths``. Then each pack would become one segment. Pass it
+    ``remove_unused_columns=False``.
 
     Examples
     --------
@@ -171,14 +170,14 @@ class PaddingFreeCollator(Collator):
     return_num_items: bool = False
     return_row_idx: bool = False
     return_tensors: Tensors = "pt"
-    # Settings by key, those of None for every other key; what is made beside the columns, by the
-    # name it has in the batch and in C; names that the samples' own columns cannot have.
+    # Settings by key, under None those of every other key; the extras, by their names in the batch
+    # and in C; names that the samples' own columns cannot have.
     _named: dict[Any, ColumnSettings] = field(init=False, repr=False, compare=False)
     _extras: dict[str, str] = field(init=False, repr=False, compare=False)
     _reserved: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Settle what each key gets; a wrong option is an error here, not at the first batch."""
+        """Read the settings of each key; a wrong one is an error here, not at the first batch."""
         _core.read_choice(NAME, "naming", self.naming, tuple(NAMES))
         _core.read_choice(NAME, "return_tensors", self.return_tensors, TENSORS)
         for name in ("return_labels", "shift_labels", "return_row_idx"):
@@ -210,7 +209,7 @@ class PaddingFreeCollator(Collator):
             key = next(key for key in columns if key in self._reserved)
             raise ValueError(
                 f"{NAME}(): key {key!r}: the collator makes a column of this name, but the samples "
-                "have one, too; remove or rename it"
+                "have one too; remove or rename it"
             )
         kinds = {
             key: kind_of(NAME, key, column)
@@ -236,7 +235,7 @@ class PaddingFreeCollator(Collator):
         return self._make(kinds, columns, names, specs, labels is not None)
 
     def _labels_role(self, kinds: Mapping[Any, Kind], main: Any) -> Role | None:
-        """Tell what becomes of the labels; None: there are none for each token."""
+        """Choose the role of the labels; None if there are no labels of tokens."""
         kind = kinds.get("labels")
         if kind == "rows":
             return "labels"
@@ -260,7 +259,7 @@ class PaddingFreeCollator(Collator):
         specs: list[ColumnSpec],
         labelled: bool,
     ) -> Batch:
-        """Have the batch written, and put it in order."""
+        """Make the batch, with its entries in order."""
         extras = self._extras
         made, block, longest, items = flatten_columns(
             NAME,
@@ -287,7 +286,9 @@ class PaddingFreeCollator(Collator):
 def _require_main(kinds: Mapping[Any, Kind]) -> Any:
     """Give the column whose rows are the segments; it is an error where there is none."""
     if kinds.get("input_ids", "rows") != "rows":
-        raise TypeError(f"{NAME}(): key 'input_ids', row 0: found no row of tokens, expected one")
+        raise TypeError(
+            f"{NAME}(): key 'input_ids', row 0: found no tokens, expected a row of them"
+        )
     main = choose_main(kinds)
     if not main:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A batch of samples of any kind as columns: what all collators read first."""
+"""Turn a batch of samples, of any kind, into columns: the first step of all collators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..dataset import Samples, batch_columns
 from ..ragged import Ragged
 
 LABELS = ("labels", "label", "label_ids")
-# Columns with a value for each token of input_ids: their lengths must be the same.
+# Columns with a value for each token of input_ids: their rows must be as long.
 PER_TOKEN = frozenset(("attention_mask", "token_type_ids", "position_ids", "special_tokens_mask"))
 Kind = Literal["rows", "number", "listed"]
 
@@ -18,10 +18,10 @@ Kind = Literal["rows", "number", "listed"]
 def columns_of(
     function: str, samples: Any, *, only_mappings: bool = True
 ) -> tuple[dict[Any, Any], Any]:
-    """Give the columns of a batch by key, and what a sample is: dict, a tuple type, or None.
+    """Give the columns of a batch by key, and the type of a sample: dict, a tuple type, or None.
 
-    None stands for bare rows, a single column of the key None. Samples are told by the first;
-    all others must be like it.
+    None means bare rows, a single column with the key None. The first sample decides; all others
+    must be like it.
     """
     if isinstance(samples, Samples):
         if len(samples) == 0:
@@ -77,7 +77,7 @@ def _columns_of_tuples(function: str, samples: Sequence[Any]) -> dict[Any, Any]:
 
 
 def kind_of(function: str, key: Any, column: Sequence[Any]) -> Kind:
-    """Tell what becomes of a column: its "rows" padded, a "number" a row stacked, or "listed"."""
+    """Tell the kind of a column: "rows" (padded), "number" (stacked) or "listed"."""
     if isinstance(column, Ragged):
         return "rows"
     first = column[0]
@@ -98,9 +98,9 @@ def kind_of(function: str, key: Any, column: Sequence[Any]) -> Kind:
 
 
 def choose_main(kinds: Mapping[Any, Kind], *, or_labels: bool = False) -> tuple[Any, ...]:
-    """Choose the column that masks and lengths are of: a tuple of its key, or an empty one.
+    """Choose the column for masks and lengths: a tuple of its key, or an empty one.
 
-    It is input_ids, or else the first column of rows that is no label; with ``or_labels``, where
+    It is input_ids, or else the first column of rows that are not labels; with ``or_labels``, where
     there is none, the first of labels.
     """
     if kinds.get("input_ids") == "rows":

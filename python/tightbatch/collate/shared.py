@@ -1,8 +1,8 @@
-"""A batch that leaves a DataLoader worker: one block of shared memory and a layout.
+"""A batch that leaves a DataLoader worker, as one block of shared memory and a layout.
 
-torch sends every tensor of a batch as a file descriptor of its own, after a copy into shared
-memory. Here all columns are written into one shared block in the first place, which is sent as
-one tensor; the receiving process makes views of it again.
+torch copies every tensor of a batch into shared memory and sends it as a file descriptor of its
+own. Here all columns are written into one shared block from the start, and it is sent as one
+tensor. The receiving process makes views of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COPIED_OUT = 16 * 1024
 
 
 class Block:
-    """Shared memory, and which tensors are views of it."""
+    """A block of shared memory, and the tensors that are views of it."""
 
     def __init__(self, function: str) -> None:
         self.function = function
@@ -30,10 +30,11 @@ class Block:
         self.views: list[tuple[Any, int]] = []
 
     def allocate(self, nbytes: int) -> NDArray[np.uint8]:
-        """Make room for a batch; ordinary memory where this torch or system shares none.
+        """Make room for a batch; ordinary memory if this torch or system cannot share memory.
 
-        Where shared memory is full, ordinary memory would not help: torch would copy the batch
-        into shared memory later, where its error reaches nobody and the loader waits forever.
+        If shared memory is full, ordinary memory would not help: torch would copy the batch into
+        shared memory later, in a thread whose error reaches nobody, and the loader would wait
+        forever.
         """
         import torch
 
@@ -49,7 +50,7 @@ class Block:
         return self.tensor.numpy()  # type: ignore[no-any-return]
 
     def place(self, value: Any) -> Any:
-        """Describe a value: its place in the block, or itself if it is not there (any more)."""
+        """Give a value's place in the block, or the value if it is not in the block."""
         for view, offset in self.views:
             if view is value and _is_unmoved(value, self.tensor.data_ptr() + offset):
                 return _Place(offset, value.dtype, tuple(value.shape))
@@ -57,7 +58,7 @@ class Block:
 
 
 def _is_full(error: BaseException) -> bool:
-    """Tell whether there was no space; torch says so in its message alone."""
+    """Tell whether shared memory was full; only torch's message says so."""
     return getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error)
 
 
@@ -95,7 +96,7 @@ class _Place(tuple[int, Any, tuple[int, ...]]):
 
 
 class SharedBatch:
-    """Mixed into a batch's type in a worker: pickles as its block and a layout."""
+    """A mixin for a batch's type in a worker: pickles the batch as its block and a layout."""
 
     block: Block
 
@@ -110,7 +111,7 @@ class SharedBatch:
 
 @functools.cache
 def shared_type(cls: type) -> type:
-    """Give the type that is ``cls`` in every respect but how it is pickled."""
+    """Give a type like ``cls`` that is pickled as a SharedBatch."""
     return type(cls.__name__, (SharedBatch, cls), {"__module__": __name__})
 
 

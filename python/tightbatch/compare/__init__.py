@@ -20,11 +20,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-MOST = 10**6  # of what is counted
+MOST = 10**6  # the most of anything that is counted
 
 
 class CompareError(Exception):
-    """An error that the user can correct; its text is the one line that is printed."""
+    """An error that the user can correct; its text is printed as one line."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,7 +53,7 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
 
 
 def window(text: str) -> int | str | None:
-    """The value of --shuffle-window as `LengthBatchSampler` takes it."""
+    """The value of --shuffle-window, as `LengthBatchSampler` takes it."""
     if text in ("all", "auto"):
         return None if text == "all" else text
     try:
@@ -96,7 +96,7 @@ exit code: 0 done; 1 the padding check failed; 2 a bad option, file or missing p
 
 
 def arguments(options: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; raise CompareError for what is wrong in it."""
+    """Read the command line; raise CompareError for a wrong option."""
     parser = Parser(
         prog="python -m tightbatch",
         description="tightbatch: variable-length sequences to model-ready batches.",

@@ -1,6 +1,6 @@
 """The ways of padding and batching: the batches of each, and the model's logits for them.
 
-All go through the same rows. They differ in which rows share a batch, in how wide it is, in whether
+All use the same rows. They differ in which rows share a batch, in its width, in whether several
 rows share a line of it (packed, padding-free), and in whose code makes it.
 """
 
@@ -59,9 +59,9 @@ def strategies(single: Precision, half: Precision) -> list[Strategy]:
 class Lines:
     """A batch of lines, each of several rows one after another."""
 
-    inputs: dict[str, Any]  # of the layers: tokens, positions, and what separates the rows
-    rows: dict[str, torch.Tensor]  # of the head: the same tokens padded, [rows, width]
-    places: torch.Tensor  # [rows, width]: where among the lines' tokens each of these is
+    inputs: dict[str, Any]  # for the layers: tokens, positions, and what separates the rows
+    rows: dict[str, torch.Tensor]  # for the head: the same tokens padded, [rows, width]
+    places: torch.Tensor  # [rows, width]: the position of each of these among the lines' tokens
     labels: torch.Tensor  # [rows]
     pairs: int  # of a query and a key that attention computes, in one head of one layer
 
@@ -95,7 +95,7 @@ def places_of(begins: Any, lengths: Any) -> torch.Tensor:
 class PackBatches:
     """Batches of packs: lines of one width, padded where rows do not fill them.
 
-    Iterating plans an epoch, each in an order of its own.
+    Each iteration plans an epoch, in a new order.
     """
 
     def __init__(self, setup: Setup, rows: list[Row], pad: Any) -> None:
@@ -165,7 +165,7 @@ def collator(strategy: Strategy, setup: Setup) -> Callable[[list[Row]], Any]:
     pad = tb.PadCollator.from_tokenizer(tokenizer, padding_side="right")
     if strategy.layout == "packs":
         return pad
-    flat = tb.PaddingFreeCollator(
+    flatten = tb.PaddingFreeCollator(
         padding_value={"input_ids": tokenizer.pad_token_id},
         pad_to_multiple_of=multiple,
         position_ids_start=first_position(setup.model),
@@ -173,11 +173,11 @@ def collator(strategy: Strategy, setup: Setup) -> Callable[[list[Row]], Any]:
     )
 
     def collate(rows: list[Row]) -> Lines:
-        head, line = pad(rows), flat(rows)
+        head, line = pad(rows), flatten(rows)
         labels = line.pop("label")
-        del line["seq_idx"]  # of state-space models
+        del line["seq_idx"]  # for state-space models
         lengths = np.array([len(row["input_ids"]) for row in rows])
-        segments = line["cu_seq_lens_q"].diff().long()  # what pads the line among them
+        segments = line["cu_seq_lens_q"].diff().long()  # the line's padding is one of them
         inputs = {name: head[name] for name in ("input_ids", "attention_mask")}
         places = places_of(np.cumsum(lengths) - lengths, lengths)
         return Lines(dict(line), inputs, places, labels, int((segments * segments).sum()))
@@ -188,8 +188,8 @@ def collator(strategy: Strategy, setup: Setup) -> Callable[[list[Row]], Any]:
 def loader(strategy: Strategy, rows: list[Row], setup: Setup) -> Iterable[Any]:
     """The strategy's batches: planning happens here and when they are iterated.
 
-    Strategies of the same order see the same batches in the same order, but for those whose batches
-    are full by tokens.
+    Strategies with the same `order` get the same batches in the same order, except those whose
+    batches are filled by tokens.
     """
     import torch
     from torch.utils.data import DataLoader
@@ -249,7 +249,7 @@ def work(batch: Any) -> tuple[int, tuple[int, ...], int]:
 
 
 def sight(model: PreTrainedModel) -> tuple[bool, int | None]:
-    """What the layers let a token see: `causal` and `window` of `tb.segment_mask`."""
+    """What a token sees in the layers: `causal` and `window` of `tb.segment_mask`."""
     base, config = model.base_model, model.config
     causal = any(getattr(module, "is_causal", False) for module in base.modules())
     window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
@@ -275,9 +275,9 @@ def attend_segments(
 ) -> tuple[torch.Tensor, None]:
     """Attention for variable lengths: each segment of the line by itself, [1, heads, total, d].
 
-    FlashAttention's kernels for variable lengths compute the same, here on any device and in any
-    type. The work is the sum of the segments' squares; with a mask over the line it would be the
-    square of the sum.
+    It computes the same as FlashAttention's kernels for variable lengths, on any device and in any
+    type. The work is the sum of the squares of the segments' lengths; with a mask over the line it
+    would be the square of the sum.
     """
     import torch
     from torch.nn.functional import scaled_dot_product_attention
@@ -327,7 +327,7 @@ def attention(model: PreTrainedModel, layout: str) -> Iterator[None]:
 
 
 def layer_inputs(model: PreTrainedModel, batch: Lines) -> dict[str, Any]:
-    """The arguments of the model without its head; a mask that it is given it does not make."""
+    """The arguments of the model without its head; with a given mask it does not make its own."""
     import torch
 
     inputs = dict(batch.inputs)
@@ -351,9 +351,9 @@ def layer_inputs(model: PreTrainedModel, batch: Lines) -> dict[str, Any]:
 def logits(model: PreTrainedModel, inputs: Any) -> torch.Tensor:
     """The logits of a batch's rows, [rows, labels].
 
-    Of lines, the layers read the line and the head reads the padded rows: hooks replace the layers'
-    input by the line, and their output by the hidden states in the places of the padded rows. So
-    the head is the model's own, however it pools.
+    For lines, the layers read the line and the head reads padded rows: hooks replace the input of
+    the layers by the line, and their output by the hidden states at the padded rows' positions. So
+    the head is the model's own, whatever its pooling.
     """
     if not isinstance(inputs, Lines):
         found: torch.Tensor = model(**inputs).logits

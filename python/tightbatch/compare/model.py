@@ -1,4 +1,4 @@
-"""The tokenizer, the model and the token rows: what every way of padding starts from."""
+"""The tokenizer, the model and the rows of tokens: the start of every way of padding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 VOCABULARY = 4096
 LIMIT = 256  # tokens, of the built-in model
 LAYERS, HEAD_WIDTH = 2, 32
-# Positions of these start after the padding id: 514 of them carry 512 tokens.
+# In these models positions start after the padding id: 514 positions hold 512 tokens.
 OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "xlm-roberta-xl", "data2vec-text")
 
 Row = dict[str, Any]  # {"input_ids": list of int, "label": int}
@@ -45,7 +45,7 @@ class Setup:
 
 
 def set_up(settings: Namespace, tokenizer: Any, model: Any, device: str, **rest: Any) -> Setup:
-    """Settle the widths; raise CompareError for those that do not fit the rows.
+    """Choose the widths; raise CompareError for those that do not fit the rows.
 
     `rest` is the learning rate, the limit, and the training and held-out rows.
     """
@@ -85,7 +85,7 @@ def set_up(settings: Namespace, tokenizer: Any, model: Any, device: str, **rest:
 
 
 def offline() -> None:
-    """Keep transformers off the network and quiet; call before it is imported."""
+    """Keep transformers quiet and off the network; call it before transformers is imported."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS"):
         os.environ[name] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
@@ -133,7 +133,7 @@ def build(texts: list[str], labels: int, settings: Namespace) -> tuple[Any, Any]
     tokenizer = train_tokenizer(texts)
     torch.manual_seed(settings.seed)
     width = 64 if settings.quick else 128
-    # Any: keywords of the common base class are not in the annotations of every version.
+    # Any: not every version annotates the keywords of the common base class.
     config: Any = ModernBertConfig
     # Without dropout, ModernBERT's default, the same batches give the same losses however they
     # are padded.
@@ -172,7 +172,7 @@ def limit_of(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> int:
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and positions > 0:
         limit = min(limit, int(positions) - first_position(model))
-    # A tokenizer without a limit says 10**30, which no batch could be padded to.
+    # A tokenizer without a limit has 10**30 here, and no batch could be padded to that.
     return min(limit, 512) if limit > 1_000_000 else limit
 
 
@@ -188,7 +188,7 @@ def load(name: str, labels: int, settings: Namespace) -> tuple[Any, Any]:
         model = AutoModelForSequenceClassification.from_pretrained(
             name, num_labels=labels, local_files_only=True, ignore_mismatched_sizes=True
         )
-    except Exception as error:  # transformers raises many kinds, none of them its own
+    except Exception as error:  # transformers raises many kinds of errors
         where = "not loadable" if os.path.isdir(name) else "no such directory, nor in the cache"
         reason = " ".join(str(error).split())[:160]
         raise CompareError(f"--model {name}: {where}: {reason}") from None
@@ -207,8 +207,8 @@ def load(name: str, labels: int, settings: Namespace) -> tuple[Any, Any]:
 def start(settings: Namespace, texts: Texts, device: str) -> tuple[Setup, dict[str, int]]:
     """Build or load the model and tokenize the texts.
 
-    Rows over the limit are cut by the tokenizer, not the collator, so that a closing special token
-    stays in its place.
+    Rows over the limit are cut by the tokenizer, not by the collator, so that a special token at
+    the end stays.
 
     Returns
     -------

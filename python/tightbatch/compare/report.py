@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 UNSTEADY = 1.5  # slowest over fastest epoch of a strategy
 PIPE_WIDTH = 120  # columns of output that does not go to a terminal
-BAR_WIDTH = 60  # the progress on a terminal with fewer columns has no bar
+BAR_WIDTH = 60  # on a terminal with fewer columns progress has no bar
 
 Figures = dict[str, Any]  # by their names in JSON
 # Heading, figure and format of each column of the table.
@@ -74,7 +74,7 @@ def check_output(path: Path | None, option: str) -> None:
         raise CompareError(f"{option} {path}: is a directory")
     existed = path.exists()
     try:
-        # Only an attempt tells: permissions, read-only disks and odd names differ by system.
+        # Only an attempt shows it: permissions, read-only disks and odd names differ by system.
         with path.open("ab"):
             pass
         if not existed:
@@ -86,7 +86,7 @@ def check_output(path: Path | None, option: str) -> None:
 
 
 def pick_device(wanted: str) -> str:
-    """The torch device type to train on; raise CompareError for one that is not there."""
+    """The torch device type to train on; raise CompareError if the device does not exist."""
     import torch
 
     if wanted == "auto":
@@ -101,7 +101,7 @@ def pick_device(wanted: str) -> str:
 
 
 def mixed_precision(device: str) -> Precision:
-    """What the rows with mixed precision compute in: never float32, which would show nothing."""
+    """The type for the rows with mixed precision: never float32, which would show nothing."""
     from tightbatch.amp import choose_precision
 
     chosen = choose_precision(device)
@@ -125,9 +125,9 @@ def progress(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], N
     Yields
     ------
     begin : callable
-        Called with what begins now.
+        Called with the name of what begins.
     tick : callable
-        Called after every step of it.
+        Called after every step.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -165,7 +165,7 @@ def train_all(setup: Setup, plan: list[Strategy]) -> list[Figures]:
 
 
 def opening(setup: Setup, data: Figures, model: Figures) -> list[str]:
-    """What is about to be trained, and what was left out or cut to get there."""
+    """Notes on what will be trained, and on what was left out or cut."""
     settings, limit, longest = setup.settings, setup.limit, setup.longest
     counts = {"empty": data["rows_empty"], "repeated": data["rows_repeated"]}
     used = data["rows_training"] + data["rows_held_out"]
@@ -237,7 +237,8 @@ def print_table(out: Console, results: list[Figures], names: dict[str, str]) -> 
 
 
 def closing(results: list[Figures], half: Precision, check: Figures) -> list[str]:
-    """What was gained, whether mixed precision paid, and what the padding check found."""
+    """Notes on what was gained, whether mixed precision helped, and what the padding check
+    found."""
     by_key = {result["key"]: result for result in results}
     seconds = {key: result["seconds_per_epoch"] for key, result in by_key.items()}
     data = {key: result["data_seconds_per_epoch"] for key, result in by_key.items()}
@@ -297,7 +298,7 @@ def closing(results: list[Figures], half: Precision, check: Figures) -> list[str
 
 
 def version(package: str) -> str | None:
-    """The installed version of a package, None where it is not installed as one."""
+    """The installed version of a package, or None."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -305,7 +306,7 @@ def version(package: str) -> str | None:
 
 
 def environment(device: str) -> Figures:
-    """What the figures were measured on."""
+    """The machine and the packages that the figures were measured with."""
     import torch
 
     packages = ("tightbatch", "torch", "transformers", "tokenizers", "numpy")
@@ -387,7 +388,7 @@ def compare(settings: Namespace) -> int:
     Raises
     ------
     CompareError
-        If a file, column, package, model or device is missing or of no use.
+        If a file, column, package, model or device is missing or cannot be used.
     """
     began = time.perf_counter()
     check_packages(settings)

@@ -46,10 +46,10 @@ PARTS = {
     "typing annotationlib warnings zipimport",
 }
 REFERENCE = "language reference"
-PIECE = 1000  # characters of a piece of the reference: about one full row of tokens
+PASSAGE = 1000  # characters of a passage of the reference: about one full row of tokens
 HEADING = re.compile(r"\n(?=[^\n]+\n(?:\*{3,}|={3,}|-{3,})\n)")
-FEWEST_TEXTS = 200  # in Python's documentation; with fewer it has been removed from this Python
-FEWEST_ROWS = 20  # with fewer there is nothing to hold out
+FEWEST_TEXTS = 200  # in Python's documentation; with fewer, it was removed from this Python
+FEWEST_ROWS = 20  # with fewer, nothing can be held out
 HELD_OUT = 0.2  # of the rows
 KINDS = (".txt", ".jsonl", ".csv", ".parquet")
 
@@ -77,13 +77,13 @@ def source_files(stdlib: Path, module: str) -> Iterator[Path]:
 
 
 def docstrings(path: Path) -> Iterator[str]:
-    """Every docstring of a source file, which is not imported: that could open windows or print."""
+    """Every docstring of a source file. It is not imported: that could open windows or print."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old escapes in the library
             tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return  # some files of lib2to3 and encodings are bad on purpose
+        return  # some files of lib2to3 and encodings are invalid on purpose
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             text = ast.get_docstring(node)
@@ -91,17 +91,17 @@ def docstrings(path: Path) -> Iterator[str]:
                 yield text
 
 
-def pieces(topic: str) -> Iterator[str]:
-    """A topic's sections, in pieces of whole paragraphs of about `PIECE` characters."""
+def passages(topic: str) -> Iterator[str]:
+    """A topic's sections, in passages of whole paragraphs of about `PASSAGE` characters."""
     for section in HEADING.split(topic):
-        piece = ""
+        passage = ""
         for paragraph in section.split("\n\n"):
-            if piece and len(piece) + len(paragraph) > PIECE:
-                yield piece
-                piece = ""
-            piece = f"{piece}\n\n{paragraph}" if piece else paragraph
-        if piece.strip():
-            yield piece
+            if passage and len(passage) + len(paragraph) > PASSAGE:
+                yield passage
+                passage = ""
+            passage = f"{passage}\n\n{paragraph}" if passage else paragraph
+        if passage.strip():
+            yield passage
 
 
 def library_text() -> tuple[list[str], list[str], int]:
@@ -112,8 +112,8 @@ def library_text() -> tuple[list[str], list[str], int]:
     texts, labels : list of str
         Each text once, in a fixed order, and the part of the library that it comes from.
     repeated : int
-        How many texts were left out because an equal one came before: a copy among the held-out
-        rows would make the accuracy look better than it is.
+        How many texts were left out because they were copies: a copy among the held-out rows would
+        make the accuracy look better than it is.
 
     Raises
     ------
@@ -126,7 +126,9 @@ def library_text() -> tuple[list[str], list[str], int]:
     except ImportError:
         topics = {}
     found = [
-        (piece.strip(), REFERENCE) for name in sorted(topics) for piece in pieces(topics[name])
+        (passage.strip(), REFERENCE)
+        for name in sorted(topics)
+        for passage in passages(topics[name])
     ]
     for part, modules in PARTS.items():
         for module in modules.split():
@@ -144,7 +146,7 @@ def library_text() -> tuple[list[str], list[str], int]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, without their ends and a byte-order mark."""
+    """The lines of a UTF-8 file, without newlines and without a byte-order mark."""
     # Only newlines end a line: str.splitlines would also cut at form feeds and U+2028.
     with path.open(encoding="utf-8-sig") as file:
         lines = [line.rstrip("\n") for line in file]
@@ -154,10 +156,10 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_jsonl(path: Path) -> Columns:
-    """The columns of a file with a JSON object a line; blank lines are no rows.
+    """The columns of a file with a JSON object on each line; blank lines are skipped.
 
-    Not read by pyarrow: it takes text that looks like a date for one, and refuses a label that is
-    a number in one row and a string in another.
+    pyarrow cannot read it: it turns text that looks like a date into a date, and refuses a label
+    that is a number in one row and a string in another.
     """
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(read_lines(path), 1):
@@ -194,7 +196,7 @@ def open_arrow(path: Path, wanted: set[str]) -> tuple[list[str], Iterator[pa.Rec
     }
     names = csv.open_csv(path, **options).schema.names
     found = [name for name in names if name in wanted]
-    # As strings: "007" and "1.0" stay as written, and a text that reads "NA" is a text.
+    # As strings: "007" and "1.0" do not change, and "NA" is text.
     convert = csv.ConvertOptions(
         include_columns=found, column_types=dict.fromkeys(found, pa.string())
     )
@@ -216,7 +218,7 @@ def read_file(path: Path, text_column: str, label_column: str | None) -> Iterato
     Yields
     ------
     texts : list of str
-        The texts of the next rows; "" where there is none.
+        The texts of the next rows; "" for a row without one.
     labels : list of str, or None
         Their labels; None if there is no label column.
 
@@ -266,18 +268,18 @@ def read_file(path: Path, text_column: str, label_column: str | None) -> Iterato
         raise CompareError(f"{path}: not UTF-8 text: byte {byte:#04x} ({error.reason})") from None
     except OSError as error:
         raise CompareError(f"{path}: cannot be read: {one_line(error.strerror or error)}") from None
-    except Exception as error:  # of a damaged file: readers raise many kinds
+    except Exception as error:  # readers raise many kinds of errors for a damaged file
         raise CompareError(f"{path}: not readable as {kind[1:]}: {one_line(error)}") from None
 
 
 def one_line(value: object) -> str:
-    """The text of a value on one line of a sensible length."""
+    """The text of a value on one line, cut if it is long."""
     text = " ".join(str(value).split())
     return text if len(text) <= 200 else text[:197] + "..."
 
 
 def fault(value: Any, is_label: bool) -> str | None:
-    """Why a value can be no label, or else no text; None if it can."""
+    """Why a value cannot be a label, or a text; None if it can."""
     if isinstance(value, str) and value:
         if not value.isascii():
             try:
@@ -298,8 +300,8 @@ def fault(value: Any, is_label: bool) -> str | None:
 def read_text(settings: Namespace) -> Texts:
     """Read the text, count the empty rows, draw the rows to use, and split them.
 
-    A file is read twice, first to find the rows that are not empty, then to take those drawn: so
-    memory holds the drawn rows, and one block of the file.
+    A file is read twice: first to find the rows that are not empty, then to take the drawn ones. So
+    memory holds only the drawn rows and one block of the file.
 
     Raises
     ------

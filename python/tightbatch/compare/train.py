@@ -1,9 +1,9 @@
 """The timed training, and the check that padding does not change the model's logits.
 
-For the check every held-out row goes through the model alone, without padding and without a mask,
-and then in the batches of every strategy. As controls, rows go through padded without the mask, and
-packed without the mask that separates them: their logits must differ, or the check could not have
-seen a difference.
+For the check the model reads every held-out row alone, without padding and without a mask, and then
+in the batches of every strategy. As controls, it reads rows that are padded without the mask, and
+packed without the mask that separates them. Their logits must differ: otherwise the check could not
+find a difference.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Epoch:
     skipped: int = 0  # by the loss scaler
     loss: float = 0.0  # mean over rows
     seconds: float = 0.0
-    data_seconds: float = 0.0  # of them: planning, collating, waiting for a batch
+    data_seconds: float = 0.0  # of these: planning, collating, waiting for a batch
 
 
 def train_epoch(setup: Setup, batches: Iterable[Any], loop: Amp, tick: Callable[[], None]) -> Epoch:
@@ -92,8 +92,8 @@ def train(setup: Setup, strategy: Strategy, tick: Callable[[], None]) -> dict[st
     """Train from the initial weights under one strategy, calling `tick` after every step.
 
     Returns the figures of the strategy by their names in JSON; tokens and steps are per epoch.
-    The clock runs over planning, collating, moving to the device and training; it does not run over
-    loading the weights or evaluation.
+    Planning, collating, moving to the device and training are timed; loading the weights and
+    evaluation are not.
     """
     import torch
 
@@ -105,8 +105,8 @@ def train(setup: Setup, strategy: Strategy, tick: Callable[[], None]) -> dict[st
     model.load_state_dict(setup.initial)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=setup.learning_rate)
-    # float32 and bfloat16 pay for no check that they need only in the worst case: a loss that is
-    # not finite ends the comparison.
+    # float32 and bfloat16 are trained without a check for inf and NaN: a loss that is not finite
+    # ends the comparison anyway.
     scaler = GradScaler(setup.device, enabled=dtype == "float16")
     loop = Amp(model, optimizer, device=setup.device, dtype=dtype, scaler=scaler)
     begin = time.perf_counter()
@@ -114,12 +114,12 @@ def train(setup: Setup, strategy: Strategy, tick: Callable[[], None]) -> dict[st
     setting_up = time.perf_counter() - begin
     with attention(model, strategy.layout):
         epochs = [train_epoch(setup, batches, loop, tick) for _ in range(settings.epochs)]
-    for epoch in epochs:  # each bears its part of what the sampler does once
+    for epoch in epochs:  # each has a share of what the sampler does once
         epoch.seconds += setting_up / len(epochs)
         epoch.data_seconds += setting_up / len(epochs)
     losses = [epoch.loss for epoch in epochs]
     held_out_loss, accuracy = evaluate(setup, strategy.precision)
-    # The fastest epoch counts: what else the machine does only ever adds time.
+    # The fastest epoch counts, because other work on the machine only adds time.
     fastest = min(epochs, key=lambda epoch: epoch.seconds)
     counts = {
         name: round(fmean(getattr(epoch, name) for epoch in epochs))
@@ -189,7 +189,7 @@ def logits_batched(
     """The logits of the rows in the strategy's batches, put back in the rows' order."""
     import torch
 
-    # A row's number takes the place of its label, and so comes out beside its logits.
+    # A row's number replaces its label, and so comes out beside its logits.
     numbered = [{"input_ids": row["input_ids"], "label": i} for i, row in enumerate(rows)]
     found, numbers = [], []
     with attention(setup.model, strategy.layout):
@@ -203,9 +203,10 @@ def logits_batched(
 
 
 def checked_rows(setup: Setup, most: int) -> list[Row]:
-    """Held-out rows, longest first, every k-th: short and long rows both take part.
+    """Held-out rows, longest first, every k-th: both short and long ones.
 
-    A held-out row that is longer than every training row is wider than fixed padding, and left out.
+    A held-out row that is longer than every training row does not fit fixed padding, and is left
+    out.
     """
     fitting = [row for row in setup.held_out if len(row["input_ids"]) <= setup.width]
     by_length = sorted(fitting, key=lambda row: -len(row["input_ids"]))
@@ -229,7 +230,7 @@ def agreement(found: torch.Tensor, expected: torch.Tensor, strategy: Strategy) -
 def obstacle(setup: Setup, strategy: Strategy) -> str | None:
     """Why the model cannot be trained under a strategy; None if it can.
 
-    Not every model takes positions, masks or boundaries, and only trying it on a few rows tells.
+    Not every model takes positions, masks or boundaries; only a trial on a few rows shows it.
     """
     import torch
 
@@ -239,7 +240,7 @@ def obstacle(setup: Setup, strategy: Strategy) -> str | None:
         expected = logits_alone(setup, rows, strategy.precision)
         try:
             found = logits_batched(setup, rows, strategy)
-        except Exception as error:  # whatever a model raises that was not made for it
+        except Exception as error:  # models raise errors of any kind
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             return f"the model does not take its batches: {reason[:160]}"
     compared = agreement(found, expected, strategy)
@@ -254,7 +255,7 @@ def obstacle(setup: Setup, strategy: Strategy) -> str | None:
 def check_padding(setup: Setup, plan: list[Strategy]) -> dict[str, Any]:
     """Compare the logits of held-out rows under each strategy with those of each row alone.
 
-    The model is used as the last training left it. Returns the figures by their names in JSON: the
+    The model has the weights of the last training. Returns the figures by their names in JSON: the
     largest difference under each strategy, and those of the controls.
     """
     import torch

@@ -1,1 +1,1 @@
-"""Half precision: conversion, and what it would cost."""
+"""Half precision: conversion, and a report of what it would lose."""

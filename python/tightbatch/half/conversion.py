@@ -1,4 +1,4 @@
-"""Half precision: conversion to it and back, and how many numbers that changes."""
+"""Conversion to half precision and back, with counts of the numbers that it changed."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ConversionCounts:
-    """What became of the numbers of one conversion.
+    """Counts of what happened to the numbers of one conversion.
 
     Attributes
     ----------
     size : int
-        Numbers in all.
+        All numbers.
     overflowed : int
-        Finite ones beyond the largest of the new type.
+        Finite numbers beyond the largest of the new type.
     flushed : int
-        Others than zero that became zero.
+        Numbers other than zero that became zero.
     subnormal : int
-        That have fewer digits than the type's other numbers, as they lie close to zero.
+        Numbers so close to zero that they have fewer digits than the type's other numbers.
     exact : int
-        That kept their value.
+        Numbers that kept their value.
     nan, infinite : int
-        That were NaN or infinite before.
+        Numbers that were NaN or infinite before.
     first_overflowed, first_flushed, first_nan, first_infinite : tuple of int or None
-        The index of the first of them.
+        The index of the first of each kind.
 
     Examples
     --------
@@ -78,46 +78,47 @@ def to_float16(
 ) -> Any:
     """Convert floats to float16.
 
-    Rounded to nearest, ties to even, and once: float64 does not go by way of float32. Subnormal
-    numbers are exact; NaN keeps its sign and the top of its payload, and becomes quiet. The bits
-    depend neither on the processor nor on what the process has set for floating point (rounding
-    mode, flush to zero).
+    Numbers are rounded once, to nearest, ties to even; float64 does not go through float32.
+    Subnormal numbers are exact; NaN keeps its sign and the top of its payload, and becomes quiet.
+    The bits are the same on every processor and under every floating-point mode (rounding mode,
+    flush to zero).
 
     Parameters
     ----------
     x : ndarray, CPU tensor or buffer
         float64, float32, float16 or bfloat16 (ml_dtypes' in an array), of any shape, stride, byte
-        order and alignment. What has the type already is copied as it is.
+        order and alignment. Numbers that have the type already are copied.
     overflow : {"warn", "inf", "saturate", "error"}
-        What becomes of finite numbers from 65520 on: infinity, with a RuntimeWarning that says
-        how many and where the first is; infinity; 65504, the largest, with their sign; or a
-        ValueError.
+        What happens to finite numbers of 65520 or more. "warn": they become infinity, with a
+        RuntimeWarning that says how many, and where the first is. "inf": they become infinity.
+        "saturate": they become 65504, the largest number, with their sign. "error": a ValueError.
     out : ndarray or CPU tensor, optional
-        Of x's shape and the new type, C-contiguous, sharing no memory with x. Writing to a tensor
-        is not recorded by autograd.
+        Where to write the result: an array of x's shape and the new type, C-contiguous, that shares
+        no memory with x. autograd does not record the writing to a tensor.
     return_counts : bool
-        Also return what became of the numbers.
+        Also return the counts.
 
     Returns
     -------
     ndarray or tensor
-        C-contiguous; a tensor, without a gradient, where x is one; `out` where it was given.
+        C-contiguous. It is `out` if that was given, or a tensor without a gradient if x is one.
     ConversionCounts
         With `return_counts`.
 
     Raises
     ------
     TypeError
-        When x is neither an array, nor a CPU tensor, nor a buffer, or of another type.
+        When x is not an array, a CPU tensor or a buffer, or has another type.
     ValueError
         When `overflow` is "error" and a number overflows (the message names the first, and `out`
-        is as it was); when `out` has another shape or type, is read-only, not contiguous, or
-        shares memory with x; when `overflow` is none of the four.
+        does not change); when `out` has another shape or type, is read-only, is not contiguous, or
+        shares memory with x; when `overflow` is not one of the four.
 
     Notes
     -----
-    IEEE 754-2019, binary16. Equal to NumPy's ``astype`` but for NaN, which there can stay
-    signalling, and to torch's ``half`` but for float64, which there is rounded twice.
+    float16 is binary16 of IEEE 754-2019. The results equal those of NumPy's ``astype``, except for
+    NaN, which can stay signalling there, and those of torch's ``half``, except for float64, which
+    torch rounds twice.
 
     Examples
     --------
@@ -149,27 +150,27 @@ def to_bfloat16(
     Parameters
     ----------
     x, overflow, out, return_counts
-        As for :func:`to_float16`. Finite numbers overflow from 2**128 - 2**119 on, to infinity or
-        (2 - 2**-7) * 2**127.
+        As for :func:`to_float16`. Finite numbers of 2**128 - 2**119 or more overflow, to infinity
+        or to (2 - 2**-7) * 2**127.
 
     Returns
     -------
     ndarray or tensor
-        As for :func:`to_float16`; arrays have ml_dtypes' type bfloat16.
+        As for :func:`to_float16`; arrays have the type bfloat16 of ml_dtypes.
     ConversionCounts
         With `return_counts`.
 
     Raises
     ------
     TypeError
-        As :func:`to_float16`; and when an array is to be made and ml_dtypes is not installed.
+        As :func:`to_float16`; and when the result is an array and ml_dtypes is not installed.
     ValueError
         As :func:`to_float16`.
 
     Notes
     -----
-    Equal to ml_dtypes and torch but for NaN, whose bits differ between torch's own code paths, and
-    for float64, which both round twice.
+    The results equal those of ml_dtypes and torch, except for NaN, whose bits differ between
+    torch's own code paths, and for float64, which both round twice.
 
     Examples
     --------
@@ -213,7 +214,7 @@ def to_float32(
     Raises
     ------
     TypeError, ValueError
-        As :func:`to_float16`. Raises ValueError when `overflow` is "error" and a number overflows.
+        As :func:`to_float16`.
 
     Examples
     --------
@@ -236,7 +237,7 @@ def _told(
     value: float,
     counted: tuple[Any, ...] | None,
 ) -> Any:
-    """Warn or raise, and count, where the conversion found reason to."""
+    """Warn or raise if numbers overflowed; give the result, with counts if they were asked for."""
     if overflowed and overflow in ("warn", "error"):
         where = f"element {_written(unravel(first, shape))} is {value!r}"
         if overflow == "error":
@@ -246,7 +247,7 @@ def _told(
             )
         warnings.warn(
             f"{function}(): {overflowed:,} of {math.prod(shape):,} numbers overflow {dtype} and "
-            f"are infinite: {where}; overflow= says what becomes of them",
+            f"become infinite: {where}; pass overflow= to choose what they become",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -267,9 +268,9 @@ def _counts(counted: tuple[Any, ...], dtype: str, shape: Index) -> ConversionCou
     )
 
 
-def unravel(flat: int, shape: Index) -> Index:
-    """Give the index of an element from its place in C order."""
-    return tuple(int(i) for i in np.unravel_index(flat, shape))
+def unravel(place: int, shape: Index) -> Index:
+    """Give the index of an element from its position in C order."""
+    return tuple(int(i) for i in np.unravel_index(place, shape))
 
 
 def _written(index: Index) -> str:

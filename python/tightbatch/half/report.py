@@ -1,4 +1,4 @@
-"""What float16 and bfloat16 would lose of arrays, tensors and whole models."""
+"""half_report: what float16 and bfloat16 would lose of arrays, tensors and whole models."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .conversion import Index, unravel
 
 __all__ = ["HalfLoss", "HalfReport", "TensorReport", "half_report"]
 
-_ROWS = 30  # that are shown as text
+_ROWS = 30  # shown as text
 _FLOATS = {"float64", "float32", "float16", "bfloat16", "f8", "f4", "f2"}
 _LOWEST_EXPONENT = -127
-# Numbers of half a step above the largest overflow: as parts of the next power of two.
+# Numbers from half a step above the largest on overflow: as fractions of the next power of two.
 _LIMITS = {"float16": (16, 65520 / 65536), "bfloat16": (128, 1 - 2.0**-9)}
 
 
@@ -34,20 +34,21 @@ class HalfLoss(NamedTuple):
     flushed : int
         Numbers other than zero that would be zero.
     subnormal : int
-        That would lie so close to zero that they have fewer digits than others.
+        Numbers so close to zero that they would have fewer digits than others.
     exact : int
-        That would keep their value.
+        Numbers that would keep their value.
     first_overflowed, first_flushed : tuple of index
-        Where the first five of them are, at most.
-    max_abs_error, max_rel_error, max_ulp_error : float or None
-        The largest |x - converted|; the same over |x|; the same in steps of the type. Of numbers
-        that stay finite, here and in the next; None without ``errors=True``.
+        Where the first of them are, at most five. max_abs_error, max_rel_error, max_ulp_error :
+        float or None The largest |x - converted|; the same divided by |x|; the same in steps of the
+        type. These and `sqnr_db` are for the numbers that stay finite; None without
+        ``errors=True``.
     sqnr_db : float or None
         Signal to quantisation noise, 10 log10(sum(x**2) / sum((x - converted)**2)), in decibels;
-        infinity where nothing is lost, or nothing that float64 can square; None where no number
-        stays finite.
+        infinity if nothing is lost, or only what is too small to square in float64; None if no
+        number stays finite.
     safe_scale : float
-        The largest power of two (up to 2**127) times which no finite number overflows.
+        The largest power of two (up to 2**127) by which all finite numbers can be multiplied
+        without an overflow.
     """
 
     overflowed: int
@@ -64,7 +65,7 @@ class HalfLoss(NamedTuple):
 
 
 class TensorReport(NamedTuple):
-    """One tensor of a report.
+    """What a report says of one tensor.
 
     Attributes
     ----------
@@ -72,17 +73,17 @@ class TensorReport(NamedTuple):
     shape : tuple of int
     dtype : str
     size : int
-        Numbers in it.
+        All numbers.
     nan, infinite : int
     first_nan, first_infinite : tuple of index
         Where the first five of them are, at most.
     largest, smallest : float
-        Of the finite magnitudes above zero; 0.0 where there are none.
+        The largest and the smallest finite magnitude above zero; 0.0 if there is none.
     zero : int or None
         None without ``histogram=True``.
     exponents : ndarray of int64, shape [256], or None
-        How many finite numbers but zero have the binary exponent -127 (and all below), -126, ...
-        127, 128 (and all above).
+        How many finite numbers other than zero have the binary exponent -127 (and all below), -126,
+        ... 127, 128 (and all above).
     float16, bfloat16 : HalfLoss
     """
 
@@ -103,19 +104,19 @@ class TensorReport(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes as it is."""
+        """Bytes of the tensor in its own type."""
         return self.size * {"float64": 8, "float32": 4}.get(self.dtype, 2)
 
     @property
     def half_nbytes(self) -> int:
-        """Bytes as either half type."""
+        """Bytes of the tensor in either half type."""
         return self.size * 2
 
     def risk(self, dtype: str = "float16") -> tuple[float, float, float]:
-        """What reports are sorted by: the part that overflows, noise to signal, the part flushed.
+        """The sort key of reports: share that overflows, noise to signal, share that is flushed.
 
-        One infinite weight ruins a model; a number that is flushed matters as much as it is large
-        beside the others, which noise to signal tells.
+        One infinite weight ruins a model. How much a flushed number matters depends on how large it
+        is beside the others; noise to signal measures that.
         """
         loss: HalfLoss = getattr(self, dtype)
         size = max(self.size, 1)
@@ -123,22 +124,23 @@ class TensorReport(NamedTuple):
         return loss.overflowed / size, noise, loss.flushed / size
 
     def __repr__(self) -> str:
-        """Name, type and shape; the fields hold the rest."""
+        """Show name, type and shape; the fields hold the rest."""
         return f"<TensorReport {self.name!r}: {self.dtype}{list(self.shape)}>"
 
 
 @dataclass(frozen=True, eq=False)
 class HalfReport:
-    """What float16 and bfloat16 would lose: the answer of :func:`half_report`.
+    """What float16 and bfloat16 would lose: the result of :func:`half_report`.
 
-    A sequence of `TensorReport`, those that float16 endangers most first; also by name.
+    A sequence of `TensorReport`, the one with the highest risk in float16 first. A name works as an
+    index too.
 
     Attributes
     ----------
     tensors : tuple of TensorReport
     others : dict of str to str
-        Entries that were left out, and why: their type, where it is none of floats; or with which
-        other entry they share their memory (tied weights).
+        Entries that were left out, and why: their type, if it is not a floating type; or the entry
+        that they share memory with (tied weights).
 
     Examples
     --------
@@ -154,15 +156,15 @@ class HalfReport:
     others: dict[str, str]
 
     def __len__(self) -> int:
-        """How many tensors there are."""
+        """The number of tensors."""
         return len(self.tensors)
 
     def __iter__(self) -> Iterator[TensorReport]:
-        """From the one most endangered on."""
+        """The tensors, the highest risk first."""
         return iter(self.tensors)
 
     def __getitem__(self, key: int | str) -> TensorReport:
-        """Give a tensor by place or by name."""
+        """Give a tensor by its position or its name."""
         if isinstance(key, str):
             for tensor in self.tensors:
                 if tensor.name == key:
@@ -182,18 +184,18 @@ class HalfReport:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors as they are."""
+        """Bytes of all tensors in their own types."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
     @property
     def half_nbytes(self) -> int:
-        """Bytes of all tensors as either half type."""
+        """Bytes of all tensors in either half type."""
         return sum(tensor.half_nbytes for tensor in self.tensors)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as numbers, strings and lists, as JSON has them; None for no number.
+        """Everything as numbers, strings and lists, for JSON; None where JSON has no number.
 
-        `sqnr_db` is None where nothing is lost, which `exact` tells, and where nothing is left.
+        `sqnr_db` is None if nothing is lost (`exact` tells), and if no number stays finite.
         """
         return {
             "size": self.size,
@@ -320,16 +322,16 @@ def _as_plain(value: Any) -> Any:
 
 
 def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfReport:
-    """Tell what each of some tensors would lose as float16 and as bfloat16.
+    """Report what each of some tensors would lose as float16 and as bfloat16.
 
-    Each is read once; nothing is converted or kept.
+    Each tensor is read once; nothing is converted or kept.
 
     Parameters
     ----------
     x : ndarray, CPU tensor, mapping of names to them, or module
-        float64, float32, float16 or bfloat16. Of a mapping (a ``state_dict``), and of a module,
-        whose ``state_dict`` is taken, entries that are something else are named and left out, and
-        so is what shares its memory with an entry before.
+        float64, float32, float16 or bfloat16. A module's ``state_dict`` is read. Entries of a
+        mapping that are something else, or that share memory with an entry before them, are named
+        and left out.
     errors : bool
         Also measure errors and SQNR. Counts alone take a small part of the time.
     histogram : bool
@@ -342,15 +344,15 @@ def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfR
     Raises
     ------
     TypeError
-        When x, or an entry that holds floats, is not on the CPU; when x is none of these or holds
-        no floats.
+        When x, or an entry that holds floats, is not on the CPU; when x is something else or does
+        not hold floats.
 
     Notes
     -----
-    float16 as in IEEE 754-2019 (binary16), rounded to nearest. Errors are measured in float64. A
-    loss of half a step (`max_ulp_error` 0.5) is what rounding always costs; it is `flushed`,
-    `overflowed` and a low SQNR that tell of more. P. Micikevicius et al., "Mixed precision
-    training" (2018), section 3.2, has the histogram for gradients.
+    float16 is binary16 of IEEE 754-2019, rounded to nearest. Errors are measured in float64. An
+    error of half a step (`max_ulp_error` 0.5) is normal rounding; `flushed`, `overflowed` and a low
+    SQNR show that more is lost. P. Micikevicius et al., "Mixed precision training" (2018), section
+    3.2, has the histogram for gradients.
 
     Examples
     --------
@@ -364,7 +366,7 @@ def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfR
     if not isinstance(x, Mapping):
         if not hasattr(x, "dtype") and not isinstance(x, (memoryview, bytes, bytearray)):
             raise TypeError(
-                f"half_report(): x is of type {type(x).__name__}; expected an array, a CPU tensor, "
+                f"half_report(): x has type {type(x).__name__}; expected an array, a CPU tensor, "
                 "a mapping of names to them (dict(model.named_parameters()), a state_dict) or a "
                 "module"
             )
@@ -385,14 +387,14 @@ def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfR
 
 
 def _holds_floats(value: Any) -> bool:
-    """Arrays and dense tensors of the four types; where they are is looked at later."""
+    """Whether it is an array or dense tensor of the four types; the device is checked later."""
     if getattr(value, "is_quantized", False):
         return False
     return str(getattr(value, "dtype", "")).removeprefix("torch.").lstrip("<>=") in _FLOATS
 
 
 def _memory(value: Any) -> Any:
-    """What tied entries have in common; of an empty or sparse one, itself."""
+    """What tied entries have in common; an empty or sparse one is like no other."""
     if hasattr(value, "untyped_storage"):
         if value.device.type != "cpu" or value.is_sparse or not value.numel():
             return id(value)
@@ -404,7 +406,7 @@ def _memory(value: Any) -> Any:
 
 def _survey(name: str, key: Any, x: Any, errors: bool, histogram: bool) -> TensorReport:
     dtype, counted = _core.half_loss("half_report", key, x, errors, histogram)
-    size, zero, nan, infinite, largest, parts, smallest, exponents, losses = counted
+    size, zero, nan, infinite, largest, fraction_and_power, smallest, exponents, losses = counted
     shape = tuple(int(size) for size in np.shape(x))
     return TensorReport(
         name=name,
@@ -419,13 +421,13 @@ def _survey(name: str, key: Any, x: Any, errors: bool, histogram: bool) -> Tenso
         smallest=smallest,
         zero=zero if histogram else None,
         exponents=exponents if histogram else None,
-        float16=_loss("float16", losses, parts, shape, errors),
-        bfloat16=_loss("bfloat16", losses, parts, shape, errors),
+        float16=_loss("float16", losses, fraction_and_power, shape, errors),
+        bfloat16=_loss("bfloat16", losses, fraction_and_power, shape, errors),
     )
 
 
 def _loss(
-    dtype: str, losses: Any, parts: tuple[float, int], shape: Index, errors: bool
+    dtype: str, losses: Any, fraction_and_power: tuple[float, int], shape: Index, errors: bool
 ) -> HalfLoss:
     overflowed, flushed, subnormal, exact, signal, noise, *maxima = losses[dtype]
     sqnr = None
@@ -444,12 +446,12 @@ def _loss(
         max_rel_error=maxima[1] if errors else None,
         max_ulp_error=maxima[2] if errors else None,
         sqnr_db=sqnr if errors else None,
-        safe_scale=_safe_scale(*parts, *_LIMITS[dtype]),
+        safe_scale=_safe_scale(*fraction_and_power, *_LIMITS[dtype]),
     )
 
 
 def _safe_scale(fraction: float, power: int, exponent: int, limit: float) -> float:
-    """Of the largest magnitude, fraction * 2**power."""
+    """The safe scale for the largest magnitude, fraction * 2**power."""
     if fraction == 0:
         return 1.0
     return math.ldexp(1.0, min(exponent - power - (fraction >= limit), 127))

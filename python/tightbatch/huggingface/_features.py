@@ -1,4 +1,4 @@
-"""Features to columns, and columns padded as a tokenizer's pad() does."""
+"""Turn features into columns, and pad columns as a tokenizer's pad() does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..ragged import Ragged
 INT64, BOOL, FLOAT32, FLOAT64 = map(np.dtype, ("int64", "bool", "float32", "float64"))
 STRATEGIES = ("longest", "max_length", "do_not_pad")
 REQUIRED = ("label_pad_token_id", "separator_id")  # integers that may not be None
-LARGE = 10**20  # transformers' sign for "no model_max_length"
+LARGE = 10**20  # what transformers has for "no model_max_length"
 # What is padded beside the input, to its width; transformers pads no position_ids.
 PADDED = PER_TOKEN - {"position_ids"}
 
@@ -41,10 +41,10 @@ def encoding() -> type:
 
 
 def _as_list_dtype(column: Any, return_tensors: str) -> np.dtype[Any] | None:
-    """Give the type that the column would get as lists of Python numbers; None: C sees to it."""
+    """Give the type that the column would get as lists of Python numbers; None: C decides."""
     dtype = getattr(column, "dtype", None)
     if dtype is None and hasattr(column[0], "dtype"):
-        # An empty row has no say: numpy.array([]) and torch.tensor([]) are floats.
+        # An empty row does not count: numpy.array([]) and torch.tensor([]) are floats.
         telling = next((row for row in column if getattr(row, "ndim", 0) == 0 or len(row)), None)
         dtype = INT64 if telling is None else getattr(telling, "dtype", None)
     if dtype is None:
@@ -73,7 +73,7 @@ def _require_equal(function: str, key: Any, lengths: Any, why: str) -> None:
 
 
 def _is_bool(column: Any) -> bool:
-    """Tell whether rows hold bools, by the first value that there is."""
+    """Tell whether rows hold bools, by the first value."""
     dtype = getattr(column, "dtype", None) or getattr(column[0], "dtype", None)
     if dtype is not None:
         return str(dtype) in ("bool", "torch.bool")
@@ -81,7 +81,7 @@ def _is_bool(column: Any) -> bool:
 
 
 def is_matrix(column: Any) -> bool:
-    """Tell whether rows have positions of more than a number, as 4-D masks do."""
+    """Tell whether a position has more than one number, as in 4-D masks."""
     if isinstance(column, Ragged):
         return bool(column.trailing)
     return getattr(column[0], "ndim", 1) > 1
@@ -92,13 +92,13 @@ def _round_up(width: int, multiple: int | None) -> int:
 
 
 def read_ids(function: str, name: str, given: Any) -> NDArray[np.int64]:
-    """Read token ids, a set of them too."""
+    """Read token ids: integers, also in a set."""
     ids = list(given) if isinstance(given, (set, frozenset)) else given
     return _core.read_lengths(function, name, ids)
 
 
 def check_settings(collator: Any, return_tensors: Any) -> None:
-    """Refuse wrong settings of a collator, which may change between calls."""
+    """Refuse wrong settings of a collator; they may change between calls."""
     function, given = type(collator).__name__, vars(collator)
     _core.read_choice(function, "return_tensors", return_tensors, TENSORS)
     for name, least in (
@@ -133,7 +133,7 @@ def read_padding(function: str, padding: Any) -> str:
 
 
 class Features:
-    """The columns of one batch, as they are to be padded: what a tokenizer's pad() would do."""
+    """The columns of one batch, with the settings to pad them as a tokenizer's pad() does."""
 
     def __init__(self, collator: Any, columns: dict[Any, Any], return_tensors: Any = None) -> None:
         self.function = type(collator).__name__
@@ -160,7 +160,7 @@ class Features:
             )
 
     def _ask_tokenizer(self, tokenizer: Any) -> None:
-        """Take from the tokenizer what the collator was not given; it may change between calls."""
+        """Read from the tokenizer what the collator was not given; it may change between calls."""
         names = tokenizer.model_input_names
         self.main, self.makes_mask = names[0], "attention_mask" in names
         if self.pad_token_id is None:
@@ -182,14 +182,14 @@ class Features:
         fill: int | None = self.pad_token_id
         if fill is None:
             raise ValueError(
-                f"{self.function}(): asked to pad, but there is no padding token; set one, as "
+                f"{self.function}(): there is no padding token; set one, as "
                 "with tokenizer.pad_token = tokenizer.eos_token, or give pad_token_id="
             )
         return fill
 
     @functools.cached_property
     def width(self) -> int:
-        """Of the padded input."""
+        """The width of the padded input."""
         lengths = row_lengths(self.function, self.columns[self.main])
         width = int(lengths.max()) if self.asked is None else self.asked
         return _round_up(width, self.multiple) if self.pads else width
@@ -208,7 +208,7 @@ class Features:
             )
         self.listed = {key: self.columns[key] for key, kind in kinds.items() if kind == "listed"}
         order = [key for key in kinds if key not in self.listed] if self.listed else list(kinds)
-        # transformers makes lists of all columns where the input is no list, and of none else.
+        # transformers makes lists of all columns if the input is not a list, and else of none.
         main = self.columns[self.main]
         as_lists = isinstance(main, Ragged) or not isinstance(main[0], (list, tuple))
         for key in order:
@@ -237,12 +237,12 @@ class Features:
         dtype: Any,
         role: Role = "rows",
     ) -> None:
-        """Add a column that is padded; where nothing is, its rows must have one length."""
+        """Add a column to pad; if padding is off, its rows must have one length."""
         settings = ColumnSettings(fill, dtype)
         if self.pads:
             settings = settings._replace(width=width, pad_to_multiple_of=self.multiple)
         else:
-            why = "padding is off; padding=True pads to the longest"
+            why = "padding is off; pass padding=True to pad to the longest"
             _require_equal(self.function, key, row_lengths(self.function, column), why)
         self.add(key, column, role, settings)
 
@@ -257,7 +257,7 @@ class Features:
         self.add(key, column, "rows", ColumnSettings(0, dtype))
 
     def add(self, key: Any, column: Any, role: Role, settings: ColumnSettings) -> None:
-        """Add a column; lists of floats become float64 under NumPy, which is its own type."""
+        """Add a column; for NumPy, lists of floats become float64, as NumPy does it."""
         is_list = settings.dtype is None and not hasattr(column[0], "dtype")
         if self.return_tensors == "np" and is_list:
             settings = settings._replace(float_dtype=FLOAT64)
@@ -267,7 +267,7 @@ class Features:
     def finish(
         self, extras: tuple[str, ...] = (), names: tuple[str, ...] = ()
     ) -> tuple[dict[Any, Any], Any]:
-        """Make the values, with text among them, in the order of the columns."""
+        """Make the values, text too, in the order of the columns."""
         sides = ("right" if self.side is None else self.side, "right")
         if self.makes_mask and "attention_mask" not in self.columns:
             extras, names = ("mask", *extras), ("attention_mask", *names)

@@ -19,7 +19,7 @@ from ._features import check_settings
 
 __all__ = ["DataCollatorWithFlattening"]
 
-# What transformers' collator has no settings for.
+# Settings that transformers' collator does not have.
 NOT_ASKED = {
     "max_tokens": None,
     "max_segments": None,
@@ -36,9 +36,9 @@ NOT_ASKED = {
 class DataCollatorWithFlattening(Collator):
     """Put all rows one after another, without padding: shape (1, total).
 
-    Keys are ``input_ids``, ``labels``, and as asked ``position_ids``, ``seq_idx``, and
-    ``cu_seq_lens_q``, ``cu_seq_lens_k`` (int32), ``max_length_q``, ``max_length_k`` (int). There
-    is no attention mask, because with one, models attend across rows. Other columns are left out,
+    Keys are ``input_ids``, ``labels`` and, if asked for, ``position_ids``, ``seq_idx``,
+    ``cu_seq_lens_q``, ``cu_seq_lens_k`` (int32), ``max_length_q``, ``max_length_k`` (int). There is
+    no attention mask, because with a mask, models attend across rows. Other columns are left out,
     as in transformers.
 
     Parameters
@@ -48,19 +48,19 @@ class DataCollatorWithFlattening(Collator):
     return_position_ids : bool
         Number the tokens of each row from ``position_ids_start``.
     separator_id : int
-        The label of each row's first token, because nothing in its row predicts it.
+        The label of each row's first token, because no token of its row predicts it.
     return_flash_attn_kwargs : bool
-        Where rows begin and end, for FlashAttention.
+        Add where rows begin and end, for FlashAttention.
     return_seq_idx : bool
-        The row of each token, from 0, int32.
+        Add the row of each token, from 0, int32.
     position_ids_start : int
-        The first token's position: 2 for RoBERTa and its kin.
+        The position of the first token, for example 2 for RoBERTa.
 
     Raises
     ------
     ValueError, TypeError, OverflowError
-        For no features, no ``input_ids``, labels of other lengths than the inputs, and as
-        :class:`tightbatch.PadCollator`; messages name key, row and column.
+        When there are no features or no ``input_ids``, when labels and inputs differ in length, and
+        as :class:`tightbatch.PadCollator`; messages name key, row and column.
 
     Examples
     --------
@@ -125,7 +125,7 @@ class DataCollatorWithFlattening(Collator):
         return {**NOT_ASKED, "position_ids_start": self.position_ids_start}
 
     def _extras(self) -> dict[str, str]:
-        """Give what is made beside the columns, by the name it has in the batch and in C."""
+        """Give the extras that were asked for, by their names in the batch and in C."""
         extras = {}
         if self.return_position_ids:
             extras["position_ids"] = "position_ids"

@@ -31,17 +31,17 @@ class DataCollatorForLanguageModeling(Collator):
     tokenizer, pad_to_multiple_of, return_tensors, pad_token_id, padding_side
         As for :class:`DataCollatorWithPadding`.
     mlm : bool
-        Mask tokens, which become the labels; otherwise the labels are the inputs, with -100 at
-        padding: by position, where ``attention_mask`` is 0, and, as in transformers, at every
-        padding token unless it ends sequences too.
+        True: hide some tokens, and make them the labels. False: the labels are the inputs, with
+        -100 at padding: beyond the row's end, where ``attention_mask`` is 0, and, as in
+        transformers, at every padding token unless it is the end-of-sequence token too.
     whole_word_mask : bool
         Mask whole words, by ``offset_mapping``.
     mlm_probability, mask_replace_prob, random_replace_prob : float
-        Which share of tokens is masked; which share of these is shown as the mask token, which
-        as a random token; the rest is shown as it is.
+        The share of tokens that are masked; of these, the share that is replaced by the mask token,
+        and the share that is replaced by random tokens. The rest does not change.
     seed : int, optional
-        Makes the masks the same in every run; a DataLoader worker adds its number. Without it
-        torch's (or NumPy's) global generator seeds each call.
+        With a seed, the masks are the same in every run; a DataLoader worker adds its number.
+        Without it, torch's (or NumPy's) global generator seeds each call.
     mask_token_id, vocab_size, special_token_ids : optional
         Instead of the tokenizer's: needed for ``mlm`` without one (``special_token_ids`` unless
         features have ``special_tokens_mask``).
@@ -49,15 +49,15 @@ class DataCollatorForLanguageModeling(Collator):
     Raises
     ------
     ValueError, TypeError, OverflowError
-        As :class:`DataCollatorWithPadding`; for probabilities outside [0, 1] or above 1 together;
-        and for ``mlm`` without a mask token.
+        As :class:`DataCollatorWithPadding`; when a probability is outside [0, 1], or two add up to
+        more than 1; and when ``mlm`` has no mask token.
 
     Notes
     -----
-    Masks follow the same distribution as transformers', out of a generator of our own: equal
-    seeds give equal masks on every platform, but not those of transformers. As in transformers,
-    features may be bare rows instead of dicts, and then no attention mask is made; and labels that
-    features bring are replaced.
+    Masks have the same distribution as transformers', but come from another generator: equal seeds
+    give equal masks on every platform, but not those of transformers. As in transformers, features
+    may be bare rows instead of dicts, and then no attention mask is made. Labels of the features
+    are replaced.
 
     Examples
     --------
@@ -104,7 +104,7 @@ class DataCollatorForLanguageModeling(Collator):
             )
         if self.whole_word_mask and self.mask_replace_prob < 1:
             warnings.warn(
-                "Words that are masked whole are replaced by the mask token alone: "
+                "whole_word_mask=True replaces words by the mask token only: "
                 "mask_replace_prob is set to 1.",
                 stacklevel=3,
             )
@@ -114,7 +114,7 @@ class DataCollatorForLanguageModeling(Collator):
         mask, vocabulary, _ = self._vocabulary()
         if mask is None:
             raise ValueError(
-                f"{function}(): there is no mask token, which mlm=True needs; mlm=False is for "
+                f"{function}(): mlm=True needs a mask token, but there is none; pass mlm=False for "
                 "causal language modelling"
             )
         if self.mlm_probability is None:
@@ -124,7 +124,7 @@ class DataCollatorForLanguageModeling(Collator):
             raise ValueError(f"{function}(): random tokens need vocab_size= or a tokenizer")
 
     def _vocabulary(self) -> tuple[int | None, int | None, Any]:
-        """Give mask token, size and special tokens: as given, or as the tokenizer has them now."""
+        """Give mask token, size and special tokens: as given, or else the tokenizer's."""
         mask, size, special = self.mask_token_id, self.vocab_size, self.special_token_ids
         if self.tokenizer is not None:
             mask = self.tokenizer.mask_token_id if mask is None else mask
@@ -157,7 +157,7 @@ class DataCollatorForLanguageModeling(Collator):
             self._with_masks(padding) if self.mlm else self._with_copies(padding, columns)
         )
         if not bare:
-            order = dict.fromkeys((*columns, *values))  # given labels are replaced in their place
+            order = dict.fromkeys((*columns, *values))  # labels of the features keep their position
             values = {key: values[key] for key in order if key in values}
             return build(encoding(), values, block)
         return build(dict, _as_given(values, features[0], tensors), block)
@@ -171,13 +171,13 @@ class DataCollatorForLanguageModeling(Collator):
         )
         values, block = padding.finish(*extras)
         values.pop("special_tokens_mask", None)
-        labels = values["labels"] = values.pop("labels")  # behind the mask, as in transformers
+        labels = values["labels"] = values.pop("labels")  # after the mask, as in transformers
         mask = np.asarray(values["attention_mask"] if real else values.pop("real"))
         if mask.dtype != np.int64:
             mask = (mask != 0).astype(np.int64)
         pad = padding.pad_token_id
         if self.tokenizer is None or pad == self.tokenizer.eos_token_id:
-            pad = None  # it may be the end of a sequence, which is to be learned
+            pad = None  # it may be the end-of-sequence token, which must be learned
         ids = _token_array(padding, values)
         _core.label_tokens(padding.function, ids, mask, pad, np.asarray(labels))
         return values, block
@@ -185,7 +185,7 @@ class DataCollatorForLanguageModeling(Collator):
     def _with_masks(self, padding: Features) -> Any:
         """Hide tokens, and label those that are hidden."""
         values, block = padding.finish(("like_main", "mask"), ("labels", "real"))
-        labels = values["labels"] = values.pop("labels")  # behind the mask, as in transformers
+        labels = values["labels"] = values.pop("labels")  # after the mask, as in transformers
         real = np.asarray(values.pop("real")) != 0
         special_mask = values.pop("special_tokens_mask", None)
         offsets = values.pop("offset_mapping", None)
@@ -201,7 +201,7 @@ class DataCollatorForLanguageModeling(Collator):
             if offsets is None:
                 raise ValueError(
                     f"{padding.function}(): whole_word_mask=True needs the features' "
-                    "offset_mapping: return_offsets_mapping=True gives it"
+                    "offset_mapping; call the tokenizer with return_offsets_mapping=True"
                 )
             kinds = _word_kinds(special, np.asarray(offsets))
         seed, call = self._next_seed(padding.return_tensors)
@@ -233,7 +233,7 @@ class DataCollatorForLanguageModeling(Collator):
             return np.isin(ids, special)
         table = np.zeros(largest + 2, np.bool_)
         table[special] = True
-        return table[np.clip(ids, -1, len(table) - 1)]  # the last entry is nobody's: False
+        return table[np.clip(ids, -1, len(table) - 1)]  # the last entry is for no token: False
 
     def _next_seed(self, tensors: str) -> tuple[int, int]:
         """Give the seed and the number of this call."""
@@ -254,7 +254,7 @@ class DataCollatorForLanguageModeling(Collator):
 
 
 def _token_array(padding: Features, values: dict[Any, Any]) -> Any:
-    """View the padded input, which has to be tokens: int64, one at each position."""
+    """Give the padded input as an array; it must be tokens: int64, one at each position."""
     ids = np.asarray(values[padding.main])
     if ids.dtype != np.int64 or ids.ndim != 2:
         raise TypeError(
@@ -274,7 +274,7 @@ def _is_bare(features: Any) -> bool:
 
 
 def _as_given(values: dict[Any, Any], first: Any, tensors: str) -> dict[Any, Any]:
-    """Give bare tensors (and with NumPy bare arrays) their own integer type back."""
+    """Give the result the integer type of bare tensors (with NumPy, of bare arrays)."""
     keeps = not isinstance(first, (list, tuple)) and (
         tensors == "np" or not isinstance(first, np.ndarray)
     )
@@ -287,10 +287,10 @@ def _as_given(values: dict[Any, Any], first: Any, tensors: str) -> dict[Any, Any
 
 
 def _word_kinds(special: Any, offsets: Any) -> Any:
-    """Tell tokens that begin a word (1), continue one (2) and are special (0).
+    """Mark the tokens that begin a word (1), continue one (2) or are special (0).
 
-    A word begins where its characters do not follow those of the token before, or where that
-    token is special.
+    A word begins at a token whose characters do not directly follow those of the token before, or
+    after a special token.
     """
     ends = np.roll(offsets[:, :, 1], 1, axis=1)
     ends[:, 0] = -1

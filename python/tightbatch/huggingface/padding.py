@@ -1,4 +1,4 @@
-"""DataCollatorWithPadding, for token classification, and for sequence to sequence."""
+"""The collators that pad: for inputs, for token classification, for sequence to sequence."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class DataCollatorWithPadding(Collator):
     Parameters
     ----------
     tokenizer : PreTrainedTokenizerBase, optional
-        Its padding token, side and input names. Without one, ``pad_token_id``.
+        Its padding token, side and input names are used. Without one, pass ``pad_token_id``.
     padding : bool, str or PaddingStrategy
         True or "longest"; "max_length"; False or "do_not_pad".
     max_length : int, optional
-        The width under "max_length"; else the tokenizer's ``model_max_length``. Never cuts.
+        The width for "max_length"; by default the tokenizer's ``model_max_length``. It never cuts.
     pad_to_multiple_of : int, optional
         The width is rounded up to a multiple of it.
     return_tensors : {"pt", "np"}
@@ -42,8 +42,9 @@ class DataCollatorWithPadding(Collator):
     Raises
     ------
     ValueError, TypeError, OverflowError
-        For no features, differing keys, a missing padding token, a row longer than "max_length",
-        and as :class:`tightbatch.PadCollator`; messages name key, row and column.
+        When there are no features, when their keys differ, when there is no padding token, when a
+        row is longer than "max_length", and as :class:`tightbatch.PadCollator`; messages name key,
+        row and column.
 
     Examples
     --------
@@ -90,7 +91,7 @@ class DataCollatorForTokenClassification(Collator):
     Raises
     ------
     ValueError, TypeError, OverflowError
-        As :class:`DataCollatorWithPadding`; and for labels longer than the padded input.
+        As :class:`DataCollatorWithPadding`; and when labels are longer than the padded input.
 
     Examples
     --------
@@ -126,7 +127,7 @@ class DataCollatorForTokenClassification(Collator):
             settings = ColumnSettings(self.label_pad_token_id, "int64", width=padding.width)
             padding.add(name, columns[name], "rows", settings)
         values, block = padding.finish()
-        if name in columns:  # behind the mask, as in transformers
+        if name in columns:  # after the mask, as in transformers
             values[name] = values.pop(name)
         return build(encoding(), values, block)
 
@@ -140,7 +141,7 @@ class DataCollatorForSeq2Seq(Collator):
     tokenizer, padding, max_length, pad_to_multiple_of, return_tensors, pad_token_id, padding_side
         As for :class:`DataCollatorWithPadding`; "max_length" and the multiple are for labels too.
     model : PreTrainedModel, optional
-        Where it has ``prepare_decoder_input_ids_from_labels``, ``decoder_input_ids`` are added.
+        If it has ``prepare_decoder_input_ids_from_labels``, ``decoder_input_ids`` are added.
     label_pad_token_id : int
         What fills the labels.
 

@@ -1,1 +1,1 @@
-"""Which rows share a batch or a pack, and which widths they are padded to."""
+"""Plans of batches and packs: which rows go together, and which widths they are padded to."""

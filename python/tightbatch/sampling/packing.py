@@ -1,4 +1,4 @@
-"""Rows put together into packs of one capacity, so that nearly nothing of a batch is padding."""
+"""pack: rows put together into packs of one capacity, with almost no padding."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .state import NO_CAP
 
 __all__ = ["Packing", "pack", "pack_dataset"]
 
-# Packs that are made of one window of shuffled rows: enough for packs as full as of all rows.
+# Packs that one window of shuffled rows makes: enough for packs as full as with all rows.
 _WINDOW_PACKS = 500
 _MOST_SEGMENTS = 2**32 - 1  # that the planner numbers
-# Of a packed dataset: as Arrow's lists count tokens in 32 bits.
+# The most tokens of a packed dataset: Arrow's lists count them in 32 bits.
 _TOKENS_A_CHUNK = 2**30
 
 Array = NDArray[np.int64]
@@ -34,10 +34,10 @@ Array = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """Which rows, or parts of rows, make up each pack: the answer of :func:`pack`.
+    """The segments of each pack: the result of :func:`pack`.
 
-    A segment is a row, or a part of a row that was longer than the capacity. Pack k has the
-    segments from ``offsets[k]`` up to ``offsets[k + 1]``.
+    A segment is a row, or a stretch of a row that was longer than the capacity and was split. Pack
+    k has the segments from ``offsets[k]`` up to ``offsets[k + 1]``.
 
     Attributes
     ----------
@@ -48,15 +48,15 @@ class Packing:
     indices : ndarray of int64, shape [segments]
         The row of each segment.
     starts, lengths : ndarray of int64, shape [segments]
-        Where in its row each segment begins, and its tokens.
+        Where in its row each segment begins, and the number of its tokens.
     offsets : ndarray of int64, shape [packs + 1]
-        Where in the arrays above each pack begins.
+        Where the segments of each pack begin in the arrays above.
     row_lengths : ndarray of int64, shape [rows]
         The lengths that were given.
     dropped : int
-        Rows left out, longer than the capacity, with ``overlong="drop"``.
+        Rows that were left out, with ``overlong="drop"``, because they were too long.
     truncated : int
-        Tokens cut off such rows, with ``overlong="truncate"``.
+        Tokens that were cut off such rows, with ``overlong="truncate"``.
 
     Examples
     --------
@@ -79,12 +79,12 @@ class Packing:
 
     @cached_property
     def lengths(self) -> Array:
-        """Tokens of each segment, int64 [segments]: looked up when first asked for."""
+        """Tokens of each segment, int64 [segments]."""
         lengths: Array = np.minimum(self.row_lengths[self.indices] - self.starts, self.capacity)
         return lengths
 
     def __len__(self) -> int:
-        """How many packs there are."""
+        """The number of packs."""
         return len(self.offsets) - 1
 
     def __getitem__(self, pack: int) -> list[int]:
@@ -94,7 +94,7 @@ class Packing:
         return found
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Go through the rows of each pack."""
+        """Give the rows of each pack."""
         return in_line(self.indices, self.offsets[:-1], self.offsets[1:])
 
     @property
@@ -115,21 +115,22 @@ class Packing:
 
     @property
     def efficiency(self) -> float:
-        """Which part of packs times capacity is tokens; 1.0 where there are no packs."""
+        """Tokens divided by packs times capacity; 1.0 if there are no packs."""
         return float(self.lengths.sum() / (len(self) * self.capacity)) if len(self) else 1.0
 
     @property
     def lower_bound(self) -> int:
-        """Packs that any packing of these segments needs at least.
+        """The least number of packs that any packing of these segments needs.
 
         The bound L2 of S. Martello and P. Toth, "Lower bounds and reduction procedures for the
-        bin packing problem" (1990): for each size k, segments too long to share a pack with one
-        of k need a pack each, and what is left of them bounds what those from k on can share.
+        bin packing problem" (1990): for each size k, segments too long to share a pack with one of
+        size k need a pack each, and the room that other long segments leave limits how many of the
+        rest fit beside them.
         """
         return lower_bound(self.lengths, self.capacity, self.max_segments)
 
     def apply(self, ragged: Ragged) -> Ragged:
-        """Gather the packs' tokens, in one pass: each pack becomes a row.
+        """Gather the tokens of the packs, in one pass: each pack becomes a row.
 
         Parameters
         ----------
@@ -145,9 +146,9 @@ class Packing:
         Raises
         ------
         ValueError
-            When the rows are not as many, or not as long, as those that were packed.
+            When the number of rows or their lengths differ from those that were packed.
         TypeError
-            When it is no Ragged.
+            When it is not a Ragged.
 
         Examples
         --------
@@ -159,8 +160,8 @@ class Packing:
         if not isinstance(ragged, Ragged):
             found = type(ragged).__name__
             raise TypeError(
-                f"Packing.apply(): ragged is of type {found}; expected a Ragged, as "
-                "Ragged.from_sequences makes it"
+                f"Packing.apply(): ragged has type {found}; expected a Ragged, as made by "
+                "Ragged.from_sequences"
             )
         rows = len(self.row_lengths)
         if len(ragged) != rows:
@@ -180,12 +181,12 @@ class Packing:
         return tokens._with_rows(ends[:-1], np.diff(ends))
 
     def _first_other(self, ragged: Ragged) -> int | None:
-        """The first row that is not as long as the one that was packed."""
+        """The first row whose length differs from the one that was packed."""
         differ = ragged.lengths != self.row_lengths
         return int(differ.argmax()) if differ.any() else None
 
     def __repr__(self) -> str:
-        """How many packs, how full, and what differs from the default."""
+        """Show the number of packs, how full they are, and what differs from the default."""
         rows, packs = counted(len(self.row_lengths), "row"), counted(len(self), "pack")
         told = [f"{100 * self.efficiency:.2f} % full"]
         for name, default in (("max_segments", None), ("dropped", 0), ("truncated", 0)):
@@ -205,10 +206,10 @@ def pack(
 ) -> Packing:
     """Choose which rows share a pack, so that there are few packs and they are full.
 
-    Best-fit decreasing: rows from the longest on, each into the pack in which it leaves the least
-    room. No optimum is further away than 11/9 times and a pack (D. S. Johnson, 1973); on real
-    lengths it is mostly within a per mille: see `Packing.lower_bound`. Rows of length 0 are
-    packed like all others.
+    The method is best-fit decreasing: from the longest row to the shortest, each goes into the pack
+    in which it leaves the least room. It never needs more than 11/9 of the least number of packs,
+    plus one pack (D. S. Johnson, 1973). On real lengths it mostly needs less than 0.1 % more: see
+    `Packing.lower_bound`. Rows of length 0 are packed like all others.
 
     Parameters
     ----------
@@ -217,16 +218,16 @@ def pack(
     capacity : int
         The most tokens in a pack.
     overlong : {"error", "truncate", "split", "drop"}
-        What to do with a row longer than the capacity: refuse it, keep its beginning, cut it into
-        segments of the capacity and a rest, or leave it out.
+        What to do with a row longer than the capacity: raise an error, keep its beginning, split it
+        into segments of the capacity and a rest, or leave it out.
     max_segments : int, optional
-        The most segments in a pack: rows, or parts of rows that were split.
+        The most segments in a pack.
     seed : int, optional
-        None: one plan, its packs from those with the longest rows to those with the shortest.
-        With a seed rows are shuffled first and packed window by window, and the packs are
-        shuffled, so that what is trained on does not go from long to short.
+        None: all rows are packed together, and the packs with the longest rows come first. With a
+        seed, rows are shuffled first and packed window by window, and then the packs are shuffled,
+        so that training does not go from long rows to short ones.
     shuffle_window : int, optional
-        Rows packed together, for which a seed is needed; None: as many as make about 500 packs.
+        Rows that are packed together, which needs a seed. None: as many as make about 500 packs.
 
     Returns
     -------
@@ -235,8 +236,9 @@ def pack(
     Raises
     ------
     ValueError
-        When a row is longer than the capacity and `overlong` is "error" (the message names it);
-        when a length is negative or a number out of range; for `shuffle_window` without a seed.
+        When a row is longer than the capacity and `overlong` is "error" (the message names the
+        row); when a length is negative, or a number is out of range; for `shuffle_window` without
+        a seed.
     TypeError, OverflowError
         When lengths are not integers in one dimension, or a number does not fit into 64 bits.
 
@@ -259,7 +261,7 @@ def _pack(
     seed: int | None,
     shuffle_window: int | None,
 ) -> Packing:
-    """Pack for a function of that name."""
+    """Pack; errors name the function ``function``."""
     caps = _core.read_plan_settings(
         function,
         {
@@ -304,7 +306,7 @@ def _pack(
     )
 
 
-# What the planner is told besides: batches without padding, of rows as long as they are.
+# Other settings of the planner: batches without padding, and no rounding of lengths.
 _PACKING = {
     "max_length": None,
     "pad_to_multiple_of": None,
@@ -320,7 +322,7 @@ _PACKING = {
 def _fit(
     function: str, lengths: Array, capacity: int, overlong: str
 ) -> tuple[Array, Array | None, Array | None, int]:
-    """Settle what is packed: sizes, their rows and starts (None: all rows), tokens cut off."""
+    """Give the segments to pack: sizes, rows and starts (None: all rows), and tokens cut off."""
     long = lengths > capacity
     if not long.any():
         return lengths, None, None, 0
@@ -348,13 +350,13 @@ def _auto_window(sizes: Array, capacity: int, max_segments: int | None) -> int:
 
 
 def _split(function: str, lengths: Array, capacity: int) -> tuple[Array, Array, Array]:
-    """Segments of at most the capacity: their rows, where they begin, their lengths."""
+    """Split rows into segments of at most the capacity: their rows, starts and lengths."""
     counts = np.maximum(-(-lengths // capacity), 1)
     if counts.sum(dtype=np.float64) > _MOST_SEGMENTS:
         row = int(counts.argmax())
         raise ValueError(
             f"{function}(): row {row}: length {lengths[row]} makes {counts[row]} segments of "
-            f"capacity={capacity}, and all rows more than {_MOST_SEGMENTS}; pass a larger capacity"
+            f"capacity={capacity}, and all rows make more than {_MOST_SEGMENTS}; pass a larger one"
         )
     rows = np.repeat(np.arange(len(lengths)), counts)
     firsts = np.cumsum(counts) - counts
@@ -363,7 +365,7 @@ def _split(function: str, lengths: Array, capacity: int) -> tuple[Array, Array, 
 
 
 def _check_numbered(function: str, sizes: Array, rows: Array | None) -> None:
-    """The planner sorts words of 64 bits, each a length and a number."""
+    """Check that a length and a row number fit into the 64 bits of the planner's sort key."""
     longest = int(sizes.max(initial=0))
     if longest.bit_length() + max(len(sizes) - 1, 0).bit_length() > 64:
         segment = int(sizes.argmax())
@@ -388,8 +390,8 @@ def pack_dataset(
     Parameters
     ----------
     dataset : datasets.Dataset
-        All of its columns (those of ``set_format``, where that chooses some) are lists of
-        numbers, in each row of the same length.
+        All of its columns (or those that ``set_format`` chose) are lists of numbers, with the same
+        length in each row.
     capacity, overlong, max_segments, seed, shuffle_window
         As for :func:`pack`.
 
@@ -397,14 +399,14 @@ def pack_dataset(
     -------
     datasets.Dataset
         A row for each pack, in memory: the same columns, and ``seq_lengths``, the lengths of the
-        pack's segments, from which collators make positions that begin anew with each. Where
-        rows were left out or cut, a UserWarning says how many rows and tokens.
+        pack's segments. Collators use them to start positions again at each segment. If rows were
+        left out or cut, a UserWarning says how many rows and tokens.
 
     Raises
     ------
     ValueError
-        As :func:`pack`; when columns differ in length, naming the row; when there is no column,
-        or one is named ``seq_lengths``.
+        As :func:`pack`; when columns differ in length (the message names the row); when there is no
+        column, or one is called ``seq_lengths``.
     TypeError
         When a column does not hold lists of numbers.
     ImportError
@@ -422,8 +424,8 @@ def pack_dataset(
 
     if not isinstance(dataset, datasets.Dataset):
         raise TypeError(
-            f"pack_dataset(): dataset is of type {type(dataset).__name__}; expected a "
-            "datasets.Dataset (of a DatasetDict, one split)"
+            f"pack_dataset(): dataset has type {type(dataset).__name__}; expected a "
+            "datasets.Dataset (one split of a DatasetDict)"
         )
     source = RaggedDataset.from_hf(dataset)
     columns = {name: source[name] for name in source.column_names}
@@ -446,7 +448,7 @@ def pack_dataset(
         if row is not None:
             raise ValueError(
                 f"pack_dataset(): row {row} has {column.lengths[row]} values in column {name!r}, "
-                f"but {packing.row_lengths[row]} in {first!r}; expected as many"
+                f"but {packing.row_lengths[row]} in {first!r}; expected equal numbers"
             )
     if packing.dropped or packing.truncated:
         warnings.warn(
@@ -472,7 +474,7 @@ def pack_dataset(
 
 
 def _features_of(schema: Any, given: Any) -> Any:
-    """What the columns hold; Arrow's own types do not know the names of classes."""
+    """The types of the columns for datasets, which, unlike Arrow's, have names of classes."""
     import datasets
 
     features = datasets.Features.from_arrow_schema(schema)
@@ -485,7 +487,7 @@ def _features_of(schema: Any, given: Any) -> Any:
 
 
 def _as_lists(rows: Ragged) -> Any:
-    """Arrow lists with offsets of 32 bits, as datasets has them."""
+    """Rows as Arrow lists with 32-bit offsets, as datasets uses them."""
     import pyarrow as pa
 
     array = rows.to_arrow()

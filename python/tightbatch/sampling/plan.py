@@ -1,4 +1,4 @@
-"""The plan of an epoch: which rows share a batch, from lengths and settings alone."""
+"""The plan of an epoch: which rows share a batch. It depends only on lengths and settings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from .. import _core
 from .state import NO_CAP
 
-# Batches in a window, with shuffle_window="auto": about 1.4 % of a batch of 32 is then padding
-# where lengths are log-normal, while rows still meet others in every epoch.
+# Batches in a window, with shuffle_window="auto". If lengths are log-normal, about 1.4 % of a batch
+# of 32 is then padding, and rows still meet different rows in every epoch.
 _WINDOW_BATCHES = 100
 
 Array = NDArray[np.int64]
@@ -19,11 +19,11 @@ Plan = tuple[Array, Array]
 
 
 class Planner:
-    """Plans epochs for a function of that name; the last plan is kept.
+    """Plans epochs, and keeps the last plan; errors name the function ``function``.
 
-    ``settings`` are those of ``_core.read_plan_settings``, and boundaries as an array. Settled
-    here: rows that are too long are cut where "truncate" asks for it, and a window of None is all
-    rows, of "auto" about 100 batches.
+    ``settings`` are those of ``_core.read_plan_settings``, with boundaries as an array. Two of them
+    are computed here: with "truncate" ``max_length`` is lowered, and a window of None becomes all
+    rows, one of "auto" about 100 batches.
     """
 
     def __init__(
@@ -53,11 +53,13 @@ class Planner:
             cap = f"max_tokens={self.settings['max_tokens']}"
             if self.settings["max_tokens"] is None:
                 cap = "the last boundary"
-            raise ValueError(f"{self.function}(): {cap} is less than any row costs; pass more")
+            raise ValueError(
+                f"{self.function}(): {cap} is less than any row costs; pass a larger one"
+            )
         self.settings["max_length"] = min(self.settings["max_length"] or NO_CAP, allowed)
 
     def _auto_window(self, total: int) -> int:
-        """Rows in a window of 100 batches; `total` is the sum of the lengths, once cut."""
+        """Rows in a window of 100 batches; `total` is the sum of the lengths after cutting."""
         batch = self.settings["batch_size"] or NO_CAP
         if self.settings["max_tokens"] is not None:
             mean = np.array([max(-(-total // max(self.rows, 1)), 1)])
@@ -75,11 +77,11 @@ class Planner:
         return self._kept[1]
 
     def row_costs(self, rows: Array) -> Array:
-        """Give what each of these rows costs alone."""
+        """Give the cost of each of these rows alone."""
         return _core.row_costs(self.function, self.lengths[rows], self.settings)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the plan, which is made again where it is needed."""
+        """Give everything except the plan, which can be made again."""
         return {**self.__dict__, "_kept": None}
 
 
@@ -91,8 +93,8 @@ def lower_bound(lengths: Array, capacity: int, max_segments: int | None) -> int:
     sums = np.concatenate([[0], np.cumsum(sizes)])
     half = np.searchsorted(sizes, capacity // 2, side="right")
     least = np.unique(sizes[:half])
-    # Alone are rows above capacity - k; those above half a capacity have a pack each too, and
-    # leave of it what the rows from k up to half a capacity may share.
+    # Rows above capacity - k are alone. Those above half the capacity need a pack each too, and
+    # the rows from k up to half the capacity may share the room that they leave.
     alone = np.searchsorted(sizes, capacity - least, side="right")
     small = sums[half] - sums[np.searchsorted(sizes, least)]
     room = (alone - half) * capacity - (sums[alone] - sums[half])

@@ -1,4 +1,4 @@
-"""The batches of an epoch dealt to ranks: as many to each, every row once."""
+"""The batches of an epoch for each rank: the same number of steps, and every row once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .. import _core
 
 Array = NDArray[np.int64]
 
-# Rows that are made Python ints at a time, while an epoch is run through.
+# How many rows become Python ints at a time, during an epoch.
 _ROWS_AT_ONCE = 2048
 _BATCHES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Where batches lie in the epoch's line of rows: rank r has number step * ranks + r."""
+    """Where batches lie in the epoch's order of rows: rank r has batch step * ranks + r."""
 
     begin: int
     begins: Array
@@ -28,19 +28,19 @@ class Steps:
     ranks: int
     dropped: int
     repeated: int
-    once: int  # how many of the batches lie in line; those behind begin again
+    once: int  # how many of the batches lie in line; those after them begin again
 
     def __len__(self) -> int:
-        """Steps, the same number for every rank."""
+        """The number of steps, the same for every rank."""
         return len(self.begins) // self.ranks
 
     def end_of(self, step: int) -> int:
-        """How many of the epoch's rows are handed out once `step` steps are done."""
+        """How many of the epoch's rows are handed out after `step` steps."""
         batches = min(step * self.ranks, self.once)
         return int(self.ends[batches - 1]) if batches else self.begin
 
     def go_on(self, begin: int) -> Steps | None:
-        """Give the steps from the one that begins with row `begin`; None where none does."""
+        """Give the steps from the one that begins with row `begin`; None if there is none."""
         step = int(np.searchsorted(self.begins[: self.once : self.ranks], begin))
         batch = step * self.ranks
         if batch >= self.once or self.begins[batch] != begin:
@@ -56,7 +56,7 @@ class Steps:
 
 @dataclass
 class Run:
-    """An iteration: which epoch it hands out, and how far it is."""
+    """An iteration: its epoch, and how far it is."""
 
     epoch: int
     steps: Steps
@@ -65,12 +65,12 @@ class Run:
 
 
 def deal(offsets: Array, begin: int, ranks: int, uneven: str) -> Steps:
-    """Deal what is left of an epoch from row number `begin` on.
+    """Divide the rest of an epoch, from row number `begin` on, among the ranks.
 
-    Batches go to ranks in turn. Where their number is no multiple of that of the ranks, "drop"
-    leaves the last ones out, "repeat" begins again with the first ones, and "split" makes more
-    batches by cutting some of the last ones into parts, which lie in the line as before. (Where
-    there are not rows enough for that, it repeats too.)
+    Batches go to ranks in turn. If their number is not a multiple of the number of ranks, "drop"
+    leaves the last ones out, "repeat" begins again with the first ones, and "split" cuts some of
+    the last ones into smaller batches, in the same order. (If there are not enough rows for that,
+    it repeats too.)
     """
     first = int(np.searchsorted(offsets, begin, side="right")) - 1
     edges = offsets[first:].copy()
@@ -96,7 +96,7 @@ def deal(offsets: Array, begin: int, ranks: int, uneven: str) -> Steps:
 
 
 def _split_last(begins: Array, ends: Array, ranks: int, lacking: int) -> tuple[Array, Array]:
-    """Cut `lacking` more batches out of as few of the last steps as have the rows for it."""
+    """Make `lacking` more batches, by cutting those of as few of the last steps as possible."""
     steps = len(begins) // ranks + 1
     spare = ends - begins - 1
     spare_of_step = np.add.reduceat(spare, np.arange(steps) * ranks)
@@ -104,25 +104,25 @@ def _split_last(begins: Array, ends: Array, ranks: int, lacking: int) -> tuple[A
     if not enough.any():
         return begins, ends
     first = (steps - 1 - int(enough.argmax())) * ranks
-    parts = np.ones(len(begins) - first, np.int64)
+    counts = np.ones(len(begins) - first, np.int64)
     rows = (ends - begins)[first:]
     for _ in range(lacking):
-        # The batch with the most rows a part gets one more.
-        parts[np.argmax(rows / parts * (parts < rows))] += 1
-    pieces = [
+        # The batch whose smaller batches are largest is cut into one more.
+        counts[np.argmax(rows / counts * (counts < rows))] += 1
+    edges = [
         begin + (end - begin) * np.arange(count + 1) // count
-        for begin, end, count in zip(begins[first:], ends[first:], parts.tolist(), strict=True)
+        for begin, end, count in zip(begins[first:], ends[first:], counts.tolist(), strict=True)
     ]
     return (
-        np.concatenate([begins[:first], *(edges[:-1] for edges in pieces)]),
-        np.concatenate([ends[:first], *(edges[1:] for edges in pieces)]),
+        np.concatenate([begins[:first], *(each[:-1] for each in edges)]),
+        np.concatenate([ends[:first], *(each[1:] for each in edges)]),
     )
 
 
 def in_line(indices: Array, begins: Array, ends: Array) -> Iterator[list[int]]:
-    """Give batches that lie one behind the other.
+    """Give batches that lie one after another.
 
-    Several a conversion, since a NumPy call costs as much as 20 rows.
+    Several are converted at a time, because a NumPy call costs as much as 20 rows.
     """
     count = len(begins)
     at_once = max(_ROWS_AT_ONCE * count // max(len(indices), 1), 1)
@@ -144,7 +144,7 @@ def dealt(indices: Array, steps: Steps, rank: int) -> Iterator[list[int]]:
 def shared(
     indices: Array, steps: Steps, rank: int, row_costs: Callable[[Array], Array]
 ) -> Iterator[list[int]]:
-    """Deal the rows of each step anew, by cost; steps that repeat batches stay as they are."""
+    """Divide the rows of each step again, by cost; steps that repeat batches do not change."""
     begins = steps.begins.reshape(-1, steps.ranks)
     ends = steps.ends.reshape(-1, steps.ranks)
     for begin, end in zip(begins, ends, strict=True):

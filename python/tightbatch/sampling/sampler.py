@@ -1,4 +1,4 @@
-"""Which rows share a batch: rows of like length, so that little of a batch is padding."""
+"""LengthBatchSampler: rows of similar length share a batch, so that there is little padding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .state import NO_CAP, check_state
 
 __all__ = ["LengthBatchSampler"]
 
-# What a saved position depends on: with any of these changed, the order is another one.
+# The settings that decide the order of an epoch. A saved position is valid only for the same ones.
 _ORDER = (
     "max_tokens",
     "padding_free",
@@ -33,121 +33,124 @@ _ORDER = (
     "seed",
     "drop_last",
 )
-_PLAN = 1  # another number where another release plans otherwise: old states do not fit it
+_PLAN = 1  # changes when a release plans differently: old states do not fit then
 _NAME = "LengthBatchSampler"
 
 
 class LengthBatchSampler:
-    """Batches of rows of like length, in a new order every epoch.
+    """Batches of rows of similar length, in a new order every epoch.
 
-    Pass it to ``DataLoader(dataset, batch_sampler=sampler, collate_fn=...)``. It reads lengths
-    only, never the rows, and yields lists of int: the indices of the rows of each batch.
+    Pass it to ``DataLoader(dataset, batch_sampler=sampler, collate_fn=...)``. It reads only
+    lengths, never rows, and yields lists of int: the indices of the rows of each batch.
 
-    At least one cap is needed. `max_tokens` is a hard cap on what a batch costs once padded:
-    its number of rows times its longest row, which is rounded up to `pad_to_multiple_of`. (A
-    batch of empty rows counts as if they were of length 1.) With both caps, both hold.
+    At least one of `batch_size` and `max_tokens` is needed. `max_tokens` is a hard cap on the size
+    of a padded batch: its number of rows times its longest row, rounded up to `pad_to_multiple_of`.
+    (Rows of length 0 count as 1 here.) With both caps, a batch stays below both.
 
-    With `padding_free` a batch costs the sum of its rows, each rounded up: it is for a collator
-    that puts rows one after another, and with `max_tokens` batches are packs, filled by best
-    fit, each row into the pack in which it leaves the least room.
+    `padding_free` is for a collator that puts rows one after another: a batch costs the sum of its
+    rows, each rounded up. With `max_tokens` batches are then packs, filled by best fit: each row
+    goes into the pack in which it leaves the least room.
 
     An epoch is planned in five steps:
 
     1. Rows are shuffled.
-    2. The first `shuffle_window` of them, then the next, and so on, are sorted by length,
-       longest first; rows of equal length stay in their random order.
-    3. Each window is cut, from its longest row on, into full batches. A batch is full when it
-       could not take one more row as long as its longest. The rows that are left of a window,
-       too few for a batch, join the next window before that is sorted. Packs instead are all
-       taken but for the emptiest one of the window, whose rows join the next.
-    4. What is left of the last window is the one batch that is not full: the tail.
-    5. The full batches are sorted by cost and put together in runs of `balance` (fewer, where
-       there are few batches), these in runs of 16; the runs are shuffled, and the batches in
-       them. The tail, where there is one, comes last.
+    2. The first `shuffle_window` of them, then the next, and so on, are sorted by length, longest
+       first. Rows of equal length keep their random order.
+    3. Each window is cut, from its longest row on, into full batches. A batch is full when it could
+       not take one more row as long as its longest. The rest of a window, too few rows for a batch,
+       joins the next window before that is sorted. With packs, all are kept except the emptiest one
+       of the window, whose rows join the next.
+    4. The rest of the last window is the one batch that is not full: the tail.
+    5. The full batches are sorted by cost and divided into runs of `balance` (fewer, if there are
+       few batches), and these into runs of 16. The runs are shuffled, and the batches in them too.
+       The tail, if there is one, comes last.
 
-    Without `shuffle` there are no steps 1 and 5, and one window of all rows: every epoch runs
-    from the longest batch to the shortest, rows of equal length in the order of their indices.
+    Without `shuffle`, steps 1 and 5 are left out, and one window holds all rows. Then every epoch
+    goes from the longest batch to the shortest, and rows of equal length are in the order of their
+    indices.
 
-    Every index comes exactly once an epoch, rows of length 0 too. Only `drop_last` and
-    `overlong="drop"` leave rows out, counted by `dropped`. Where `batch_size` is the only cap
-    and rows are shuffled, it is chance that decides which rows `drop_last` leaves out; with
-    `max_tokens`, or without shuffling, those of the tail are the shortest of the last window.
+    Every index comes exactly once in an epoch, rows of length 0 too. Only `drop_last` and
+    `overlong="drop"` leave rows out; `dropped` counts them. If `batch_size` is the only cap and
+    rows are shuffled, `drop_last` leaves out random rows. With `max_tokens`, or without shuffling,
+    it leaves out the shortest rows of the last window.
 
-    An epoch's plan depends on lengths, settings, seed and epoch alone; it is the same on every
-    machine and for any number of ranks. It is made when first needed, and kept until the next.
+    The plan of an epoch depends only on lengths, settings, seed and epoch. It is the same on every
+    machine and for any number of ranks. It is made when it is first needed, and kept until the
+    next.
 
-    **Ranks.** Of `num_replicas` ranks, `rank` gets batches number rank, rank + num_replicas, ...
-    of the one order, so that each step of all ranks together is a run of it, and batches of like
-    cost where `num_replicas` divides `balance`. With `padding_free` and no `max_tokens`, the
-    rows of each step are dealt anew, by largest differencing, so that all ranks have like cost
-    and as many rows. All ranks make the same number of steps; `tail` says how.
+    **Ranks.** Of `num_replicas` ranks, `rank` gets the batches number rank, rank + num_replicas,
+    ... of one global order. So the batches of one step follow each other in this order, and cost
+    about the same if `num_replicas` divides `balance`. With `padding_free` and no `max_tokens`, the
+    rows of each step are divided again, by largest differencing, so that all ranks have similar
+    cost and equal numbers of rows. All ranks make the same number of steps; `tail` says how.
 
-    **Resuming.** `state_dict` holds the epoch and how many of its rows all ranks together were
-    given; a sampler of the same lengths and settings goes on from there, on any number of ranks
-    (with another one, steps and runs of like cost part for what is left of the epoch). Copies
-    and pickles have the epoch, and no place in it.
+    **Resuming.** `state_dict` holds the epoch, and how many of its rows all ranks together have
+    got. A sampler with the same lengths and settings continues there, on any number of ranks. (With
+    another number of ranks, the batches of a step may differ more in cost for the rest of the
+    epoch.) Copies and pickles keep the epoch, but not the position in it.
 
     Parameters
     ----------
     lengths : sequence of int, ndarray, or CPU tensor, shape [rows]
-        The length of each row of the data set. They are copied. No lengths make an empty
-        sampler, of ``len`` 0.
+        The length of each row of the data set. They are copied. Without lengths the sampler is
+        empty, with ``len`` 0.
     batch_size : int, optional
         The most rows in a batch.
     max_tokens : int, optional
         The most tokens in a batch, padding included.
     padding_free : bool
-        Whether rows lie one after another instead of being padded to the longest.
+        Whether the collator puts rows one after another, instead of padding them.
     quadratic_length : int, optional
-        Attention costs by the square: a row of width w counts as ``w + w * w //
-        quadratic_length`` tokens, so that one of this width counts twice. For `max_tokens` and
-        for the balance of ranks.
+        The cost of attention grows with the square of the width: a row of width w counts as ``w + w
+        * w // quadratic_length`` tokens, so a row of this width counts twice. It counts for
+        `max_tokens` and for the balance between ranks.
     max_length : int, optional
-        Longer rows count as this long. Give the collator the same, to cut them.
+        Longer rows count as if they had this length. Give the collator the same, to cut them.
     overlong : {"error", "truncate", "drop"}
         What to do with a row that alone costs more than `max_tokens`. "truncate" lowers
-        `max_length` to what it allows (give the collator the sampler's `max_length`); "drop"
+        `max_length` until all rows fit (give the collator the sampler's `max_length`); "drop"
         leaves the row out of every epoch.
     shuffle : bool
         Whether there is a new order every epoch.
     shuffle_window : int, None or "auto"
-        How many shuffled rows are sorted together. A larger window leaves less padding and
-        mixes less: with None, one window of all rows, rows always meet rows of nearly their
-        own length. "auto" is 100 batches, but at most a quarter of the rows (and at least one).
+        How many shuffled rows are sorted together. A larger window leaves less padding and mixes
+        less. None is one window of all rows: then a row is always with rows of nearly its own
+        length. "auto" is 100 batches, but at most a quarter of the rows, and at least one batch.
     balance : int
-        Batches that lie together because they cost about the same. Ranks whose number divides it
-        (or 16) have like work at each step; with more ranks give their number. 1: any order of
-        batches is as likely as any other, as one rank may want it.
+        How many batches of about the same cost stay together. If the number of ranks divides it (or
+        16), all ranks have similar work at each step; with more ranks, pass their number. 1: all
+        orders of batches are equally likely, for a single rank.
     longest_first : bool
-        Whether a shuffled epoch begins with the most expensive full batch, so that a lack of
-        memory shows at the first step.
+        Whether a shuffled epoch begins with the most expensive full batch. Then memory that is too
+        small fails at the first step.
     seed : int
-        Chooses the orders, from 0 to 2**64 - 1.
+        The seed of the random orders, from 0 to 2**64 - 1.
     drop_last : bool
-        Whether the tail is left out, and the last batches that do not make a step of all ranks.
+        Whether to leave out the tail, and the last batches that are too few for a step of all
+        ranks.
     tail : {"split", "repeat"}
-        What happens without `drop_last` where the batches do not make whole steps of all ranks.
-        "split" cuts some of the last batches into parts, so that every row still comes exactly
-        once: for evaluation as for training. (Where nearly all batches have one row there may be
-        nothing to cut; then it repeats.) "repeat" hands the first batches out again, counted by
-        `repeated`.
+        What to do, without `drop_last`, if the last batches are too few for a step of all ranks.
+        "split" cuts some of the last batches into smaller ones, so that every row still comes
+        exactly once, which is right for evaluation too. (If nearly all batches have one row, there
+        may be nothing to cut; then it repeats.) "repeat" gives out the first batches again;
+        `repeated` counts their rows.
     pad_to_multiple_of : int, optional
-        What the collator rounds the width up to; it counts for `max_tokens`.
+        The collator rounds the width up to a multiple of this; `max_tokens` counts that.
     boundaries : sequence of int, optional
-        The widths that the collator pads to; they count for `max_tokens`, and a row longer than
-        the last one is overlong.
+        The widths that the collator pads to; `max_tokens` counts them, and a row longer than the
+        last one is overlong.
     num_replicas, rank : int
-        Of how many ranks this is which one. Under accelerate leave them as they are: it takes
-        each process's share of the batches itself.
+        The number of ranks, and which of them this is. With accelerate leave them out: it shares
+        out the batches itself.
 
     Attributes
     ----------
     batch_size : int or None
-        None where `max_tokens` makes the number of rows vary, as other libraries expect it.
+        None if `max_tokens` makes the number of rows vary, as other libraries expect.
     max_length : int or None
         As given, or lower with ``overlong="truncate"``.
     shuffle_window : int
-        Rows in a window, where "auto" and None have been resolved.
+        Rows in a window: the number that "auto" or None stands for.
     truncated : int
         How many rows are longer than `max_length`.
     max_tokens, padding_free, ... :
@@ -157,27 +160,28 @@ class LengthBatchSampler:
     ------
     ValueError
         When there is no cap; when a number is out of range; when there are fewer rows than ranks;
-        when a length is negative or, with the row and what to change, when a row alone is above
-        `max_tokens`.
+        when a length is negative; when a row alone is above `max_tokens` (the message names the row
+        and what to change).
     TypeError
-        When lengths are not integers in one dimension, or a setting is of the wrong kind.
+        When lengths are not integers in one dimension, or a setting has the wrong type.
     OverflowError
         When a number does not fit into 64 bits.
 
     Notes
     -----
-    The epoch advances by itself: an iteration that has run to its end moves the sampler from
-    the epoch it ran to the next, unless `set_epoch` has moved it meanwhile. One that is
-    abandoned, or started again before its end, repeats its epoch. Several may run at a time.
-    Under a DataLoader with workers, which reads ahead, the sampler may be at the next epoch,
-    and under `max_tokens` ``len`` that epoch's, before the loop's end. (torchdata's, loaded from
-    a state saved at the very end of an epoch, reads ahead once for nothing: with fewer batches
-    than workers prefetch, that is an epoch. Save after the last batch, in the loop.)
+    The epoch advances by itself: an iteration that reaches its end moves the sampler from its epoch
+    to the next, unless `set_epoch` has moved it since. An iteration that is stopped before its end
+    does not, so the next one repeats the epoch. Several iterations may run at the same time. A
+    DataLoader with workers reads ahead: before the loop ends, the sampler may be at the next epoch
+    already, and with `max_tokens` its ``len`` is that epoch's. (A torchdata loader that loads a
+    state from the very end of an epoch reads ahead once without effect; if there are fewer batches
+    than workers prefetch, that skips an epoch. Save the state after the last batch, inside the
+    loop.)
 
-    Sorting within windows of shuffled rows is described as sequence bucketing by V. Khomenko
-    et al., "Accelerating recurrent neural network training using sequence bucketing and
-    multi-GPU data parallelization" (2016), https://arxiv.org/abs/1708.05604; best-fit packing
-    of documents by H. Ding et al., "Fewer truncations improve language modeling" (2024),
+    Sorting in windows of shuffled rows was described, as sequence bucketing, by V. Khomenko et al.,
+    "Accelerating recurrent neural network training using sequence bucketing and multi-GPU data
+    parallelization" (2016), https://arxiv.org/abs/1708.05604; best-fit packing of documents by H.
+    Ding et al., "Fewer truncations improve language modeling" (2024),
     https://arxiv.org/abs/2404.10830.
 
     Examples
@@ -257,7 +261,7 @@ class LengthBatchSampler:
         if settings["overlong"] == "split":
             raise ValueError(
                 f"{_NAME}(): overlong='split'; expected one of 'error', 'truncate', 'drop': "
-                "a sampler gives whole rows, tightbatch.pack splits them"
+                "a sampler yields whole rows; tightbatch.pack splits them"
             )
         if auto:
             _core.read_choice(_NAME, "shuffle_window", shuffle_window, ("auto",))
@@ -275,10 +279,10 @@ class LengthBatchSampler:
             )
         if "Sampler" in type(lengths).__name__:
             raise TypeError(
-                f"{_NAME}(): found type {type(lengths).__name__}, expected lengths; where "
-                "Lightning passes it, give its Trainer use_distributed_sampler=False, and "
-                "num_replicas= and rank= here; for predict, use DataLoader(sampler=this, "
-                "batch_size=None)"
+                f"{_NAME}(): found type {type(lengths).__name__}, expected lengths. If Lightning "
+                "passes a sampler, give its Trainer use_distributed_sampler=False, and pass "
+                "num_replicas= and rank= here; for predict, pass "
+                "DataLoader(sampler=this, batch_size=None)"
             )
         read_lengths = _core.read_lengths(_NAME, "lengths", lengths)
         self._planner = Planner(_NAME, read_lengths, settings, auto_window=auto)
@@ -294,13 +298,13 @@ class LengthBatchSampler:
         self.truncated = self._planner.truncated
         self._epoch = 0
         self._begin = 0
-        self._moves = 0  # by set_epoch and load_state_dict; iterations begun before move nothing
+        self._moves = 0  # counts set_epoch and load_state_dict; an older iteration moves no epoch
         self._run: Run | None = None
         self._dealt: tuple[NDArray[np.int64], Steps] | None = None
 
     @property
     def sampler(self) -> LengthBatchSampler:
-        """The sampler itself: accelerate and Lightning look for ``set_epoch`` here."""
+        """The sampler itself, because accelerate and Lightning look for ``set_epoch`` here."""
         return self
 
     @property
@@ -309,10 +313,10 @@ class LengthBatchSampler:
         return self._epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration runs; those under way are not changed.
+        """Choose the epoch that the next iteration runs; iterations that have begun do not change.
 
-        Choosing the epoch that the sampler is at changes nothing: loaded in the middle of an
-        epoch, it still goes on from there.
+        Choosing the current epoch changes nothing: after `load_state_dict` in the middle of an
+        epoch, the sampler still continues there.
 
         Parameters
         ----------
@@ -347,7 +351,7 @@ class LengthBatchSampler:
         return self._planner.plan(self._epoch)
 
     def _deal(self) -> Steps:
-        """What the coming iteration hands out, the steps of a whole epoch where it can be."""
+        """The steps of the coming iteration: those of a whole epoch, or of the rest of one."""
         offsets = self._plan()[1]
         uneven = "drop" if self.drop_last else self.tail
         if self._dealt is None or self._dealt[0] is not offsets:
@@ -383,24 +387,24 @@ class LengthBatchSampler:
             self._epoch, self._begin = min(run.epoch + 1, NO_CAP), 0
 
     def state_dict(self, batches_consumed: int | None = None) -> dict[str, Any]:
-        """Say how far the latest iteration is: a small dict of numbers, new with every call.
+        """Give the position of the latest iteration, as a small dict that is new at every call.
 
         Parameters
         ----------
         batches_consumed : int, optional
-            How many batches of the latest iteration were trained on, on this rank. A DataLoader
-            with workers takes batches ahead: without it, all that it took count as done.
+            How many batches of the latest iteration this rank has trained on. A DataLoader with
+            workers takes batches ahead; without this number, all that it took count as done.
 
         Returns
         -------
         dict
-            For `load_state_dict`, of a sampler with the same lengths and settings on any number
-            of ranks. After an epoch's last batch it is the beginning of the next epoch.
+            For `load_state_dict` of a sampler with the same lengths and settings, on any number of
+            ranks. After the last batch of an epoch it is the beginning of the next epoch.
 
         Raises
         ------
         ValueError
-            When more batches were consumed than handed out.
+            When it is more than the batches that were handed out.
 
         Examples
         --------
@@ -446,10 +450,10 @@ class LengthBatchSampler:
         return order
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was called: the next iteration begins there.
+        """Continue where `state_dict` was called: the next iteration begins there.
 
-        Raises a ValueError that says what differs when the state is of other lengths or settings,
-        a TypeError when it is no mapping.
+        It raises a ValueError that says what differs if the state has other lengths or settings,
+        and a TypeError if it is not a mapping.
 
         Examples
         --------
@@ -464,11 +468,11 @@ class LengthBatchSampler:
         self._moves += 1
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but what is under way."""
+        """Give everything except the iterations that have begun."""
         return {**self.__dict__, "_run": None, "_dealt": None}
 
     def __repr__(self) -> str:
-        """The settings that are not what they are by default."""
+        """Show the settings that differ from the default."""
         batch_size = self._planner.settings["batch_size"]
         given = [f"batch_size={batch_size!r}"] if batch_size else []
         for name, parameter in signature(LengthBatchSampler).parameters.items():

@@ -11,7 +11,7 @@ NO_CAP = 2**63 - 1
 
 
 def check_state(function: str, state: Any, own: Mapping[str, Any]) -> None:
-    """Refuse what is no state, and a state of other lengths or settings than `own`."""
+    """Refuse anything but a state of the same lengths and settings as `own`."""
     if not isinstance(state, Mapping):
         raise TypeError(f"{function}(): state={_core.describe(state)}; expected a dict")
     if set(state) != set(own):
@@ -53,5 +53,5 @@ def _is_same(found: Any, expected: Any) -> bool:
 
 
 def _as_list(value: Any) -> Any:
-    """Give what was a list before it was stored as a tuple."""
+    """Give a tuple as a list: JSON, for example, stores tuples as lists."""
     return list(value) if isinstance(value, tuple) else value

@@ -13,22 +13,22 @@
  */
 typedef void (*step_function)(const char *src, char *dst, int stream, tops *top);
 
-/* Elements too few for a step are converted by one in a buffer, so that all elements
- * are converted in the same way and nothing is read past n. */
+/* Elements too few for a step are copied to a buffer and converted by one step
+ * there. So all elements are converted in the same way, and nothing is read past n. */
 TARGET static TB_ALWAYS_INLINE void
-convert_part(const char *src, ptrdiff_t bytes, char *dst, ptrdiff_t bytes_out,
+convert_rest(const char *src, ptrdiff_t bytes, char *dst, ptrdiff_t bytes_out,
              step_function step, tops *top)
 {
-    char part[8 * STEP] = {0}, converted[8 * STEP];
+    char rest[8 * STEP] = {0}, converted[8 * STEP];
 
-    memcpy(part, src, (size_t)bytes);
-    step(part, converted, 0, top);
+    memcpy(rest, src, (size_t)bytes);
+    step(rest, converted, 0, top);
     memcpy(dst, converted, (size_t)bytes_out);
 }
 
 enum { LINE = 64 };
 
-/* To where memory is best accessed from: a line, or a step where that is less. */
+/* Bytes to the next cache line, or to the next step if steps are shorter. */
 static inline ptrdiff_t
 bytes_to_boundary(const char *at, ptrdiff_t size)
 {
@@ -36,7 +36,7 @@ bytes_to_boundary(const char *at, ptrdiff_t size)
     return (ptrdiff_t)(-(uintptr_t)at % boundary);
 }
 
-/* Elements up to a boundary, less than a step; 0 where none begins at one. */
+/* Elements up to a boundary, less than a step; 0 if no element begins at one. */
 static inline ptrdiff_t
 count_head(const char *at, ptrdiff_t size)
 {
@@ -44,9 +44,9 @@ count_head(const char *at, ptrdiff_t size)
     return bytes % size == 0 ? bytes / size : 0;
 }
 
-/* `step` and the sizes are constants where this is inlined. Of long runs the wider side
- * begins at a boundary, as accesses across two lines cost twice; where it is streamed,
- * the output. */
+/* `step` and the sizes are constants after inlining. In long runs the wider side
+ * begins at a boundary, because accesses across two lines cost twice; if the output is
+ * streamed, the output does. */
 TARGET static TB_ALWAYS_INLINE int
 run_kernel(const void *from, ptrdiff_t n, void *out, int stream, ptrdiff_t size,
            ptrdiff_t size_out, step_function step, uint32_t limit)
@@ -61,7 +61,7 @@ run_kernel(const void *from, ptrdiff_t n, void *out, int stream, ptrdiff_t size,
                                       : count_head(src, size);
     }
     if (i > 0) {
-        convert_part(src, i * size, dst, i * size_out, step, &top);
+        convert_rest(src, i * size, dst, i * size_out, step, &top);
     }
     if (stream && bytes_to_boundary(dst + i * size_out, size_out) == 0) {
         for (; i + STEP <= n; i += STEP) {
@@ -72,13 +72,13 @@ run_kernel(const void *from, ptrdiff_t n, void *out, int stream, ptrdiff_t size,
         step(src + i * size, dst + i * size_out, 0, &top);
     }
     if (i < n) {
-        convert_part(src + i * size, (n - i) * size, dst + i * size_out,
+        convert_rest(src + i * size, (n - i) * size, dst + i * size_out,
                      (n - i) * size_out, step, &top);
     }
     return highest_top(top) >= limit;
 }
 
-/* `limit`: the float32 that overflows, or what none reaches. */
+/* `limit`: the smallest float32 that overflows, or one that no number reaches. */
 #define KERNEL(name, size, size_out, limit)                                         \
     TARGET static int name(const void *src, ptrdiff_t n, void *dst, int stream)     \
     {                                                                               \

@@ -99,7 +99,7 @@ count_values(const double *values, tb_value_counts *found)
 
 #ifndef MEASURE_ERRORS
 #    define MEASURE_ERRORS measure_errors
-/* Side by side, so that there is one order for vectors of up to eight numbers. */
+/* In lanes, so that vectors of up to eight numbers add in one order. */
 TARGET static int
 measure_errors(const double *values, const float *given, uint32_t lowest, double known,
                tb_errors *found)

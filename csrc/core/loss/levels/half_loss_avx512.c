@@ -1,3 +1,4 @@
+/* The loops of half_loss.c for AVX-512, with counts by masks and errors by hand. */
 #include "core/base/macros.h"
 
 #if TB_X86
