@@ -811,3 +811,16 @@ def test_a_transformer_learns_in_half_types_as_in_float32(device):
         assert found[-1] < 0.6 * found[0]
     assert losses["bfloat16"] != losses["float32"]  # it did compute in it
     assert losses["float16"] != losses["float32"]
+
+
+def test_its_repr_shows_what_differs_from_the_default():
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert repr(Amp(model, optimizer, dtype="float32")) == (
+        "Amp(SGD, device='cpu', dtype='float32')"
+    )
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    loop = Amp(model, optimizer, dtype="float32", accumulate=2, max_norm=1, scheduler=scheduler)
+    assert repr(loop) == (
+        "Amp(SGD, device='cpu', dtype='float32', accumulate=2, max_norm=1.0, scheduler=StepLR)"
+    )

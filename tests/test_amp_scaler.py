@@ -561,9 +561,41 @@ def test_misuse_fails_as_it_does_in_torch(which, named):
 
 
 @pytest.mark.parametrize("given", [{"growth_factor": 1.0}, {"backoff_factor": 1.0}])
-def test_torch_checks_its_own_settings(given):
-    with pytest.raises(AssertionError, match="factor must be"):
+def test_a_factor_that_keeps_the_scale_is_refused(given):
+    with pytest.raises(ValueError, match=r"^GradScaler\(\): (growth|backoff)_factor=1 keeps"):
         GradScaler("cpu", **given)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("init_scale", True, TypeError),
+        ("init_scale", "3", TypeError),
+        ("init_scale", math.nan, ValueError),
+        ("init_scale", -1.0, ValueError),
+        ("init_scale", 0, ValueError),
+        ("enabled", "no", TypeError),
+        ("enabled", 1, TypeError),
+        ("growth_interval", True, TypeError),
+        ("growth_interval", 0, ValueError),
+        ("growth_factor", "2", TypeError),
+        ("growth_factor", math.inf, ValueError),
+        ("backoff_factor", -0.5, ValueError),
+    ],
+)
+def test_torchs_own_settings_are_read_as_the_others_are(name, value, error):
+    with pytest.raises(error, match=rf"^GradScaler\(\): {name}="):
+        GradScaler("cpu", **{name: value})
+
+
+def test_its_repr_shows_what_differs_from_the_default():
+    assert repr(GradScaler("cpu")) == "GradScaler('cpu')"
+    assert repr(GradScaler("cpu", enabled=False)) == "GradScaler('cpu', enabled=False)"
+    given = {"growth_interval": 5, "min_scale": 1, "named_parameters": [("w", one())]}
+    assert repr(GradScaler("cpu", 8, **given)) == (
+        "GradScaler('cpu', init_scale=8.0, growth_interval=5, min_scale=1.0, "
+        "named_parameters=<1 name>)"
+    )
 
 
 def test_disabled_it_does_nothing():

@@ -277,12 +277,22 @@ def test_nulls_anywhere(rows, form, dtype, begin):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "value"), [("int8", 128), ("uint8", -1), ("int64", 0.5), ("bool", 2), ("int32", "x")]
+    ("dtype", "value"), [("int8", 128), ("uint8", -1), ("int64", 0.5), ("bool", 2)]
 )
 def test_a_fill_that_the_type_cannot_hold_is_refused(dtype, value):
     array = pa.array([[None]], pa.list_(NUMBERS[np.dtype(dtype)]))
     with fails((TypeError, ValueError, OverflowError), "fill_null", dtype):
         from_arrow(array, fill_null=value)
+
+
+@pytest.mark.parametrize("value", ["junk", [1], b"1", np.arange(2)], ids=repr)
+def test_a_fill_that_is_no_number_is_refused_where_nothing_is_null_too(value):
+    table = pa.table({"ids": [[1, 2], [3]], "text": ["a", "b"]})
+    with fails(TypeError, "Ragged.from_arrow()", "fill_null", "expected a number"):
+        tb.Ragged.from_arrow(table, column="ids", fill_null=value)
+    for columns in (None, ["text"]):
+        with fails(TypeError, "RaggedDataset.from_arrow()", "fill_null", "expected a number"):
+            tb.RaggedDataset.from_arrow(table, columns=columns, fill_null=value)
 
 
 # --- what is refused -------------------------------------------------------------------------

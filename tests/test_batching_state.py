@@ -124,6 +124,17 @@ def test_other_settings_are_refused(changed, parts):
         sampler.load_state_dict(before)
 
 
+@pytest.mark.parametrize(("name", "value"), [("seed", 4.0), ("shuffle", 1), ("balance", True)])
+def test_an_equal_setting_of_another_type_is_refused(name, value):
+    given = {"seed": 4, "balance": 1}
+    sampler = LengthBatchSampler([1, 2, 3], batch_size=1, **given)
+    state = sampler.state_dict()
+    sampler.load_state_dict(json.loads(json.dumps(state)))
+    state["settings"][name] = value
+    with fails(ValueError, "LengthBatchSampler.load_state_dict()", f"{name}={value!r}"):
+        sampler.load_state_dict(state)
+
+
 @pytest.mark.parametrize(
     ("lengths", "parts"),
     [

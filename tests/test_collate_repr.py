@@ -171,3 +171,17 @@ def _can_mount():
         return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
     except OSError:
         return False
+
+
+def test_a_batch_cuts_a_long_string():
+    shown = repr(tb.Batch(note="y" * 100_000, n=1))
+    assert shown.startswith("Batch(note: 'yyy")
+    assert shown.endswith(", n: 1)")
+    assert len(shown) < 300
+
+
+def test_one_is_no_plural():
+    assert repr(tb.Ragged.from_sequences([[5]])) == "Ragged(1 row, 1 position, int64)"
+    assert repr(tb.RaggedDataset({"x": [1]})) == "RaggedDataset(1 row, x: int64)"
+    assert repr(tb.LengthBatchSampler([1], batch_size=2)).startswith("<LengthBatchSampler of 1 row")
+    assert str(tb.half_report(np.float32([1]))).startswith("1 tensor of 1 number:")

@@ -392,3 +392,39 @@ def test_a_map_in_fortran_order_stays_what_it_is(tmp_path):
     dataset = tb.RaggedDataset({"x": np.load(tmp_path / "f.npy", mmap_mode="r")})
     again = pickle.loads(pickle.dumps(dataset))
     assert again["x"].tolist() == dataset["x"].tolist() == np.arange(12).reshape(3, 4).tolist()
+
+
+class One:
+    """What is no int, and says which it stands for."""
+
+    def __index__(self):
+        return 1
+
+
+@pytest.mark.parametrize("of", ["Ragged", "dataset", "samples", "text", "strings"])
+def test_one_index_is_read_alike_by_all_that_have_rows(of):
+    given = tb.RaggedDataset({"ids": [[1, 2], [3]], "text": ["a", "b"]})
+    read = tb.RaggedDataset.from_arrow(pa.table({"text": ["a", "b"]}))
+    rows = {
+        "Ragged": given["ids"],
+        "dataset": given,
+        "samples": given.__getitems__([0, 1]),
+        "text": read["text"],
+        "strings": given["text"],
+    }[of]
+    name = {"Ragged": "Ragged()", "samples": "Samples()"}.get(of, "RaggedDataset()")
+    expected = repr(rows[1])
+    for one in (One(), np.int64(1), np.array(1), -1, np.int8(-1)):
+        assert repr(rows[one]) == expected
+    for wrong in (True, False, np.True_, np.array(True), 1.0, None):
+        with fails(TypeError, name):
+            rows[wrong]
+    for outside in (2, -3, 2**70, np.int64(2)):
+        with fails(IndexError, name, "index", "-2 to 1"):
+            rows[outside]
+    for wrong in (slice("a", None), slice(1.0, None), slice(True, None)):
+        with fails(TypeError, name, "index", "slice"):
+            rows[wrong]
+    with fails(ValueError, name, "index", "step"):
+        rows[::0]
+    assert len(rows[: 10**30]) == 2

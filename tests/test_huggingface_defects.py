@@ -455,3 +455,37 @@ def test_bare_rows_of_a_smaller_type_take_random_tokens():
     assert mine["input_ids"].dtype == mine["labels"].dtype == torch.int32
     assert torch.equal(mine["labels"][0], rows[0])
     assert not torch.equal(mine["input_ids"][0], rows[0])
+
+
+WRONG = [
+    ("DataCollatorWithPadding", "pad_token_id", "x", TypeError),
+    ("DataCollatorWithPadding", "padding", "x", ValueError),
+    ("DataCollatorWithPadding", "padding", 1, TypeError),
+    ("DataCollatorWithPadding", "tokenizer", "bert", TypeError),
+    ("DataCollatorForTokenClassification", "label_pad_token_id", 2**70, OverflowError),
+    ("DataCollatorForTokenClassification", "return_tensors", "tf", ValueError),
+    ("DataCollatorForSeq2Seq", "label_pad_token_id", None, TypeError),
+    ("DataCollatorForSeq2Seq", "pad_to_multiple_of", 0, ValueError),
+    ("DataCollatorWithFlattening", "separator_id", -100.0, TypeError),
+    ("DataCollatorWithFlattening", "return_seq_idx", 1, TypeError),
+    ("DataCollatorWithFlattening", "position_ids_start", -1, ValueError),
+]
+
+
+@pytest.mark.parametrize(("name", "setting", "value", "error"), WRONG)
+def test_a_wrong_setting_is_refused_when_the_collator_is_made_or_changed(
+    name, setting, value, error
+):
+    kind = getattr(ours, name)
+    with fails(error, f"{name}()", setting):
+        kind(**{setting: value})
+    collator = kind(return_tensors="np")
+    setattr(collator, setting, value)
+    with fails(error, f"{name}()", setting):
+        collator([{"input_ids": [1]}])
+
+
+def test_a_flag_of_numpy_is_a_padding():
+    features = [{"input_ids": [1, 2]}, {"input_ids": [3]}]
+    collate = ours.DataCollatorWithPadding(padding=np.True_, pad_token_id=0, return_tensors="np")
+    assert collate(features)["input_ids"].tolist() == [[1, 2], [3, 0]]

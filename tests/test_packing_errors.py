@@ -74,6 +74,7 @@ def test_hostile_21_22_23_index_of_a_length_that_acts():
         ({"seed": 1.0}, TypeError, ["seed=1.0"]),
         ({"seed": 2**64}, OverflowError, [f"seed={2**64}"]),
         ({"shuffle_window": 0}, ValueError, ["shuffle_window=0"]),
+        ({"shuffle_window": 7}, ValueError, ["shuffle_window=7", "seed"]),
         ({"shuffle_window": 1.5}, TypeError, ["shuffle_window=1.5"]),
         ({"shuffle_window": True}, TypeError, ["shuffle_window=True"]),
         ({"overlong": "cut"}, ValueError, ["overlong='cut'", "'error'", "'split'"]),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tightbatch as tb
+from checks import fails
 from reference_batching import draw_lengths
 
 pa = pytest.importorskip("pyarrow")
@@ -276,3 +277,13 @@ def test_packs_of_many_rows_through_a_loader():
         sequences += len(ends) - 1
     assert sequences == 500
     assert sorted(firsts) == (np.cumsum(lengths) - lengths).tolist()
+
+
+def test_a_dataset_is_packed_in_windows_as_lengths_are():
+    dataset = make_dataset(300)
+    lengths = [len(row) for row in dataset["input_ids"]]
+    options = {"seed": 3, "shuffle_window": 50}
+    packed = tb.pack_dataset(dataset, 512, **options)
+    assert packed["seq_lengths"][:] == tb.pack(lengths, 512, **options).seq_lengths.tolist()
+    with fails(ValueError, "pack_dataset()", "shuffle_window=50", "seed="):
+        tb.pack_dataset(dataset, 512, shuffle_window=50)

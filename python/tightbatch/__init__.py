@@ -71,7 +71,12 @@ def __getattr__(name: str) -> Any:
     if name in _SUBPACKAGES:
         import importlib
 
-        return importlib.import_module(f".{name}", __name__)
+        try:
+            return importlib.import_module(f".{name}", __name__)
+        except ImportError as error:  # hasattr() is False, and other programs look further
+            raise AttributeError(
+                f"module {__name__!r} has no attribute {name!r} here: {error}"
+            ) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .ragged import Ragged
+from .ragged import Ragged, is_one, row_indices
 
 
 class Text(Sequence[Any]):
@@ -26,11 +26,13 @@ class Text(Sequence[Any]):
     @overload
     def __getitem__(self, index: slice) -> Text: ...
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, (int, np.integer)):
-            if self.missing is not None and self.missing[index]:
+        if is_one(index):
+            i = _core.read_index("RaggedDataset", "index", index, len(self))
+            if self.missing is not None and self.missing[i]:
                 return None
-            return self.rows[int(index)].tobytes().decode()
-        return Text(self.rows[index], None if self.missing is None else self.missing[index])
+            return self.rows[i].tobytes().decode()
+        chosen = row_indices("RaggedDataset", index, len(self))
+        return Text(self.rows[chosen], None if self.missing is None else self.missing[chosen])
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Side: TypeAlias = Literal["right", "left"]
 Tensors: TypeAlias = Literal["pt", "np"]
 Overlong: TypeAlias = Literal["error", "truncate", "split", "drop"]
+# Any is for transformers' PaddingStrategy, which may not be installed.
+Padding: TypeAlias = bool | Literal["longest", "max_length", "do_not_pad"] | Any
 Overflow: TypeAlias = Literal["warn", "inf", "saturate", "error"]
 Indices: TypeAlias = NDArray[np.int64]
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from . import _arrow, _core
 from ._arrow import Text
-from .ragged import MappedFile, Ragged, row_indices
+from ._words import counted
+from .ragged import MappedFile, Ragged, is_one, row_indices
 
 __all__ = ["RaggedDataset", "lengths"]
 
@@ -34,10 +35,9 @@ class Samples(Sequence[Any]):
     def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.size))]
-        if not -self.size <= index < self.size:
-            raise IndexError(f"Samples: index {index} is outside {self.size} samples")
-        return {name: column[index] for name, column in self.columns.items()}
+            return [self[i] for i in range(self.size)[row_indices("Samples", index, self.size)]]
+        i = _core.read_index("Samples", "index", index, self.size)
+        return {name: column[i] for name, column in self.columns.items()}
 
 
 class RaggedDataset:
@@ -205,7 +205,7 @@ class RaggedDataset:
     def __repr__(self) -> str:
         """Show the number of rows, and the columns."""
         kinds = ", ".join(f"{name}: {_describe(column)}" for name, column in self._columns.items())
-        return f"RaggedDataset({self._count} rows, {kinds})"
+        return f"RaggedDataset({counted(self._count, 'row')}, {kinds})"
 
     def __getitem__(self, index: Any) -> Any:
         """Take a sample, a column, or some rows.
@@ -219,12 +219,9 @@ class RaggedDataset:
                 shown = _core.show(self.column_names)
                 raise KeyError(f"RaggedDataset(): no column {_core.show(index)} among {shown}")
             return self._columns[index]
-        if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
-            if not -self._count <= index < self._count:
-                raise IndexError(
-                    f"RaggedDataset(): index={_core.show(index)} is outside {self._count} rows"
-                )
-            return {name: column[int(index)] for name, column in self._columns.items()}
+        if is_one(index):
+            i = _core.read_index("RaggedDataset", "index", index, self._count)
+            return {name: column[i] for name, column in self._columns.items()}
         chosen = row_indices("RaggedDataset", index, self._count)
         return self._of({name: column[chosen] for name, column in self._columns.items()})
 
@@ -310,15 +307,9 @@ def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
 
 def _rows_of(samples: Any, column: str) -> list[Any]:
     """Take one column out of samples."""
-    if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable):
-        raise TypeError(f"lengths(): sequences={_core.describe(samples)}; expected {SOURCES}")
+    hint = f"a dict that has {column!r}: column={column!r} is for {SOURCES}"
     rows = []
-    for i, sample in enumerate(samples):
-        if not isinstance(sample, Mapping):
-            raise TypeError(
-                f"lengths(): row {i}: found {type(sample).__name__}, expected a dict that has "
-                f"{column!r}: column={column!r} is for {SOURCES}"
-            )
+    for i, sample in enumerate(_mappings("lengths", "sequences", samples, SOURCES, hint)):
         if column not in sample:
             raise KeyError(f"lengths(): row {i}: there is no column {_core.show(column)}")
         rows.append(sample[column])
@@ -332,17 +323,24 @@ def _gather(samples: Any) -> dict[Any, list[Any]]:
         raise TypeError(
             f"RaggedDataset(): found {type(samples).__name__}; RaggedDataset.{method}() reads it"
         )
-    expected = "expected columns ({name: column}) or samples (dicts)"
-    if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable):
-        raise TypeError(f"RaggedDataset(): columns={_core.describe(samples)}; {expected}")
-    samples = list(samples)
-    for i, sample in enumerate(samples):
-        if not isinstance(sample, Mapping):
-            raise TypeError(
-                f"RaggedDataset(): row {i}: found {type(sample).__name__}, {expected}; of rows "
-                'make a column: {"input_ids": rows}'
-            )
+    expected = "columns ({name: column}) or samples (dicts)"
+    hint = f'{expected}; of rows make a column: {{"input_ids": rows}}'
+    samples = _mappings("RaggedDataset", "columns", samples, expected, hint)
     return _core.gather_columns("RaggedDataset", samples)
+
+
+def _mappings(
+    function: str, name: str, samples: Any, expected: str, in_a_row: str
+) -> list[Mapping[Any, Any]]:
+    """Read samples, each a mapping; say what is expected as a whole, or of a row."""
+    if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable):
+        raise TypeError(f"{function}(): {name}={_core.describe(samples)}; expected {expected}")
+    mappings: list[Mapping[Any, Any]] = list(samples)
+    for i, sample in enumerate(mappings):
+        if not isinstance(sample, Mapping):
+            found = type(sample).__name__
+            raise TypeError(f"{function}(): row {i}: found {found}, expected {in_a_row}")
+    return mappings
 
 
 def batch_columns(function: str, table: Any) -> dict[str, Any]:
@@ -476,11 +474,12 @@ class _Strings(list[Any]):
     """A list of strings that can be indexed by an array."""
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, np.ndarray):
-            return _Strings([super(_Strings, self).__getitem__(i) for i in index.tolist()])
-        if isinstance(index, slice):
-            return _Strings(super().__getitem__(index))
-        return super().__getitem__(index)
+        if is_one(index):
+            return super().__getitem__(_core.read_index("RaggedDataset", "index", index, len(self)))
+        chosen = row_indices("RaggedDataset", index, len(self))
+        if isinstance(chosen, slice):
+            return _Strings(super().__getitem__(chosen))
+        return _Strings([super(_Strings, self).__getitem__(i) for i in chosen.tolist()])
 
 
 def _batch_of(column: Any, chosen: Any) -> Any:

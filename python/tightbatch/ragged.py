@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._words import counted
 
 __all__ = ["Ragged"]
 
@@ -253,7 +254,9 @@ class Ragged(_core.RaggedBuffers):
     def __repr__(self) -> str:
         """Show sizes and type."""
         trailing = f" {self.trailing}" if self.trailing else ""
-        return f"Ragged({len(self)} rows, {self.lengths.sum()} positions, {self.dtype}{trailing})"
+        rows = counted(len(self), "row")
+        positions = counted(int(self.lengths.sum()), "position")
+        return f"Ragged({rows}, {positions}, {self.dtype}{trailing})"
 
     def _repr_html_(self) -> str:
         """Show the first rows in a notebook."""
@@ -288,16 +291,14 @@ class Ragged(_core.RaggedBuffers):
         An array of bools, one for each row, chooses the rows where it is True. Negative numbers
         count from the end. A row that does not exist is an IndexError with the index.
         """
-        if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
-            return self._row(int(index))
+        if type(index) is int or is_one(index):
+            return self._row(_core.read_index("Ragged", "index", index, len(self.starts)))
         chosen = row_indices("Ragged", index, len(self))
         if isinstance(chosen, slice):
             return self._with_rows(self.starts[chosen].copy(), self.lengths[chosen].copy())
         return self._take(chosen)
 
     def _row(self, i: int) -> NDArray[Any]:
-        if not -len(self) <= i < len(self):
-            raise IndexError(f"Ragged(): index={_core.show(i)} is outside {len(self)} rows")
         start, length, k = int(self.starts[i]), int(self.lengths[i]), 0
         if len(self._chunks) > 1:
             k = int(np.searchsorted(self._bounds, start, side="right")) - 1
@@ -391,9 +392,17 @@ class Ragged(_core.RaggedBuffers):
         return _open_again, (type(self), list(rows._chunks), rows.starts, rows.lengths)
 
 
+def is_one(index: Any) -> bool:
+    """Tell whether an index is meant for one row; :func:`tightbatch._core.read_index` reads it."""
+    return isinstance(index, (int, np.integer, np.bool_)) or (
+        hasattr(index, "__index__") and getattr(index, "ndim", 0) == 0
+    )
+
+
 def row_indices(function: str, index: Any, count: int) -> Any:
     """Read an index of rows: give a slice, or int64 indices from 0 on."""
     if isinstance(index, slice):
+        _check_slice(function, index, count)
         return index
     if hasattr(index, "untyped_storage"):  # a tensor
         index = _core.as_array(function, None, index)
@@ -407,6 +416,19 @@ def row_indices(function: str, index: Any, count: int) -> Any:
             )
         return np.nonzero(index)[0]
     return _core.as_indices(function, index, count)
+
+
+def _check_slice(function: str, index: slice, count: int) -> None:
+    """Refuse a slice with a bound that is no integer, which NumPy refuses without a name."""
+    bounds = (index.start, index.stop, index.step)
+    try:
+        if any(isinstance(bound, (bool, np.bool_)) for bound in bounds):
+            raise TypeError("a bool")
+        index.indices(count)
+    except (TypeError, ValueError) as error:
+        shown = ", ".join(_core.show(bound) for bound in bounds)
+        expected = "a step other than 0" if isinstance(error, ValueError) else "integers or None"
+        raise type(error)(f"{function}(): index=slice({shown}); expected {expected}") from None
 
 
 class MappedFile(tuple[Any, ...]):

@@ -6,6 +6,30 @@
 
 #include <string.h>
 
+int
+tb_check_fill_null(tb_state *state, const tb_context *context, PyObject *fill_null)
+{
+    tb_number number;
+
+    if (fill_null == NULL || fill_null == Py_None) {
+        return 0;
+    }
+    if (tb_read_number(state, fill_null, &number) < 0) {
+        return -1;
+    }
+    Py_XDECREF(number.object);
+    if (number.kind != TB_NOT_A_NUMBER) {
+        return 0;
+    }
+    PyObject *found = tb_describe(fill_null);
+    if (found != NULL) {
+        tb_raise_at(context, PyExc_TypeError, -1, -1, "fill_null=%U; expected a number",
+                    found);
+        Py_DECREF(found);
+    }
+    return -1;
+}
+
 static int
 refuse_null(const tb_arrow_column *column, Py_ssize_t row, Py_ssize_t position,
             PyObject *fill_null)

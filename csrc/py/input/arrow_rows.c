@@ -144,6 +144,9 @@ tb_read_arrow_rows(tb_state *state, const tb_context *context, PyObject *object,
     int answer = -1;
 
     memset(&column, 0, sizeof column);
+    if (tb_check_fill_null(state, context, fill_null) < 0) {
+        return -1;
+    }
     if (tb_take_arrow(context, object, &source) == 0 &&
         tb_read_named_column(state, context, &source, name, &column) == 0) {
         if (column.kind.form == TB_ARROW_NUMBERS || column.kind.is_text) {

@@ -134,7 +134,8 @@ wrap_arrow_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     PyObject *pairs = NULL;
 
     if (tb_check_count("arrow_columns", nargs, 7) < 0 || check_chosen(args[6]) < 0 ||
-        tb_read_function(args[0], &context) < 0) {
+        tb_read_function(args[0], &context) < 0 ||
+        tb_check_fill_null(tb_state_of(module), &context, args[5]) < 0) {
         return NULL;
     }
     context.key = args[3] == Py_None ? NULL : args[3];

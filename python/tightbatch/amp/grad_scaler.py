@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from .. import _core
 
 # Between these a scale and its inverse are both normal float32, on devices without subnormals too.
 LEAST_SCALE, MOST_SCALE = 2.0**-126, 2.0**126
+FLOAT32_LEAST, FLOAT32_MOST = 2.0**-149, float(np.finfo(np.float32).max)
+MOST = 2**63 - 1  # what a count may be
 
 
 class GradScaler(torch.amp.GradScaler):
@@ -46,11 +49,12 @@ class GradScaler(torch.amp.GradScaler):
     Raises
     ------
     ValueError
-        When a limit is outside 2**-126 to 2**126, or `init_scale` is outside the limits.
+        When a limit is outside 2**-126 to 2**126, `init_scale` is outside the limits or no
+        positive float32, `growth_factor` is not above 1, `backoff_factor` is not from 0 to below
+        1, or `growth_interval` is below 1.
     TypeError
-        When a limit is not a number, or `named_parameters` are not pairs of a name and a tensor.
-    AssertionError
-        From torch, when `growth_factor` is not above 1 or `backoff_factor` is not below 1.
+        When a number is none, `enabled` is no bool, or `named_parameters` are not pairs of a name
+        and a tensor.
 
     Notes
     -----
@@ -93,6 +97,17 @@ class GradScaler(torch.amp.GradScaler):
         max_scale: float | None = None,
         named_parameters: Iterable[tuple[str, torch.Tensor]] | None = None,
     ) -> None:
+        name = "GradScaler"
+        # torch reads none of them: True would be a scale of 1, and "no" would enable it.
+        init_scale = _core.read_real(name, "init_scale", init_scale, FLOAT32_LEAST, FLOAT32_MOST)
+        growth_factor = _core.read_real(name, "growth_factor", growth_factor, 1.0, FLOAT32_MOST)
+        backoff_factor = _core.read_real(name, "backoff_factor", backoff_factor, 0.0, 1.0)
+        if growth_factor == 1:
+            raise ValueError(f"{name}(): growth_factor=1 keeps the scale; expected more than 1")
+        if backoff_factor == 1:
+            raise ValueError(f"{name}(): backoff_factor=1 keeps the scale; expected less than 1")
+        growth_interval = _core.read_int(name, "growth_interval", growth_interval, 1, MOST)
+        enabled = _core.read_flag(name, "enabled", enabled)
         self.min_scale = None if min_scale is None else _read_scale("min_scale", min_scale)
         self.max_scale = None if max_scale is None else _read_scale("max_scale", max_scale)
         _check_order(self.min_scale, init_scale, self.max_scale)
@@ -103,6 +118,18 @@ class GradScaler(torch.amp.GradScaler):
         super().__init__(
             device, init_scale, growth_factor, backoff_factor, growth_interval, enabled
         )
+
+    def __repr__(self) -> str:
+        """Show the device, and the settings that differ from the default."""
+        parts = [repr(str(self._device))]
+        for name, parameter in signature(GradScaler).parameters.items():
+            value = getattr(self, name if name in ("min_scale", "max_scale") else f"_{name}", None)
+            if name == "named_parameters":
+                count = len(self._names or ())
+                parts += [f"{name}=<{count} name{'s' * (count != 1)}>"] if count else []
+            elif name != "device" and value is not None and value != parameter.default:
+                parts.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     @property
     def skipped_steps(self) -> int:

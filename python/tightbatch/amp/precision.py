@@ -133,7 +133,7 @@ def _device_type(function: str, device: Any) -> str:
     try:
         return torch.device(device).type
     except RuntimeError:
-        raise ValueError(f"{function}(): device={device[:40]!r}; {expected}") from None
+        raise ValueError(f"{function}(): device={_core.show(device)}; {expected}") from None
 
 
 def _half_types(device: str) -> tuple[dict[Dtype, str], str]:

@@ -181,6 +181,15 @@ class Amp:
         self._seen: list[tuple[torch.Tensor, torch.Tensor | None, int]] = []  # after the last one
         self._norm: torch.Tensor | None = None
 
+    def __repr__(self) -> str:
+        """Show device, type and optimizer, and the settings that differ from the default."""
+        parts = [type(self.optimizer).__name__, f"device={self.precision.device!r}"]
+        parts.append(f"dtype={self.precision.dtype!r}")
+        parts += [f"accumulate={self.accumulate}"] if self.accumulate != 1 else []
+        parts += [] if self.max_norm is None else [f"max_norm={self.max_norm!r}"]
+        parts += [] if self.scheduler is None else [f"scheduler={type(self.scheduler).__name__}"]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
     def autocast(self) -> AbstractContextManager[object]:
         """Make the context for the forward pass and the loss; a new one each time.
 

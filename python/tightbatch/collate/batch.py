@@ -73,4 +73,4 @@ def _describe(value: Any) -> str:
         return text if device == "cpu" else f"{text} on {device}"
     if isinstance(value, (list, tuple)):
         return f"{type(value).__name__} of {len(value)}"
-    return repr(value)
+    return _core.show(value)

@@ -11,17 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .samples import LABELS
 from .shared import Block, shared_type
 
-Side = Literal["right", "left"]
-Tensors = Literal["pt", "np"]
 TENSORS = ("pt", "np")
 # Fills of the columns with these keys, unless `padding_value` has another. torch's cross-entropy
 # ignores -100.
 FILLS: dict[Any, float] = {
-    "labels": -100,
-    "label": -100,
-    "label_ids": -100,
+    **dict.fromkeys(LABELS, -100),
     "attention_mask": 0,
     "token_type_ids": 0,
     "position_ids": 0,
@@ -171,7 +168,7 @@ def _tensors(function: str, names: Iterable[Any], outputs: list[Any]) -> dict[An
             tensor = from_numpy(array)
         except TypeError as error:
             raise TypeError(
-                f"{function}(): key {name!r}: torch has no dtype {array.dtype}"
+                f"{function}(): key {_core.show(name)}: torch has no dtype {array.dtype}"
             ) from error
         values[name] = tensor.view(torch.bfloat16) if is_bfloat16 else tensor
     return values

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .._types import Side, Tensors
 from .batch import Batch
 from .columns import (
     TENSORS,
@@ -17,19 +18,15 @@ from .columns import (
     ColumnSettings,
     ColumnSpec,
     Role,
-    Side,
-    Tensors,
     build,
     pad_columns,
     settle_columns,
 )
-from .samples import Kind, choose_main, columns_of, kind_of
+from .samples import PER_TOKEN, Kind, choose_main, columns_of, kind_of
 
 __all__ = ["PadCollator"]
 
 NAME = "PadCollator"
-# Columns with a value for each token of input_ids: their rows must be as long.
-PER_TOKEN = frozenset(("attention_mask", "token_type_ids", "position_ids", "special_tokens_mask"))
 Widths = Sequence[int] | NDArray[np.int64]
 
 
@@ -202,7 +199,8 @@ class PadCollator(Collator):
     def _collate(self, columns: Mapping[Any, Sequence[Any]], cls: Any, masked: bool) -> Any:
         """Pad, stack or list each column, and put the results together as a ``cls``."""
         kinds = {key: kind_of(NAME, key, column) for key, column in columns.items()}
-        main = self._main_column(kinds, masked)
+        main = choose_main(kinds, or_labels=True)
+        self._check_extras(kinds, main, masked)
         named, other = self._named, self._named[None]
         specs: list[ColumnSpec] = []
         names: list[Any] = []
@@ -225,18 +223,16 @@ class PadCollator(Collator):
         made, block = pad_columns(NAME, specs, names, sides, extras, self.return_tensors)
         return build(cls, {**columns, **made}, block)
 
-    def _main_column(self, kinds: Mapping[Any, Kind], masked: bool) -> tuple[Any, ...]:
-        """Choose the column for the mask and the lengths: a tuple of its key, or an empty one."""
+    def _check_extras(self, kinds: Mapping[Any, Kind], main: tuple[Any, ...], masked: bool) -> None:
+        """Refuse to make a mask or lengths where there is nothing to make them of."""
         if self.return_lengths and "lengths" in kinds:
             raise ValueError(
                 "PadCollator(): return_lengths=True, but the samples have a key 'lengths' already"
             )
-        main = choose_main(kinds) or tuple(key for key in kinds if kinds[key] == "rows")[:1]
         if not main and (self.return_lengths or (masked and self.attention_mask)):
             raise ValueError(
                 "PadCollator(): return_lengths=True, but no column holds rows; expected one"
             )
-        return main
 
 
 def check_tokenizer(function: str, tokenizer: Any) -> None:

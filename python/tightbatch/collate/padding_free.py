@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .. import _core
+from .._types import Side, Tensors
 from .batch import Batch
 from .columns import (
     TENSORS,
@@ -14,8 +15,6 @@ from .columns import (
     ColumnSettings,
     ColumnSpec,
     Role,
-    Side,
-    Tensors,
     build,
     flatten_columns,
     settle_columns,
@@ -217,7 +216,7 @@ class PaddingFreeCollator(Collator):
             for key, column in columns.items()
             if key not in ("attention_mask", "seq_lengths")
         }
-        main = _main_column(kinds)
+        main = _require_main(kinds)
         named, other = self._named, self._named[None]
         specs: list[ColumnSpec] = [(main, columns[main], "main", named.get(main, other))]
         names, labels = [main], self._labels_role(kinds, main)
@@ -284,8 +283,8 @@ class PaddingFreeCollator(Collator):
         return build(Batch, values, block)  # type: ignore[no-any-return]
 
 
-def _main_column(kinds: Mapping[Any, Kind]) -> Any:
-    """Choose the column whose rows are the segments."""
+def _require_main(kinds: Mapping[Any, Kind]) -> Any:
+    """Give the column whose rows are the segments; it is an error where there is none."""
     if kinds.get("input_ids", "rows") != "rows":
         raise TypeError(
             f"{NAME}(): key 'input_ids', row 0: found no tokens, expected a row of them"
@@ -294,6 +293,6 @@ def _main_column(kinds: Mapping[Any, Kind]) -> Any:
     if not main:
         raise ValueError(
             f"{NAME}(): the samples have neither 'input_ids' nor another column of rows, but "
-            f"{list(kinds)}"
+            f"{_core.show(list(kinds))}"
         )
     return main[0]

@@ -9,7 +9,9 @@ from .. import _core
 from ..dataset import Samples, batch_columns
 from ..ragged import Ragged
 
-LABELS = frozenset(("labels", "label", "label_ids"))
+LABELS = ("labels", "label", "label_ids")
+# Columns with a value for each token of input_ids: their rows must be as long.
+PER_TOKEN = frozenset(("attention_mask", "token_type_ids", "position_ids", "special_tokens_mask"))
 Kind = Literal["rows", "number", "listed"]
 
 
@@ -82,9 +84,10 @@ def kind_of(function: str, key: Any, column: Sequence[Any]) -> Kind:
     if first is None or isinstance(first, str):
         for row, value in enumerate(column):
             if value is not None and not isinstance(value, str):
+                shown, found = _core.show(key), type(value).__name__
                 raise TypeError(
-                    f"{function}(): key {key!r}, row {row}: found type {type(value).__name__}, "
-                    f"expected a str or None: row 0 is {first!r}"
+                    f"{function}(): key {shown}, row {row}: found type {found}, "
+                    f"expected a str or None: row 0 is {_core.show(first)}"
                 )
         return "listed"
     if isinstance(first, (list, tuple)):
@@ -94,11 +97,14 @@ def kind_of(function: str, key: Any, column: Sequence[Any]) -> Kind:
     return "rows"
 
 
-def choose_main(kinds: Mapping[Any, Kind]) -> tuple[Any, ...]:
+def choose_main(kinds: Mapping[Any, Kind], *, or_labels: bool = False) -> tuple[Any, ...]:
     """Choose the column for masks and lengths: a tuple of its key, or an empty one.
 
-    It is input_ids, or else the first column of rows that are not labels.
+    It is input_ids, or else the first column of rows that are not labels; with ``or_labels``, where
+    there is none, the first of labels.
     """
     if kinds.get("input_ids") == "rows":
         return ("input_ids",)
-    return tuple(key for key, kind in kinds.items() if kind == "rows" and key not in LABELS)[:1]
+    rows = [key for key, kind in kinds.items() if kind == "rows"]
+    main = [key for key in rows if key not in LABELS] or (rows if or_labels else [])
+    return tuple(main[:1])

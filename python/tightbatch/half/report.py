@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .._words import counted
 from .conversion import Index, unravel
 
 __all__ = ["HalfLoss", "HalfReport", "TensorReport", "half_report"]
@@ -235,7 +236,8 @@ class HalfReport:
 
     def _summary(self) -> str:
         return (
-            f"{len(self)} tensors of {self.size:,} numbers: {self.nbytes:,} bytes, "
+            f"{counted(len(self), 'tensor')} of {self.size:,} "
+            f"{'number' if self.size == 1 else 'numbers'}: {self.nbytes:,} bytes, "
             f"{self.half_nbytes:,} in half precision"
         )
 

@@ -10,16 +10,25 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..collate.batch import Batch
-from ..collate.columns import DEFAULT, TENSORS, ColumnSettings, ColumnSpec, Role, pad_columns
+from ..collate.columns import (
+    DEFAULT,
+    FILLS,
+    TENSORS,
+    ColumnSettings,
+    ColumnSpec,
+    Role,
+    pad_columns,
+)
 from ..collate.padded import check_tokenizer
-from ..collate.samples import kind_of
+from ..collate.samples import LABELS, PER_TOKEN, kind_of
 from ..ragged import Ragged
 
 INT64, BOOL, FLOAT32, FLOAT64 = map(np.dtype, ("int64", "bool", "float32", "float64"))
+STRATEGIES = ("longest", "max_length", "do_not_pad")
+REQUIRED = ("label_pad_token_id", "separator_id")  # integers that may not be None
 LARGE = 10**20  # what transformers has for "no model_max_length"
-# Columns that are padded to the width of the input, and their fills.
-PER_TOKEN = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
-LABELS = ("label", "labels", "label_ids")
+# What is padded beside the input, to its width; transformers pads no position_ids.
+PADDED = PER_TOKEN - {"position_ids"}
 
 
 @functools.cache
@@ -58,8 +67,8 @@ def _require_equal(function: str, key: Any, lengths: Any, why: str) -> None:
     if (lengths != lengths[0]).any():
         row = int(np.argmax(lengths != lengths[0]))
         raise ValueError(
-            f"{function}(): key {key!r}, row {row}: has length {lengths[row]}, row 0 has "
-            f"{lengths[0]}: {why}"
+            f"{function}(): key {_core.show(key)}, row {row}: has length {lengths[row]}, "
+            f"row 0 has {lengths[0]}: {why}"
         )
 
 
@@ -97,20 +106,33 @@ def check_settings(collator: Any, return_tensors: Any) -> None:
         ("pad_to_multiple_of", 1),
         ("pad_token_id", -(2**63)),
         ("label_pad_token_id", -(2**63)),
+        ("separator_id", -(2**63)),
         ("mask_token_id", 0),
         ("vocab_size", 1),
     ):
-        if name in given and (given[name] is not None or name == "label_pad_token_id"):
+        if name in given and (given[name] is not None or name in REQUIRED):
             _core.read_int(function, name, given[name], least, 2**63 - 1)
     if given.get("special_token_ids") is not None:
         read_ids(function, "special_token_ids", given["special_token_ids"])
     if given.get("padding_side") is not None:
         _core.read_choice(function, "padding_side", given["padding_side"], ("right", "left"))
-    if collator.tokenizer is not None:
-        check_tokenizer(function, collator.tokenizer)
+    for name in ("return_position_ids", "return_flash_attn_kwargs", "return_seq_idx"):
+        if name in given:
+            _core.read_flag(function, name, given[name])
+    if "padding" in given:
+        read_padding(function, given["padding"])
+    if given.get("tokenizer") is not None:
+        check_tokenizer(function, given["tokenizer"])
 
 
-class Padding:
+def read_padding(function: str, padding: Any) -> str:
+    """Read how to pad, as transformers has it; its enum's members are strings."""
+    if isinstance(padding, str):
+        return _core.read_choice(function, "padding", padding, STRATEGIES)
+    return "longest" if _core.read_flag(function, "padding", padding) else "do_not_pad"
+
+
+class Features:
     """The columns of one batch, with the settings to pad them as a tokenizer's pad() does."""
 
     def __init__(self, collator: Any, columns: dict[Any, Any], return_tensors: Any = None) -> None:
@@ -126,11 +148,11 @@ class Padding:
         self.main, self.makes_mask = "input_ids", True
         if self.tokenizer is not None:
             self._ask_tokenizer(self.tokenizer)
-        self.pads, self.asked, self.pads_labels = True, None, True
-        padding = getattr(collator, "padding", True)
-        if padding is not True:
-            self.pads, self.asked = self._strategy(padding, collator.max_length)
-            self.pads_labels = padding is not False and padding != "do_not_pad"
+        strategy = read_padding(self.function, getattr(collator, "padding", True))
+        self.pads_labels = self.pads = strategy != "do_not_pad"
+        self.asked: int | None = None
+        if strategy == "max_length":
+            self._ask_width(collator.max_length)
         if self.main not in columns:
             raise ValueError(
                 f"{self.function}(): the features have no {self.main!r}, but "
@@ -146,21 +168,13 @@ class Padding:
         if self.side is None:
             self.side = tokenizer.padding_side
 
-    def _strategy(self, padding: Any, max_length: int | None) -> tuple[bool, int | None]:
-        """Tell whether to pad, and to which width (None: the longest row)."""
-        strategy = "do_not_pad" if padding is False else getattr(padding, "value", padding)
-        known = ("longest", "max_length", "do_not_pad")
-        if not isinstance(strategy, str) or strategy not in known:
-            raise (ValueError if isinstance(padding, str) else TypeError)(
-                f"{self.function}(): padding={_core.show(padding)}; expected True, False, "
-                "'longest', 'max_length' or 'do_not_pad'"
-            )
-        if strategy == "max_length" and max_length is None:
-            longest = getattr(self.tokenizer, "model_max_length", LARGE)
-            if longest >= LARGE:
-                return False, None
-            max_length = int(longest)
-        return strategy != "do_not_pad", max_length if strategy == "max_length" else None
+    def _ask_width(self, max_length: int | None) -> None:
+        """Settle the width of "max_length": as given, or the tokenizer's; without, nothing pads."""
+        longest = getattr(self.tokenizer, "model_max_length", LARGE)
+        if max_length is None and longest >= LARGE:
+            self.pads = False
+        else:
+            self.asked = int(longest) if max_length is None else max_length
 
     def _fill(self) -> int:
         if not self.pads:
@@ -204,8 +218,8 @@ class Padding:
                 self.add(key, column, "numbers", DEFAULT._replace(dtype=dtype))
             elif key == self.main:
                 self.add_rows(key, column, self._fill(), self.asked, dtype, "main")
-            elif key in PER_TOKEN and not is_matrix(column):
-                fill = PER_TOKEN[key]
+            elif key in PADDED and not is_matrix(column):
+                fill = FILLS[key]
                 if key == "token_type_ids":
                     fill = getattr(self.tokenizer, "pad_token_type_id", 0)
                 if _is_bool(column):

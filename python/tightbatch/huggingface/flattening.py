@@ -6,16 +6,16 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from .. import _core
+from .._types import Tensors
 from ..collate.columns import (
-    TENSORS,
     Collator,
     ColumnSettings,
     ColumnSpec,
-    Tensors,
     build,
     flatten_columns,
 )
 from ..collate.samples import columns_of
+from ._features import check_settings
 
 __all__ = ["DataCollatorWithFlattening"]
 
@@ -78,15 +78,18 @@ class DataCollatorWithFlattening(Collator):
     return_seq_idx: bool = False
     position_ids_start: int = 0
 
+    def __post_init__(self) -> None:
+        """Check the settings; what is set later is checked at the next batch."""
+        check_settings(self, self.return_tensors)
+        _core.check_padding_free(type(self).__name__, self._asked())
+
     def __call__(
         self, features: Any, return_tensors: Tensors | None = None, separator_id: int | None = None
     ) -> dict[str, Any]:
         """Collate features into a batch."""
         function = type(self).__name__
         tensors = self.return_tensors if return_tensors is None else return_tensors
-        _core.read_choice(function, "return_tensors", tensors, TENSORS)
-        for name in ("return_position_ids", "return_flash_attn_kwargs", "return_seq_idx"):
-            _core.read_flag(function, name, getattr(self, name))
+        check_settings(self, tensors)
         separator = self.separator_id if separator_id is None else separator_id
         _core.read_int(function, "separator_id", separator, -(2**63), 2**63 - 1)
         columns, _ = columns_of(function, features)
@@ -108,7 +111,7 @@ class DataCollatorWithFlattening(Collator):
         values, block, longest, _ = flatten_columns(
             function,
             specs,
-            {**NOT_ASKED, "position_ids_start": self.position_ids_start},
+            self._asked(),
             tuple(extras.values()),
             ["input_ids", "labels", *extras],
             tensors,
@@ -117,6 +120,9 @@ class DataCollatorWithFlattening(Collator):
         if self.return_flash_attn_kwargs:
             values["max_length_q"] = values["max_length_k"] = longest
         return build(dict, values, block)  # type: ignore[no-any-return]
+
+    def _asked(self) -> dict[str, Any]:
+        return {**NOT_ASKED, "position_ids_start": self.position_ids_start}
 
     def _extras(self) -> dict[str, str]:
         """Give the extras that were asked for, by their names in the batch and in C."""

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..collate.columns import Collator, ColumnSettings, Side, Tensors, build
+from .._types import Side, Tensors
+from ..collate.columns import Collator, ColumnSettings, build
 from ..collate.samples import columns_of
 from ..dataset import Samples
-from ._features import Padding, check_settings, encoding, is_matrix, read_ids, row_lengths
+from ._features import Features, check_settings, encoding, is_matrix, read_ids, row_lengths
 
 __all__ = ["DataCollatorForLanguageModeling"]
 
@@ -139,7 +140,7 @@ class DataCollatorForLanguageModeling(Collator):
         )
         bare = not isinstance(features, Samples) and _is_bare(features)
         columns = {"input_ids": features} if bare else columns_of(function, features)[0]
-        padding = Padding(self, columns, tensors)
+        padding = Features(self, columns, tensors)
         if bare:
             padding.makes_mask = False
             lengths = row_lengths(function, features)
@@ -161,7 +162,7 @@ class DataCollatorForLanguageModeling(Collator):
             return build(encoding(), values, block)
         return build(dict, _as_given(values, features[0], tensors), block)
 
-    def _with_copies(self, padding: Padding, columns: dict[Any, Any]) -> Any:
+    def _with_copies(self, padding: Features, columns: dict[Any, Any]) -> Any:
         """Label each token with itself, and padding with -100."""
         given = columns.get("attention_mask")
         real = padding.makes_mask if given is None else not is_matrix(given)
@@ -181,7 +182,7 @@ class DataCollatorForLanguageModeling(Collator):
         _core.label_tokens(padding.function, ids, mask, pad, np.asarray(labels))
         return values, block
 
-    def _with_masks(self, padding: Padding) -> Any:
+    def _with_masks(self, padding: Features) -> Any:
         """Hide tokens, and label those that are hidden."""
         values, block = padding.finish(("like_main", "mask"), ("labels", "real"))
         labels = values["labels"] = values.pop("labels")  # after the mask, as in transformers
@@ -252,7 +253,7 @@ class DataCollatorForLanguageModeling(Collator):
         return (self.seed + worker) % 2**64, self._calls
 
 
-def _token_array(padding: Padding, values: dict[Any, Any]) -> Any:
+def _token_array(padding: Features, values: dict[Any, Any]) -> Any:
     """Give the padded input as an array; it must be tokens: int64, one at each position."""
     ids = np.asarray(values[padding.main])
     if ids.dtype != np.int64 or ids.ndim != 2:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from ..collate.columns import Collator, ColumnSettings, Side, Tensors, build
+from .._types import Padding, Side, Tensors
+from ..collate.columns import Collator, ColumnSettings, build
 from ..collate.samples import columns_of
 from ..ragged import Ragged
-from ._features import Padding, encoding
+from ._features import Features, check_settings, encoding
 
 __all__ = [
     "DataCollatorForSeq2Seq",
@@ -55,7 +56,7 @@ class DataCollatorWithPadding(Collator):
     """
 
     tokenizer: Any = None
-    padding: Any = True
+    padding: Padding = True
     max_length: int | None = None
     pad_to_multiple_of: int | None = None
     return_tensors: Tensors = "pt"
@@ -63,10 +64,14 @@ class DataCollatorWithPadding(Collator):
     pad_token_id: int | None = None
     padding_side: Side | None = None
 
+    def __post_init__(self) -> None:
+        """Check the settings; what is set later is checked at the next batch."""
+        check_settings(self, self.return_tensors)
+
     def __call__(self, features: Any) -> Any:
         """Collate features into a batch."""
         columns, _ = columns_of(type(self).__name__, features)
-        padding = Padding(self, columns)
+        padding = Features(self, columns)
         padding.add_inputs()
         values, block = padding.finish()
         return build(encoding(), _renamed(values), block)
@@ -99,7 +104,7 @@ class DataCollatorForTokenClassification(Collator):
     """
 
     tokenizer: Any = None
-    padding: Any = True
+    padding: Padding = True
     max_length: int | None = None
     pad_to_multiple_of: int | None = None
     label_pad_token_id: int = -100
@@ -108,11 +113,15 @@ class DataCollatorForTokenClassification(Collator):
     pad_token_id: int | None = None
     padding_side: Side | None = None
 
+    def __post_init__(self) -> None:
+        """Check the settings; what is set later is checked at the next batch."""
+        check_settings(self, self.return_tensors)
+
     def __call__(self, features: Any, return_tensors: Tensors | None = None) -> Any:
         """Collate features into a batch."""
         columns, _ = columns_of(type(self).__name__, features)
         name = "label" if "label" in columns else "labels"
-        padding = Padding(self, columns, return_tensors)
+        padding = Features(self, columns, return_tensors)
         padding.add_inputs(skipped=(name,))
         if name in columns:
             settings = ColumnSettings(self.label_pad_token_id, "int64", width=padding.width)
@@ -152,7 +161,7 @@ class DataCollatorForSeq2Seq(Collator):
 
     tokenizer: Any = None
     model: Any = None
-    padding: Any = True
+    padding: Padding = True
     max_length: int | None = None
     pad_to_multiple_of: int | None = None
     label_pad_token_id: int = -100
@@ -161,6 +170,10 @@ class DataCollatorForSeq2Seq(Collator):
     pad_token_id: int | None = None
     padding_side: Side | None = None
 
+    def __post_init__(self) -> None:
+        """Check the settings; what is set later is checked at the next batch."""
+        check_settings(self, self.return_tensors)
+
     def __call__(self, features: Any, return_tensors: Tensors | None = None) -> Any:
         """Collate features into a batch."""
         columns, _ = columns_of(type(self).__name__, features)
@@ -168,7 +181,7 @@ class DataCollatorForSeq2Seq(Collator):
         labels = columns.get(name)
         if labels is not None and not isinstance(labels, Ragged) and not hasattr(labels, "dtype"):
             labels = None if all(label is None for label in labels) else labels
-        padding = Padding(self, columns, return_tensors)
+        padding = Features(self, columns, return_tensors)
         padding.add_inputs(skipped=(name,))
         if labels is not None:
             fixed = padding.asked if self.max_length is not None else None

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._types import Overlong
+from .._words import counted
 from ..dataset import RaggedDataset
 from ..ragged import Ragged
+from .plan import lower_bound
 from .ranks import in_line
 from .state import NO_CAP
 
@@ -125,7 +127,7 @@ class Packing:
         size k need a pack each, and the room that other long segments leave limits how many of the
         rest fit beside them.
         """
-        return _lower_bound(self.lengths, self.capacity, self.max_segments)
+        return lower_bound(self.lengths, self.capacity, self.max_segments)
 
     def apply(self, ragged: Ragged) -> Ragged:
         """Gather the tokens of the packs, in one pass: each pack becomes a row.
@@ -184,11 +186,13 @@ class Packing:
         return int(differ.argmax()) if differ.any() else None
 
     def __repr__(self) -> str:
-        """Show the number of packs, and how full they are."""
-        return (
-            f"<Packing of {len(self.row_lengths)} rows into {len(self)} packs of {self.capacity}: "
-            f"{100 * self.efficiency:.2f} % full>"
-        )
+        """Show the number of packs, how full they are, and what differs from the default."""
+        rows, packs = counted(len(self.row_lengths), "row"), counted(len(self), "pack")
+        told = [f"{100 * self.efficiency:.2f} % full"]
+        for name, default in (("max_segments", None), ("dropped", 0), ("truncated", 0)):
+            value = getattr(self, name)
+            told += [] if value == default else [f"{name}={value}"]
+        return f"<Packing of {rows} into {packs} of {self.capacity}: {', '.join(told)}>"
 
 
 def pack(
@@ -223,7 +227,7 @@ def pack(
         seed, rows are shuffled first and packed window by window, and then the packs are shuffled,
         so that training does not go from long rows to short ones.
     shuffle_window : int, optional
-        Rows that are packed together, with a seed. None: as many as make about 500 packs.
+        Rows that are packed together, which needs a seed. None: as many as make about 500 packs.
 
     Returns
     -------
@@ -233,7 +237,8 @@ def pack(
     ------
     ValueError
         When a row is longer than the capacity and `overlong` is "error" (the message names the
-        row); when a length is negative, or a number is out of range.
+        row); when a length is negative, or a number is out of range; for `shuffle_window` without
+        a seed.
     TypeError, OverflowError
         When lengths are not integers in one dimension, or a number does not fit into 64 bits.
 
@@ -254,7 +259,7 @@ def _pack(
     overlong: str,
     max_segments: int | None,
     seed: int | None,
-    shuffle_window: int | None = None,
+    shuffle_window: int | None,
 ) -> Packing:
     """Pack; errors name the function ``function``."""
     caps = _core.read_plan_settings(
@@ -268,6 +273,12 @@ def _pack(
             "seed": 0 if seed is None else seed,
         },
     )
+    if seed is None and shuffle_window is not None:
+        window = caps["shuffle_window"]
+        raise ValueError(
+            f"{function}(): shuffle_window={window} without seed; expected seed= too: without it "
+            "nothing is shuffled, and all rows are packed together"
+        )
     capacity = _core.read_int(function, "capacity", capacity, 1, NO_CAP - 1)
     if max_segments is not None:
         max_segments = _core.read_int(function, "max_segments", max_segments, 1, NO_CAP - 1)
@@ -365,23 +376,6 @@ def _check_numbered(function: str, sizes: Array, rows: Array | None) -> None:
         )
 
 
-def _lower_bound(lengths: Array, capacity: int, max_segments: int | None) -> int:
-    if len(lengths) == 0:
-        return 0
-    sizes = np.sort(lengths)
-    sums = np.concatenate([[0], np.cumsum(sizes)])
-    half = np.searchsorted(sizes, capacity // 2, side="right")
-    least = np.unique(sizes[:half])
-    # Rows above capacity - k are alone. Those above half the capacity need a pack each too, and
-    # the rows from k up to half the capacity may share the room that they leave.
-    alone = np.searchsorted(sizes, capacity - least, side="right")
-    small = sums[half] - sums[np.searchsorted(sizes, least)]
-    room = (alone - half) * capacity - (sums[alone] - sums[half])
-    more = np.maximum(-(-(small - room) // capacity), 0)
-    bound = max(int((len(sizes) - half + more).max(initial=len(sizes) - half)), 1)
-    return bound if max_segments is None else max(bound, -(-len(sizes) // max_segments))
-
-
 def pack_dataset(
     dataset: Any,
     capacity: int,
@@ -389,6 +383,7 @@ def pack_dataset(
     overlong: Overlong = "error",
     max_segments: int | None = None,
     seed: int | None = None,
+    shuffle_window: int | None = None,
 ) -> Any:
     """Pack the rows of a Hugging Face dataset, all of them together.
 
@@ -397,7 +392,7 @@ def pack_dataset(
     dataset : datasets.Dataset
         All of its columns (or those that ``set_format`` chose) are lists of numbers, with the same
         length in each row.
-    capacity, overlong, max_segments, seed
+    capacity, overlong, max_segments, seed, shuffle_window
         As for :func:`pack`.
 
     Returns
@@ -447,7 +442,7 @@ def pack_dataset(
             )
     first = next(iter(columns))
     lengths = columns[first].lengths
-    packing = _pack("pack_dataset", lengths, capacity, overlong, max_segments, seed)
+    packing = _pack("pack_dataset", lengths, capacity, overlong, max_segments, seed, shuffle_window)
     for name, column in columns.items():
         row = packing._first_other(column)
         if row is not None:
@@ -457,8 +452,9 @@ def pack_dataset(
             )
     if packing.dropped or packing.truncated:
         warnings.warn(
-            f"pack_dataset(): overlong={overlong!r} left out {packing.dropped} rows and cut off "
-            f"{packing.truncated} tokens of others",
+            f"pack_dataset(): overlong={overlong!r} left out "
+            f"{counted(packing.dropped, 'row')} and cut off "
+            f"{counted(packing.truncated, 'token')} of others",
             stacklevel=2,
         )
     packed = {name: packing.apply(column) for name, column in columns.items()}

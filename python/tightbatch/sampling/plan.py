@@ -83,3 +83,21 @@ class Planner:
     def __getstate__(self) -> dict[str, Any]:
         """Give everything except the plan, which can be made again."""
         return {**self.__dict__, "_kept": None}
+
+
+def lower_bound(lengths: Array, capacity: int, max_segments: int | None) -> int:
+    """Give the least number of packs for segments of these lengths."""
+    if len(lengths) == 0:
+        return 0
+    sizes = np.sort(lengths)
+    sums = np.concatenate([[0], np.cumsum(sizes)])
+    half = np.searchsorted(sizes, capacity // 2, side="right")
+    least = np.unique(sizes[:half])
+    # Rows above capacity - k are alone. Those above half the capacity need a pack each too, and
+    # the rows from k up to half the capacity may share the room that they leave.
+    alone = np.searchsorted(sizes, capacity - least, side="right")
+    small = sums[half] - sums[np.searchsorted(sizes, least)]
+    room = (alone - half) * capacity - (sums[alone] - sums[half])
+    more = np.maximum(-(-(small - room) // capacity), 0)
+    bound = max(int((len(sizes) - half + more).max(initial=len(sizes) - half)), 1)
+    return bound if max_segments is None else max(bound, -(-len(sizes) // max_segments))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .._words import counted
 from .plan import Plan, Planner
 from .ranks import Run, Steps, deal, dealt, in_line, shared
 from .state import NO_CAP, check_state
@@ -273,8 +274,8 @@ class LengthBatchSampler:
         self.rank = _core.read_int(_NAME, "rank", rank, 0, NO_CAP)
         if self.rank >= self.num_replicas:
             raise ValueError(
-                f"{_NAME}(): rank={rank!r} of num_replicas={num_replicas}; expected a rank from 0 "
-                f"to {self.num_replicas - 1}"
+                f"{_NAME}(): rank={self.rank} of num_replicas={self.num_replicas}; expected "
+                f"a rank from 0 to {self.num_replicas - 1}"
             )
         if "Sampler" in type(lengths).__name__:
             raise TypeError(
@@ -287,8 +288,8 @@ class LengthBatchSampler:
         self._planner = Planner(_NAME, read_lengths, settings, auto_window=auto)
         if 0 < self._planner.rows < self.num_replicas and self.tail == "split":
             raise ValueError(
-                f"{_NAME}(): {self._planner.rows} rows for num_replicas={num_replicas}; expected "
-                "at least a row for each rank, or tail='repeat'"
+                f"{_NAME}(): {self._planner.rows} rows for num_replicas={self.num_replicas}; "
+                "expected at least a row for each rank, or tail='repeat'"
             )
         self.__dict__.update(self._planner.settings)
         self.boundaries = None if boundaries is None else settings["boundaries"].tolist()
@@ -472,10 +473,11 @@ class LengthBatchSampler:
 
     def __repr__(self) -> str:
         """Show the settings that differ from the default."""
-        rows = self._planner.settings["batch_size"]
-        given = [f"batch_size={rows!r}"] if rows else []
+        batch_size = self._planner.settings["batch_size"]
+        given = [f"batch_size={batch_size!r}"] if batch_size else []
         for name, parameter in signature(LengthBatchSampler).parameters.items():
             value = getattr(self, name, parameter.default)
             if name != "batch_size" and value != parameter.default:
                 given.append(f"{name}={value!r}")
-        return f"<LengthBatchSampler of {len(self._planner.lengths)} rows: {', '.join(given)}>"
+        rows = counted(len(self._planner.lengths), "row")
+        return f"<LengthBatchSampler of {rows}: {', '.join(given)}>"

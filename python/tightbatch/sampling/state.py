@@ -21,13 +21,13 @@ def check_state(function: str, state: Any, own: Mapping[str, Any]) -> None:
     if not isinstance(found, Mapping):
         raise ValueError(f"{function}(): state has settings={_core.show(found)}; expected a dict")
     for name in {**expected, **found}:
-        if _as_list(found.get(name)) != expected.get(name):
+        if not _is_same(_as_list(found.get(name)), expected.get(name)):
             raise ValueError(
                 f"{function}(): state has {name}={_core.show(found.get(name))}, this sampler has "
                 f"{name}={_core.show(expected.get(name))}; expected the same settings"
             )
     lengths, rows = _as_list(state["lengths"]), own["lengths"][0]
-    if lengths != own["lengths"]:
+    if not _is_same(lengths, own["lengths"]):
         is_known = isinstance(lengths, list) and len(lengths) == 2
         raise ValueError(
             f"{function}(): state is for {_core.show(lengths[0] if is_known else lengths)} rows "
@@ -36,8 +36,20 @@ def check_state(function: str, state: Any, own: Mapping[str, Any]) -> None:
         )
     if _core.read_int(function, "rows", state["rows"], 0, NO_CAP) > rows:
         raise ValueError(
-            f"{function}(): rows={state['rows']}; expected at most {rows}, the sampler's"
+            f"{function}(): rows={_core.show(state['rows'])}; expected at most {rows}, as the "
+            "sampler has"
         )
+
+
+def _is_same(found: Any, expected: Any) -> bool:
+    """Tell whether settings are equal and of one type: a seed of 4.0 is none that was saved."""
+    if isinstance(expected, list):
+        return (
+            isinstance(found, list)
+            and len(found) == len(expected)
+            and all(map(_is_same, found, expected))
+        )
+    return type(found) is type(expected) and bool(found == expected)
 
 
 def _as_list(value: Any) -> Any:
