@@ -3,6 +3,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
 
 def pad(
     function: str,
@@ -83,6 +84,7 @@ def bucket_boundaries(
     lengths: Any, k: int, pad_to_multiple_of: int | None, return_waste: bool, /
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]: ...
 
+@disjoint_base
 class RaggedBuffers:
     def __init__(
         self,

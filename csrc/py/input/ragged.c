@@ -328,7 +328,7 @@ tb_add_ragged_type(PyObject *module)
 {
     PyType_Slot slots[] = {
         {Py_tp_doc,
-         "RaggedBuffers(chunks, starts, lengths)\n--\n\n"
+         "RaggedBuffers(chunks, starts, lengths, /)\n--\n\n"
          "The arrays that a Ragged is made of."},
         {Py_tp_new, (void *)(uintptr_t)PyType_GenericNew},
         {Py_tp_init, (void *)(uintptr_t)init_ragged},
