@@ -294,3 +294,7 @@ def test_from_tokenizer():
     assert (other.padding_side, other.max_length) == ("right", 9)
     assert dict(other.padding_value)["labels"] == 5
     assert dict(other.padding_value)["input_ids"] == 7
+    asked = tb.PadCollator.from_tokenizer(
+        Tokenizer, padding_value={"input_ids": 9}, return_tensors="np"
+    )
+    assert_same(asked([{"input_ids": [1, 2]}, {"input_ids": [3]}])["input_ids"], [[1, 2], [9, 3]])
