@@ -126,7 +126,7 @@ def test_chunks_without_rows_are_released_at_once():
     assert len(ragged._chunks) == 2
     assert ragged.tolist() == [[1, 2], [], [3, 4, 5], [9]]
     nothing = tb.Ragged.from_arrow(Stream(int_lists(), [int_lists((0,)) for _ in range(9)]).offer())
-    assert (len(nothing), nothing.dtype, len(nothing.chunks)) == (0, np.int32, 1)
+    assert (len(nothing), nothing.dtype, len(nothing._chunks)) == (0, np.int32, 1)
 
 
 def wrong_arrays():

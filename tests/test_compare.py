@@ -617,7 +617,9 @@ def test_a_missing_package_is_named(
 
     find = report.importlib.util.find_spec
     monkeypatch.setattr(
-        report.importlib.util, "find_spec", lambda found: None if found == name else find(found)
+        report.importlib.util,
+        "find_spec",
+        lambda found: None if found == name else find(found) or "there",
     )
     fix = 'pip install "tightbatch[demo]"'
     if name == "torch" and sys.version_info >= (3, 15):
