@@ -220,3 +220,17 @@ def test_options_of_segment_ids():
 @BY_LENGTHS
 def test_hostile_21_22_23_index_of_a_length_that_acts(name):
     check_lengths_that_act(getattr(tb, name))
+
+
+def test_positions_of_packs():
+    packs = [[3, 0, 2], [1], []]
+    assert tb.position_ids(packs, 6).tolist() == [[0, 1, 2, 0, 1, 0], [0] * 6, [0] * 6]
+    left = tb.position_ids(packs, padding_side="left", pad_to_multiple_of=4)
+    assert left.tolist() == [[0, 0, 0, 0, 1, 2, 0, 1], [0] * 8, [0] * 8]
+    assert tb.position_ids(packs, flat=True).tolist() == [0, 1, 2, 0, 1, 0]
+    for flat in (False, True):
+        with fails(ValueError, "position_ids()", "lengths", "row 0", 5, "width=4"):
+            tb.position_ids(packs, 4, flat=flat)
+        with fails(ValueError, "position_ids()", "row 1", "column 1", "-2"):
+            tb.position_ids([[1], [2, -2]], flat=flat)
+    assert tb.position_ids([], flat=True).tolist() == []

@@ -139,7 +139,7 @@ position_rows(const tb_context *context, PyArrayObject *lengths,
 
 /* The segments of all packs, one after another, as those of one pack. */
 static PyArrayObject *
-position_line(const tb_context *context, const tb_int_rows *packs)
+position_line(const tb_context *context, const tb_int_rows *packs, Py_ssize_t width)
 {
     const tb_pad_options options = {.width = -1, .max_length = -1, .multiple = 1};
     PyArrayObject *totals = tb_sum_int_rows(context, packs);
@@ -147,6 +147,10 @@ position_line(const tb_context *context, const tb_int_rows *packs)
     tb_int_rows line = {packs->values, NULL, 1};
     PyArrayObject *positions = NULL;
 
+    if (totals != NULL && width >= 0 &&
+        tb_check_totals(context, packs, totals, width) < 0) {
+        Py_CLEAR(totals);
+    }
     line.counts =
         totals == NULL ? NULL : (PyArrayObject *)PyArray_SimpleNew(1, &one, NPY_INT64);
     if (line.counts != NULL) {
@@ -179,7 +183,7 @@ wrap_position_ids(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         positions = position_rows(&context, lengths.values, &options, flat);
     }
     else if (flat) {
-        positions = position_line(&context, &lengths);
+        positions = position_line(&context, &lengths, options.width);
     }
     else {
         positions = new_segments(&context, &lengths, &options, tb_position_segments);
