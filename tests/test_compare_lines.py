@@ -241,18 +241,18 @@ def test_what_a_model_cannot_do_is_a_reason(
     assert torch.is_grad_enabled()
 
 
-def test_the_library_is_read_in_pieces_of_whole_paragraphs():
-    from tightbatch.compare.text import PIECE, pieces
+def test_the_library_is_read_in_passages_of_whole_paragraphs():
+    from tightbatch.compare.text import PASSAGE, passages
 
-    paragraphs = [f"{n:04d} " + "x" * (n * 37 % (PIECE // 2)) for n in range(60)]
+    paragraphs = [f"{n:04d} " + "x" * (n * 37 % (PASSAGE // 2)) for n in range(60)]
     topic = "\n\n".join(paragraphs)
-    found = list(pieces(topic))
+    found = list(passages(topic))
     assert "\n\n".join(found) == topic
     assert 1 < len(found) < len(paragraphs)
     for piece, after in zip(found, [*found[1:], None], strict=True):
         parts = piece.split("\n\n")
-        assert sum(map(len, parts)) <= PIECE
+        assert sum(map(len, parts)) <= PASSAGE
         if after is not None:
-            assert len(piece) + len(after.split("\n\n")[0]) > PIECE
-    assert list(pieces(f"a\n\n{'y' * 2 * PIECE}\n\nb")) == ["a", "y" * 2 * PIECE, "b"]
-    assert list(pieces(" \n\n ")) == []
+            assert len(piece) + len(after.split("\n\n")[0]) > PASSAGE
+    assert list(passages(f"a\n\n{'y' * 2 * PASSAGE}\n\nb")) == ["a", "y" * 2 * PASSAGE, "b"]
+    assert list(passages(" \n\n ")) == []
