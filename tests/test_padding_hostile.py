@@ -455,9 +455,6 @@ a, b = arrays(100, 3000)
 refused(tb.pad, [a, b, [[Evil(lambda: a.resize((100, 2), refcheck=False))] * 3000]])
 a = np.ones((10, 100, 3000))
 refused(tb.pad, a, padding_value=Evil(lambda: a.resize((10, 100, 2), refcheck=False)))
-a = np.ones(SIZE)
-rows = tb.Ragged(a, [0, SIZE // 2, SIZE])
-refused(tb.pad, rows, padding_value=Evil(lambda: a.resize(10, refcheck=False)))
 print("done")
 """
 
