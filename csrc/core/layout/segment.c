@@ -52,18 +52,21 @@ tb_sum_packs(const int64_t *lengths, const ptrdiff_t *counts, ptrdiff_t packs,
     return TB_OK;
 }
 
-void
-tb_segment_rows(const int64_t *lengths, const ptrdiff_t *counts,
-                const ptrdiff_t *totals, ptrdiff_t packs, const tb_layout *layout,
-                int64_t *out)
+/* Each token's position in its segment, or the number of the segment from 1. */
+static void
+write_packs(const int64_t *lengths, const ptrdiff_t *counts, const ptrdiff_t *totals,
+            ptrdiff_t packs, const tb_layout *layout, int positions, int64_t *out)
 {
     for (ptrdiff_t i = 0; i < packs; i++) {
         tb_span span = tb_locate_row(layout, totals[i]);
         int64_t *to = out + span.at;
-        for (int64_t id = 1; id <= counts[i]; id++) {
-            ptrdiff_t length = lengths[id - 1];
-            for (ptrdiff_t j = 0; j < length; j++) {
-                to[j] = id;
+        for (ptrdiff_t k = 0; k < counts[i]; k++) {
+            ptrdiff_t length = lengths[k];
+            if (positions) {
+                tb_count_up(to, length, 0);
+            }
+            for (ptrdiff_t j = 0; !positions && j < length; j++) {
+                to[j] = k + 1;
             }
             to += length;
         }
@@ -74,21 +77,19 @@ tb_segment_rows(const int64_t *lengths, const ptrdiff_t *counts,
 }
 
 void
+tb_segment_rows(const int64_t *lengths, const ptrdiff_t *counts,
+                const ptrdiff_t *totals, ptrdiff_t packs, const tb_layout *layout,
+                int64_t *out)
+{
+    write_packs(lengths, counts, totals, packs, layout, 0, out);
+}
+
+void
 tb_position_segments(const int64_t *lengths, const ptrdiff_t *counts,
                      const ptrdiff_t *totals, ptrdiff_t packs, const tb_layout *layout,
                      int64_t *out)
 {
-    for (ptrdiff_t i = 0; i < packs; i++) {
-        tb_span span = tb_locate_row(layout, totals[i]);
-        int64_t *to = out + span.at;
-        for (ptrdiff_t k = 0; k < counts[i]; k++) {
-            tb_count_up(to, lengths[k], 0);
-            to += lengths[k];
-        }
-        tb_fill_around(layout, span, out);
-        lengths += counts[i];
-        out += layout->width;
-    }
+    write_packs(lengths, counts, totals, packs, layout, 1, out);
 }
 
 /* --- runs of one id --------------------------------------------------------------- */

@@ -47,4 +47,11 @@ int tb_note_owner(tb_column *column, PyObject *owner);
 
 void tb_clear_column(tb_column *column);
 
+/* Row i, which is a TB_LIST; borrowed. */
+static inline PyObject *
+tb_list_row(const tb_column *column, ptrdiff_t i)
+{
+    return (PyObject *)(uintptr_t)column->data[i];
+}
+
 #endif

@@ -153,9 +153,8 @@ write_values(tb_state *state, const tb_column *column, int64_t *values)
     for (ptrdiff_t i = 0; i < column->count; at += column->lengths[i++]) {
         reader.row = i;
         if (column->types[i] == TB_LIST &&
-            tb_read_list(&reader, (PyObject *)(uintptr_t)column->data[i],
-                         column->lengths[i], 0, column->lengths[i],
-                         at) != TB_READ_DONE) {
+            tb_read_list(&reader, tb_list_row(column, i), column->lengths[i], 0,
+                         column->lengths[i], at) != TB_READ_DONE) {
             return -1;
         }
     }

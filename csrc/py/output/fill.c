@@ -4,13 +4,6 @@
 
 #include <string.h>
 
-/* Row i, which is a TB_LIST. */
-static PyObject *
-list_at(const tb_column *column, ptrdiff_t i)
-{
-    return (PyObject *)(uintptr_t)column->data[i];
-}
-
 /* An element as a Python number; bfloat16, which NumPy does not have, as a float. */
 static PyObject *
 number_at(tb_dtype dtype, const char *element)
@@ -113,7 +106,7 @@ reconsider_range(tb_state *state, tb_column *column)
     }
     PyObject *exception = tb_save_exception();
     for (ptrdiff_t i = 0; i < column->count && found == 0; i++) {
-        found = has_float(state, list_at(column, i));
+        found = has_float(state, tb_list_row(column, i));
     }
     if (found == 0) {
         tb_restore_exception(exception);
@@ -143,7 +136,7 @@ fill_list_rows(tb_state *state, tb_column *column, const tb_layout *layout, char
             continue;
         }
         reader.row = i;
-        tb_read read = tb_read_list(&reader, list_at(column, i), column->lengths[i],
+        tb_read read = tb_read_list(&reader, tb_list_row(column, i), column->lengths[i],
                                     span.skip, span.count, row + span.at * position);
         tb_fill_around(layout, span, row);
         if (read == TB_READ_WIDEN) {

@@ -2,13 +2,6 @@
 
 #include "py/output/numpy_fallback.h"
 
-/* Row i, which is a TB_LIST. */
-static PyObject *
-list_at(const tb_column *column, ptrdiff_t i)
-{
-    return (PyObject *)(uintptr_t)column->data[i];
-}
-
 static void
 set_dtype(tb_column *column, tb_dtype dtype)
 {
@@ -28,7 +21,7 @@ guess_from_lists(tb_state *state, tb_column *column, const tb_pad_options *optio
     for (ptrdiff_t i = 0; i < column->count; i++) {
         int found = 0;
         tb_span kept = tb_keep_row(options, column->lengths[i]);
-        if (kept.count > 0 && tb_guess_dtype(state, list_at(column, i), kept.skip,
+        if (kept.count > 0 && tb_guess_dtype(state, tb_list_row(column, i), kept.skip,
                                              &column->dtype, &found) < 0) {
             return -1;
         }
