@@ -44,7 +44,7 @@ def attention_mask(
     dtype : dtype, optional
         bool, if not given; float32 for an additive mask.
     additive : bool
-        Give numbers to add to attention scores: 0 at tokens, and at padding a quarter of the lowest
+        Give numbers to add to attention scores: 0 at tokens, at padding a quarter of the lowest
         value of ``dtype`` (-16376 for float16). The sum of a score and of two such masks is still
         finite: with ``-inf``, softmax would turn a row of only padding into NaN. See Notes.
 
@@ -241,7 +241,7 @@ def segment_mask(
     dtype : dtype, optional
         A NumPy or torch dtype. bool, if not given; float32 for an additive mask.
     additive : bool
-        Give numbers to add to attention scores: 0 at keys that are seen, and a quarter of the lowest
+        Give numbers to add to attention scores: 0 at keys that are seen, a quarter of the lowest
         value of ``dtype`` at the others, as in :func:`attention_mask`.
     out : ndarray or CPU tensor, optional
         Where to write the mask: an array of exactly the result's shape and dtype, C-contiguous. A
