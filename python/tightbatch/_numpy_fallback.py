@@ -30,7 +30,8 @@ def masking_value(dtype: np.dtype[Any]) -> NDArray[Any] | None:
         return np.array([np.finfo(dtype).min / 4], dtype)
     import ml_dtypes
 
-    return (np.array([ml_dtypes.finfo(dtype).min]) / np.array([4], dtype)).astype(dtype)
+    lowest = np.array([ml_dtypes.finfo(dtype).min], np.float64)
+    return (lowest / 4).astype(dtype)
 
 
 def significand_bits(dtype: np.dtype[Any]) -> int:

@@ -213,7 +213,7 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[Any]:
         with safe_open(place, framework="pt" if find_spec("torch") else "np") as file:
             yield Lazy(file)
     elif suffix in HDF5:
-        import h5py
+        import h5py  # type: ignore[import-untyped]
 
         with h5py.File(place, "r") as file:
             yield file
