@@ -60,6 +60,7 @@ MODULES = [
     "half.conversion",
     "half.report",
     "amp.grad_scaler",
+    "amp.overflow",
     "amp.precision",
     "amp.step",
     "huggingface.padding",

@@ -93,12 +93,12 @@ class GradScaler(torch.amp.GradScaler):
     >>> model = torch.nn.Linear(2, 1)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     >>> scaler = GradScaler("cpu", min_scale=1, named_parameters=model.named_parameters())
-    >>> loss = model(torch.tensor([1.0, torch.inf])).sum()
+    >>> loss = model(torch.tensor([1.0, torch.inf])).sum()  # no scale makes this finite
     >>> scaler.scale(loss).backward()
     >>> scaler.step(optimizer)
     >>> scaler.update()
     >>> scaler.skipped_steps, scaler.overflowed, scaler.get_scale()
-    (1, ('weight',), 32768.0)
+    (1, ('weight',), 65536.0)
     """
 
     def __init__(

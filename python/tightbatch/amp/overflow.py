@@ -42,6 +42,18 @@ class Overflow:
         The parameters whose gradients were inf or NaN, as in ``scaler.overflowed``.
     reason : str
         What was found in the forward pass, in words.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tightbatch.amp import Amp
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    >>> amp = Amp(model, torch.optim.SGD(model.parameters(), lr=0.1), dtype="float32")
+    >>> batch = {"x": torch.tensor([[1.0, 2.0], [torch.inf, 0.0]]), "idx": [40, 41]}
+    >>> with amp.autocast():
+    ...     loss = model(batch["x"]).square().mean()
+    >>> amp.step(loss, batch), amp.overflow.module, amp.overflow.rows, amp.overflow.row_ids
+    (False, '0', (1,), (41,))
     """
 
     loss: float
@@ -111,7 +123,7 @@ def explain(
                     else "the forward pass is finite: gradients overflowed"
                 )
                 continue
-            source = batch.batch if batch.batch is not None else _mapping(args, kwargs)
+            source = {**_mapping(args, kwargs), **(batch.batch or {})}
             return _told(_inner(model), found, source, loss, parameters)
     return Overflow(losses[bad[0] if bad else -1], None, (), None, parameters, reason)
 

@@ -69,11 +69,11 @@ class Amp:
         Stepped after each step of the optimizer, but not after a skipped one.
     scaler : GradScaler, optional
         A scaler with settings of your own, for this Amp alone. It scales the loss for every
-        `dtype`. By default the scale of float16 stays between 1 and 2**32: if your gradients are
-        above 65504, give one with a lower `min_scale`. ``GradScaler(enabled=False)`` neither
-        scales nor checks for inf and NaN; with bfloat16 or float32 it saves reading the gradients
-        once, and waiting for the device at each step.
-
+        `dtype`, and gets the names of the model's parameters if it has none. By default the scale
+        of float16 stays between 1 and 2**32: if your gradients are above 65504, give one with a
+        lower `min_scale`. ``GradScaler(enabled=False)`` neither scales nor checks for inf and NaN;
+        with bfloat16 or float32 it saves reading the gradients once, and waiting for the device at
+        each step.
     max_skipped : int or None
         The number of groups in a row that may be skipped without hope: because a loss was inf or
         NaN, or with the scale at `min_scale`. The last of them is an error; None allows any number.
@@ -192,6 +192,8 @@ class Amp:
                 max_scale=fixed,
                 named_parameters=model.named_parameters(),
             )
+        elif scaler._names is None:
+            scaler._names = list(model.named_parameters())
         self.scaler = scaler
         OPTIMIZERS[scaler] = ref(optimizer)
         self.steps = self.skipped_steps = 0
