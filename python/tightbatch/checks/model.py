@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .model_batch import Placed, place, with_other_padding, without_padding
+from .model_batch import (
+    Placed,
+    cut_out,
+    place,
+    same_tokens,
+    tensors_of,
+    with_other_padding,
+    without_padding,
+)
 from .model_movement import Reference
 from .model_report import ModelReport
 from .model_rows import NAME, Rows
@@ -189,8 +197,6 @@ def _settled(runner: Runner, collate_fn: Any, rows: Rows) -> Callable[[list[Any]
         runner.reseed()
         return copy.deepcopy(collate_fn)(samples)
 
-    from .model_batch import tensors_of
-
     for collate in (plain, copied):
         one, other = (tensors_of(collate(list(rows.samples))) for _ in range(2))
         if one.keys() == other.keys() and all(_equal(one[path], other[path]) for path in one):
@@ -262,6 +268,10 @@ class _Check:
 
     def _run_alone(self, placed: Placed) -> tuple[Placed, dict[str, Tensor]]:
         bare = without_padding(placed)
+        if not same_tokens(self.base, placed, placed.rows[0]):
+            bare = cut_out(self.base, placed.rows[0])
+            if bare is None:
+                raise ValueError("collate_fn gives it other tokens alone than in the batch")
         if bare is not None:
             try:
                 return bare, self.runner(bare.batch)
@@ -271,7 +281,9 @@ class _Check:
 
     def report(self) -> ModelReport:
         """Make all other runs."""
-        again = self._moved(self.base.batch)
+        again = self.reference.moved(
+            self.runner(self.base.batch, draw=1), self.base, self.base.rows
+        )
         matrix = self._other_rows()
         padding = self._padding()
         company = self._company()
@@ -395,6 +407,8 @@ class _Check:
             for row in placed.rows
             if row in self.base.rows and self.rows.units[row].sample not in longer
         ]
+        if not all(same_tokens(self.base, placed, row) for row in watched):
+            raise ValueError("collate_fn gives rows other tokens in another order")
         return placed, self.runner(placed.batch), watched
 
     def _where(self, report: ModelReport, steady: bool) -> Place | None:
@@ -402,7 +416,7 @@ class _Check:
         grids, limit = self.base, self.tolerance
         if not steady:
             row = int(np.nanargmax(report.again))
-            return find_place(self.runner, grids, grids, row, limit)
+            return find_place(self.runner, grids, grids, row, limit, draw=1)
         others = np.where(np.eye(self.count, dtype=bool), np.nan, report.matrix)
         batch: Any = None
         if np.nanmax(others, initial=0.0) > limit:

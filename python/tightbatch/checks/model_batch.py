@@ -148,8 +148,9 @@ def _grids(
 ) -> list[Grid]:
     """Put the columns that hold tokens together by prefix and shape, labels last."""
     grids: dict[Any, Grid] = {}
-    ordered = sorted(moved, key=lambda path: is_label(path))
-    for path in ordered:
+    # Labels come last and fill places that were masked; those of a decoder come first, and its
+    # inputs are the labels, moved by one.
+    for path in sorted(moved, key=lambda path: is_label(path) != encoder_decoder):
         changes = moved[path]
         if tensors[path].dim() == 0 or all(one is None for one in changes):
             continue
@@ -163,7 +164,8 @@ def _grids(
         shape = next(one.shape for one in found if one is not None)
         before = grids.get((prefix, shape))
         owner = np.full(shape, PADDING, np.int64) if before is None else before.owner
-        owner = _claim(path, owner, found, numbers, lenient=is_label(path))
+        if before is None or prefix != "decoder_":
+            owner = _claim(path, owner, found, numbers, lenient=before is not None)
         paths = (path,) if before is None else (*before.paths, path)
         grids[prefix, shape] = Grid(prefix, paths, owner, before.axes if before else axes)
     return [_with_gaps(grid) for grid in grids.values()]
@@ -351,38 +353,65 @@ def padding_of(tensor: Tensor, grid: Grid) -> Tensor:
     return mask.expand(tensor.shape).to(tensor.device)
 
 
-def without_padding(placed: Placed) -> Placed | None:
-    """The batch of one row without its padding; None if it has none, or cannot be cut."""
+def cut_out(placed: Placed, row: int) -> Placed | None:
+    """The batch of one row alone, without padding; None where columns do not show how to cut."""
     import torch
 
-    if placed.segments is not None or len(placed.rows) != 1:
+    new, grids = {}, []
+    if placed.segments is not None:
         return None
-    new, grids, tensors = {}, [], tensors_of(placed.batch)
     for grid in placed.grids:
-        keep = np.flatnonzero(grid.owner[0] != PADDING)
-        if grid.shape[0] != 1 or grid.axes[0] != 0 or not len(keep):
+        lines, columns = grid.place(row)
+        if not len(lines) or grid.axes[0] != 0 or not grid.one_row_a_line:
             return None
-        grids.append(Grid(grid.prefix, grid.paths, grid.owner[:, keep], grid.axes))
-    if all(grid.shape == cut.shape for grid, cut in zip(placed.grids, grids, strict=True)):
-        return None
-    for path, tensor in tensors.items():
-        number = next((i for i, grid in enumerate(placed.grids) if path in grid.paths), None)
-        if number is None:  # masks, positions: of the grid with their prefix or width
-            number = next(
-                (
-                    i
-                    for i, g in enumerate(placed.grids)
-                    if g.prefix and named(path).startswith(g.prefix)
-                ),
-                0,
-            )
-        grid = placed.grids[number]
-        keep = torch.from_numpy(np.flatnonzero(grid.owner[0] != PADDING)).to(tensor.device)
+        owner = grid.owner[lines[:1]][:, columns]
+        grids.append(Grid(grid.prefix, grid.paths, owner, grid.axes))
+    for path, tensor in tensors_of(placed.batch).items():
+        grid = _grid_of(path, placed.grids)
+        lines, columns = (torch.from_numpy(x).to(tensor.device) for x in grid.place(row))
         axes = [grid.axes[1]] if path in grid.paths else []
-        if not axes and tensor.dim() > 1 and tensor.shape[0] == 1:
+        if tensor.dim() == 0 or tensor.shape[0] != grid.shape[0]:
+            new[path] = tensor
+            continue
+        if not axes and tensor.dim() > 1:  # masks, positions
             axes = [a for a in range(1, tensor.dim()) if tensor.shape[a] == grid.shape[1]]
             axes = axes if tensor.dim() == 4 else axes[:1]
+        tensor = tensor.index_select(0, lines[:1])
         for axis in axes:
-            tensor = tensor.index_select(axis, keep)
+            tensor = tensor.index_select(axis, columns)
         new[path] = tensor
-    return Placed(with_tensors(placed.batch, new), tuple(grids), placed.rows, None)
+    return Placed(with_tensors(placed.batch, new), tuple(grids), (row,), None)
+
+
+def _grid_of(path: Path, grids: tuple[Grid, ...]) -> Grid:
+    """The grid of a column: its own, or that of the columns with the same prefix."""
+    for grid in grids:
+        if path in grid.paths or (grid.prefix and named(path).startswith(grid.prefix)):
+            return grid
+    return next((grid for grid in grids if not grid.prefix), grids[0])
+
+
+def without_padding(placed: Placed) -> Placed | None:
+    """The batch of one row without its padding; None if it has none, or cannot be cut."""
+    if len(placed.rows) != 1 or all((grid.owner != PADDING).all() for grid in placed.grids):
+        return None
+    return cut_out(placed, placed.rows[0])
+
+
+def same_tokens(one: Placed, other: Placed, row: int) -> bool:
+    """Whether a row has the same tokens in two batches: not, where a collate_fn masks at random."""
+    import torch
+
+    first, second = tensors_of(one.batch), tensors_of(other.batch)
+    for grid, again in zip(one.grids, other.grids, strict=False):
+        for path in grid.paths:
+            if is_label(path) or path not in again.paths or first[path].dim() > 2:
+                continue
+            here, there = (
+                tensors[path][torch.from_numpy(which.owner == row).reshape(tensors[path].shape)]
+                for tensors, which in ((first, grid), (second, again))
+                if which.axes[0] < which.axes[1]
+            )
+            if here.shape == there.shape and not bool((here == there).all()):
+                return False
+    return True

@@ -48,7 +48,7 @@ class Runner:
 
         modes = {module: module.training for module in self.model.modules()}
         buffers = {name: b.detach().clone() for name, b in self.model.named_buffers()}
-        states = random.getstate(), np.random.get_state()
+        states = random.getstate(), np.random.get_state()  # noqa: NPY002
         devices = [self.device] if self.device is not None and self.device.type == "cuda" else []
         try:
             with torch.no_grad(), torch.random.fork_rng(devices), _no_dropout(self):
@@ -56,7 +56,7 @@ class Runner:
                 yield
         finally:
             random.setstate(states[0])
-            np.random.set_state(states[1])
+            np.random.set_state(states[1])  # noqa: NPY002
             for module, mode in modes.items():
                 module.training = mode
             with torch.no_grad():
@@ -64,19 +64,19 @@ class Runner:
                     if name in buffers and buffer.shape == buffers[name].shape:
                         buffer.copy_(buffers[name])
 
-    def reseed(self) -> None:
-        """Start all random numbers anew, so that what is drawn is the same each time."""
+    def reseed(self, draw: int = 0) -> None:
+        """Start all random numbers anew, so that what is drawn is the same for the same draw."""
         import torch
 
-        random.seed(self.seed)
-        np.random.seed(self.seed % 2**32)
-        torch.manual_seed(self.seed)
+        random.seed(self.seed + draw)
+        np.random.seed((self.seed + draw) % 2**32)  # noqa: NPY002, collators use it
+        torch.manual_seed(self.seed + draw)
 
-    def __call__(self, batch: Any) -> dict[str, Tensor]:
+    def __call__(self, batch: Any, draw: int = 0) -> dict[str, Tensor]:
         """The outputs for a batch by name."""
         import torch
 
-        self.reseed()
+        self.reseed(draw)
         tensors = tensors_of(batch)
         if self.device is not None:
             tensors = {path: tensor.to(self.device) for path, tensor in tensors.items()}
@@ -176,9 +176,12 @@ class Runner:
         if isinstance(batch, Mapping):
             if _takes_names(self.model, batch):
                 return self.model(**{str(key): value for key, value in batch.items()})
-        elif isinstance(batch, (tuple, list)) and not hasattr(batch, "batch_sizes"):
-            if _takes_count(self.model, len(batch)):
-                return self.model(*batch)
+        elif (
+            isinstance(batch, (tuple, list))
+            and not hasattr(batch, "batch_sizes")  # a PackedSequence is one thing
+            and _takes_count(self.model, len(batch))
+        ):
+            return self.model(*batch)
         return self.model(batch)
 
 

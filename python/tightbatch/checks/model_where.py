@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .model_batch import Layout, Placed, layouts
@@ -29,8 +29,8 @@ class Place:
     kind : str
         Its class.
     between : tuple of str
-        Modules inside it after and before which the numbers moved, where no module's output did it:
-        its own forward() between their calls did. Empty if the module has no modules inside.
+        Modules after and before which the numbers moved, where the module's own forward() moved
+        them between the calls of others. Empty if the module has no modules inside.
     hint : str
         What to look at.
     """
@@ -60,25 +60,31 @@ class Call:
 
 
 def find_place(
-    runner: Runner, one: Placed, other: Placed, row: int, tolerance: float
+    runner: Runner, one: Placed, other: Placed, row: int, tolerance: float, draw: int = 0
 ) -> Place | None:
-    """Compare what each module gives for a row in two batches; None if no module shows it."""
-    first, second = _calls(runner, one, row), _calls(runner, other, row)
+    """Compare what each module gives for a row in two batches; None if no module shows it.
+
+    With ``draw`` the second run has other random numbers.
+    """
+    first, second = _calls(runner, one, row, 0), _calls(runner, other, row, draw)
     before: Call | None = None
     for call, again in zip(first, second, strict=False):
         if call.name != again.name:
             break
         if _moved(call.outputs, again.outputs, tolerance):
             came_in = _moved(call.inputs, again.inputs, tolerance)
-            return _place(runner.model, call, before, came_in)
+            found = _place(runner.model, call, before, came_in)
+            return replace(found, hint=_RANDOM) if one is other else found
         before = call if call.leaf else before
     return None
 
 
 def _place(model: nn.Module, call: Call, before: Call | None, came_in: bool) -> Place:
     if not came_in or not call.name:
-        own = call.leaf or not call.name
-        return Place(call.name, call.kind, (), hint_of(call.kind, own=own))
+        after = ()
+        if not call.leaf and before is not None:  # none of the modules inside it did it
+            after = (f"after {before.name}",)
+        return Place(call.name, call.kind, after, hint_of(call.kind))
     if call.kind == "Embedding":
         return Place(call.name, call.kind, (), _POSITIONS)
     parent = call.name.rpartition(".")[0]
@@ -88,9 +94,13 @@ def _place(model: nn.Module, call: Call, before: Call | None, came_in: bool) -> 
     between = [f"before {call.name}"]
     if before is not None:
         between.insert(0, f"after {before.name}")
-    return Place(parent, kind, tuple(between), hint_of(kind, own=True))
+    return Place(parent, kind, tuple(between), hint_of(kind))
 
 
+_RANDOM = (
+    "gives other numbers for the same input: dropout that eval() does not switch off, or a state "
+    "that it keeps"
+)
 _POSITIONS = (
     "looks up other places for the same row: positions that count the padding or other rows. Pass "
     "position_ids that start anew with each row"
@@ -110,6 +120,11 @@ _HINTS = [
         "a convolution reads the padding that is beside a row: set padding to 0 before each "
         "convolution (x * mask), not only before the first",
     ),
+    (
+        ("Pooler", "Head"),
+        "takes the first or the last place of a line, where padding may be (pad the other side, or "
+        "take the row's own first or last token), or pools over the padding",
+    ),
     (("Pool",), "pools over the padding: leave it out (set it to -inf before a maximum)"),
     (
         ("LSTM", "GRU", "RNN"),
@@ -126,17 +141,15 @@ _HINTS = [
 ]
 
 
-def hint_of(kind: str, *, own: bool) -> str:
+def hint_of(kind: str) -> str:
     """What to look at in a module of this class."""
     for names, hint in _HINTS:
         if any(name in kind for name in names):
             return hint
-    if own:
-        return (
-            "mixes rows or reads padding: a mean, a maximum, a sum or a softmax over tokens needs "
-            "the mask"
-        )
-    return "look inside it"
+    return (
+        "mixes rows or reads padding: a mean, a maximum, a sum or a softmax over tokens needs the "
+        "mask, and the first or last place of a line may be padding"
+    )
 
 
 def suspects(model: nn.Module) -> list[str]:
@@ -156,7 +169,7 @@ def _kernel(module: Any) -> tuple[int, ...]:
     return tuple(one for one in sizes if isinstance(one, int))
 
 
-def _calls(runner: Runner, placed: Placed, row: int) -> list[Call]:
+def _calls(runner: Runner, placed: Placed, row: int, draw: int) -> list[Call]:
     """Run the model; give all calls of its modules in the order in which they ended."""
     import torch
 
@@ -191,7 +204,7 @@ def _calls(runner: Runner, placed: Placed, row: int) -> list[Call]:
         module.register_forward_hook(note, with_kwargs=True) for module in runner.model.modules()
     ]
     try:
-        runner(placed.batch)
+        runner(placed.batch, draw)
     finally:
         for handle in handles:
             handle.remove()
