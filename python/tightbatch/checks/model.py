@@ -19,11 +19,11 @@ from .model_batch import (
     with_other_padding,
     without_padding,
 )
+from .model_compare import tolerance_for
 from .model_movement import Reference
 from .model_report import ModelReport
 from .model_rows import NAME, Rows
 from .model_run import Runner
-from .model_compare import tolerance_for
 from .model_where import Place, find_place, suspects
 
 if TYPE_CHECKING:
@@ -124,11 +124,11 @@ def check_model(
         raise TypeError(f"{NAME}(): model={_core.show(model)}; expected a torch.nn.Module")
     if isinstance(collate_fn, type) or not callable(collate_fn):
         raise TypeError(
-            f"{NAME}(): collate_fn={_core.show(collate_fn)}; expected a function of a list of samples"
+            f"{NAME}(): collate_fn={_core.show(collate_fn)}; expected a function of samples"
         )
     if call is not None and (isinstance(call, type) or not callable(call)):
         raise TypeError(
-            f"{NAME}(): call={_core.show(call)}; expected a function of a model and a batch, or None"
+            f"{NAME}(): call={_core.show(call)}; expected None or a function of a model and a batch"
         )
     if tolerance is not None:
         tolerance = _core.read_real(NAME, "tolerance", tolerance, 0.0, 1e300)
@@ -151,7 +151,7 @@ def _read_rows(model: Any, samples: Any, seed: int) -> Rows:
     if isinstance(samples, (Mapping, str, bytes)) or not hasattr(samples, "__iter__"):
         if not hasattr(samples, "__getitem__") or isinstance(samples, (Mapping, str, bytes)):
             raise TypeError(
-                f"{NAME}(): samples: found type {type(samples).__name__}, expected a list of samples"
+                f"{NAME}(): samples: found type {type(samples).__name__}; expected a list of them"
             )
         samples = [samples[row] for row in range(len(samples))]
     samples = list(samples)
@@ -420,8 +420,8 @@ class _Check:
         others = np.where(np.eye(self.count, dtype=bool), np.nan, report.matrix)
         batch: Any = None
         if np.nanmax(others, initial=0.0) > limit:
-            changed, row = np.unravel_index(np.nanargmax(others), others.shape)
-            batch, row = self.collate(self.rows.changed([int(changed)], int(changed))), int(row)
+            changed, row = map(int, np.unravel_index(np.nanargmax(others), others.shape))
+            batch = self.collate(self.rows.changed([changed], changed))
         elif np.nanmax(report.padding, initial=0.0) > limit:
             row = int(np.nanargmax(report.padding))
             batch = with_other_padding(self.base, self.rows, self.rows.special)

@@ -45,6 +45,12 @@ class Grid:
         lines, rows = {line for line, _ in pairs}, {row for _, row in pairs}
         return len(pairs) == len(lines) == len(rows)
 
+    @property
+    def order(self) -> list[int]:
+        """The rows in the order in which they lie."""
+        rows, first = np.unique(self.owner, return_index=True)
+        return [int(rows[i]) for i in np.argsort(first) if rows[i] != PADDING]
+
     def place(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The lines and columns of a row's tokens, in order."""
         lines, columns = np.nonzero(self.owner == row)
@@ -191,7 +197,7 @@ def _axes(dim: int, changes: list[NDArray[np.bool_] | None]) -> tuple[int, int]:
 
 def _flat(one: NDArray[np.bool_], axes: tuple[int, int]) -> NDArray[np.bool_]:
     other = tuple(axis for axis in range(one.ndim) if axis not in axes)
-    flat = one.any(axis=other) if other else one
+    flat: NDArray[np.bool_] = np.asarray(one.any(axis=other)) if other else one
     if axes[0] < 0:
         return flat[None]
     return flat if axes[0] < axes[1] else flat.T
@@ -269,7 +275,7 @@ class Layout:
         if self.kind == "flat":
             return output[lines * grid.shape[1] + columns]
         if self.kind == "segment":
-            return output[placed.rows.index(row)]
+            return output[grid.order.index(row)]
         return output.movedim(self.line, 0)[lines[0]]
 
 
@@ -291,13 +297,11 @@ def layouts(shape: tuple[int, ...], grid: Grid) -> Iterable[Layout]:
 
 
 def settle(
-    name: str, seen: list[tuple[tuple[int, ...], Placed]], prefer: str | None = None
+    name: str, seen: list[tuple[tuple[int, ...], Placed]], prefer: str = ""
 ) -> tuple[Layout, int] | None:
     """Find the layout, and the number of the grid, that all shapes of an output fit."""
     shape, first = seen[0]
-    order = list(range(len(first.grids)))
-    if prefer is not None:
-        order.sort(key=lambda i: first.grids[i].prefix != prefer)
+    order = sorted(range(len(first.grids)), key=lambda i: first.grids[i].prefix != prefer)
     for number in order:
         for layout in layouts(shape, first.grids[number]):
             if all(
@@ -368,7 +372,7 @@ def cut_out(placed: Placed, row: int) -> Placed | None:
         grids.append(Grid(grid.prefix, grid.paths, owner, grid.axes))
     for path, tensor in tensors_of(placed.batch).items():
         grid = _grid_of(path, placed.grids)
-        lines, columns = (torch.from_numpy(x).to(tensor.device) for x in grid.place(row))
+        at, to = (torch.from_numpy(x).to(tensor.device) for x in grid.place(row))
         axes = [grid.axes[1]] if path in grid.paths else []
         if tensor.dim() == 0 or tensor.shape[0] != grid.shape[0]:
             new[path] = tensor
@@ -376,9 +380,9 @@ def cut_out(placed: Placed, row: int) -> Placed | None:
         if not axes and tensor.dim() > 1:  # masks, positions
             axes = [a for a in range(1, tensor.dim()) if tensor.shape[a] == grid.shape[1]]
             axes = axes if tensor.dim() == 4 else axes[:1]
-        tensor = tensor.index_select(0, lines[:1])
+        tensor = tensor.index_select(0, at[:1])
         for axis in axes:
-            tensor = tensor.index_select(axis, columns)
+            tensor = tensor.index_select(axis, to)
         new[path] = tensor
     return Placed(with_tensors(placed.batch, new), tuple(grids), (row,), None)
 
@@ -400,18 +404,25 @@ def without_padding(placed: Placed) -> Placed | None:
 
 def same_tokens(one: Placed, other: Placed, row: int) -> bool:
     """Whether a row has the same tokens in two batches: not, where a collate_fn masks at random."""
-    import torch
-
     first, second = tensors_of(one.batch), tensors_of(other.batch)
     for grid, again in zip(one.grids, other.grids, strict=False):
         for path in grid.paths:
             if is_label(path) or path not in again.paths or first[path].dim() > 2:
                 continue
-            here, there = (
-                tensors[path][torch.from_numpy(which.owner == row).reshape(tensors[path].shape)]
-                for tensors, which in ((first, grid), (second, again))
-                if which.axes[0] < which.axes[1]
-            )
+            here = _taken(first[path], grid, row)
+            there = _taken(second[path], again, row)
             if here.shape == there.shape and not bool((here == there).all()):
                 return False
     return True
+
+
+def _taken(tensor: Tensor, grid: Grid, row: int) -> Tensor:
+    """A row's ids in a column of one or two dimensions."""
+    import torch
+
+    mine = torch.from_numpy(grid.owner == row)
+    if grid.axes[0] < 0:
+        tensor = tensor[None]
+    elif grid.axes[0] > grid.axes[1]:
+        tensor = tensor.T
+    return tensor.cpu()[mine]

@@ -46,7 +46,8 @@ class Reference:
                 continue
             seen = [(tuple(output.shape), placed)]
             seen += [(tuple(o[name].shape), p) for p, o in alone.values() if name in o]
-            prefer = "decoder_" if encoder_decoder and not name.startswith("encoder") else None
+            decoder = encoder_decoder and not name.startswith("encoder")
+            prefer = "decoder_" if decoder else ""
             layout = settle(name, seen, prefer)
             if layout is None:
                 self.kinds[name] = (

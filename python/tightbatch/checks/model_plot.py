@@ -69,7 +69,7 @@ def plot(report: ModelReport, ax: Any) -> Any:
             Patch(facecolor="#0b3c6f", label="does not move"),
         ],
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.12 if count <= 8 else -0.2),
+        bbox_to_anchor=(0.5, -0.12),
         ncols=3,
         fontsize=8,
         frameon=False,
@@ -80,7 +80,7 @@ def plot(report: ModelReport, ax: Any) -> Any:
 def _title(report: ModelReport) -> str:
     text = report.summary()
     verdict, _, bound = text.partition(" (")
-    return f"{verdict}\n({bound}"
+    return f"check_model: {verdict}\n({bound}"
 
 
 def _mark(

@@ -40,8 +40,8 @@ class ModelReport:
     rows : tuple of str
         The names of the rows: "row 0", of a pack "row 0.1".
     matrix : ndarray, float64 [rows, rows]
-        How far the outputs of row ``j`` moved when the tokens of row ``i`` were replaced: ``[i, j]``.
-        On the diagonal are the controls: a row must move its own outputs.
+        ``[i, j]``: how far the outputs of row j moved when the tokens of row i were replaced. On
+        the diagonal are the controls: a row must move its own outputs.
     padding : ndarray, float64 [rows]
         How far they moved when the padding was replaced.
     alone : ndarray, float64 [rows]
@@ -169,10 +169,11 @@ class ModelReport:
 
     def summary(self) -> str:
         """The verdict in a line."""
-        bound = f"tolerance {self.tolerance:.1e} of the largest output: {self.dtype}, depth {self.depth}"
+        bound = f"tolerance {self.tolerance:.1e} of the largest output: {self.dtype}, "
+        bound += f"depth {self.depth}"
         if self.holds:
-            largest = _number(self.largest)
-            return f"holds: {counted(len(self.rows), 'row')} stay as they are, within {largest} ({bound})"
+            rows, largest = counted(len(self.rows), "row"), _number(self.largest)
+            return f"holds: {rows} stay as they are, within {largest} ({bound})"
         if np.nanmax(self.again, initial=0.0) > self.tolerance:
             return f"PROVES NOTHING: the same batch gives other outputs each time ({bound})"
         if self.leaks:

@@ -208,7 +208,8 @@ class Rows:
         """The tokens that stay as they are."""
         if is_label(path):
             return old < 0
-        return np.isin(old, list(self.special)) & (not mark)
+        fixed: NDArray[np.bool_] = np.isin(old, [] if mark else list(self.special))
+        return fixed
 
     def alone(self, index: int) -> Rows:
         """Give one row by itself."""
@@ -272,7 +273,7 @@ def draw_other(
     generator: np.random.Generator,
     fixed: NDArray[np.bool_] | None = None,
 ) -> NDArray[Any]:
-    """Draw values of the sorted pool that differ from the old ones, except where those are fixed."""
+    """Draw values of the sorted pool that differ from the old ones; fixed ones stay."""
     if not len(pool):
         return old
     place = np.searchsorted(pool, old).clip(0, len(pool) - 1)

@@ -81,7 +81,7 @@ def find_place(
 
 def _place(model: nn.Module, call: Call, before: Call | None, came_in: bool) -> Place:
     if not came_in or not call.name:
-        after = ()
+        after: tuple[str, ...] = ()
         if not call.leaf and before is not None:  # none of the modules inside it did it
             after = (f"after {before.name}",)
         return Place(call.name, call.kind, after, hint_of(call.kind))
@@ -158,7 +158,7 @@ def suspects(model: nn.Module) -> list[str]:
     for name, module in model.named_modules():
         kind = type(module).__name__
         wide = any(size > 1 for size in _kernel(module))
-        if "BatchNorm" in kind or "Pool" in kind and "Pooler" not in kind or wide:
+        if "BatchNorm" in kind or ("Pool" in kind and "Pooler" not in kind) or wide:
             found.setdefault(kind, name)
     return [f"{name or 'the model'} ({kind})" for kind, name in found.items()]
 
@@ -177,14 +177,19 @@ def _calls(runner: Runner, placed: Placed, row: int, draw: int) -> list[Call]:
     left = MOST_NUMBERS
     names = {module: name for name, module in runner.model.named_modules()}
 
-    def parts(value: Any) -> list[tuple[tuple[int, ...], Parts]]:
+    def parts(value: Any, name: str) -> list[tuple[tuple[int, ...], Parts]]:
         nonlocal left
         found = []
+        # In an encoder and decoder a shape may be either's.
+        decoder = "encoder" not in name
+        grids = sorted(
+            enumerate(placed.grids), key=lambda one: (one[1].prefix == "decoder_") != decoder
+        )
         for part in leaves(value, lists=True).values():
             if not isinstance(part, torch.Tensor) or part.dim() == 0:
                 continue
             taken: Parts = {}
-            for number, grid in enumerate(placed.grids):
+            for number, grid in grids:
                 for layout in layouts(tuple(part.shape), grid):
                     if left > 0 and layout.fits(tuple(part.shape), placed, grid):
                         if row not in grid.owner:
@@ -197,8 +202,9 @@ def _calls(runner: Runner, placed: Placed, row: int, draw: int) -> list[Call]:
 
     def note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         leaf = next(module.children(), None) is None
-        inputs = parts([*args, *kwargs.values()]) if leaf else []
-        calls.append(Call(names[module], type(module).__name__, leaf, inputs, parts(output)))
+        name = names[module]
+        inputs = parts([*args, *kwargs.values()], name) if leaf else []
+        calls.append(Call(name, type(module).__name__, leaf, inputs, parts(output, name)))
 
     handles = [
         module.register_forward_hook(note, with_kwargs=True) for module in runner.model.modules()
