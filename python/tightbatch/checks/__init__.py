@@ -1,1 +1,1 @@
-"""Prove on the user's own batches and models that padding and packing change nothing."""
+"""What a user can prove of their own batches."""

@@ -240,6 +240,9 @@ class _Check:
         for row in set(range(self.count)) - set(self.base.rows):
             self.notes.append(f"{rows.units[row].name} is not in the batch: collate_fn cut it off")
 
+    def _place(self, rows: Rows, numbers: list[int]) -> Placed:
+        return place(rows, self.collate, numbers, self.encoder_decoder, like=self.base)
+
     def _first_run(self) -> dict[str, Tensor]:
         try:
             return self.runner.observed(self.base.batch)
@@ -257,7 +260,7 @@ class _Check:
         problem = None
         for row in self.base.rows:
             try:
-                placed = place(self.rows.alone(row), self.collate, [row], self.encoder_decoder)
+                placed = self._place(self.rows.alone(row), [row])
                 found[row] = self._run_alone(placed)
             except Exception as error:  # models and collators raise errors of any kind
                 if problem is None:
@@ -401,7 +404,7 @@ class _Check:
     ) -> tuple[Placed, dict[str, Tensor], list[int]]:
         key = {(unit.sample, unit.segment): row for row, unit in enumerate(self.rows.units)}
         numbers = [key[unit.sample, unit.segment] for unit in other.units]
-        placed = place(other, self.collate, numbers, self.encoder_decoder)
+        placed = self._place(other, numbers)
         watched = [
             row
             for row in placed.rows

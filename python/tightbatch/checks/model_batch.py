@@ -90,8 +90,12 @@ def place(
     collate: Callable[[list[Any]], Any],
     numbers: list[int],
     encoder_decoder: bool = False,
+    like: Placed | None = None,
 ) -> Placed:
-    """Collate, and find the rows in the batch; ``numbers`` are what they are called there."""
+    """Collate, and find the rows in the batch; ``numbers`` are what they are called there.
+
+    The axes of columns are those of the batch ``like``, whose rows may show them better.
+    """
     batch = collate(rows.samples)
     tensors = tensors_of(batch)
     if not tensors:
@@ -105,7 +109,7 @@ def place(
         other = tensors_of(collate(rows.changed([unit], mark=True)))
         for path, tensor in tensors.items():
             moved[path].append(_differs(path, tensor, other.get(path)))
-    grids = _grids(tensors, moved, numbers, encoder_decoder)
+    grids = _grids(tensors, moved, numbers, encoder_decoder, like)
     if not grids:
         raise ValueError(
             f"{NAME}(): collate_fn: none of {_core.show([named(path) for path in tensors])} "
@@ -151,9 +155,11 @@ def _grids(
     moved: dict[Path, list[NDArray[np.bool_] | None]],
     numbers: list[int],
     encoder_decoder: bool,
+    like: Placed | None,
 ) -> list[Grid]:
     """Put the columns that hold tokens together by prefix and shape, labels last."""
     grids: dict[Any, Grid] = {}
+    known = {path: grid.axes for grid in (like.grids if like else ()) for path in grid.paths}
     # Labels come last and fill places that were masked; those of a decoder come first, and its
     # inputs are the labels, moved by one.
     for path in sorted(moved, key=lambda path: is_label(path) != encoder_decoder):
@@ -162,7 +168,7 @@ def _grids(
             continue
         if tensors[path].dim() == 1 and is_label(path):
             continue  # a number for each row
-        axes = _axes(tensors[path].dim(), changes)
+        axes = known.get(path) or _axes(tensors[path].dim(), changes)
         prefix = _prefix(path)
         if is_label(path) and prefix == "" and encoder_decoder:
             prefix = "decoder_"

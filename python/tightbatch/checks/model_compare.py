@@ -25,13 +25,12 @@ def tolerance_for(step: float, depth: int) -> float:
 
 
 def scale_of(output: Tensor) -> float:
-    """The largest magnitude of an output, without those that stand for "never"."""
+    """The largest magnitude of an output, but for those that stand for "never"."""
     sizes = output.detach().double().abs().flatten()
-    sizes = sizes[sizes.isfinite()]
+    sizes = sizes[sizes.isfinite() & (sizes > 0)]
     if not sizes.numel():
         return 1.0
-    largest, median = float(sizes.max()), float(sizes.median())
-    return (min(largest, OUTLIER * median) if median > 0 else largest) or 1.0
+    return float(sizes[sizes <= OUTLIER * sizes.median()].max())
 
 
 def difference(one: Tensor, other: Tensor, scale: float) -> float:

@@ -56,7 +56,6 @@ class Reference:
                 continue
             self.layouts[name] = layout
             self.kinds[name] = KINDS.get(layout[0].kind, "for each row")
-            self.scales[name] = scale_of(output)
         if not self.layouts:
             found = ", ".join(f"{name} {list(o.shape)}" for name, o in outputs.items()) or "none"
             raise ValueError(
@@ -70,17 +69,25 @@ class Reference:
             if name in self.layouts
             for row in placed.rows
         }
+        for name in self.layouts:
+            parts = [self.parts[name, row] for row in placed.rows]
+            self.scales[name] = max(
+                (scale_of(part) for part in parts if part is not None), default=1.0
+            )
 
     def _note_lengths(self, alone: Mapping[int, tuple[Placed, Mapping[str, Tensor]]]) -> None:
         """Note how many steps a row has by itself in outputs with steps of their own."""
+        varying = set()
         for row, (placed, outputs) in alone.items():
             for name, (layout, number) in self.layouts.items():
                 if layout.kind != "line" or name not in outputs:
                     continue
                 part = layout.take(outputs[name], placed, placed.grids[number], row)
                 whole = layout.take(self.outputs[name], self.placed, self.placed.grids[number], row)
-                if part.dim() and part.shape != whole.shape:
+                if part.dim():
                     self.lengths[name, row] = int(part.shape[0])
+                    varying |= {name} if part.shape != whole.shape else set()
+        self.lengths = {key: n for key, n in self.lengths.items() if key[0] in varying}
 
     def _part(self, name: str, output: Tensor, placed: Placed, row: int) -> Tensor | None:
         layout, number = self.layouts[name]

@@ -84,7 +84,7 @@ def _place(model: nn.Module, call: Call, before: Call | None, came_in: bool) -> 
         after: tuple[str, ...] = ()
         if not call.leaf and before is not None:  # none of the modules inside it did it
             after = (f"after {before.name}",)
-        return Place(call.name, call.kind, after, hint_of(call.kind))
+        return Place(call.name, call.kind, after, hint_of(call.kind, call.leaf))
     if call.kind == "Embedding":
         return Place(call.name, call.kind, (), _POSITIONS)
     parent = call.name.rpartition(".")[0]
@@ -94,7 +94,7 @@ def _place(model: nn.Module, call: Call, before: Call | None, came_in: bool) -> 
     between = [f"before {call.name}"]
     if before is not None:
         between.insert(0, f"after {before.name}")
-    return Place(parent, kind, tuple(between), hint_of(kind))
+    return Place(parent, kind, tuple(between), hint_of(kind, leaf=False))
 
 
 _RANDOM = (
@@ -105,6 +105,20 @@ _POSITIONS = (
     "looks up other places for the same row: positions that count the padding or other rows. Pass "
     "position_ids that start anew with each row"
 )
+_HINTS_OF_PARENTS = [
+    (
+        ("Pooler", "Head"),
+        "takes the first or the last place of a line, where padding may be (pad the other side, or "
+        "take the row's own first or last token), or pools over the padding",
+    ),
+    (
+        ("Attention", "Attn"),
+        "attends to other rows or to padding: pass attention_mask for padded rows; for rows one "
+        "after another position_ids without attention_mask, and use_cache=False in transformers, "
+        "or another attention",
+    ),
+    (("Mamba", "SSM", "Mixer"), "carries its state from row to row: pass seq_idx, or pad"),
+]
 _HINTS = [
     (
         ("BatchNorm",),
@@ -120,30 +134,19 @@ _HINTS = [
         "a convolution reads the padding that is beside a row: set padding to 0 before each "
         "convolution (x * mask), not only before the first",
     ),
-    (
-        ("Pooler", "Head"),
-        "takes the first or the last place of a line, where padding may be (pad the other side, or "
-        "take the row's own first or last token), or pools over the padding",
-    ),
     (("Pool",), "pools over the padding: leave it out (set it to -inf before a maximum)"),
     (
         ("LSTM", "GRU", "RNN"),
         "runs through the padding: pass it pack_padded_sequence(x, lengths, batch_first=True, "
         "enforce_sorted=False)",
     ),
-    (
-        ("Attention", "Attn"),
-        "attends to other rows or to padding: pass attention_mask for padded rows; for rows one "
-        "after another position_ids without attention_mask, and use_cache=False in transformers, "
-        "or another attention",
-    ),
-    (("Mamba", "SSM", "Mixer"), "carries its state from row to row: pass seq_idx, or pad"),
+    *_HINTS_OF_PARENTS,
 ]
 
 
-def hint_of(kind: str) -> str:
-    """What to look at in a module of this class."""
-    for names, hint in _HINTS:
+def hint_of(kind: str, leaf: bool) -> str:
+    """What to look at in a module of this class; one with modules inside may be called anything."""
+    for names, hint in _HINTS if leaf else _HINTS_OF_PARENTS:
         if any(name in kind for name in names):
             return hint
     return (
