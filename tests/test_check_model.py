@@ -188,7 +188,7 @@ def test_the_model_and_random_states_are_left_as_they_were():
     model.first.eval()
     buffers = {name: b.clone() for name, b in model.named_buffers()}
     weights = {name: w.clone() for name, w in model.state_dict().items()}
-    legacy = np.random.get_state  # noqa: NPY002
+    legacy = np.random.get_state
     states = torch.get_rng_state(), legacy()[1].tolist(), random.getstate()
     tb.check_model(model, tb.PadCollator(), samples(), training=True)
     assert model.training

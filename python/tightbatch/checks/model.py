@@ -27,7 +27,7 @@ from .model_run import Runner
 from .model_where import Place, find_place, suspects
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 __all__ = ["ModelReport", "check_model"]
 
@@ -36,7 +36,7 @@ MOST_ONE_BY_ONE = 64  # and where something leaks
 
 
 def check_model(
-    model: nn.Module,
+    model: Any,
     collate_fn: Callable[[list[Any]], Any],
     samples: Iterable[Any],
     *,
@@ -148,11 +148,12 @@ def _require_torch() -> None:
 
 
 def _read_rows(model: Any, samples: Any, seed: int) -> Rows:
-    if isinstance(samples, (Mapping, str, bytes)) or not hasattr(samples, "__iter__"):
-        if not hasattr(samples, "__getitem__") or isinstance(samples, (Mapping, str, bytes)):
-            raise TypeError(
-                f"{NAME}(): samples: found type {type(samples).__name__}; expected a list of them"
-            )
+    listed = hasattr(samples, "__getitem__") and hasattr(type(samples), "__len__")
+    if isinstance(samples, (Mapping, str, bytes)) or not (listed or hasattr(samples, "__iter__")):
+        raise TypeError(
+            f"{NAME}(): samples: found type {type(samples).__name__}; expected a list of them"
+        )
+    if not hasattr(samples, "__iter__"):  # a data set
         samples = [samples[row] for row in range(len(samples))]
     samples = list(samples)
     if not samples:

@@ -42,3 +42,10 @@ def difference(one: Tensor, other: Tensor, scale: float) -> float:
     apart = (a - b).abs().masked_fill(same, 0.0)
     largest = float(apart.nan_to_num(nan=math.inf, posinf=math.inf).max())
     return largest / scale
+
+
+def written(value: float) -> str:
+    """A movement as text; NaN was not tried."""
+    if math.isnan(value):
+        return "-"
+    return "0" if value == 0 else f"{value:.2g}" if 0.001 <= value < 1000 else f"{value:.1e}"

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .model_compare import written
+
 if TYPE_CHECKING:
     from .model_report import ModelReport
 
@@ -31,7 +33,6 @@ def plot(report: ModelReport, ax: Any) -> Any:
     colours = LinearSegmentedColormap.from_list(
         "leaks", ["#0b3c6f", "#5a9bd4", "#f2f2f2", "#f0a050", "#b34700"]
     )
-    colours.set_bad("#ffffff")
     with np.errstate(divide="ignore"):
         powers = np.log10(values / report.tolerance)
     control = np.zeros(values.shape, bool)
@@ -97,8 +98,6 @@ def _mark(
         )
     if count > _MOST_NUMBERS:
         return
-    from .model_report import _number
-
     for i, j in np.ndindex(values.shape):
         value, leak = values[i, j], not control[i, j] and values[i, j] > limit
         dark = not np.isnan(drawn[i, j]) and abs(drawn[i, j]) > 0.55 * reach
@@ -106,7 +105,7 @@ def _mark(
         ax.text(
             j,
             i,
-            _number(value) + "!" * bool(leak),
+            written(value) + "!" * bool(leak),
             ha="center",
             va="center",
             fontsize=8,

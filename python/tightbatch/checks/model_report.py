@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._words import counted
+from .model_compare import written
 from .model_where import Place
 
 _SHOWN = 12  # rows of the text's matrix
@@ -77,7 +78,7 @@ class ModelReport:
     ...     return {"x": batch["x"], "mask": batch["attention_mask"]}
     >>> report = tb.check_model(Mean(), collate, samples)
     >>> report.holds, report.leaks
-    (False, ('padding -> row 1', 'alone: row 1'))
+    (False, ('padding -> row 1', 'alone: row 1', 'company: row 0', 'company: row 1'))
     """
 
     holds: bool
@@ -172,12 +173,12 @@ class ModelReport:
         bound = f"tolerance {self.tolerance:.1e} of the largest output: {self.dtype}, "
         bound += f"depth {self.depth}"
         if self.holds:
-            rows, largest = counted(len(self.rows), "row"), _number(self.largest)
+            rows, largest = counted(len(self.rows), "row"), written(self.largest)
             return f"holds: {rows} stay as they are, within {largest} ({bound})"
         if np.nanmax(self.again, initial=0.0) > self.tolerance:
             return f"PROVES NOTHING: the same batch gives other outputs each time ({bound})"
         if self.leaks:
-            return f"LEAKS: {len(self.leaks)} found, up to {_number(self.largest)} ({bound})"
+            return f"LEAKS: {len(self.leaks)} found, up to {written(self.largest)} ({bound})"
         if self.unmoved:
             names = ", ".join(self.unmoved[:5])
             return f"PROVES NOTHING for {names}: their own tokens do not move them ({bound})"
@@ -204,7 +205,7 @@ class ModelReport:
         lines = []
         for i in shown:
             cells = [
-                f"({_number(self.matrix[i, j])})" + "!" * (not self.matrix[i, j] > limit)
+                f"({written(self.matrix[i, j])})" + "!" * (not self.matrix[i, j] > limit)
                 if i == j
                 else _marked(self.matrix[i, j], limit)
                 for j in shown
@@ -260,14 +261,8 @@ def _plain(array: NDArray[np.float64]) -> Any:
     return [float(x) if np.isfinite(x) else None if np.isnan(x) else "inf" for x in array]
 
 
-def _number(value: float) -> str:
-    if np.isnan(value):
-        return "-"
-    return "0" if value == 0 else f"{value:.2g}" if 0.001 <= value < 1000 else f"{value:.1e}"
-
-
 def _marked(value: float, limit: float) -> str:
-    return _number(value) + "!" * bool(value > limit)
+    return written(value) + "!" * bool(value > limit)
 
 
 def _cell(text: str) -> str:

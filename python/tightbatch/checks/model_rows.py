@@ -201,7 +201,8 @@ class Rows:
         pool = self.pools[path]
         if old.dtype.kind == "f":
             mean, std = pool
-            return (mean + std * generator.standard_normal(old.shape)).astype(old.dtype)
+            new: NDArray[Any] = mean + std * generator.standard_normal(old.shape)
+            return new.astype(old.dtype)
         return draw_other(pool, old, generator, self._fixed(path, old, mark))
 
     def _fixed(self, path: Path, old: NDArray[Any], mark: bool) -> NDArray[np.bool_]:
