@@ -94,6 +94,12 @@ def loss():
     return torch.ones(1, requires_grad=True).sum()
 
 
+def module():
+    import torch
+
+    return torch.nn.Embedding(9, 2)
+
+
 MLM = {"mask_token_id": 1, "vocab_size": 9, "special_token_ids": [0]}
 # How each is called rightly: a function (itself by default; of a method, what makes its object)
 # and its arguments, where a value that is a function makes the argument.
@@ -103,6 +109,7 @@ VALID = {
     "attention_mask": LENGTHS,
     "block_mask": LENGTHS,
     "bucket_boundaries": {**LENGTHS, "k": 1},
+    "check_model": {"model": module, "collate_fn": lambda: tb.PadCollator(), "samples": ROWS},
     "cu_seqlens": LENGTHS,
     "fixed_pad_sequences": {**SEQUENCES, "max_length": 4},
     "half_report": FLOATS,
@@ -146,6 +153,9 @@ VALID = {
     "RaggedDataset.from_hf": {"dataset": hf_dataset_with_null, "fill_null": 0},
     "Batch.to": {"device": "cpu"},
     "Batch.pin_memory": {},
+    "ModelReport.plot": {},
+    "ModelReport.summary": {},
+    "ModelReport.to_dict": {},
     "HalfReport.__contains__": {"name": "weight"},
     "HalfReport.__getitem__": {"key": 0},
     "HalfReport.plot": {},
@@ -181,6 +191,7 @@ NOT_CALLED = {
     "GradScaler.step": "a backward pass",
     "GradScaler.unscale_": "a backward pass",
     "HalfReport.plot": "a figure",
+    "ModelReport.plot": "a figure",
 }
 
 
@@ -205,6 +216,7 @@ OBJECTS = {
     "LengthBatchSampler": sampler,
     "PadCollator": lambda: tb.PadCollator(return_tensors="np"),
     "PaddingFreeCollator": lambda: tb.PaddingFreeCollator(return_tensors="np"),
+    "ModelReport": lambda: tb.check_model(module(), tb.PadCollator(), ROWS),
     "Packing": lambda: tb.pack([2, 1, 1], 2),
     "Precision": precision,
     "Ragged": ragged,

@@ -47,6 +47,10 @@ NEED = {
     "Ragged.to_arrow": "pyarrow",
     "RaggedDataset.from_arrow": "pyarrow",
     "RaggedDataset.from_hf": "datasets",
+    "check_model": "torch",
+    "ModelReport.summary": "torch",
+    "ModelReport.to_dict": "torch",
+    "ModelReport.plot": "torch",
     "pack_dataset": "datasets",
     "to_bfloat16": "ml_dtypes",
 }
@@ -61,6 +65,7 @@ RESULTS = {
     "Batch": "a dict, with dict's constructor",
     "ConversionCounts": "made by to_float16",
     "HalfReport": "made by half_report",
+    "ModelReport": "made by check_model",
     "Packing": "made by pack",
     "Precision": "made by choose_precision",
 }
@@ -164,6 +169,7 @@ OWN = {
     "HalfReport.__getitem__": {
         "key": Instance(but=("0", "-1"), error=(KeyError, IndexError, TypeError))
     },
+    "ModelReport.plot": {"ax": Anything(reason="an object of matplotlib, which reads it")},
     "HalfReport.plot": {"ax": Anything(reason="an object of matplotlib, which reads it")},
     "LengthBatchSampler": {"max_length": Integer(1)},
     "LengthBatchSampler.load_state_dict": {"state": STATE},
@@ -200,6 +206,14 @@ OWN = {
     "block_mask": {
         "block_size": Or(first=Integer(1), second=Instance(error=ValueError)),
         "lengths": PACKS,
+    },
+    "check_model": {
+        "model": Instance(),
+        "collate_fn": Instance(but=("a function",)),
+        "samples": Samples(words=("sample",)),
+        "tolerance": Real(0),
+        "call": Instance(but=("a function",)),
+        "seed": Integer(0),
     },
     "choose_precision": {"dtype": Or(Choice(), Dtype())},
     "half_report": {"x": TENSOR_LIKE},
