@@ -339,9 +339,9 @@ def layer_inputs(model: PreTrainedModel, batch: Lines) -> dict[str, Any]:
         if getattr(model.config, "layer_types", None) is None:  # all layers are of one kind
             del masks["full_attention"]
     if model.config._attn_implementation == "eager":  # it adds the mask to the scores
-        lowest = torch.finfo(model.dtype).min
+        masked = torch.finfo(model.dtype).min / 4  # as attention_mask(additive=True)
         masks = {
-            name: torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, lowest)
+            name: torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, masked)
             for name, mask in masks.items()
         }
     inputs["attention_mask"] = masks if len(masks) > 1 else next(iter(masks.values()))
