@@ -13,7 +13,8 @@ plan_of(const ptrdiff_t *lengths, ptrdiff_t count)
                              .segment_multiple = 1,
                              .width_multiple = 1,
                              .max_tokens = -1,
-                             .max_segments = -1};
+                             .max_segments = -1,
+                             .max_tail = INT64_MAX};
 }
 
 static void

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from .. import _core
 from .._types import Side, Tensors
+from ..masks import segment_mask
 from .batch import Batch
 from .columns import (
     TENSORS,
@@ -19,7 +22,7 @@ from .columns import (
     flatten_columns,
     settle_columns,
 )
-from .samples import Kind, choose_main, columns_of, kind_of
+from .samples import LABELS, Kind, choose_main, columns_of, kind_of
 
 __all__ = ["PaddingFreeCollator"]
 
@@ -36,6 +39,7 @@ NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
 }
 Naming = Literal["transformers", "flash_attn", "varlen_attn", "megatron"]
+MASKS = ("causal", "bidirectional")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -167,6 +171,8 @@ class PaddingFreeCollator(Collator):
     position_ids_start: int = 0
     return_labels: bool = True
     shift_labels: bool = False
+    attention_mask: Literal["causal", "bidirectional"] | None = None
+    return_use_cache: bool = True
     return_num_items: bool = False
     return_row_idx: bool = False
     return_tensors: Tensors = "pt"
@@ -180,7 +186,9 @@ class PaddingFreeCollator(Collator):
         """Read the settings of each key; a wrong one is an error here, not at the first batch."""
         _core.read_choice(NAME, "naming", self.naming, tuple(NAMES))
         _core.read_choice(NAME, "return_tensors", self.return_tensors, TENSORS)
-        for name in ("return_labels", "shift_labels", "return_row_idx"):
+        if self.attention_mask is not None:
+            _core.read_choice(NAME, "attention_mask", self.attention_mask, MASKS)
+        for name in ("return_labels", "shift_labels", "return_row_idx", "return_use_cache"):
             _core.read_flag(NAME, name, getattr(self, name))
         _core.check_padding_free(NAME, vars(self))
         options = {"padding_value": self.padding_value, "dtype": self.dtype}
@@ -195,6 +203,7 @@ class PaddingFreeCollator(Collator):
         made = {*extras, *longest}
         made |= {"qkv_format"} if self.naming == "megatron" else set()
         made |= {"num_items_in_batch"} if self.return_num_items else set()
+        made |= {"use_cache"} if self._has_use_cache() else set()
         for name, value in (
             ("_named", settle_columns(NAME, options)),
             ("_extras", extras),
@@ -225,7 +234,9 @@ class PaddingFreeCollator(Collator):
             specs.append(("labels", columns.get("labels"), labels, named["labels"]))
         for key, kind in kinds.items():
             if kind != "listed" and key not in names:
-                role: Role = "per_token" if kind == "rows" else "numbers"
+                role: Role = "per_token"
+                if kind == "number":
+                    role = "row_labels" if key in LABELS else "numbers"
                 specs.append((key, columns[key], role, named.get(key, other)))
                 names.append(key)
         if "attention_mask" in columns:
@@ -238,7 +249,7 @@ class PaddingFreeCollator(Collator):
         """Choose the role of the labels; None if there are no labels of tokens."""
         kind = kinds.get("labels")
         if kind == "rows":
-            return "labels"
+            return "labels" if self.return_labels or self.shift_labels else "labels_kept"
         if kind is None and self.return_labels and main == "input_ids":
             return "labels_of_main"
         if kind == "listed":
@@ -275,12 +286,40 @@ class PaddingFreeCollator(Collator):
             values["qkv_format"] = "thd"
         for name in NAMES[self.naming][1]:
             values[name] = longest
+        if self._has_use_cache():
+            values["use_cache"] = False
+        if self.attention_mask is not None:
+            values["attention_mask"] = self._mask(values["seq_idx"])
         if self.return_num_items:
             values["num_items_in_batch"] = items
         for key in kinds:
             if key not in values:
                 values[key] = made.get(key, columns[key])
         return build(Batch, values, block)  # type: ignore[no-any-return]
+
+
+    def _has_use_cache(self) -> bool:
+        return self.return_use_cache and self.naming == "transformers"
+
+    def _mask(self, seq_idx: Any) -> Any:
+        """Make the mask of the whole batch, [1, 1, total, total]."""
+        dtype, out, total = self._mask_dtype(), None, seq_idx.shape[-1]
+        if self.return_tensors == "pt":
+            import torch
+
+            out = torch.empty((1, total, total), dtype=getattr(torch, dtype))
+        causal, additive = self.attention_mask == "causal", dtype != "bool"
+        mask = segment_mask(seq_idx, causal=causal, dtype=dtype, additive=additive, out=out)
+        return mask[:, None]
+
+    def _mask_dtype(self) -> str:
+        """Give the name of the mask's type: bool, or a floating type for an additive mask."""
+        settings = self._named["attention_mask"]
+        dtype = settings.float_dtype if settings.dtype is None else settings.dtype
+        if dtype is None:
+            return "float32"
+        name = dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch.")
+        return np.dtype(dtype).name if name.startswith("<class") else name
 
 
 def _require_main(kinds: Mapping[Any, Kind]) -> Any:
