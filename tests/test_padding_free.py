@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tightbatch as tb
-from checks import WORKER_LIMIT, checked
+from checks import WORKER_LIMIT, checked, fails
 from reference_padding_free import batch as reference
 
 NAMES = {
@@ -59,6 +59,7 @@ def expected(rows, labels=None, seq_lengths=None, naming="transformers", **optio
     else:
         q, k, max_q, max_k = NAMES[naming]
         named = {q: cu, k: cu, max_q: longest, max_k: longest}
+        named |= {"use_cache": False} if naming == "transformers" else {}
     return {**made, **named}
 
 
@@ -87,7 +88,7 @@ def cases(draw):
         "each": each,
         "start": draw(st.sampled_from((0, 2))),
         "max_tokens": draw(st.sampled_from((None, 512))),
-        "max_segments": draw(st.sampled_from((None, 64))),
+        "max_segments": draw(st.sampled_from((None, 64, 512))),
     }
     return rows, labels, seq_lengths, options
 
@@ -108,8 +109,12 @@ def test_the_batch_is_what_plain_python_makes_of_it(case, naming, kind):
             for key in samples[0]
         }
         samples = tb.RaggedDataset(columns).__getitems__(list(range(len(samples))))
-    batch = plain(collate(samples))
-    assert batch == expected(rows, labels, seq_lengths, naming, **options)
+    made = expected(rows, labels, seq_lengths, naming, **options)
+    if options["max_segments"] and len(made["row_idx"]) > options["max_segments"]:
+        with fails(ValueError, "PaddingFreeCollator()", "segments", "the padded tail"):
+            collate(samples)
+        return
+    assert plain(collate(samples)) == made
 
 
 @pytest.mark.parametrize("side", ["lists", "arrays", "mixed", "int32", "tensors"])
@@ -217,7 +222,7 @@ def test_labels_can_be_left_out_or_be_of_rows():
     kept = tb.PaddingFreeCollator(return_labels=False, return_tensors="np")(
         samples_of(rows, [[4, 5], [6]])
     )
-    assert kept["labels"].tolist() == [[-100, 5, -100]]
+    assert kept["labels"].tolist() == [[4, 5, 6]]
     of_rows = tb.PaddingFreeCollator(return_tensors="np")(samples_of(rows, [0, 1]))
     assert of_rows["labels"].tolist() == [0, 1]
 
@@ -322,6 +327,7 @@ def test_transformers_makes_the_same(labelled, kind):
             return_flash_attn_kwargs=True, return_seq_idx=True, position_ids_start=start
         )(samples)
         ours = tb.PaddingFreeCollator(position_ids_start=start)(samples)
+        assert ours.pop("use_cache") is False
         assert list(ours) == list(theirs)
         for key, value in theirs.items():
             if isinstance(value, torch.Tensor):

@@ -20,8 +20,8 @@ plan_tail(tb_padding_free *plan)
     /* The tail is a multiple too, so rounding up does not pass it. */
     most += tb_find_missing(most, multiple);
     int64_t piece = tb_min(plan->longest > 0 ? plan->longest : most, tail);
-    if (room > 0 && tb_divide_up(tail, piece) > room) {
-        int64_t even = tb_divide_up(tail, room);
+    if (tb_divide_up(tail, piece) > room) {
+        int64_t even = tb_divide_up(tail, tb_max(room, 1));
         even += tb_find_missing(even, multiple);
         piece = tb_max(tb_min(even, most), piece);
     }
