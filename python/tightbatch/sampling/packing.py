@@ -110,8 +110,18 @@ class Packing:
 
     @property
     def seq_lengths(self) -> Ragged:
-        """The lengths of the segments of each pack: int64 rows, as trl calls them."""
-        return Ragged(self.lengths, self.offsets)
+        """The lengths of the segments of each pack, in rows of int64, as trl calls them.
+
+        Rows without tokens are not among them: to readers of boundaries a length of 0 is a boundary
+        that is there twice.
+        """
+        return self._seq_lengths(np.int64)
+
+    def _seq_lengths(self, dtype: Any) -> Ragged:
+        kept = self.lengths > 0
+        places = np.zeros(len(kept) + 1, np.int64)
+        np.cumsum(kept, out=places[1:])
+        return Ragged(self.lengths[kept].astype(dtype), places[self.offsets])
 
     @property
     def efficiency(self) -> float:
@@ -399,8 +409,9 @@ def pack_dataset(
     -------
     datasets.Dataset
         A row for each pack, in memory: the same columns, and ``seq_lengths``, the lengths of the
-        pack's segments. Collators use them to start positions again at each segment. If rows were
-        left out or cut, a UserWarning says how many rows and tokens.
+        pack's segments. Collators use them to start positions again at each segment. Rows without
+        tokens are in no pack. If rows were left out or cut, a UserWarning says how many rows and
+        tokens.
 
     Raises
     ------
@@ -458,9 +469,13 @@ def pack_dataset(
             stacklevel=2,
         )
     packed = {name: packing.apply(column) for name, column in columns.items()}
-    packed["seq_lengths"] = Ragged(packing.lengths.astype(np.int32), packing.offsets)
-    ends, edges = np.cumsum(packing.pack_lengths), [0]
-    while edges[-1] < len(packing):
+    packed["seq_lengths"] = packing._seq_lengths(np.int32)
+    sizes = packing.pack_lengths
+    if not sizes.all():  # packs of nothing but rows without tokens
+        packed = {name: rows[np.flatnonzero(sizes)] for name, rows in packed.items()}
+        sizes = sizes[sizes > 0]
+    ends, edges = np.cumsum(sizes), [0]
+    while edges[-1] < len(sizes):
         tokens = _TOKENS_A_CHUNK + (ends[edges[-1] - 1] if edges[-1] else 0)
         edges.append(max(int(np.searchsorted(ends, tokens, side="right")), edges[-1] + 1))
     chunks = [
