@@ -1,5 +1,7 @@
 """Small models of transformers for tests of packed batches, and what each row gives alone."""
 
+import itertools
+
 import numpy as np
 import torch
 import transformers
@@ -101,7 +103,7 @@ def make_rows(lengths=LENGTHS, seed=1):
 def make_packs(rows, ends=(3,)):
     """Samples that are packs of rows, with seq_lengths."""
     edges = [0, *ends, len(rows)]
-    parts = [rows[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [rows[a:b] for a, b in itertools.pairwise(edges)]
     return [
         {"input_ids": np.concatenate(part), "seq_lengths": [len(row) for row in part]}
         for part in parts
@@ -111,26 +113,28 @@ def make_packs(rows, ends=(3,)):
 def gradients_of(model, outputs):
     """Gradients of a sum that weighs each output differently."""
     model.zero_grad()
-    weights = [torch.linspace(-1, 1, out.numel()).view(out.shape) for out in outputs]
+    weights = [
+        torch.linspace(-1, 1, out.numel(), device=out.device).view(out.shape) for out in outputs
+    ]
     total = sum((out * weight).sum() for out, weight in zip(outputs, weights, strict=True))
     total.backward()
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def alone(model, rows):
-    """(outputs of each row, gradients), each row by itself."""
-    outputs = [model(input_ids=torch.as_tensor(row)[None]).logits[0] for row in rows]
-    return [out.detach() for out in outputs], gradients_of(model, outputs)
+def outputs_of(model, rows, batch, starts):
+    """(what each row gives in the batch, what it gives alone)."""
+    logits = model(**batch).logits[0]
+    parts = [logits[s : s + len(row)] for s, row in zip(starts, rows, strict=True)]
+    tensors = [torch.as_tensor(row, device=logits.device)[None] for row in rows]
+    return parts, [model(input_ids=tensor).logits[0] for tensor in tensors]
 
 
 def assert_rows_are_apart(model, rows, batch, starts, **close):
     """The batch, as it is, gives each row, and its gradients, what the row gives alone."""
     close = close or CLOSE
-    outputs, gradients = alone(model, rows)
-    logits = model(**batch).logits[0]
-    parts = [logits[s : s + len(row)] for s, row in zip(starts, rows, strict=True)]
-    for part, out in zip(parts, outputs, strict=True):
-        torch.testing.assert_close(part.detach(), out, **close)
+    parts, outputs = outputs_of(model, rows, batch, starts)
+    torch.testing.assert_close(parts, outputs, **close)
+    gradients = gradients_of(model, outputs)
     largest = max(gradient.abs().max().item() for gradient in gradients.values())
     for name, gradient in gradients_of(model, parts).items():
         # Some are 0 but for rounding, as those of the keys' bias.

@@ -41,7 +41,9 @@ def find_settings(model: Any, make: Make, given: Mapping[str, Any]) -> dict[str,
         raise TypeError(f"{FUNCTION}(): found type {type(model).__name__}, expected a torch module")
     with _evaluated(model), torch.no_grad():
         rows = _rows(model)
-        alone = [_outputs(model, {"input_ids": _tensor(model, row)[None]}, len(row)) for row in rows]
+        alone = [
+            _outputs(model, {"input_ids": _tensor(model, row)[None]}, len(row)) for row in rows
+        ]
         looks_ahead = _looks_ahead(model, rows[-1], alone[-1])
         labels = {"return_labels": False} if looks_ahead else {}
         found: list[str] = []

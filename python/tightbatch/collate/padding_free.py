@@ -151,12 +151,12 @@ class PaddingFreeCollator(Collator):
     Raises
     ------
     ValueError
-        When ``attention_mask`` is to have a type of integers; when the batch is empty or has no token; when keys differ between samples; when the rows of
-        a column differ in length from ``input_ids`` (or, without it, from the first column of
-        rows); when an ``attention_mask`` has a value other than 1; when ``seq_lengths`` do not add
-        up to the row's length; when a column has the name of one that the collator makes; and when
-        a batch is larger than ``max_tokens``, ``max_segments`` or ``max_seqlen``. The message names
-        key, row and column.
+        When ``attention_mask`` is to have a type of integers; when the batch is empty or has no
+        token; when keys differ between samples; when the rows of a column differ in length from
+        ``input_ids`` (or, without it, from the first column of rows); when an ``attention_mask``
+        has a value other than 1; when ``seq_lengths`` do not add up to the row's length; when a
+        column has the name of one that the collator makes; and when a batch is larger than
+        ``max_tokens``, ``max_segments`` or ``max_seqlen``. The message names key, row and column.
     OverflowError
         When there are more positions than an int32 can count; and as :func:`tightbatch.pad`.
     TypeError, RuntimeError, ImportError
@@ -384,7 +384,6 @@ attention_mask='bidirectional')
             if key not in values:
                 values[key] = made.get(key, columns[key])
         return build(Batch, values, block)  # type: ignore[no-any-return]
-
 
     def _has_use_cache(self) -> bool:
         return self.return_use_cache and self.naming == "transformers"

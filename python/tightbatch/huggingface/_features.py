@@ -19,8 +19,8 @@ from ..collate.columns import (
     Role,
     pad_columns,
 )
-from ..collate.padded import check_tokenizer
 from ..collate.packs import refuse_packs
+from ..collate.padded import check_tokenizer
 from ..collate.samples import LABELS, PER_TOKEN, kind_of
 from ..ragged import Ragged
 

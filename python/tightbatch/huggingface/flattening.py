@@ -65,7 +65,8 @@ class DataCollatorWithFlattening(Collator):
     ------
     ValueError, TypeError, OverflowError
         When there are no features or no ``input_ids``, when labels and inputs differ in length,
-        when ``seq_lengths`` do not add up to the row's length, and as :class:`tightbatch.PadCollator`; messages name key, row and column.
+        when ``seq_lengths`` do not add up to the row's length, and as
+        :class:`tightbatch.PadCollator`; messages name key, row and column.
 
     Examples
     --------
