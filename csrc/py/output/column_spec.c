@@ -3,10 +3,10 @@
 
 /* --- read ------------------------------------------------------------------------ */
 
-static const char *const role_names[] = {
-    "main",   "rows",           "per_token",   "numbers",
-    "labels", "labels_of_main", "labels_kept", "row_labels",
-    "attention_mask", "seq_lengths", NULL};
+static const char *const role_names[] = {"main",        "rows",       "per_token",
+                                         "numbers",     "labels",     "labels_of_main",
+                                         "labels_kept", "row_labels", "attention_mask",
+                                         "seq_lengths", NULL};
 
 /* The fields of a tuple (key, rows, role, settings), and of columns.ColumnSettings. */
 enum { KEY, ROWS, ROLE, SETTINGS, SPEC_FIELDS };

@@ -121,9 +121,12 @@ lay_out_column(tb_padding_free_batch *batch, Py_ssize_t k)
             return answer;
         }
         output->layout.width = batch->plan.entries;
-        return tb_read_fill(batch->state, &output->spec.context,
-                            output->spec.padding_value, &output->column.dtype,
-                            output->layout.fill);
+        /* No fill is read where each entry has a row: bools have none. */
+        return batch->plan.entries == batch->plan.segments - batch->plan.tails
+                   ? 0
+                   : tb_read_fill(batch->state, &output->spec.context,
+                                  output->spec.padding_value, &output->column.dtype,
+                                  output->layout.fill);
     }
     answer = role == TB_ROLE_LABELS_OF_MAIN
                  ? lay_out_labels_of_main(&batch->outputs[batch->main], output)

@@ -344,9 +344,8 @@ tb_plan_batch(tb_padding_free_batch *batch)
     plan->width_multiple = settings->pad_to_multiple_of;
     plan->max_tokens = settings->max_tokens;
     plan->max_segments = settings->max_segments;
-    plan->max_tail = tb_min(plan->max_length, settings->max_seqlen < 0
-                                                  ? INT64_MAX
-                                                  : settings->max_seqlen);
+    plan->max_tail = tb_min(
+        plan->max_length, settings->max_seqlen < 0 ? INT64_MAX : settings->max_seqlen);
     plan->keep_empty = settings->keep_empty;
     tb_status status = tb_plan_padding_free(plan, &error);
     if (status != TB_OK) {
