@@ -38,7 +38,8 @@ def find_settings(model: Any, make: Make, given: Mapping[str, Any]) -> dict[str,
     import torch
 
     if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"{FUNCTION}(): found type {type(model).__name__}, expected a torch module")
+        found = type(model).__name__
+        raise TypeError(f"{FUNCTION}(): model has type {found}; expected a torch.nn.Module")
     with _evaluated(model), torch.no_grad():
         rows = _rows(model)
         alone = [
@@ -115,7 +116,7 @@ def _embedding(model: Any) -> Any:
 
 
 def _config(model: Any) -> Any:
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from .._types import Overlong
 from .._words import counted
 from ..dataset import RaggedDataset
 from ..ragged import Ragged
+from .packed_dataset import as_dataset, seq_lengths
 from .plan import lower_bound
 from .ranks import in_line
 from .state import NO_CAP
@@ -26,8 +26,6 @@ __all__ = ["Packing", "pack", "pack_dataset"]
 # Packs that one window of shuffled rows makes: enough for packs as full as with all rows.
 _WINDOW_PACKS = 500
 _MOST_SEGMENTS = 2**32 - 1  # that the planner numbers
-# The most tokens of a packed dataset: Arrow's lists count them in 32 bits.
-_TOKENS_A_CHUNK = 2**30
 
 Array = NDArray[np.int64]
 
@@ -115,13 +113,7 @@ class Packing:
         Rows without tokens are not among them: to readers of boundaries a length of 0 is a boundary
         that is there twice.
         """
-        return self._seq_lengths(np.int64)
-
-    def _seq_lengths(self, dtype: Any) -> Ragged:
-        kept = self.lengths > 0
-        places = np.zeros(len(kept) + 1, np.int64)
-        np.cumsum(kept, out=places[1:])
-        return Ragged(self.lengths[kept].astype(dtype), places[self.offsets])
+        return seq_lengths(self.lengths, self.offsets)
 
     @property
     def efficiency(self) -> float:
@@ -431,7 +423,6 @@ def pack_dataset(
     {'input_ids': [[1, 2, 3, 4], [5, 6]], 'seq_lengths': [[3, 1], [2]]}
     """
     import datasets
-    import pyarrow as pa
 
     if not isinstance(dataset, datasets.Dataset):
         raise TypeError(
@@ -468,42 +459,4 @@ def pack_dataset(
             f"{counted(packing.truncated, 'token')} of others",
             stacklevel=2,
         )
-    packed = {name: packing.apply(column) for name, column in columns.items()}
-    packed["seq_lengths"] = packing._seq_lengths(np.int32)
-    sizes = packing.pack_lengths
-    if not sizes.all():  # packs of nothing but rows without tokens
-        packed = {name: rows[np.flatnonzero(sizes)] for name, rows in packed.items()}
-        sizes = sizes[sizes > 0]
-    ends, edges = np.cumsum(sizes), [0]
-    while edges[-1] < len(sizes):
-        tokens = _TOKENS_A_CHUNK + (ends[edges[-1] - 1] if edges[-1] else 0)
-        edges.append(max(int(np.searchsorted(ends, tokens, side="right")), edges[-1] + 1))
-    chunks = [
-        pa.table({name: _as_lists(rows[begin:end]) for name, rows in packed.items()})
-        for begin, end in pairwise(edges if len(edges) > 1 else (0, 0))
-    ]
-    form = dataset.format
-    table = pa.concat_tables(chunks)
-    info = datasets.DatasetInfo(features=_features_of(table.schema, dataset.features))
-    return datasets.Dataset(table, info).with_format(form["type"], **form["format_kwargs"])
-
-
-def _features_of(schema: Any, given: Any) -> Any:
-    """The types of the columns for datasets, which, unlike Arrow's, have names of classes."""
-    import datasets
-
-    features = datasets.Features.from_arrow_schema(schema)
-    for name in set(features) & set(given):
-        element = getattr(given[name], "feature", None)
-        packed = None if element is None else type(features[name])(element)
-        if packed and datasets.Features({name: packed}).type[name].type == schema.field(name).type:
-            features[name] = packed
-    return features
-
-
-def _as_lists(rows: Ragged) -> Any:
-    """Rows as Arrow lists with 32-bit offsets, as datasets uses them."""
-    import pyarrow as pa
-
-    array = rows.to_arrow()
-    return array.cast(pa.list_(array.type.value_type))
+    return as_dataset(dataset, packing, columns)
