@@ -75,6 +75,16 @@ def tokenizer():
     return types.SimpleNamespace(pad_token_id=0, pad_token_type_id=0, padding_side="right")
 
 
+def language_model():
+    torch = pytest.importorskip("torch")
+
+    class Model(torch.nn.Embedding):
+        def forward(self, input_ids, **entries):
+            return super().forward(input_ids)
+
+    return Model(10, 3)
+
+
 def training():
     import torch
 
@@ -135,6 +145,7 @@ VALID = {
     "PadCollator.from_tokenizer": {"tokenizer": tokenizer},
     "PaddingFreeCollator": {},
     "PaddingFreeCollator.__call__": {"samples": FEATURES},
+    "PaddingFreeCollator.for_model": {"model": language_model},
     "Packing.__getitem__": {"pack": 0},
     "Packing.apply": {"ragged": ragged},
     "Ragged": {"values": np.arange(3), "offsets": [0, 2]},

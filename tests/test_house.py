@@ -74,6 +74,7 @@ NEEDED = {
     "ragged": "pyarrow",
     "dataset": "datasets",
     "collate": "torch",
+    "collate.padding_free": "transformers",
     "sampling.packing": "datasets",
     "half.conversion": "ml_dtypes",
     "amp": "torch",

@@ -43,6 +43,7 @@ MODULES = ["tightbatch", "tightbatch.huggingface", "tightbatch.amp"]
 NEED_TORCH = ("tightbatch.amp",)
 # What else is needed, by the function that needs it.
 NEED = {
+    "PaddingFreeCollator.for_model": "torch",
     "Ragged.from_arrow": "pyarrow",
     "Ragged.to_arrow": "pyarrow",
     "RaggedDataset.from_arrow": "pyarrow",
@@ -188,7 +189,12 @@ OWN = {
         "tokenizer": Instance(),
         "options": Anything(reason="PadCollator's, tried there"),
     },
+    "PaddingFreeCollator.for_model": {
+        "model": Instance(),
+        "options": Anything(reason="PaddingFreeCollator's, tried there"),
+    },
     "PaddingFreeCollator": {
+        "attention_mask": Choice(),
         "padding_value": ByKey(kind=AnyFill()),
         "dtype": ByKey(kind=Dtype()),
     },

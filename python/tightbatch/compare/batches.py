@@ -174,7 +174,7 @@ def collator(strategy: Strategy, setup: Setup) -> Callable[[list[Row]], Any]:
 
     def collate(rows: list[Row]) -> Lines:
         head, line = pad(rows), flatten(rows)
-        labels = line.pop("label")
+        labels = line.pop("label")[: len(rows)]  # the line's padding has labels of its own
         del line["seq_idx"]  # for state-space models
         lengths = np.array([len(row["input_ids"]) for row in rows])
         segments = line["cu_seq_lens_q"].diff().long()  # the line's padding is one of them
