@@ -77,6 +77,7 @@ def plan_settings(**changed):
         "pad_to_multiple_of": None,
         "quadratic_length": None,
         "shuffle_window": None,
+        "pool_size": None,
         "balance": 1,
         "padding_free": False,
         "shuffle": True,
@@ -105,6 +106,83 @@ def best_fit(sizes, capacity, max_segments=None):
         if max_segments is None or len(pack) < max_segments:
             open_packs.append((room - size, clock if size else since, pack))
     return packs
+
+
+class Pool:
+    """Packs of rows that come one by one; `size` of them are held, in order of arrival."""
+
+    def __init__(self, capacity, max_rows, size):
+        self.capacity, self.max_rows, self.size = capacity, max_rows or NO_CAP, size
+        self.shift = max(capacity.bit_length() + size.bit_length() - 63, 0)
+        self.held, self.pack, self.packs = [], [], []  # pairs of row and cost
+
+    def room(self):
+        return self.capacity - sum(cost for _, cost in self.pack)
+
+    def has_room(self, cost):
+        """Room for the row, and as much again as held rows need on average."""
+        left = self.room() - cost
+        total = sum(held >> self.shift for _, held in self.held)
+        return (
+            len(self.pack) < self.max_rows
+            and left >= 0
+            and (left >> self.shift) * len(self.held) >= total
+        )
+
+    def largest(self, room, but=None):
+        fitting = [held for held in self.held if held[1] <= room and held is not but]
+        return max(fitting, key=lambda held: held[1], default=None)
+
+    def move(self, held):
+        self.held.remove(held)
+        self.pack.append(held)
+
+    def end(self):
+        """Rows of the pool end the pack: the best, or the first of the best pair."""
+        while len(self.pack) < self.max_rows and (best := self.largest(self.room())):
+            least, spare = self.room() - best[1], self.capacity // 2048
+            if len(self.pack) < self.max_rows - 1:
+                for held in self.held[:8]:
+                    other = self.largest(self.room() - held[1], but=held)
+                    if least > spare and other and self.room() - held[1] - other[1] < least:
+                        best, least = held, self.room() - held[1] - other[1]
+            self.move(best)
+        self.packs.append([row for row, _ in self.pack])
+        self.is_full = self.room() == 0 or len(self.pack) == self.max_rows
+        self.pack = []
+
+    def add(self, row, cost):
+        if not self.pack and len(self.held) < self.size:
+            self.held.append((row, cost))
+            return
+        if not self.pack:
+            self.move(self.held[0])
+        if self.has_room(cost):
+            self.pack.append((row, cost))
+            if len(self.pack) < self.max_rows:
+                return
+        else:
+            self.held.append((row, cost))
+        self.end()
+
+    def drain(self):
+        while self.held or self.pack:
+            if not self.pack:
+                self.move(self.held[0])
+            while self.held and self.has_room(self.held[0][1]):
+                self.move(self.held[0])
+            self.end()
+
+
+def draw_from_pool(rows, cost, capacity, max_rows, size):
+    """Full packs, and the rows of the last one if that is not full."""
+    pool = Pool(capacity, max_rows, min(size, len(rows)))
+    for row in rows:
+        pool.add(row, cost(row))
+    pool.drain()
+    if not pool.packs or pool.is_full:
+        return pool.packs, []
+    return pool.packs[:-1], pool.packs[-1]
 
 
 def shuffle_runs(words, size, fixed, random):
@@ -171,6 +249,7 @@ def plan(
     overlong="error",
     shuffle=True,
     shuffle_window=None,
+    pool_size=None,
     balance=48,
     longest_first=False,
     seed=0,
@@ -204,6 +283,9 @@ def plan(
         return min(most, (max_tokens or NO_CAP) // cost(row)) if cost(row) else most
 
     full, pool = [], []
+    if padding_free and max_tokens is not None and pool_size is not None:
+        full, pool = draw_from_pool(rows, cost, max_tokens, batch_size, pool_size)
+        rows = []
     while rows:
         taken = max(window, len(pool))
         pool, rows = pool + rows[:taken], rows[taken:]
@@ -235,7 +317,7 @@ def plan(
 def plan_of(sampler, lengths, epoch=0):
     """The plan that a LengthBatchSampler of these lengths should have."""
     names = "max_tokens padding_free quadratic_length max_length overlong shuffle shuffle_window"
-    names += " balance longest_first seed drop_last pad_to_multiple_of boundaries"
+    names += " pool_size balance longest_first seed drop_last pad_to_multiple_of boundaries"
     settings = {name: getattr(sampler, name) for name in names.split()}
     return plan(
         lengths, batch_size=sampler._planner.settings["batch_size"], epoch=epoch, **settings

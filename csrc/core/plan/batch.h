@@ -41,6 +41,7 @@ typedef struct {
     ptrdiff_t boundary_count;
     int64_t quadratic; /* a width w costs w + w * w / quadratic; 0: w */
     int64_t window;    /* rows sorted together; without shuffle it is all rows */
+    int64_t pool;      /* rows held back to fill packs; 0: windows are packed */
     int64_t balance;   /* batches in a run of similar cost */
     int padding_free;  /* rows lie one after another, each of its own width */
     int shuffle;

@@ -48,6 +48,7 @@ static const tb_setting plan_table[] = {
     {"pad_to_multiple_of", TB_SETTING_INT, FIELD(multiple), 1, INT64_MAX - 1, 1, NULL},
     {"quadratic_length", TB_SETTING_INT, FIELD(quadratic), 1, INT64_MAX - 1, 0, NULL},
     {"shuffle_window", TB_SETTING_INT, FIELD(window), 1, 0, INT64_MAX, NULL},
+    {"pool_size", TB_SETTING_INT, FIELD(pool), 1, 0, 0, NULL},
     {"balance", TB_SETTING_INT, FIELD(balance), 1, 0, TB_REQUIRED, NULL},
     FLAG("padding_free", padding_free),
     FLAG("shuffle", shuffle),
