@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._words import counted
-from .plan import Plan, Planner
+from .plan import Plan, Planner, read_pool
 from .ranks import Run, Steps, deal, dealt, in_line, shared
 from .state import NO_CAP, check_state
 
@@ -28,6 +28,8 @@ _ORDER = (
     "boundaries",
     "shuffle",
     "shuffle_window",
+    "strategy",
+    "pool_size",
     "balance",
     "longest_first",
     "seed",
@@ -207,7 +209,8 @@ class LengthBatchSampler:
     max_length: int | None
     pad_to_multiple_of: int | None
     quadratic_length: int | None
-    shuffle_window: int
+    shuffle_window: int | None
+    pool_size: int | None
     balance: int
     padding_free: bool
     shuffle: bool
@@ -229,6 +232,8 @@ class LengthBatchSampler:
         overlong: Literal["error", "truncate", "drop"] = "error",
         shuffle: bool = True,
         shuffle_window: int | Literal["auto"] | None = "auto",
+        strategy: Literal["pool", "best_fit"] = "pool",
+        pool_size: int | Literal["auto"] = "auto",
         balance: int = 48,
         longest_first: bool = False,
         seed: int = 0,
@@ -249,6 +254,7 @@ class LengthBatchSampler:
             "pad_to_multiple_of": pad_to_multiple_of,
             "quadratic_length": quadratic_length,
             "shuffle_window": None if auto else shuffle_window,
+            "pool_size": None,
             "balance": balance,
             "padding_free": padding_free,
             "shuffle": shuffle,
@@ -285,6 +291,14 @@ class LengthBatchSampler:
                 "DataLoader(sampler=this, batch_size=None)"
             )
         read_lengths = _core.read_lengths(_NAME, "lengths", lengths)
+        self.strategy, settings["pool_size"] = read_pool(
+            _NAME,
+            strategy,
+            pool_size,
+            len(read_lengths),
+            shuffle_window=None if auto else shuffle_window or "None",
+            packs=settings["padding_free"] and settings["max_tokens"] is not None,
+        )
         self._planner = Planner(_NAME, read_lengths, settings, auto_window=auto)
         if 0 < self._planner.rows < self.num_replicas and self.tail == "split":
             raise ValueError(
