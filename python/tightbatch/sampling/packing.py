@@ -312,6 +312,7 @@ _PACKING = {
     "pad_to_multiple_of": None,
     "quadratic_length": None,
     "balance": 1,
+    "ranks": 1,
     "padding_free": True,
     "shuffle": False,
     "longest_first": False,
