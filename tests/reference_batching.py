@@ -79,6 +79,7 @@ def plan_settings(**changed):
         "shuffle_window": None,
         "pool_size": None,
         "balance": 1,
+        "ranks": 1,
         "padding_free": False,
         "shuffle": True,
         "longest_first": False,
@@ -185,57 +186,46 @@ def draw_from_pool(rows, cost, capacity, max_rows, size):
     return pool.packs[:-1], pool.packs[-1]
 
 
-def shuffle_runs(words, size, fixed, random):
+def shuffle_runs(words, size, random):
     """Runs of neighbours in a new order; the short one, drawn as well, last."""
     count = -(-len(words) // size)
     lacking = count * size - len(words)
     runs, at, short = [], 0, None
     if lacking:
-        start = int(fixed and count > 1)
-        bits, free = random.word(), count - start
-        assert bits * free % 2**64 >= 2**64 % free  # else it would be drawn again
-        short = start + (bits * free >> 64)
+        bits = random.word()
+        assert bits * count % 2**64 >= 2**64 % count  # else it would be drawn again
+        short = bits * count >> 64
     for number in range(count):
         taken = size - lacking if number == short else size
         runs.append(words[at : at + taken])
         at += taken
     last = [runs.pop(short)] if lacking else []
-    first = runs[0] if runs else None
     random.shuffle(runs)
-    if fixed and runs and short != 0:
-        place = runs.index(first)
-        runs[0], runs[place] = runs[place], runs[0]
     return [word for run in runs + last for word in run]
 
 
-def shuffle_nested(words, sizes, fixed, random):
+def shuffle_nested(words, sizes, random):
     """Shuffle runs, the runs in them, and at last single words."""
     if not sizes:
-        rest = words[int(fixed) :]
-        random.shuffle(rest)
-        return words[: int(fixed)] + rest
-    words = shuffle_runs(words, sizes[0], fixed, random)
+        random.shuffle(words)
+        return words
+    words = shuffle_runs(words, sizes[0], random)
     starts = range(0, len(words), sizes[0])
     parts = [words[start : start + sizes[0]] for start in starts]
-    parts = [
-        shuffle_nested(part, sizes[1:], fixed and start == 0, random)
-        for start, part in zip(starts, parts, strict=True)
-    ]
+    parts = [shuffle_nested(part, sizes[1:], random) for part in parts]
     return [word for part in parts for word in part]
 
 
-def order_by_runs(full, costs, balance, longest_first, random):
+def order_by_runs(full, find_cost_of, balance, random):
     """Batches of like cost lie together, in runs of runs."""
-    if balance == 1 and not longest_first:
+    if balance == 1:
         random.shuffle(full)
         return full
-    order = sorted(range(len(full)), key=lambda k: -costs[k])
+    order = sorted(full, key=lambda batch: -find_cost_of(batch))
     most = len(full) // 16 // 16 * 16
     sizes = [min(balance, most)] if balance > 16 and most > 16 else []
     sizes += [min(balance, 16)] if balance > 1 else []
-    if not full:
-        return full
-    return [full[k] for k in shuffle_nested(order, sizes, longest_first, random)]
+    return shuffle_nested(order, sizes, random) if full else full
 
 
 def plan(
@@ -257,6 +247,7 @@ def plan(
     drop_last=False,
     pad_to_multiple_of=None,
     boundaries=None,
+    ranks=1,
 ):
     """All batches of an epoch, as lists of indices."""
     clipped = [min(length, max_length or NO_CAP) for length in lengths]
@@ -306,12 +297,18 @@ def plan(
             count = room(pool[0])
             full.append(pool[:count])
             pool = pool[count:]
+    tail = [pool] if pool and not drop_last else []
+
+    def find_cost_of(batch):
+        return sum(map(cost, batch)) if padding_free else len(batch) * cost(batch[0])
+
+    first = []
+    if longest_first:
+        first = sorted(full + tail, key=lambda batch: -find_cost_of(batch))[:ranks]
+        full, tail = ([batch for batch in part if batch not in first] for part in (full, tail))
     if shuffle:
-        costs = [
-            sum(map(cost, batch)) if padding_free else len(batch) * cost(batch[0]) for batch in full
-        ]
-        full = order_by_runs(full, costs, balance, longest_first, random)
-    return full + ([pool] if pool and not drop_last else [])
+        full = order_by_runs(full, find_cost_of, balance, random)
+    return first + full + tail
 
 
 def plan_of(sampler, lengths, epoch=0):
@@ -319,6 +316,5 @@ def plan_of(sampler, lengths, epoch=0):
     names = "max_tokens padding_free quadratic_length max_length overlong shuffle shuffle_window"
     names += " pool_size balance longest_first seed drop_last pad_to_multiple_of boundaries"
     settings = {name: getattr(sampler, name) for name in names.split()}
-    return plan(
-        lengths, batch_size=sampler._planner.settings["batch_size"], epoch=epoch, **settings
-    )
+    batch_size, ranks = sampler._planner.settings["batch_size"], sampler.num_replicas
+    return plan(lengths, batch_size=batch_size, epoch=epoch, ranks=ranks, **settings)

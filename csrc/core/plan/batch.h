@@ -13,7 +13,8 @@
  *     4. The rows that are left of the last window make the one batch that is not full.
  *     5. The full batches are sorted by cost and divided into runs, these into shorter
  *        runs. The runs are shuffled, and the batches in them. The batch that is not
- *        full comes last.
+ *        full comes last. With longest_first, the most expensive batch for each rank
+ *        is taken out before, and comes first.
  *
  * With a cap on rows alone and drop_last, the rows beyond the last full batch are left
  * out after step 1, so that chance and not length decides which they are. Without
@@ -45,7 +46,8 @@ typedef struct {
     int64_t balance;   /* batches in a run of similar cost */
     int padding_free;  /* rows lie one after another, each of its own width */
     int shuffle;
-    int longest_first; /* the full batch of the highest cost comes first */
+    int64_t ranks; /* with longest_first: so many of the most expensive come first */
+    int longest_first; /* the most expensive batches come first, full or not */
     int drop_last;
     int drop_overlong; /* rows that alone cost more than max_tokens */
     uint64_t seed;

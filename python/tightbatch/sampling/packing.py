@@ -340,6 +340,7 @@ _PACKING = {
     "quadratic_length": None,
     "pool_size": None,
     "balance": 1,
+    "ranks": 1,
     "padding_free": True,
     "shuffle": False,
     "longest_first": False,

@@ -82,7 +82,7 @@ class Planner:
         elif window is None:
             window = self._auto_window(total) if auto_window else max(len(lengths), 1)
         self.settings["shuffle_window"] = window
-        self._kept: tuple[int, Plan] | None = None
+        self._kept: tuple[tuple[int, int], Plan] | None = None
 
     def _survey(self) -> tuple[int, int, int, int]:
         return _core.survey_lengths(self.function, self.lengths, self.settings)
@@ -108,12 +108,16 @@ class Planner:
         batches = max(min(self.rows // (4 * batch), _WINDOW_BATCHES), 1)
         return int(min(batch * batches, NO_CAP))
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int, ranks: int = 1) -> Plan:
         """Give an epoch's indices [rows], and offsets [batches + 1] into them."""
-        epoch = epoch if self.settings["shuffle"] else 0
-        if self._kept is None or self._kept[0] != epoch:
-            plan = _core.plan_batches(self.function, self.lengths, self.settings, epoch)
-            self._kept = (epoch, plan)
+        key = (
+            epoch if self.settings["shuffle"] else 0,
+            ranks if self.settings["longest_first"] else 1,
+        )
+        if self._kept is None or self._kept[0] != key:
+            settings = {**self.settings, "ranks": key[1]}
+            plan = _core.plan_batches(self.function, self.lengths, settings, key[0])
+            self._kept = (key, plan)
         return self._kept[1]
 
     def row_costs(self, rows: Array) -> Array:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._words import counted
+from .order import restore
 from .plan import Plan, Planner, read_pool
-from .ranks import Run, Steps, deal, dealt, in_line, shared
+from .ranks import Run, Steps, deal, dealt, handed_out, in_line, shared
 from .state import NO_CAP, check_state
 
 __all__ = ["LengthBatchSampler"]
@@ -35,7 +36,7 @@ _ORDER = (
     "seed",
     "drop_last",
 )
-_PLAN = 1  # changes when a release plans differently: old states do not fit then
+_PLAN = 2  # changes when a release plans differently: old states do not fit then
 _NAME = "LengthBatchSampler"
 
 
@@ -256,6 +257,7 @@ class LengthBatchSampler:
             "shuffle_window": None if auto else shuffle_window,
             "pool_size": None,
             "balance": balance,
+            "ranks": 1,
             "padding_free": padding_free,
             "shuffle": shuffle,
             "longest_first": longest_first,
@@ -306,15 +308,22 @@ class LengthBatchSampler:
                 "expected at least a row for each rank, or tail='repeat'"
             )
         self.__dict__.update(self._planner.settings)
+        del self.__dict__["ranks"]  # the planner's: num_replicas, or what a state says
         self.boundaries = None if boundaries is None else settings["boundaries"].tolist()
         if self.max_tokens is not None:
             self.batch_size = None
         self.truncated = self._planner.truncated
-        self._epoch = 0
-        self._begin = 0
+        self._least_steps = 0
         self._moves = 0  # counts set_epoch and load_state_dict; an older iteration moves no epoch
-        self._run: Run | None = None
         self._dealt: tuple[NDArray[np.int64], Steps] | None = None
+        self._move(0)
+
+    def _move(self, epoch: int, begin: int = 0, *, ended: bool = False) -> None:
+        """Go to a row of an epoch; `ended`: the epoch before has come to its end."""
+        self._epoch, self._begin, self._ended = epoch, begin, ended
+        self._planned = self.num_replicas  # ranks that the epoch is planned for
+        self._is_loaded = False
+        self._run: Run | None = None
 
     @property
     def sampler(self) -> LengthBatchSampler:
@@ -346,9 +355,12 @@ class LengthBatchSampler:
         5
         """
         number = _core.read_int(f"{_NAME}.set_epoch", "epoch", epoch, 0, NO_CAP)
-        if number != self._epoch:
-            self._epoch, self._begin, self._run = number, 0, None
-            self._moves += 1
+        if number == self._epoch:
+            return
+        is_done = self._is_loaded and self._ended and number == self._epoch - 1
+        self._move(number)
+        self._begin = int(self._plan()[1][-1]) if is_done else 0
+        self._moves += 1
 
     @property
     def dropped(self) -> int:
@@ -362,14 +374,15 @@ class LengthBatchSampler:
 
     def _plan(self) -> Plan:
         """The coming epoch: indices [rows], and offsets [batches + 1] into them."""
-        return self._planner.plan(self._epoch)
+        return self._planner.plan(self._epoch, self._planned)
 
     def _deal(self) -> Steps:
         """The steps of the coming iteration: those of a whole epoch, or of the rest of one."""
         offsets = self._plan()[1]
         uneven = "drop" if self.drop_last else self.tail
         if self._dealt is None or self._dealt[0] is not offsets:
-            self._dealt = (offsets, deal(offsets, 0, self.num_replicas, uneven))
+            steps = deal(offsets, 0, self.num_replicas, uneven, self._least_steps)
+            self._dealt = (offsets, steps)
         steps = self._dealt[1]
         if self._begin == 0:
             return steps
@@ -379,26 +392,90 @@ class LengthBatchSampler:
     def __len__(self) -> int:
         """Batches of this rank in the coming epoch, exactly, counted from its beginning."""
         batches = len(self._plan()[1]) - 1
-        return batches // self.num_replicas if self.drop_last else -(-batches // self.num_replicas)
+        steps = batches // self.num_replicas
+        if not self.drop_last:
+            steps = -(-batches // self.num_replicas)
+        return max(steps, self._least_steps) if steps else 0
 
     def __iter__(self) -> Iterator[list[int]]:
         """Run through the epoch that the sampler is at now."""
-        indices = self._plan()[0]
-        self._run = run = Run(self._epoch, self._deal(), self._moves)
+        indices, offsets = self._plan()
+        steps, rows = self._deal(), int(offsets[-1])
+        self._run = run = Run(self._epoch, self._planned, rows, steps, self._moves)
+        self._is_loaded = False
+        return self._hand_out(run, self._batches(indices, steps, self.rank))
+
+    def _batches(
+        self, indices: NDArray[np.int64], steps: Steps, rank: int
+    ) -> Iterator[list[int]]:
         if self.padding_free and self.max_tokens is None and self.num_replicas > 1:
-            batches = shared(indices, run.steps, self.rank, self._planner.row_costs)
-        elif self.num_replicas > 1:
-            batches = dealt(indices, run.steps, self.rank)
-        else:
-            batches = in_line(indices, run.steps.begins, run.steps.ends)
-        return self._hand_out(run, batches)
+            kept = self.longest_first and steps.begin == 0
+            costs = self._planner.row_costs
+            return shared(indices, steps, rank, costs, begins_as_planned=kept)
+        if self.num_replicas > 1:
+            return dealt(indices, steps, rank)
+        return in_line(indices, steps.begins, steps.ends)
 
     def _hand_out(self, run: Run, batches: Iterator[list[int]]) -> Iterator[list[int]]:
         for batch in batches:
             run.done += 1
             yield batch
         if (self._epoch, self._moves) == (run.epoch, run.moves):
-            self._epoch, self._begin = min(run.epoch + 1, NO_CAP), 0
+            self._move(min(run.epoch + 1, NO_CAP), ended=True)
+            self._run = run
+
+    def restore_order(self, outputs: Any, *, fill: Any = None) -> Any:
+        """Put what a model gave for the batches of the latest iteration into the data set's order.
+
+        Parameters
+        ----------
+        outputs : list, tensor, array, dict or tuple
+            A list of what each batch gave, from the first to the last: a tensor, an array or a
+            list with an item for each row, or a dict or tuple of these. Or one of these that has
+            all rows already. Rows that another library repeated at the end are cut. With
+            `num_replicas` above 1, a list with this for each rank, as
+            ``torch.distributed.all_gather_object`` gives it; of a row that came twice, the first
+            output counts.
+        fill : object, optional
+            What rows get that the sampler left out (`drop_last`, ``overlong="drop"``).
+
+        Returns
+        -------
+        tensor, array, list, dict or tuple
+            Item i is that of row i of the data set. Tensors, or arrays, of one element type and of
+            rows of one shape become one of shape [rows, ...]; others become a list of rows. Dicts
+            and tuples keep their keys and places.
+
+        Raises
+        ------
+        ValueError
+            When the outputs are not those of every row, when keys differ, or when the sampler left
+            rows out and there is no `fill`.
+        TypeError
+            When there is no item for each row: leave out what a batch has one of, like a loss.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> rows = ["eleven", "two", "three"]
+        >>> sampler = tb.LengthBatchSampler(list(map(len, rows)), batch_size=2, shuffle=False)
+        >>> outputs = [[rows[row].upper() for row in batch] for batch in sampler]
+        >>> outputs
+        [['ELEVEN', 'THREE'], ['TWO']]
+        >>> sampler.restore_order(outputs)
+        ['ELEVEN', 'TWO', 'THREE']
+        """
+        name, run = f"{_NAME}.restore_order", self._run
+        epoch, planned = (self._epoch, self._planned) if run is None else (run.epoch, run.planned)
+        steps = self._deal() if run is None else run.steps
+        if steps.begin:
+            raise ValueError(
+                f"{name}(): the latest iteration began after {steps.begin} rows, where a state was "
+                "loaded; expected one of a whole epoch"
+            )
+        indices = self._planner.plan(epoch, planned)[0]
+        given = handed_out(indices, steps, lambda rank: self._batches(indices, steps, rank))
+        return restore(name, outputs, given, len(self._planner.lengths), fill)
 
     def state_dict(self, batches_consumed: int | None = None) -> dict[str, Any]:
         """Give the position of the latest iteration, as a small dict that is new at every call.
@@ -443,14 +520,16 @@ class LengthBatchSampler:
                 f"{_NAME}.state_dict(): batches_consumed={done}, but the latest iteration has "
                 f"handed out {handed_out}"
             )
-        epoch, begin = self._epoch, self._begin
-        if run is not None and done < len(run.steps):
-            epoch, begin = run.epoch, run.steps.end_of(done)
-        elif run is not None and epoch == run.epoch:
-            epoch, begin = min(epoch + 1, NO_CAP), 0
+        epoch, begin, planned, ended = self._epoch, self._begin, self._planned, self._ended
+        if run is not None and (batches_consumed is not None or epoch == run.epoch):
+            ended = ended and done == 0 and epoch == run.epoch
+            epoch, planned = run.epoch, run.planned
+            begin = run.steps.end_of(done) if done < len(run.steps) else run.rows
         return {
             "epoch": epoch,
             "rows": begin,
+            "ranks": planned,
+            "ended": ended,
             "lengths": [len(self._planner.lengths), self._planner.fingerprint],
             "settings": self._order(),
         }
@@ -478,7 +557,10 @@ class LengthBatchSampler:
         name = f"{_NAME}.load_state_dict"
         check_state(name, state, self.state_dict())
         epoch = _core.read_int(name, "epoch", state["epoch"], 0, NO_CAP)
-        self._epoch, self._begin, self._run = epoch, int(state["rows"]), None
+        self._move(epoch, int(state["rows"]), ended=state["ended"])
+        if self._begin:
+            self._planned = int(state["ranks"])
+        self._is_loaded = True
         self._moves += 1
 
     def __getstate__(self) -> dict[str, Any]:

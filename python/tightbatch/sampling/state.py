@@ -34,6 +34,8 @@ def check_state(function: str, state: Any, own: Mapping[str, Any]) -> None:
             f"and this sampler has {rows}, or as many with other lengths; expected the same data "
             "set"
         )
+    _core.read_int(function, "ranks", state["ranks"], 1, NO_CAP)
+    _core.read_flag(function, "ended", state["ended"])
     if _core.read_int(function, "rows", state["rows"], 0, NO_CAP) > rows:
         raise ValueError(
             f"{function}(): rows={_core.show(state['rows'])}; expected at most {rows}, as the "
