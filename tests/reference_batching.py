@@ -78,7 +78,7 @@ def plan_settings(**changed):
         "quadratic_length": None,
         "shuffle_window": None,
         "pool_size": None,
-        "balance": 1,
+        "balance": None,
         "ranks": 1,
         "padding_free": False,
         "shuffle": True,
@@ -204,28 +204,18 @@ def shuffle_runs(words, size, random):
     return [word for run in runs + last for word in run]
 
 
-def shuffle_nested(words, sizes, random):
-    """Shuffle runs, the runs in them, and at last single words."""
-    if not sizes:
-        random.shuffle(words)
-        return words
-    words = shuffle_runs(words, sizes[0], random)
-    starts = range(0, len(words), sizes[0])
-    parts = [words[start : start + sizes[0]] for start in starts]
-    parts = [shuffle_nested(part, sizes[1:], random) for part in parts]
-    return [word for part in parts for word in part]
-
-
 def order_by_runs(full, find_cost_of, balance, random):
-    """Batches of like cost lie together, in runs of runs."""
-    if balance == 1:
+    """Batches of like cost lie together, in runs."""
+    if balance == 1 or not full:
         random.shuffle(full)
         return full
+    size = min(balance, len(full))
     order = sorted(full, key=lambda batch: -find_cost_of(batch))
-    most = len(full) // 16 // 16 * 16
-    sizes = [min(balance, most)] if balance > 16 and most > 16 else []
-    sizes += [min(balance, 16)] if balance > 1 else []
-    return shuffle_nested(order, sizes, random) if full else full
+    order = shuffle_runs(order, size, random)
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    for part in parts:
+        random.shuffle(part)
+    return [batch for part in parts for batch in part]
 
 
 def plan(
@@ -240,7 +230,7 @@ def plan(
     shuffle=True,
     shuffle_window=None,
     pool_size=None,
-    balance=48,
+    balance=None,
     longest_first=False,
     seed=0,
     epoch=0,
@@ -307,7 +297,7 @@ def plan(
         first = sorted(full + tail, key=lambda batch: -find_cost_of(batch))[:ranks]
         full, tail = ([batch for batch in part if batch not in first] for part in (full, tail))
     if shuffle:
-        full = order_by_runs(full, find_cost_of, balance, random)
+        full = order_by_runs(full, find_cost_of, balance or ranks, random)
     return first + full + tail
 
 

@@ -7,11 +7,6 @@
 
 #include <string.h>
 
-enum {
-    INNER_RUN = 16,    /* 2, 4, 8 and 16 ranks have neighbours in cost at each step */
-    RUNS_AT_LEAST = 16 /* in an epoch, where there are batches enough */
-};
-
 /* Sorts the numbers of n batches, which ascend, the most expensive first; batches of
  * equal cost stay in the order of cutting. The key is how much cheaper a batch is than
  * the most expensive one, without its low bits where key and place do not fit into 64.
@@ -121,58 +116,24 @@ shuffle_runs(uint64_t *words, ptrdiff_t n, ptrdiff_t size, tb_random *random,
     }
 }
 
-/* Shuffles words that are sorted by cost: the runs of sizes[0], in each of them the
- * runs of sizes[1], and so on to single words. */
-static void
-shuffle_nested(uint64_t *words, ptrdiff_t n, const ptrdiff_t *sizes, int levels,
-               tb_random *random, uint64_t *copy, uint64_t *runs)
-{
-    if (levels == 0) {
-        tb_shuffle_words(random, words, (size_t)n);
-        return;
-    }
-    shuffle_runs(words, n, sizes[0], random, copy, runs);
-    for (ptrdiff_t begin = 0; begin < n; begin += sizes[0]) {
-        ptrdiff_t length = n - begin < sizes[0] ? n - begin : sizes[0];
-        shuffle_nested(words + begin, length, sizes + 1, levels - 1, random, copy,
-                       runs);
-    }
-}
-
-/* Runs of `balance` batches, or fewer if there would be too few runs; in them runs
- * of a size that suits most numbers of ranks. */
-static int
-choose_sizes(int64_t balance, ptrdiff_t full, ptrdiff_t *sizes)
-{
-    int levels = 0;
-    ptrdiff_t most = full / RUNS_AT_LEAST / INNER_RUN * INNER_RUN;
-
-    if (balance > INNER_RUN && most > INNER_RUN) {
-        sizes[levels++] = balance < most ? (ptrdiff_t)balance : most;
-    }
-    if (balance > 1) {
-        sizes[levels++] = balance < INNER_RUN ? (ptrdiff_t)balance : INNER_RUN;
-    }
-    return levels;
-}
-
-/* Orders n full batches, whose numbers ascend. */
+/* Orders n full batches, whose numbers ascend: in runs of `size` of similar cost. */
 static tb_status
 order_by_runs(const tb_batch_plan *plan, const tb_batch_settings *settings,
-              uint64_t *batches, ptrdiff_t n, tb_random *random)
+              ptrdiff_t size, uint64_t *batches, ptrdiff_t n, tb_random *random)
 {
-    ptrdiff_t sizes[2];
-    int levels = choose_sizes(settings->balance, n, sizes);
     uint64_t *copy = (uint64_t *)tb_allocate_array(n, sizeof *copy);
-    ptrdiff_t least = levels > 0 ? sizes[levels - 1] : n;
-    uint64_t *runs = (uint64_t *)tb_allocate_array(n / least + 1, sizeof *runs);
+    uint64_t *runs = (uint64_t *)tb_allocate_array(n / size + 1, sizeof *runs);
     tb_status status = TB_ERR_MEMORY;
 
     if (copy != NULL && runs != NULL) {
         status = sort_by_cost(plan, settings, batches, n);
     }
     if (status == TB_OK) {
-        shuffle_nested(batches, n, sizes, levels, random, copy, runs);
+        shuffle_runs(batches, n, size, random, copy, runs);
+        for (ptrdiff_t begin = 0; begin < n; begin += size) {
+            ptrdiff_t length = n - begin < size ? n - begin : size;
+            tb_shuffle_words(random, batches + begin, (size_t)length);
+        }
     }
     free(copy);
     free(runs);
@@ -199,8 +160,10 @@ tb_order_batches(tb_batch_plan *plan, ptrdiff_t full, const tb_batch_settings *s
     if (status != TB_OK || !settings->shuffle || full == 0) {
         return status;
     }
-    if (settings->balance > 1) {
-        return order_by_runs(plan, settings, plan->order + first, full, random);
+    int64_t size = settings->balance > 0 ? settings->balance : settings->ranks;
+    if (size > 1) {
+        return order_by_runs(plan, settings, (ptrdiff_t)tb_min(size, full),
+                             plan->order + first, full, random);
     }
     tb_shuffle_words(random, plan->order + first, (size_t)full);
     return TB_OK;

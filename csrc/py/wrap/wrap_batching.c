@@ -49,7 +49,7 @@ static const tb_setting plan_table[] = {
     {"quadratic_length", TB_SETTING_INT, FIELD(quadratic), 1, INT64_MAX - 1, 0, NULL},
     {"shuffle_window", TB_SETTING_INT, FIELD(window), 1, 0, INT64_MAX, NULL},
     {"pool_size", TB_SETTING_INT, FIELD(pool), 1, 0, 0, NULL},
-    {"balance", TB_SETTING_INT, FIELD(balance), 1, 0, TB_REQUIRED, NULL},
+    {"balance", TB_SETTING_INT, FIELD(balance), 1, 0, 0, NULL},
     {"ranks", TB_SETTING_INT, FIELD(ranks), 1, 0, TB_REQUIRED, NULL},
     FLAG("padding_free", padding_free),
     FLAG("shuffle", shuffle),

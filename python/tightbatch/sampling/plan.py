@@ -110,9 +110,11 @@ class Planner:
 
     def plan(self, epoch: int, ranks: int = 1) -> Plan:
         """Give an epoch's indices [rows], and offsets [batches + 1] into them."""
+        is_shuffled = self.settings["shuffle"]
+        in_runs = is_shuffled and self.settings["balance"] is None
         key = (
-            epoch if self.settings["shuffle"] else 0,
-            ranks if self.settings["longest_first"] else 1,
+            epoch if is_shuffled else 0,
+            ranks if in_runs or self.settings["longest_first"] else 1,
         )
         if self._kept is None or self._kept[0] != key:
             settings = {**self.settings, "ranks": key[1]}

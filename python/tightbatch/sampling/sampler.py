@@ -51,8 +51,7 @@ class LengthBatchSampler:
     (Rows of length 0 count as 1 here.) With both caps, a batch stays below both.
 
     `padding_free` is for a collator that puts rows one after another: a batch costs the sum of its
-    rows, each rounded up. With `max_tokens` batches are then packs, filled by best fit: each row
-    goes into the pack in which it leaves the least room.
+    rows, each rounded up. With `max_tokens` batches are then packs.
 
     An epoch is planned in five steps:
 
@@ -61,36 +60,44 @@ class LengthBatchSampler:
        first. Rows of equal length keep their random order.
     3. Each window is cut, from its longest row on, into full batches. A batch is full when it could
        not take one more row as long as its longest. The rest of a window, too few rows for a batch,
-       joins the next window before that is sorted. With packs, all are kept except the emptiest one
-       of the window, whose rows join the next.
+       joins the next window before that is sorted.
     4. The rest of the last window is the one batch that is not full: the tail.
-    5. The full batches are sorted by cost and divided into runs of `balance` (fewer, if there are
-       few batches), and these into runs of 16. The runs are shuffled, and the batches in them too.
-       The tail, if there is one, comes last.
+    5. The full batches are shuffled. With several ranks they are sorted by cost and divided into
+       runs of `balance` before; then the runs are shuffled, and the batches in each of them, so
+       that the ranks of a step have similar work. The tail, if there is one, comes last.
+
+    Packs need no sorting. Instead of steps 2 to 4, the shuffled rows go into packs one after
+    another, and a pool of rows that are held back ends each pack with those that fill it, as for
+    :func:`tightbatch.pack`. The last pack is the tail, if it is not full. So packs are full, and
+    else as random as batches can be. `fairness` tells how random a plan is. With
+    ``strategy="best_fit"`` windows are packed, each row into the pack in which it leaves the least
+    room, and the rows of a window's emptiest pack join the next one; rows of like length are then
+    in the same packs.
 
     Without `shuffle`, steps 1 and 5 are left out, and one window holds all rows. Then every epoch
     goes from the longest batch to the shortest, and rows of equal length are in the order of their
-    indices.
+    indices. Packs from a pool are in about the order of the indices.
 
     Every index comes exactly once in an epoch, rows of length 0 too. Only `drop_last` and
     `overlong="drop"` leave rows out; `dropped` counts them. If `batch_size` is the only cap and
     rows are shuffled, `drop_last` leaves out random rows. With `max_tokens`, or without shuffling,
-    it leaves out the shortest rows of the last window.
+    it leaves out the tail: the shortest rows of the last window, or the last pack.
 
-    The plan of an epoch depends only on lengths, settings, seed and epoch. It is the same on every
-    machine and for any number of ranks. It is made when it is first needed, and kept until the
-    next.
+    The plan of an epoch depends only on lengths, settings, seed, epoch, and on the number of ranks
+    that began it, unless `balance` is given. It is the same on every machine. It is made when it is
+    first needed, and kept until the next.
 
     **Ranks.** Of `num_replicas` ranks, `rank` gets the batches number rank, rank + num_replicas,
     ... of one global order. So the batches of one step follow each other in this order, and cost
-    about the same if `num_replicas` divides `balance`. With `padding_free` and no `max_tokens`, the
-    rows of each step are divided again, by largest differencing, so that all ranks have similar
-    cost and equal numbers of rows. All ranks make the same number of steps; `tail` says how.
+    about the same. With `padding_free` and no `max_tokens`, the rows of each step are divided
+    again, by largest differencing, so that all ranks have similar cost and equal numbers of rows.
+    All ranks make the same number of steps; `tail` says how.
 
-    **Resuming.** `state_dict` holds the epoch, and how many of its rows all ranks together have
-    got. A sampler with the same lengths and settings continues there, on any number of ranks. (With
-    another number of ranks, the batches of a step may differ more in cost for the rest of the
-    epoch.) Copies and pickles keep the epoch, but not the position in it.
+    **Resuming.** `state_dict` holds the epoch, how many of its rows all ranks together have got,
+    and for how many ranks it was planned. A sampler with the same lengths and settings continues
+    there, in the same order, on any number of ranks. (With another number of ranks, the batches of
+    a step may differ more in cost for the rest of the epoch.) Copies and pickles keep the epoch,
+    but not the position in it.
 
     Parameters
     ----------
@@ -119,10 +126,15 @@ class LengthBatchSampler:
         How many shuffled rows are sorted together. A larger window leaves less padding and mixes
         less. None is one window of all rows: then a row is always with rows of nearly its own
         length. "auto" is 100 batches, but at most a quarter of the rows, and at least one batch.
-    balance : int
-        How many batches of about the same cost stay together. If the number of ranks divides it (or
-        16), all ranks have similar work at each step; with more ranks, pass their number. 1: all
-        orders of batches are equally likely, for a single rank.
+    strategy : {"pool", "best_fit"}
+        How packs are filled, with `padding_free` and `max_tokens`.
+    pool_size : int or "auto"
+        Rows that are held back to fill packs. "auto" is one in 256 of the rows, at least 256 and at
+        most 4,096.
+    balance : int, optional
+        How many batches of about the same cost stay together. None is the number of ranks, so that
+        for one rank all orders of batches are equally likely. Pass it where another library shares
+        out the batches of this sampler among ranks: their number, or a multiple of it.
     longest_first : bool
         Whether a shuffled epoch begins with the most expensive full batch. Then memory that is too
         small fails at the first step.
@@ -152,8 +164,10 @@ class LengthBatchSampler:
         None if `max_tokens` makes the number of rows vary, as other libraries expect.
     max_length : int or None
         As given, or lower with ``overlong="truncate"``.
-    shuffle_window : int
-        Rows in a window: the number that "auto" or None stands for.
+    shuffle_window : int or None
+        Rows in a window: the number that "auto" or None stands for. None where a pool is used.
+    pool_size : int or None
+        Rows in the pool: the number that "auto" stands for. None without a pool.
     truncated : int
         How many rows are longer than `max_length`.
     max_tokens, padding_free, ... :
@@ -211,8 +225,9 @@ class LengthBatchSampler:
     pad_to_multiple_of: int | None
     quadratic_length: int | None
     shuffle_window: int | None
+    strategy: str
     pool_size: int | None
-    balance: int
+    balance: int | None
     padding_free: bool
     shuffle: bool
     longest_first: bool
@@ -235,7 +250,7 @@ class LengthBatchSampler:
         shuffle_window: int | Literal["auto"] | None = "auto",
         strategy: Literal["pool", "best_fit"] = "pool",
         pool_size: int | Literal["auto"] = "auto",
-        balance: int = 48,
+        balance: int | None = None,
         longest_first: bool = False,
         seed: int = 0,
         drop_last: bool = False,
@@ -573,7 +588,8 @@ class LengthBatchSampler:
         given = [f"batch_size={batch_size!r}"] if batch_size else []
         for name, parameter in signature(LengthBatchSampler).parameters.items():
             value = getattr(self, name, parameter.default)
-            if name != "batch_size" and value != parameter.default:
+            unused = name in ("shuffle_window", "pool_size") and value is None
+            if name != "batch_size" and value != parameter.default and not unused:
                 given.append(f"{name}={value!r}")
         rows = counted(len(self._planner.lengths), "row")
         return f"<LengthBatchSampler of {rows}: {', '.join(given)}>"
