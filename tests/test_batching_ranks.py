@@ -63,7 +63,8 @@ def cases(draw):
         "padding_free": draw(st.booleans()),
         "shuffle": draw(st.booleans()),
         "shuffle_window": draw(st.sampled_from(["auto", None, 1, 30])),
-        "balance": draw(st.sampled_from([1, 3, 16])),
+        "balance": draw(st.sampled_from([None, 1, 3, 16])),
+        "strategy": draw(st.sampled_from(["pool", "best_fit"])),
         "longest_first": draw(st.booleans()),
         "drop_last": draw(st.booleans()),
         "tail": draw(st.sampled_from(["split", "repeat"])),
@@ -75,6 +76,8 @@ def cases(draw):
         options["pad_to_multiple_of"] = draw(st.sampled_from([None, 2, 5]))
     elif not options["padding_free"] and (options["max_tokens"] or 40) >= 40:
         options["boundaries"] = draw(st.none() | st.just([10, 20, 40]))
+    if options["strategy"] == "pool" and options["padding_free"] and options["max_tokens"]:
+        options["shuffle_window"] = "auto"
     if options["overlong"] == "drop" and options["max_tokens"]:
         options["tail"] = "repeat"  # there may be fewer rows left than ranks
     return lengths, options
@@ -413,9 +416,10 @@ def test_rows_of_every_length_come_and_no_rank_has_the_most():
         for step in steps:
             costs = [max(lengths[row] for row in batch) for batch in step]
             dearest[costs.index(max(costs))] += 1
-    # 8 of 10 batches an epoch: each row 160 times of 200, and 5 standard deviations.
+    # Runs of 4, 4 and 2 batches in an epoch, of which the short one, a third of the time each, is
+    # left out: a row comes at least 133 times of 200, less 5 standard deviations.
     assert set(seen) == set(lengths)
-    assert min(seen.values()) > 130
+    assert min(seen.values()) > 100
     assert max(dearest.values()) < 150  # 100 of 400 steps each
 
 
