@@ -186,4 +186,8 @@ def _take(value: Any, places: Array, fill: Any) -> Any:
         return value.new_full((len(places), *value.shape[1:]), fill)
     chosen = torch.from_numpy(places % len(value)).to(value.device)
     taken = value.index_select(0, chosen)
-    return taken.index_fill(0, torch.from_numpy(missing).to(value.device), fill) if len(missing) else taken
+    return (
+        taken.index_fill(0, torch.from_numpy(missing).to(value.device), fill)
+        if len(missing)
+        else taken
+    )

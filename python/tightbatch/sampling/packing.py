@@ -17,9 +17,8 @@ from .._types import Overlong
 from .._words import counted
 from ..dataset import RaggedDataset
 from ..ragged import Ragged
-from .plan import lower_bound, read_pool
+from .plan import NO_CAP, lower_bound, read_pool
 from .ranks import in_line
-from .state import NO_CAP
 
 __all__ = ["Packing", "pack", "pack_dataset"]
 

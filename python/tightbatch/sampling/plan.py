@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .state import NO_CAP
+
+NO_CAP = 2**63 - 1
 
 # Batches in a window, with shuffle_window="auto". If lengths are log-normal, about 1.4 % of a batch
 # of 32 is then padding, and rows still meet different rows in every epoch.

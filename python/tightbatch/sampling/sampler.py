@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from inspect import signature
 from typing import Any, Literal
 
@@ -12,35 +12,14 @@ from numpy.typing import NDArray
 from .. import _core
 from .._words import counted
 from .order import restore
-from .plan import Plan, Planner, read_pool
+from .plan import NO_CAP, Planner, read_pool
 from .ranks import Run, Steps, deal, dealt, handed_out, in_line, shared
-from .state import NO_CAP, check_state
+from .state import NAME, Place
 
 __all__ = ["LengthBatchSampler"]
 
-# The settings that decide the order of an epoch. A saved position is valid only for the same ones.
-_ORDER = (
-    "max_tokens",
-    "padding_free",
-    "quadratic_length",
-    "max_length",
-    "overlong",
-    "pad_to_multiple_of",
-    "boundaries",
-    "shuffle",
-    "shuffle_window",
-    "strategy",
-    "pool_size",
-    "balance",
-    "longest_first",
-    "seed",
-    "drop_last",
-)
-_PLAN = 2  # changes when a release plans differently: old states do not fit then
-_NAME = "LengthBatchSampler"
 
-
-class LengthBatchSampler:
+class LengthBatchSampler(Place):
     """Batches of rows of similar length, in a new order every epoch.
 
     Pass it to ``DataLoader(dataset, batch_sampler=sampler, collate_fn=...)``. It reads only
@@ -261,7 +240,7 @@ class LengthBatchSampler:
         rank: int = 0,
     ) -> None:
         if batch_size is None and max_tokens is None:
-            raise ValueError(f"{_NAME}(): pass batch_size=, max_tokens= or both")
+            raise ValueError(f"{NAME}(): pass batch_size=, max_tokens= or both")
         auto = isinstance(shuffle_window, str)
         given = {
             "batch_size": batch_size,
@@ -280,46 +259,46 @@ class LengthBatchSampler:
             "overlong": overlong,
             "seed": seed,
         }
-        settings = _core.read_plan_settings(_NAME, given)
+        settings = _core.read_plan_settings(NAME, given)
         if settings["overlong"] == "split":
             raise ValueError(
-                f"{_NAME}(): overlong='split'; expected one of 'error', 'truncate', 'drop': "
+                f"{NAME}(): overlong='split'; expected one of 'error', 'truncate', 'drop': "
                 "a sampler yields whole rows; tightbatch.pack splits them"
             )
         if auto:
-            _core.read_choice(_NAME, "shuffle_window", shuffle_window, ("auto",))
+            _core.read_choice(NAME, "shuffle_window", shuffle_window, ("auto",))
         if boundaries is not None:
-            settings["boundaries"] = _core.read_boundaries(_NAME, None, boundaries)
+            settings["boundaries"] = _core.read_boundaries(NAME, None, boundaries)
             if settings["padding_free"]:
-                raise ValueError(f"{_NAME}(): boundaries= with padding_free=True; expected one")
-        self.tail = _core.read_choice(_NAME, "tail", tail, ("split", "repeat"))
-        self.num_replicas = _core.read_int(_NAME, "num_replicas", num_replicas, 1, NO_CAP)
-        self.rank = _core.read_int(_NAME, "rank", rank, 0, NO_CAP)
+                raise ValueError(f"{NAME}(): boundaries= with padding_free=True; expected one")
+        self.tail = _core.read_choice(NAME, "tail", tail, ("split", "repeat"))
+        self.num_replicas = _core.read_int(NAME, "num_replicas", num_replicas, 1, NO_CAP)
+        self.rank = _core.read_int(NAME, "rank", rank, 0, NO_CAP)
         if self.rank >= self.num_replicas:
             raise ValueError(
-                f"{_NAME}(): rank={self.rank} of num_replicas={self.num_replicas}; expected "
+                f"{NAME}(): rank={self.rank} of num_replicas={self.num_replicas}; expected "
                 f"a rank from 0 to {self.num_replicas - 1}"
             )
         if "Sampler" in type(lengths).__name__:
             raise TypeError(
-                f"{_NAME}(): found type {type(lengths).__name__}, expected lengths. If Lightning "
+                f"{NAME}(): found type {type(lengths).__name__}, expected lengths. If Lightning "
                 "passes a sampler, give its Trainer use_distributed_sampler=False, and pass "
                 "num_replicas= and rank= here; for predict, pass "
                 "DataLoader(sampler=this, batch_size=None)"
             )
-        read_lengths = _core.read_lengths(_NAME, "lengths", lengths)
+        read_lengths = _core.read_lengths(NAME, "lengths", lengths)
         self.strategy, settings["pool_size"] = read_pool(
-            _NAME,
+            NAME,
             strategy,
             pool_size,
             len(read_lengths),
             shuffle_window=None if auto else shuffle_window or "None",
             packs=settings["padding_free"] and settings["max_tokens"] is not None,
         )
-        self._planner = Planner(_NAME, read_lengths, settings, auto_window=auto)
+        self._planner = Planner(NAME, read_lengths, settings, auto_window=auto)
         if 0 < self._planner.rows < self.num_replicas and self.tail == "split":
             raise ValueError(
-                f"{_NAME}(): {self._planner.rows} rows for num_replicas={self.num_replicas}; "
+                f"{NAME}(): {self._planner.rows} rows for num_replicas={self.num_replicas}; "
                 "expected at least a row for each rank, or tail='repeat'"
             )
         self.__dict__.update(self._planner.settings)
@@ -328,54 +307,13 @@ class LengthBatchSampler:
         if self.max_tokens is not None:
             self.batch_size = None
         self.truncated = self._planner.truncated
-        self._least_steps = 0
-        self._moves = 0  # counts set_epoch and load_state_dict; an older iteration moves no epoch
         self._dealt: tuple[NDArray[np.int64], Steps] | None = None
         self._move(0)
-
-    def _move(self, epoch: int, begin: int = 0, *, ended: bool = False) -> None:
-        """Go to a row of an epoch; `ended`: the epoch before has come to its end."""
-        self._epoch, self._begin, self._ended = epoch, begin, ended
-        self._planned = self.num_replicas  # ranks that the epoch is planned for
-        self._is_loaded = False
-        self._run: Run | None = None
 
     @property
     def sampler(self) -> LengthBatchSampler:
         """The sampler itself, because accelerate and Lightning look for ``set_epoch`` here."""
         return self
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that the next iteration runs."""
-        return self._epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration runs; iterations that have begun do not change.
-
-        Choosing the current epoch changes nothing: after `load_state_dict` in the middle of an
-        epoch, the sampler still continues there.
-
-        Parameters
-        ----------
-        epoch : int
-            From 0 to 2**63 - 1; a ValueError, TypeError or OverflowError otherwise.
-
-        Examples
-        --------
-        >>> import tightbatch as tb
-        >>> sampler = tb.LengthBatchSampler([4, 2, 3], batch_size=2)
-        >>> sampler.set_epoch(5)
-        >>> sampler.epoch
-        5
-        """
-        number = _core.read_int(f"{_NAME}.set_epoch", "epoch", epoch, 0, NO_CAP)
-        if number == self._epoch:
-            return
-        is_done = self._is_loaded and self._ended and number == self._epoch - 1
-        self._move(number)
-        self._begin = int(self._plan()[1][-1]) if is_done else 0
-        self._moves += 1
 
     @property
     def dropped(self) -> int:
@@ -386,10 +324,6 @@ class LengthBatchSampler:
     def repeated(self) -> int:
         """How many rows the coming iteration hands out twice, on all ranks together."""
         return self._deal().repeated
-
-    def _plan(self) -> Plan:
-        """The coming epoch: indices [rows], and offsets [batches + 1] into them."""
-        return self._planner.plan(self._epoch, self._planned)
 
     def _deal(self) -> Steps:
         """The steps of the coming iteration: those of a whole epoch, or of the rest of one."""
@@ -420,9 +354,7 @@ class LengthBatchSampler:
         self._is_loaded = False
         return self._hand_out(run, self._batches(indices, steps, self.rank))
 
-    def _batches(
-        self, indices: NDArray[np.int64], steps: Steps, rank: int
-    ) -> Iterator[list[int]]:
+    def _batches(self, indices: NDArray[np.int64], steps: Steps, rank: int) -> Iterator[list[int]]:
         if self.padding_free and self.max_tokens is None and self.num_replicas > 1:
             kept = self.longest_first and steps.begin == 0
             costs = self._planner.row_costs
@@ -432,6 +364,7 @@ class LengthBatchSampler:
         return in_line(indices, steps.begins, steps.ends)
 
     def _hand_out(self, run: Run, batches: Iterator[list[int]]) -> Iterator[list[int]]:
+        self._asked = None
         for batch in batches:
             run.done += 1
             yield batch
@@ -480,7 +413,7 @@ class LengthBatchSampler:
         >>> sampler.restore_order(outputs)
         ['ELEVEN', 'TWO', 'THREE']
         """
-        name, run = f"{_NAME}.restore_order", self._run
+        name, run = f"{NAME}.restore_order", self._run
         epoch, planned = (self._epoch, self._planned) if run is None else (run.epoch, run.planned)
         steps = self._deal() if run is None else run.steps
         if steps.begin:
@@ -491,96 +424,6 @@ class LengthBatchSampler:
         indices = self._planner.plan(epoch, planned)[0]
         given = handed_out(indices, steps, lambda rank: self._batches(indices, steps, rank))
         return restore(name, outputs, given, len(self._planner.lengths), fill)
-
-    def state_dict(self, batches_consumed: int | None = None) -> dict[str, Any]:
-        """Give the position of the latest iteration, as a small dict that is new at every call.
-
-        Parameters
-        ----------
-        batches_consumed : int, optional
-            How many batches of the latest iteration this rank has trained on. A DataLoader with
-            workers takes batches ahead; without this number, all that it took count as done.
-
-        Returns
-        -------
-        dict
-            For `load_state_dict` of a sampler with the same lengths and settings, on any number of
-            ranks. After the last batch of an epoch it is the beginning of the next epoch.
-
-        Raises
-        ------
-        ValueError
-            When it is more than the batches that were handed out.
-
-        Examples
-        --------
-        >>> import tightbatch as tb
-        >>> sampler = tb.LengthBatchSampler([4, 2, 3, 5], batch_size=1)
-        >>> batches = iter(sampler)
-        >>> first, second = next(batches), next(batches)
-        >>> state = sampler.state_dict()
-        >>> other = tb.LengthBatchSampler([4, 2, 3, 5], batch_size=1)
-        >>> other.load_state_dict(state)
-        >>> list(other) == list(batches)
-        True
-        """
-        run = self._run
-        handed_out = 0 if run is None else run.done
-        done = handed_out
-        if batches_consumed is not None:
-            name = f"{_NAME}.state_dict"
-            done = _core.read_int(name, "batches_consumed", batches_consumed, 0, NO_CAP)
-        if done > handed_out:
-            raise ValueError(
-                f"{_NAME}.state_dict(): batches_consumed={done}, but the latest iteration has "
-                f"handed out {handed_out}"
-            )
-        epoch, begin, planned, ended = self._epoch, self._begin, self._planned, self._ended
-        if run is not None and (batches_consumed is not None or epoch == run.epoch):
-            ended = ended and done == 0 and epoch == run.epoch
-            epoch, planned = run.epoch, run.planned
-            begin = run.steps.end_of(done) if done < len(run.steps) else run.rows
-        return {
-            "epoch": epoch,
-            "rows": begin,
-            "ranks": planned,
-            "ended": ended,
-            "lengths": [len(self._planner.lengths), self._planner.fingerprint],
-            "settings": self._order(),
-        }
-
-    def _order(self) -> dict[str, Any]:
-        order = {"batch_size": self._planner.settings["batch_size"]} | {
-            name: getattr(self, name) for name in _ORDER
-        }
-        order["plan"] = _PLAN
-        order["boundaries"] = None if self.boundaries is None else self.boundaries.copy()
-        return order
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was called: the next iteration begins there.
-
-        It raises a ValueError that says what differs if the state has other lengths or settings,
-        and a TypeError if it is not a mapping.
-
-        Examples
-        --------
-        >>> import tightbatch as tb
-        >>> sampler = tb.LengthBatchSampler([4, 2, 3], batch_size=2)
-        >>> sampler.load_state_dict(sampler.state_dict())
-        """
-        name = f"{_NAME}.load_state_dict"
-        check_state(name, state, self.state_dict())
-        epoch = _core.read_int(name, "epoch", state["epoch"], 0, NO_CAP)
-        self._move(epoch, int(state["rows"]), ended=state["ended"])
-        if self._begin:
-            self._planned = int(state["ranks"])
-        self._is_loaded = True
-        self._moves += 1
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Give everything except the iterations that have begun."""
-        return {**self.__dict__, "_run": None, "_dealt": None}
 
     def __repr__(self) -> str:
         """Show the settings that differ from the default."""
