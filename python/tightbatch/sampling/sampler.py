@@ -346,6 +346,21 @@ class LengthBatchSampler(Place):
             steps = -(-batches // self.num_replicas)
         return max(steps, self._least_steps) if steps else 0
 
+    def _even_out(self, epochs: int) -> None:
+        """Let the first epochs have the same number of steps, that of the longest.
+
+        For loops that ask for ``len`` once, as that of transformers' Trainer does.
+        """
+        self._least_steps = 0
+        if self.max_tokens is not None and self.shuffle:
+            counts = []
+            for epoch in range(epochs):
+                self._move(epoch)
+                counts.append(len(self))
+            self._least_steps = max(counts, default=0)
+            self._move(0)
+        self._dealt = None
+
     def __iter__(self) -> Iterator[list[int]]:
         """Run through the epoch that the sampler is at now."""
         indices, offsets = self._plan()
