@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checks import fails
-from reference_batching import NO_CAP, draw_lengths, find_cost
+from reference_batching import NO_CAP, draw_lengths, find_cost, plan_of
 from tightbatch.sampling.sampler import LengthBatchSampler
 
 RANKS = (2, 4, 8, 16)
@@ -27,13 +27,10 @@ def run_ranks(lengths, ranks, **options):
     return [list(sampler) for sampler in make_ranks(lengths, ranks, **options)]
 
 
-def one_rank(lengths, ranks, epoch=0, **options):
-    """One rank that goes through an epoch that `ranks` ranks have begun."""
+def whole_of(lengths, ranks, epoch=0, **options):
+    """All batches of an epoch that is planned for `ranks` ranks."""
     sampler = LengthBatchSampler(lengths, num_replicas=ranks, **options)
-    sampler.set_epoch(epoch)
-    one = LengthBatchSampler(lengths, **options)
-    one.load_state_dict(sampler.state_dict())
-    return one
+    return plan_of(sampler, list(map(int, lengths)), epoch)
 
 
 def flatten(batches):
@@ -146,11 +143,11 @@ def check_shared(per_rank, whole, ranks):
 def test_ranks_together_are_the_one_rank(case, ranks, epoch):
     lengths, options = case
     samplers = make_ranks(lengths, ranks, **options)
-    one = one_rank(lengths, ranks, epoch, **options)
     for sampler in samplers:
         sampler.set_epoch(epoch)
     said = {(len(sampler), sampler.dropped, sampler.repeated) for sampler in samplers}
-    per_rank, whole = [list(sampler) for sampler in samplers], list(one)
+    per_rank = [list(sampler) for sampler in samplers]
+    whole = whole_of(lengths, ranks, epoch, **options)
     merged = flatten(zip(*per_rank, strict=True))
     counts = Counter(flatten(merged))
 
@@ -327,9 +324,20 @@ def test_an_epoch_goes_on_in_its_order_on_any_number_of_ranks(balance, longest_f
     options = {"batch_size": 10, "balance": balance, "longest_first": longest_first, "seed": 5}
     for ranks in (2, 3, 4, 6, 8, 16, 32, 96):
         merged = flatten(zip(*run_ranks(lengths, ranks, **options), strict=True))
-        assert merged == list(one_rank(lengths, ranks, **options))
+        assert merged == whole_of(lengths, ranks, **options)
         if balance and not longest_first:
             assert merged == list(LengthBatchSampler(lengths, **options))
+        (sampler, *_) = make_ranks(lengths, ranks, **options)
+        next(iter(sampler))
+        for others in (1, 3):
+            resumed = make_ranks(lengths, others, **options)
+            for other in resumed:
+                other.load_state_dict(sampler.state_dict())
+            rest = [list(other) for other in resumed]
+            assert flatten(flatten(zip(*rest, strict=True))) == flatten(merged[ranks:])
+            # The next epoch is planned for the ranks there are then.
+            following = flatten(zip(*map(list, resumed), strict=True))
+            assert following == whole_of(lengths, others, 1, **options)
 
 
 # Like work
@@ -346,8 +354,8 @@ def unevenness(lengths, ranks, **options):
 
 def deal_unshared(lengths, ranks, **options):
     """What the ranks of a padding-free sampler would get, were rows not dealt anew."""
-    sampler = one_rank(lengths, ranks, **options)
-    batches = list(sampler)
+    sampler = LengthBatchSampler(lengths, num_replicas=ranks, **options)
+    batches = whole_of(lengths, ranks, **options)
     batches = batches[: len(batches) // ranks * ranks]
     costs = np.array([cost_of(lengths, batch, sampler) for batch in batches]).reshape(-1, ranks)
     return costs.max(axis=1) / costs.mean(axis=1)
