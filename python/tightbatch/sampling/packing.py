@@ -17,6 +17,7 @@ from .._types import Overlong
 from .._words import counted
 from ..dataset import RaggedDataset
 from ..ragged import Ragged
+from .fairness import Fairness, measure
 from .plan import NO_CAP, lower_bound, read_pool
 from .ranks import in_line
 
@@ -126,6 +127,22 @@ class Packing:
         rest fit beside them.
         """
         return lower_bound(self.lengths, self.capacity, self.max_segments)
+
+    def fairness(self) -> Fairness:
+        """Tell how far the packs are from random ones: segments in random order, cut at the cap.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> lengths = list(range(1, 101)) * 100
+        >>> fair = tb.pack(lengths, 1000).fairness()
+        >>> like = tb.pack(lengths, 1000, strategy="best_fit").fairness()
+        >>> fair.plan.rows_std < 2 * fair.random.rows_std < like.plan.rows_std
+        True
+        """
+        settings = {**_PACKING, "batch_size": self.max_segments, "max_tokens": self.capacity}
+        numbers = np.arange(len(self.lengths))
+        return measure("Packing.fairness", self.lengths, settings, numbers, self.offsets, 1)
 
     def apply(self, ragged: Ragged) -> Ragged:
         """Gather the tokens of the packs, in one pass: each pack becomes a row.
@@ -335,6 +352,9 @@ def _pack(
 # Other settings of the planner: batches without padding, and no rounding of lengths.
 _PACKING = {
     "max_length": None,
+    "shuffle_window": None,
+    "overlong": "error",
+    "seed": 0,
     "pad_to_multiple_of": None,
     "quadratic_length": None,
     "pool_size": None,
