@@ -301,15 +301,18 @@ class LengthBatchSampler(Place):
     def _deal(self) -> Steps:
         """The steps of the coming iteration: those of a whole epoch, or of the rest of one."""
         offsets = self._plan()[1]
-        uneven = "drop" if self.drop_last else self.tail
         if self._dealt is None or self._dealt[0] is not offsets:
-            steps = deal(offsets, 0, self.num_replicas, uneven, self._least_steps)
-            self._dealt = (offsets, steps)
+            self._dealt = (offsets, self._deal_from(offsets, 0))
         steps = self._dealt[1]
         if self._begin == 0:
             return steps
-        rest = steps.go_on(self._begin)
-        return deal(offsets, self._begin, self.num_replicas, uneven) if rest is None else rest
+        return steps.go_on(self._begin) or self._deal_from(offsets, self._begin)
+
+    def _deal_from(self, offsets: NDArray[np.int64], begin: int) -> Steps:
+        uneven = "drop" if self.drop_last else self.tail
+        steps = 0 if begin else self._least_steps
+        own = self.longest_first
+        return deal(offsets, begin, self.num_replicas, uneven, steps=steps, repeats_own=own)
 
     def __len__(self) -> int:
         """Batches of this rank in the coming epoch, exactly, counted from its beginning."""
