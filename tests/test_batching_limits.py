@@ -20,7 +20,7 @@ PLANS = [
     ("47d015034e933b6422c3bfd4bb296da3", 255, {"batch_size": 8}),
     ("9e434081543a4981b8748ec0bf0682b2", 256, {"batch_size": 8}),
     ("e2ad2cef74b41e88044f9a2978a18536", 300, {"batch_size": 8, "balance": 12}),
-    ("98181d0646ee8e2168c129759105c006", 511, {"batch_size": 4, "longest_first": True}),
+    ("952070ec651384f69d27fd12d7cf1be6", 511, {"batch_size": 4, "longest_first": True}),
     ("9c320a018262be2b065df785b3c396e2", 512, {"batch_size": 4}),
     (
         "b023f31b50d45c5bd02b1cb6cbe77058",

@@ -182,6 +182,10 @@ def test_no_state_at_all(state, kind, parts):
         ({"rows": -1}, ValueError, ["rows=-1"]),
         ({"rows": "3"}, TypeError, ["rows='3'"]),
         ({"rows": True}, TypeError, ["rows=True"]),
+        ({"ranks": 0}, ValueError, ["ranks=0"]),
+        ({"ranks": 1.0}, TypeError, ["ranks=1.0"]),
+        ({"ended": 1}, TypeError, ["ended=1"]),
+        ({"ended": None}, TypeError, ["ended=None"]),
         ({"rows": 201}, (ValueError, OverflowError), ["rows=201", "200"]),
         ({"extra": 1}, ValueError, ["'extra'", "expected"]),
         ({"settings": {}}, ValueError, ["batch_size=None", "batch_size=4"]),
@@ -198,6 +202,32 @@ def test_state_with_wrong_numbers(changed, kind, parts):
     with fails(kind, "LengthBatchSampler", *parts):
         sampler.load_state_dict({**before, **changed})
     assert sampler.state_dict() == before
+
+
+@pytest.mark.parametrize("padding_free", [False, True])
+def test_an_epoch_goes_on_as_it_was_planned_for_other_ranks(padding_free):
+    """With longest_first the plan depends on the ranks: the state says which it began with."""
+    options = {"batch_size": 4, "longest_first": True, "padding_free": padding_free}
+    wanted = [row for batch in LengthBatchSampler(LENGTHS, **options) for row in batch]
+    for before, after in ((1, 3), (3, 1), (2, 5), (4, 4)):
+        rows, states = [], []
+        for rank in range(before):
+            sampler = LengthBatchSampler(LENGTHS, num_replicas=before, rank=rank, **options)
+            iterator = iter(sampler)
+            rows += [row for _ in range(3) for row in next(iterator)]
+            states.append(json.loads(json.dumps(sampler.state_dict())))
+        assert states[0]["ranks"] == before
+        following = []
+        for rank in range(after):
+            sampler = LengthBatchSampler(LENGTHS, num_replicas=after, rank=rank, **options)
+            sampler.load_state_dict(states[0])
+            assert sampler.state_dict() == states[0]
+            rows += [row for batch in sampler for row in batch]
+            following.append(list(sampler))
+            fresh = LengthBatchSampler(LENGTHS, num_replicas=after, rank=rank, **options)
+            fresh.set_epoch(1)
+            assert list(fresh) == following[-1]
+        assert sorted(rows) == sorted(wanted)
 
 
 def test_unknown_setting_is_refused():
@@ -224,7 +254,7 @@ def digest(batches):
         ("b93c17621e4d24c1dbcd773c00788480", {"max_tokens": 4096, "boundaries": [64, 200, 512]}),
         ("6a3bb108f5d5071240c448dc5b95ca75", {"max_tokens": 4096, "quadratic_length": 200}),
         (
-            "fd802089ae3eda2f3310e7b6096cebd2",
+            "19303c5b0fa4548731ec9c11ef56da04",
             {"batch_size": 16, "balance": 4, "longest_first": True, "shuffle_window": None},
         ),
         (
@@ -240,7 +270,7 @@ def digest(batches):
         ("3ab399926c5c94433e1ab179cade30f8", {"batch_size": 11, "drop_last": True}),
         ("6418c52b1b72bf4d74b0ae18899ebc81", {"max_tokens": 1200, "padding_free": True}),
         (
-            "7bdb7630dd9b7e1a4d1dab293827d528",
+            "e4d479d1ea57ea826821b0aeeffab81a",
             {"batch_size": 8, "balance": 24, "longest_first": True},
         ),
         ("00bee94cb9f224e9ab5660a5a0bd50b1", {"batch_size": 6}),

@@ -45,7 +45,8 @@ class LengthBatchSampler(Place):
     4. The rest of the last window is the one batch that is not full: the tail.
     5. The full batches are sorted by cost and divided into runs of `balance` (fewer, if there are
        few batches), and these into runs of 16. The runs are shuffled, and the batches in them too.
-       The tail, if there is one, comes last.
+       The tail, if there is one, comes last. With `longest_first` the most expensive batch for each
+       rank, which may be the tail, is taken out before and comes first.
 
     Without `shuffle`, steps 1 and 5 are left out, and one window holds all rows. Then every epoch
     goes from the longest batch to the shortest, and rows of equal length are in the order of their
@@ -57,8 +58,8 @@ class LengthBatchSampler(Place):
     it leaves out the shortest rows of the last window.
 
     The plan of an epoch depends only on lengths, settings, seed and epoch. It is the same on every
-    machine and for any number of ranks. It is made when it is first needed, and kept until the
-    next.
+    machine and, without `longest_first`, for any number of ranks. It is made when it is first
+    needed, and kept until the next.
 
     **Ranks.** Of `num_replicas` ranks, `rank` gets the batches number rank, rank + num_replicas,
     ... of one global order. So the batches of one step follow each other in this order, and cost
@@ -103,7 +104,7 @@ class LengthBatchSampler(Place):
         16), all ranks have similar work at each step; with more ranks, pass their number. 1: all
         orders of batches are equally likely, for a single rank.
     longest_first : bool
-        Whether a shuffled epoch begins with the most expensive full batch. Then memory that is too
+        Whether every rank begins an epoch with its most expensive batch. Then memory that is too
         small fails at the first step.
     seed : int
         The seed of the random orders, from 0 to 2**64 - 1.
@@ -114,8 +115,8 @@ class LengthBatchSampler(Place):
         What to do, without `drop_last`, if the last batches are too few for a step of all ranks.
         "split" cuts some of the last batches into smaller ones, so that every row still comes
         exactly once, which is right for evaluation too. (If nearly all batches have one row, there
-        may be nothing to cut; then it repeats.) "repeat" gives out the first batches again;
-        `repeated` counts their rows.
+        may be nothing to cut; then it repeats.) "repeat" gives out the first batches again (with
+        `longest_first` each rank its own); `repeated` counts their rows.
     pad_to_multiple_of : int, optional
         The collator rounds the width up to a multiple of this; `max_tokens` counts that.
     boundaries : sequence of int, optional
@@ -155,10 +156,7 @@ class LengthBatchSampler(Place):
     to the next, unless `set_epoch` has moved it since. An iteration that is stopped before its end
     does not, so the next one repeats the epoch. Several iterations may run at the same time. A
     DataLoader with workers reads ahead: before the loop ends, the sampler may be at the next epoch
-    already, and with `max_tokens` its ``len`` is that epoch's. (A torchdata loader that loads a
-    state from the very end of an epoch reads ahead once without effect; if there are fewer batches
-    than workers prefetch, that skips an epoch. Save the state after the last batch, inside the
-    loop.)
+    already, and with `max_tokens` its ``len`` is that epoch's.
 
     Sorting in windows of shuffled rows was described, as sequence bucketing, by V. Khomenko et al.,
     "Accelerating recurrent neural network training using sequence bucketing and multi-GPU data
