@@ -94,9 +94,13 @@ def check_drop(merged, whole, ranks):
     assert merged == whole[:kept]
 
 
-def check_repeat(merged, whole, ranks):
+def check_repeat(merged, whole, ranks, longest_first):
     assert len(merged) == -(-len(whole) // ranks) * ranks
     assert merged[: len(whole)] == whole
+    if longest_first:  # each rank its own first batch, which is its dearest
+        again = [whole[place % ranks % len(whole)] for place in range(len(whole), len(merged))]
+        assert merged[len(whole) :] == again
+        return
     assert all(a == b for a, b in zip(merged[len(whole) :], itertools.cycle(whole), strict=False))
 
 
@@ -124,9 +128,13 @@ def check_split(merged, whole, ranks):
         assert max(sizes) - min(sizes) <= 1
 
 
-def check_shared(per_rank, whole, ranks):
-    """Steps are runs of the one order, with rows dealt anew inside; the last may be split."""
-    done = 0
+def check_shared(per_rank, whole, ranks, longest_first):
+    """Steps are runs of the one order, with rows dealt anew inside; the last may be split.
+
+    With longest_first, the first step has the dearest batches as they are, and of any other step
+    too where dealing would make one that is dearer than all.
+    """
+    done = done_batches = 0
     line = flatten(whole)
     for step in zip(*per_rank, strict=True):
         rows = flatten(step)
@@ -135,7 +143,9 @@ def check_shared(per_rank, whole, ranks):
             return  # the last step begins again
         assert sorted(rows) == sorted(line[done : done + len(rows)])
         sizes = [len(batch) for batch in step]
-        assert max(sizes) - min(sizes) <= 1
+        planned = whole[done_batches : done_batches + ranks]
+        assert max(sizes) - min(sizes) <= 1 or (longest_first and list(step) == planned)
+        done_batches += ranks
         done += len(rows)
 
 
@@ -172,13 +182,13 @@ def test_ranks_together_are_the_one_rank(case, ranks, epoch):
     if split and len(flatten(whole)) >= -(-len(whole) // ranks) * ranks:
         assert set(counts.values()) <= {1}
     if dealt_anew:
-        check_shared(per_rank, whole, ranks)
+        check_shared(per_rank, whole, ranks, options["longest_first"])
     elif options["drop_last"]:
         check_drop(merged, whole, ranks)
     elif split and len(flatten(whole)) >= -(-len(whole) // ranks) * ranks:
         check_split(merged, whole, ranks)
     else:
-        check_repeat(merged, whole, ranks)
+        check_repeat(merged, whole, ranks, options["longest_first"])
 
 
 def test_tail_is_split():
@@ -411,16 +421,60 @@ def test_tokens_balance_ranks(ranks, padding_free, quadratic):
     assert steps.max() < 1.05
 
 
-@pytest.mark.parametrize("ranks", [1, *RANKS])
-def test_longest_first_begins_with_the_dearest(ranks):
-    lengths = draw_lengths(4000)
-    options = {"batch_size": 8, "longest_first": True}
+FEW = [[1, 1, 1, 1, 9], [9], [1, 9], [1, 1, 1, 1, 1, 1, 9], [5, 9, 9], [0, 0, 3], [2] * 9, [3] * 40]
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 2}, {"max_tokens": 18}], ids=str)
+@pytest.mark.parametrize("more", [{}, {"balance": 1}, {"shuffle": False}, {"padding_free": True}])
+@pytest.mark.parametrize("lengths", FEW, ids=str)
+def test_longest_first_holds_for_few_rows(lengths, options, more):
+    """The dearest batch may be the one that is not full."""
+    if more == {"padding_free": True} and "batch_size" in options:
+        options = {"batch_size": 3, "max_tokens": 18}
+    for seed in range(20):
+        sampler = LengthBatchSampler(lengths, longest_first=True, seed=seed, **options, **more)
+        batches = list(sampler)
+        costs = [cost_of(lengths, batch, sampler) for batch in batches]
+        assert costs[0] == max(costs)
+        assert sorted(flatten(batches)) == list(range(len(lengths)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 8},
+        {"batch_size": 7, "drop_last": True, "balance": 1},
+        {"batch_size": 8, "tail": "repeat", "balance": 3},
+        {"batch_size": 8, "padding_free": True},
+        {"batch_size": 7, "padding_free": True, "quadratic_length": 20},
+        {"max_tokens": 4000},
+        {"max_tokens": 4000, "padding_free": True},
+        {"max_tokens": 4000, "quadratic_length": 300, "boundaries": [100, 300, 512]},
+        {"batch_size": 8, "shuffle": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("ranks", [1, *RANKS, 50])
+def test_longest_first_begins_with_the_dearest_on_every_rank(ranks, options):
+    lengths = [*draw_lengths(1000).tolist(), *[511] * 3]
     sampler = LengthBatchSampler(lengths, **options)
-    full = [cost_of(lengths, batch, sampler) for batch in sampler]
-    first = [own[0] for own in run_ranks(lengths, ranks, **options)]
-    found = [cost_of(lengths, batch, sampler) for batch in first]
-    assert found[0] == max(full)
-    assert min(found) >= sorted(full, reverse=True)[15]
+    for seed in range(3):
+        per_rank = run_ranks(lengths, ranks, longest_first=True, seed=seed, **options)
+        costs = [[cost_of(lengths, batch, sampler) for batch in own] for own in per_rank]
+        assert all(own[0] == max(own) for own in costs)
+        assert costs[0][0] == max(map(max, costs))
+
+
+def test_rows_far_dearer_than_others_come_first_on_every_rank():
+    """Rows that are dealt anew in each step: a single long one may make the dearest share."""
+    options = {"batch_size": 4, "padding_free": True, "longest_first": True}
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        lengths = np.where(random.random(90) < 0.1, 500, random.integers(1, 60, 90)).tolist()
+        for ranks in (2, 3, 5):
+            per_rank = run_ranks(lengths, ranks, seed=seed, **options)
+            costs = [[sum(lengths[row] for row in batch) for batch in own] for own in per_rank]
+            assert all(own[0] == max(own) for own in costs)
 
 
 def test_rows_of_every_length_come_and_no_rank_has_the_most():

@@ -183,6 +183,10 @@ def test_no_state_at_all(state, kind, parts):
         ({"rows": -1}, ValueError, ["rows=-1"]),
         ({"rows": "3"}, TypeError, ["rows='3'"]),
         ({"rows": True}, TypeError, ["rows=True"]),
+        ({"ranks": 0}, ValueError, ["ranks=0"]),
+        ({"ranks": 1.0}, TypeError, ["ranks=1.0"]),
+        ({"ended": 1}, TypeError, ["ended=1"]),
+        ({"ended": None}, TypeError, ["ended=None"]),
         ({"rows": 201}, (ValueError, OverflowError), ["rows=201", "200"]),
         ({"extra": 1}, ValueError, ["'extra'", "expected"]),
         ({"settings": {}}, ValueError, ["batch_size=None", "batch_size=4"]),
@@ -199,6 +203,32 @@ def test_state_with_wrong_numbers(changed, kind, parts):
     with fails(kind, "LengthBatchSampler", *parts):
         sampler.load_state_dict({**before, **changed})
     assert sampler.state_dict() == before
+
+
+@pytest.mark.parametrize("padding_free", [False, True])
+def test_an_epoch_goes_on_as_it_was_planned_for_other_ranks(padding_free):
+    """With longest_first the plan depends on the ranks: the state says which it began with."""
+    options = {"batch_size": 4, "longest_first": True, "padding_free": padding_free}
+    wanted = [row for batch in LengthBatchSampler(LENGTHS, **options) for row in batch]
+    for before, after in ((1, 3), (3, 1), (2, 5), (4, 4)):
+        rows, states = [], []
+        for rank in range(before):
+            sampler = LengthBatchSampler(LENGTHS, num_replicas=before, rank=rank, **options)
+            iterator = iter(sampler)
+            rows += [row for _ in range(3) for row in next(iterator)]
+            states.append(json.loads(json.dumps(sampler.state_dict())))
+        assert states[0]["ranks"] == before
+        following = []
+        for rank in range(after):
+            sampler = LengthBatchSampler(LENGTHS, num_replicas=after, rank=rank, **options)
+            sampler.load_state_dict(states[0])
+            assert sampler.state_dict() == states[0]
+            rows += [row for batch in sampler for row in batch]
+            following.append(list(sampler))
+            fresh = LengthBatchSampler(LENGTHS, num_replicas=after, rank=rank, **options)
+            fresh.set_epoch(1)
+            assert list(fresh) == following[-1]
+        assert sorted(rows) == sorted(wanted)
 
 
 def test_unknown_setting_is_refused():
@@ -237,7 +267,6 @@ def digest(batches):
             {"batch_size": 16, "padding_free": True, "num_replicas": 3, "rank": 1},
         ),
         ("7144dca94b396d31914605f5fa95ba12", {"max_tokens": 4096, "num_replicas": 7, "rank": 6}),
-        # 272 to 500 batches: enough for runs, too few for runs of runs. 750 have both.
         ("49aecadb6da1f56f89d878329d139898", {"batch_size": 11, "drop_last": True}),
         ("b4ea3e5447352a99b71da03f8a40c91d", {"max_tokens": 1200, "padding_free": True}),
         (

@@ -3,7 +3,9 @@
 What is trained is compared with a loop written by hand over the sampler's own batches.
 """
 
+import json
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -32,6 +34,7 @@ def draw_rows(count, seed=0, longest=24):
 
 
 ROWS = draw_rows(50)
+TEST = draw_rows(37, seed=1)
 LENGTHS = [len(row["input_ids"]) for row in ROWS]
 
 
@@ -97,7 +100,11 @@ def make_trainer(folder, model=None, rows=ROWS, seen=None, collator=None, **opti
         output_dir=str(folder), remove_unused_columns=False, **{**COMMON, **options}
     )
     trainer = transformers.Trainer(
-        model=model or classifier(), args=arguments, data_collator=collate, train_dataset=rows
+        model=model or classifier(),
+        args=arguments,
+        data_collator=collate,
+        train_dataset=rows,
+        eval_dataset=TEST,
     )
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer
@@ -116,25 +123,23 @@ def assert_same_parameters(left, right):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-def by_hand(model, epochs, accumulation=1, count_tokens=False, collator=None):
+def by_hand(model, epochs, accumulation=None, collator=None):
     """Steps of plain torch over batches of row numbers: the losses, and the model trained."""
     collator = collator or tb.PadCollator()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
     model.train()
     losses = []
     for batches in epochs:
-        for begin in range(0, len(batches), accumulation):
-            group = [
-                collator([ROWS[row] for row in batch]) for batch in batches[begin:][:accumulation]
-            ]
+        for begin in range(0, len(batches), accumulation or 1):
+            group = batches[begin:][: accumulation or 1]
+            group = [collator([ROWS[row] for row in batch]) for batch in group]
             more = {}
-            if count_tokens:
+            if accumulation is not None:  # of a language model: the mean over all their tokens
                 counts = [int((batch["labels"][..., 1:] != -100).sum()) for batch in group]
                 more["num_items_in_batch"] = torch.tensor(sum(counts))
             total = 0.0
             for batch in group:
                 loss = model(**batch, **more).loss
-                loss = loss if count_tokens else loss / len(group)
                 loss.backward()
                 total += loss.item()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -156,21 +161,21 @@ def as_ids(epochs):
 # Training
 
 
-@pytest.mark.parametrize("accumulation", [1, 3])
-def test_losses_are_those_of_a_loop_by_hand(tmp_path, accumulation):
+def test_losses_are_those_of_a_loop_by_hand(tmp_path):
     seen = []
-    trainer = make_trainer(tmp_path, seen=seen, gradient_accumulation_steps=accumulation)
+    trainer = make_trainer(tmp_path, seen=seen)
     trainer = batch_by_length(trainer)
     trainer.train()
     wanted = plans(3, batch_size=8)
     assert seen == as_ids(wanted)
-    losses, model = by_hand(classifier(), wanted, accumulation)
+    losses, model = by_hand(classifier(), wanted)
     np.testing.assert_allclose(logged(trainer), losses, atol=1e-4)
     for a, b in zip(parameters(trainer.model), parameters(model), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 
-def test_tokens_are_counted_over_accumulated_batches(tmp_path):
+@pytest.mark.parametrize("accumulation", [1, 2, 3])
+def test_tokens_are_counted_over_accumulated_batches(tmp_path, accumulation):
     """num_items_in_batch: a token weighs the same in a batch of few as in one of many."""
     collator = transformers.DataCollatorForLanguageModeling(_tokenizer(), mlm=False)
 
@@ -178,11 +183,11 @@ def test_tokens_are_counted_over_accumulated_batches(tmp_path):
         return dict(collator([{"input_ids": sample["input_ids"]} for sample in samples]))
 
     trainer = make_trainer(
-        tmp_path, language_model(), collator=collate, gradient_accumulation_steps=2
+        tmp_path, language_model(), collator=collate, gradient_accumulation_steps=accumulation
     )
     batch_by_length(trainer, max_tokens=120).train()
     batches = _even(plans(3, max_tokens=120))
-    losses, model = by_hand(language_model(), batches, 2, count_tokens=True, collator=collate)
+    losses, model = by_hand(language_model(), batches, accumulation, collate)
     np.testing.assert_allclose(logged(trainer), losses, atol=1e-4)
     for a, b in zip(parameters(trainer.model), parameters(model), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
@@ -267,9 +272,6 @@ def test_resuming_at_the_end_of_an_epoch(tmp_path):
 # Evaluation
 
 
-TEST = draw_rows(37, seed=1)
-
-
 def scores(prediction):
     """Metrics that see the order: the rows' own labels, by number."""
     assert prediction.label_ids.tolist() == [row["labels"] for row in TEST]
@@ -314,10 +316,10 @@ def test_evaluation_while_training(tmp_path):
     found = []
     for evaluation in (False, True):
         trainer = make_trainer(tmp_path, **options)
-        trainer.eval_dataset, trainer.compute_metrics = TEST, scores
+        trainer.compute_metrics = scores
         batch_by_length(trainer, evaluation=evaluation).train()
         found.append([e["eval_right"] for e in trainer.state.log_history if "eval_right" in e])
-    assert len(found[0]) == 4
+    assert len(found[0]) >= 4
     assert found[0] == found[1]
 
 
@@ -325,7 +327,7 @@ def test_evaluation_while_training(tmp_path):
 def test_persistent_workers_are_not_started_again(tmp_path):
     options = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
     trainer = batch_by_length(make_trainer(tmp_path, **options), evaluation=True)
-    trainer.eval_dataset, trainer.compute_metrics = TEST, scores
+    trainer.compute_metrics = scores
     assert trainer.get_eval_dataloader() is trainer.get_eval_dataloader()
     assert trainer.evaluate()["eval_right"] == trainer.evaluate()["eval_right"]
 
@@ -518,7 +520,8 @@ TWO = """
     trainer = here.make_trainer(os.path.join(folder, "out"), seen=seen, **options)
     trainer.compute_metrics = here.scores
     trainer = here.batch_by_length(trainer, max_tokens=100, evaluation=True)
-    trainer.train(resume_from_checkpoint=os.path.join(folder, "out", "checkpoint-12") if resumes else None)
+    checkpoint = os.path.join(folder, "out", "checkpoint-8") if resumes else None
+    trainer.train(resume_from_checkpoint=checkpoint)
     steps = len(trainer.get_train_dataloader())
     trained = list(seen)
     found = trainer.predict(here.TEST)
@@ -536,9 +539,6 @@ TWO = """
 
 def run_two(folder, *more):
     """Both processes, found by a file; what each wrote."""
-    import json
-    import threading
-
     here = os.path.dirname(os.path.abspath(__file__))
     errors = []
 
@@ -565,7 +565,7 @@ def test_two_processes(tmp_path):
         pytest.skip("torch without torch.distributed")
     whole = run_two(tmp_path)
     steps = whole[0]["steps"]
-    assert steps == whole[1]["steps"] < 12 < 2 * steps
+    assert steps == whole[1]["steps"] < 8 < 2 * steps
     everything = sorted(row["input_ids"] for row in ROWS)
     for own in whole:
         assert len(own["seen"]) == 2 * steps
@@ -577,6 +577,6 @@ def test_two_processes(tmp_path):
     assert np.shape(whole[0]["predictions"]) == (37, 2)
     resumed = run_two(tmp_path, "resume")
     for own, before in zip(resumed, whole, strict=True):
-        assert own["seen"] == before["seen"][12:]
+        assert own["seen"] == before["seen"][8:]
         assert own["weights"] == before["weights"]
         assert own["predictions"] == before["predictions"]

@@ -26,7 +26,11 @@ def restore(
             raise ValueError(
                 f"{function}(): expected a list with the outputs of each of {len(given)} ranks, "
                 "as torch.distributed.all_gather_object gives it; found "
-                + (f"{len(outputs)}" if isinstance(outputs, (list, tuple)) else _name(outputs))
+                + (
+                    f"{len(outputs)}"
+                    if isinstance(outputs, (list, tuple))
+                    else _core.describe(outputs)
+                )
             )
         parts = list(outputs)
     joined = [
@@ -78,10 +82,6 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray) or _is_tensor(value)
 
 
-def _name(value: Any) -> str:
-    return f"a {type(value).__name__}"
-
-
 def _join(function: str, parts: list[Any], where: str) -> Any:
     """Put parts one after another: arrays that fit become one array, others a list of rows."""
     first = parts[0]
@@ -114,8 +114,9 @@ def _join(function: str, parts: list[Any], where: str) -> Any:
         part for part in parts if not (isinstance(part, list) or (_is_array(part) and part.ndim))
     )
     raise TypeError(
-        f"{function}(): {where}found {_name(wrong)} for a batch; expected a tensor, array or list "
-        "with an item for each row, or a dict or tuple of these; leave out what a batch has one of"
+        f"{function}(): {where}found {_core.describe(wrong)} for a batch; expected a tensor, array "
+        "or list with an item for each row, or a dict or tuple of these; leave out what a batch "
+        "has one of"
     )
 
 
@@ -152,8 +153,8 @@ def _check(function: str, value: Any, count: int, may_repeat: bool, where: str) 
         return _like(value, checked)
     if not isinstance(value, list) and not (_is_array(value) and value.ndim):
         raise TypeError(
-            f"{function}(): {where}found {_name(value)}; expected a list of what each batch gave, "
-            "or a tensor or array with an item for each row"
+            f"{function}(): {where}found {_core.describe(value)}; expected a list of what each "
+            "batch gave, or a tensor or array with an item for each row"
         )
     most = 2 * count - 1 if may_repeat and count else count
     if not count <= len(value) <= most:

@@ -66,13 +66,22 @@ class Run:
     done: int = 0
 
 
-def deal(offsets: Array, begin: int, ranks: int, uneven: str, steps: int = 0) -> Steps:
+def deal(
+    offsets: Array,
+    begin: int,
+    ranks: int,
+    uneven: str,
+    *,
+    steps: int = 0,
+    repeats_own: bool = False,
+) -> Steps:
     """Divide the rest of an epoch, from row number `begin` on, among the ranks.
 
     Batches go to ranks in turn. If their number is not a multiple of the number of ranks, "drop"
     leaves the last ones out, "repeat" begins again with the first ones, and "split" cuts some of
     the last ones into smaller batches, in the same order. (If there are not enough rows for that,
-    it repeats too.) They are also cut where there would be fewer than `steps`.
+    it repeats too; with `repeats_own` each rank its own first batch.) They are also cut where there
+    would be fewer than `steps`.
     """
     first = int(np.searchsorted(offsets, begin, side="right")) - 1
     edges = offsets[first:].copy()
@@ -90,7 +99,8 @@ def deal(offsets: Array, begin: int, ranks: int, uneven: str, steps: int = 0) ->
         begins, ends = _split_last(begins, ends, ranks, lacking)
     once = len(begins)
     if once and once < wanted:
-        again = np.resize(np.arange(once), wanted - once)
+        again = np.arange(once, wanted) % ranks if repeats_own else np.arange(wanted - once)
+        again %= once
         repeated = int((ends[again] - begins[again]).sum())
         begins = np.concatenate([begins, begins[again]])
         ends = np.concatenate([ends, ends[again]])

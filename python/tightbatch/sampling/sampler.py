@@ -44,7 +44,9 @@ class LengthBatchSampler(Place):
     4. The rest of the last window is the one batch that is not full: the tail.
     5. The full batches are shuffled. With several ranks they are sorted by cost and divided into
        runs of `balance` before; then the runs are shuffled, and the batches in each of them, so
-       that the ranks of a step have similar work. The tail, if there is one, comes last.
+       that the ranks of a step have similar work. The tail, if there is one, comes last. With
+       `longest_first` the most expensive batch for each rank, which may be the tail, is taken out
+       before and comes first.
 
     Packs need no sorting. Instead of steps 2 to 4, the shuffled rows go into packs one after
     another, and a pool of rows that are held back ends each pack with those that fill it, as for
@@ -64,8 +66,8 @@ class LengthBatchSampler(Place):
     it leaves out the tail: the shortest rows of the last window, or the last pack.
 
     The plan of an epoch depends only on lengths, settings, seed, epoch, and on the number of ranks
-    that began it, unless `balance` is given. It is the same on every machine. It is made when it is
-    first needed, and kept until the next.
+    that began it; not on that with `balance` and without `longest_first`. It is the same on every
+    machine. It is made when it is first needed, and kept until the next.
 
     **Ranks.** Of `num_replicas` ranks, `rank` gets the batches number rank, rank + num_replicas,
     ... of one global order. So the batches of one step follow each other in this order, and cost
@@ -116,7 +118,7 @@ class LengthBatchSampler(Place):
         for one rank all orders of batches are equally likely. Pass it where another library shares
         out the batches of this sampler among ranks: their number, or a multiple of it.
     longest_first : bool
-        Whether a shuffled epoch begins with the most expensive full batch. Then memory that is too
+        Whether every rank begins an epoch with its most expensive batch. Then memory that is too
         small fails at the first step.
     seed : int
         The seed of the random orders, from 0 to 2**64 - 1.
@@ -127,8 +129,8 @@ class LengthBatchSampler(Place):
         What to do, without `drop_last`, if the last batches are too few for a step of all ranks.
         "split" cuts some of the last batches into smaller ones, so that every row still comes
         exactly once, which is right for evaluation too. (If nearly all batches have one row, there
-        may be nothing to cut; then it repeats.) "repeat" gives out the first batches again;
-        `repeated` counts their rows.
+        may be nothing to cut; then it repeats.) "repeat" gives out the first batches again (with
+        `longest_first` each rank its own); `repeated` counts their rows.
     pad_to_multiple_of : int, optional
         The collator rounds the width up to a multiple of this; `max_tokens` counts that.
     boundaries : sequence of int, optional
@@ -170,10 +172,7 @@ class LengthBatchSampler(Place):
     to the next, unless `set_epoch` has moved it since. An iteration that is stopped before its end
     does not, so the next one repeats the epoch. Several iterations may run at the same time. A
     DataLoader with workers reads ahead: before the loop ends, the sampler may be at the next epoch
-    already, and with `max_tokens` its ``len`` is that epoch's. (A torchdata loader that loads a
-    state from the very end of an epoch reads ahead once without effect; if there are fewer batches
-    than workers prefetch, that skips an epoch. Save the state after the last batch, inside the
-    loop.)
+    already, and with `max_tokens` its ``len`` is that epoch's.
 
     Sorting in windows of shuffled rows was described, as sequence bucketing, by V. Khomenko et al.,
     "Accelerating recurrent neural network training using sequence bucketing and multi-GPU data
@@ -329,15 +328,18 @@ class LengthBatchSampler(Place):
     def _deal(self) -> Steps:
         """The steps of the coming iteration: those of a whole epoch, or of the rest of one."""
         offsets = self._plan()[1]
-        uneven = "drop" if self.drop_last else self.tail
         if self._dealt is None or self._dealt[0] is not offsets:
-            steps = deal(offsets, 0, self.num_replicas, uneven, self._least_steps)
-            self._dealt = (offsets, steps)
+            self._dealt = (offsets, self._deal_from(offsets, 0))
         steps = self._dealt[1]
         if self._begin == 0:
             return steps
-        rest = steps.go_on(self._begin)
-        return deal(offsets, self._begin, self.num_replicas, uneven) if rest is None else rest
+        return steps.go_on(self._begin) or self._deal_from(offsets, self._begin)
+
+    def _deal_from(self, offsets: NDArray[np.int64], begin: int) -> Steps:
+        uneven = "drop" if self.drop_last else self.tail
+        steps = 0 if begin else self._least_steps
+        own = self.longest_first
+        return deal(offsets, begin, self.num_replicas, uneven, steps=steps, repeats_own=own)
 
     def __len__(self) -> int:
         """Batches of this rank in the coming epoch, exactly, counted from its beginning."""
