@@ -47,6 +47,12 @@ def flatten_with(**settings):
     return collator([dict(feature) for feature in FEATURES])
 
 
+def trainer():
+    """A Trainer that has all that is read when it is told how to batch."""
+    transformers = pytest.importorskip("transformers")
+    return transformers.Trainer.__new__(transformers.Trainer)
+
+
 def made_collator(name, **more):
     def make():
         import tightbatch.huggingface as huggingface
@@ -118,6 +124,7 @@ FLOATS = {"x": np.float32([1, 2])}
 VALID = {
     "attention_mask": LENGTHS,
     "block_mask": LENGTHS,
+    "batch_by_length": {"trainer": trainer, "batch_size": 2},
     "bucket_boundaries": {**LENGTHS, "k": 1},
     "check_model": {"model": module, "collate_fn": lambda: tb.PadCollator(), "samples": ROWS},
     "cu_seqlens": LENGTHS,
@@ -138,6 +145,7 @@ VALID = {
     "unpad": {"array": np.ones((2, 3), np.int64), "lengths_or_mask": [1, 2]},
     "LengthBatchSampler": {**LENGTHS, "batch_size": 2, "num_replicas": 2},
     "LengthBatchSampler.load_state_dict": {"state": lambda: sampler().state_dict()},
+    "LengthBatchSampler.restore_order": {"outputs": [[0, 1], [2]]},
     "LengthBatchSampler.set_epoch": {"epoch": 1},
     "LengthBatchSampler.state_dict": {},
     "PadCollator": {},

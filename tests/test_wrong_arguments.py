@@ -177,6 +177,10 @@ OWN = {
     "HalfReport.plot": {"ax": Anything(reason="an object of matplotlib, which reads it")},
     "LengthBatchSampler": {"max_length": Integer(1)},
     "LengthBatchSampler.load_state_dict": {"state": STATE},
+    "LengthBatchSampler.restore_order": {
+        "outputs": Anything(reason="test_batching_order tries what a model may give"),
+        "fill": Anything(reason="any object may stand in a list"),
+    },
     "PadCollator": {
         "padding_value": ByKey(kind=AnyFill()),
         "width": ByKey(kind=Integer(0)),
@@ -212,6 +216,11 @@ OWN = {
     "RaggedDataset.from_hf": {"dataset": Instance()},
     "RaggedDataset.__getitem__": {"index": Anything(reason="a name, or what __getitems__ takes")},
     "RaggedDataset.__getitems__": {"indices": Index(one=False)},
+    "batch_by_length": {
+        "trainer": Instance(),
+        "column": Instance(but=("'1'", "'nonsense'", "a long str")),
+        "settings": Anything(reason="LengthBatchSampler's, tried there"),
+    },
     "block_mask": {
         "block_size": Or(first=Integer(1), second=Instance(error=ValueError)),
         "lengths": PACKS,
