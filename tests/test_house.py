@@ -41,7 +41,7 @@ PYTHON_ROOMS = [
     ["dataset"],  # columns, and their lengths
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],
-    ["huggingface", "amp"],
+    ["huggingface", "amp", "checks"],  # checks take any batch and any model
     ["tightbatch"],  # __init__.py
     ["compare"],  # a user of the package
     ["__main__"],
@@ -63,6 +63,8 @@ MODULES = [
     "amp.overflow",
     "amp.precision",
     "amp.step",
+    "checks.model",
+    "checks.model_report",
     "huggingface.padding",
     "huggingface.language_modeling",
     "huggingface.flattening",
@@ -72,9 +74,11 @@ NEEDED = {
     "ragged": "pyarrow",
     "dataset": "datasets",
     "collate": "torch",
+    "collate.padding_free": "transformers",
     "sampling.packing": "datasets",
     "half.conversion": "ml_dtypes",
     "amp": "torch",
+    "checks": "torch",
     "huggingface": "torch",
 }
 
@@ -295,7 +299,7 @@ def test_what_is_public_is_documented(name):
     doc = getattr(tb, name).__doc__
     assert doc
     assert ">>> " in doc
-    if name not in ("Batch", "ConversionCounts", "HalfReport", "Packing"):
+    if name not in ("Batch", "ConversionCounts", "HalfReport", "ModelReport", "Packing"):
         assert "Raises" in doc
 
 
