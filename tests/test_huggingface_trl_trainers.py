@@ -39,6 +39,14 @@ def make_rows(count, least=2):
     return [torch.randint(5, 100, (n,), generator=generator).tolist() for n in lengths]
 
 
+def word_tokenizer():
+    from tokenizers import pre_tokenizers
+
+    tokenizer = make_tokenizer(eos_token="[SEP]", model_max_length=10**30)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
 def settle(cls, tmp_path, **options):
     plain = {
         "output_dir": str(tmp_path),
@@ -98,7 +106,7 @@ def test_sft(tmp_path, completions, options):
             make_model(),
             settle(trl.SFTConfig, tmp_path, completion_only_loss=completions, **options),
             train_dataset=datasets.Dataset.from_dict(columns),
-            processing_class=make_tokenizer(eos_token="[SEP]"),
+            processing_class=word_tokenizer(),
         )
         collator = None
         if mine:
@@ -119,10 +127,11 @@ def test_dpo(tmp_path, options):
     columns = {name: rows[k::3] for k, name in enumerate(names)}
     found = []
     for mine in (False, True):
-        tokenizer = make_tokenizer(eos_token="[SEP]")
+        tokenizer = word_tokenizer()
         collator = ours.DataCollatorForPreference(tokenizer.pad_token_id, **options)
         trainer = trl.DPOTrainer(
             make_model(),
+            ref_model=make_model(),
             args=settle(trl.DPOConfig, tmp_path, **options),
             train_dataset=datasets.Dataset.from_dict(columns),
             processing_class=tokenizer,
@@ -139,7 +148,7 @@ def test_rewards(tmp_path):
     columns = {"chosen": rows[::2], "rejected": rows[1::2], "margin": [0.5] * 12}
     found = []
     for mine in (False, True):
-        tokenizer = make_tokenizer(eos_token="[SEP]")
+        tokenizer = word_tokenizer()
         collator = ours.DataCollatorForPreference(tokenizer.pad_token_id)
         trainer = trl.RewardTrainer(
             make_model(transformers.LlamaForSequenceClassification, num_labels=1),
@@ -158,10 +167,11 @@ def test_kto(tmp_path):
     columns = {"prompt": rows[::2], "completion": rows[1::2], "label": [True, False] * 6}
     found = []
     for mine in (False, True):
-        tokenizer = make_tokenizer(eos_token="[SEP]")
+        tokenizer = word_tokenizer()
         collator = ours.DataCollatorForUnpairedPreference(tokenizer.pad_token_id)
         trainer = trl.KTOTrainer(
             make_model(),
+            ref_model=make_model(),
             args=settle(trl.KTOConfig, tmp_path),
             train_dataset=datasets.Dataset.from_dict(columns),
             processing_class=tokenizer,
