@@ -1,5 +1,7 @@
 """transformers' data collators under the same names: change the import and keep the rest.
 
+:func:`batch_by_length` lets a Trainer take batches of similar length.
+
 Names, parameters, keys, their order, dtypes and shapes are those of transformers 5.23. Each
 collator takes a tokenizer, as in transformers, or only ``pad_token_id`` (and ``padding_side``).
 Features are dicts of lists, arrays or tensors, or a batch of a :class:`tightbatch.RaggedDataset`.
@@ -40,6 +42,7 @@ from .padding import (
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
 )
+from .trainer import batch_by_length
 
 __all__ = [
     "DataCollatorForLanguageModeling",
@@ -47,4 +50,5 @@ __all__ = [
     "DataCollatorForTokenClassification",
     "DataCollatorWithFlattening",
     "DataCollatorWithPadding",
+    "batch_by_length",
 ]
