@@ -61,6 +61,7 @@ RESULTS = {
     "Batch": "a dict, with dict's constructor",
     "ConversionCounts": "made by to_float16",
     "HalfReport": "made by half_report",
+    "Fairness": "made by LengthBatchSampler.fairness and Packing.fairness",
     "Packing": "made by pack",
     "Precision": "made by choose_precision",
 }
@@ -89,6 +90,7 @@ KINDS = {
     "pad_to_multiple_of": Integer(1),
     "pad_token_id": Integer(-(2**63)),
     "position_ids_start": Integer(0),
+    "pool_size": Or(Integer(1), Choice()),
     "quadratic_length": Integer(1),
     "rank": Integer(0, 1),
     "seed": Integer(0, 2**64 - 1),
@@ -120,6 +122,7 @@ KINDS = {
     "naming": Choice(),
     "overflow": Choice(),
     "overlong": Choice(),
+    "strategy": Choice(),
     "tail": Choice(),
     "padding": Or(Flag(), Choice()),
     "features": Samples(words=("sample", "samples")),

@@ -27,6 +27,7 @@ from .padding import (
 )
 from .ragged import Ragged
 from .sampling.buckets import bucket_boundaries
+from .sampling.fairness import Fairness
 from .sampling.packing import Packing, pack, pack_dataset
 from .sampling.sampler import LengthBatchSampler
 
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Batch",
     "ConversionCounts",
+    "Fairness",
     "HalfReport",
     "LengthBatchSampler",
     "Packing",
