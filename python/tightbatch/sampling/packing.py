@@ -323,7 +323,12 @@ def _pack(
     sizes, rows, starts, truncated = _fit(function, given, capacity, caps["overlong"])
     _check_numbered(function, sizes, rows)
     _, pool_size = read_pool(
-        function, order.strategy, order.pool_size, len(sizes), shuffle_window=window, packs=True
+        function,
+        order.strategy,
+        order.pool_size,
+        len(sizes),
+        shuffle_window="auto" if window is None else window,
+        packs=True,
     )
     if seed is None and window is not None:
         raise ValueError(
