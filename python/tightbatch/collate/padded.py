@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
@@ -11,23 +12,31 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._types import Side, Tensors
+from ..ragged import Ragged
 from .batch import Batch
-from .columns import (
-    TENSORS,
-    Collator,
-    ColumnSettings,
-    ColumnSpec,
-    Role,
-    build,
-    pad_columns,
-    settle_columns,
+from .columns import TENSORS, Collator, ColumnSpec, build, pad_columns, settle_columns
+from .padded_plan import (
+    GRIDS,
+    KINDS,
+    Plan,
+    Wishes,
+    join_rows,
+    no_rows,
+    plan_columns,
+    split_rows,
+    with_renamed,
 )
-from .samples import PER_TOKEN, Kind, choose_main, columns_of, kind_of
+from .roles import read_name
+from .samples import columns_of, kind_of
 
 __all__ = ["PadCollator"]
 
 NAME = "PadCollator"
 Widths = Sequence[int] | NDArray[np.int64]
+Keys = Any | Iterable[Any]
+# What transformers' models call it, and its own collators make of it.
+TO_LABELS = {"label": "labels", "label_ids": "labels"}
+MOST_PLANS = 64  # sets of keys that are remembered
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,25 +120,48 @@ class PadCollator(Collator):
     padding_value: float | Mapping[Any, float] = 0
     width: int | Mapping[Any, int] | None = field(default=None, kw_only=True)
     max_length: int | Mapping[Any, int] | None = field(default=None, kw_only=True)
-    padding_side: Side = field(default="right", kw_only=True)
+    padding_side: Side | Mapping[Any, Side] = field(default="right", kw_only=True)
     truncation_side: Side = field(default="right", kw_only=True)
     pad_to_multiple_of: int | Mapping[Any, int] | None = field(default=None, kw_only=True)
     boundaries: Widths | Mapping[Any, Widths | None] | None = field(default=None, kw_only=True)
     dtype: Any = field(default=None, kw_only=True)
     attention_mask: bool | None = field(default=None, kw_only=True)
-    return_lengths: bool = field(default=False, kw_only=True)
+    return_lengths: bool | Any | Iterable[Any] | Mapping[Any, Any] = field(
+        default=False, kw_only=True
+    )
+    return_position_ids: bool = field(default=False, kw_only=True)
     return_tensors: Tensors = field(default="pt", kw_only=True)
-    # Settings by key; None has those of every other key.
-    _named: dict[Any, ColumnSettings] = field(init=False, repr=False, compare=False)
+    keep: Keys = field(default=(), kw_only=True)
+    stack: Keys = field(default=(), kw_only=True)
+    concat: Keys = field(default=(), kw_only=True)
+    time_last: Keys = field(default=(), kw_only=True)
+    rename: Mapping[Any, Any] | None = field(default=None, kw_only=True)
+    # What the settings say of each key; and the plans for the keys that were met so far.
+    _kinds: dict[Any, str] = field(init=False, repr=False, compare=False)
+    _wishes: Wishes = field(init=False, repr=False, compare=False)
+    _plans: dict[Any, Plan] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Read the settings of each key; a wrong one is an error here, not at the first batch."""
         _core.read_choice(NAME, "return_tensors", self.return_tensors, TENSORS)
-        _core.read_flag(NAME, "return_lengths", self.return_lengths)
+        _core.read_flag(NAME, "return_position_ids", self.return_position_ids)
         if self.attention_mask is not None:
             _core.read_flag(NAME, "attention_mask", self.attention_mask)
         boundaries = _read_all_boundaries(self.boundaries)
-        object.__setattr__(self, "boundaries", _as_tuples(boundaries))
+        lengths = _read_lengths(self.return_lengths)
+        rename = _read_rename(self.rename)
+        kinds = dict(KINDS)
+        for name in ("keep", "stack", "concat", "time_last"):
+            keys = _read_keys(name, getattr(self, name))
+            object.__setattr__(self, name, keys)
+            for key in (*keys, *(rename[key] for key in keys if key in rename)):
+                if kinds.get(key, "described") not in ("described", "concat", name):
+                    raise ValueError(
+                        f"{NAME}(): {name}= and {kinds[key]}= both name the key {_core.show(key)}; "
+                        "expected one of them"
+                    )
+                kinds[key] = name
+        sides = {} if isinstance(self.padding_side, Mapping) else {"padding_side": None}
         options = {
             "padding_value": self.padding_value,
             "dtype": self.dtype,
@@ -137,9 +169,32 @@ class PadCollator(Collator):
             "max_length": self.max_length,
             "pad_to_multiple_of": self.pad_to_multiple_of,
             "boundaries": boundaries,
+            "padding_side": self.padding_side,
+            **sides,
         }
-        named = settle_columns(NAME, options, self.padding_side, self.truncation_side)
-        object.__setattr__(self, "_named", named)
+        named = settle_columns(
+            NAME, with_renamed(options, rename), self._side, self.truncation_side
+        )
+        wishes = Wishes(
+            named,
+            self.attention_mask,
+            None if self.return_lengths is True else lengths,
+            bool(lengths),
+            self.return_position_ids,
+            rename,
+        )
+        for name, value in (
+            ("boundaries", _as_tuples(boundaries)),
+            ("_kinds", kinds),
+            ("_wishes", wishes),
+            ("_plans", {}),
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def _side(self) -> Side:
+        """The side of the columns that have none of their own."""
+        return "right" if isinstance(self.padding_side, Mapping) else self.padding_side
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, **options: Any) -> PadCollator:
@@ -172,12 +227,12 @@ class PadCollator(Collator):
             )
         fills: Any = {
             "input_ids": tokenizer.pad_token_id,
-            "decoder_input_ids": tokenizer.pad_token_id,
             "token_type_ids": tokenizer.pad_token_type_id,
         }
         given = options.pop("padding_value", {})
         fills = {**fills, **given} if isinstance(given, Mapping) else given
-        return cls(fills, **{"padding_side": tokenizer.padding_side, **options})
+        settings = {"padding_side": tokenizer.padding_side, "rename": TO_LABELS, **options}
+        return cls(fills, **settings)
 
     @overload
     def __call__(self, samples: Iterable[Mapping[Any, Any]]) -> Batch: ...
@@ -185,54 +240,92 @@ class PadCollator(Collator):
     def __call__(self, samples: Any) -> Any: ...
     def __call__(self, samples: Any) -> Any:
         """Collate a batch of samples."""
-        columns, kind = columns_of(NAME, samples, only_mappings=False)
-        if kind is dict:
-            masked = self.attention_mask is not False and "attention_mask" not in columns
-            return self._collate(columns, Batch, masked)
-        if hasattr(kind, "_fields") and (self.attention_mask or self.return_lengths):
-            raise ValueError(
-                f"PadCollator(): {kind.__name__} has no field for a mask or lengths; expected "
-                "dict or tuple samples"
-            )
-        return self._collate(columns, kind, self.attention_mask is True)
+        columns, sample = self._columns_of(samples)
+        columns, kinds = self._kinds_of(columns)
+        met = (sample, tuple(kinds.items()))
+        plan = self._plans.get(met)
+        if plan is None:
+            plan = self._settle(sample, kinds)
+            if len(self._plans) >= MOST_PLANS:
+                self._plans.clear()
+            self._plans[met] = plan
+        return self._collate(plan, columns, Batch if sample is dict else sample)
 
-    def _collate(self, columns: Mapping[Any, Sequence[Any]], cls: Any, masked: bool) -> Any:
+    def _columns_of(self, samples: Any) -> tuple[dict[Any, Any], Any]:
+        """Give the columns; where a sample lacks one that is joined, None stands for its rows."""
+        if isinstance(samples, Iterator):
+            samples = list(samples)
+        try:
+            return columns_of(NAME, samples, only_mappings=False)
+        except ValueError:
+            filled = _fill_missing(samples, self._kinds)
+            if filled is None:
+                raise
+            return columns_of(NAME, filled, only_mappings=False)
+
+    def _kinds_of(self, columns: dict[Any, Any]) -> tuple[dict[Any, Any], dict[Any, str]]:
+        """Give the kind of each column, and the columns, of which some rows may be replaced."""
+        kinds: dict[Any, str] = {}
+        joined: dict[Any, Any] = {}
+        told = self._kinds
+        for key, column in columns.items():
+            kind = told.get(key)
+            if kind == "described":
+                kind = "concat" if any(grid in columns for grid in GRIDS[key]) else None
+            if kind is None:
+                kind = kind_of(NAME, key, column)
+                if kind == "rows" and read_name(key).meaning == "positions":
+                    kind = _kind_of_positions(key, column, columns)
+            elif kind == "keep":
+                kind = "kept"
+            elif kind == "stack" and kind_of(NAME, key, column) == "number":
+                kind = "number"
+            elif kind == "concat" and not isinstance(column, Ragged):
+                joined[key], kind = _without_none(column)
+            kinds[key] = kind
+        return {**columns, **joined} if joined else columns, kinds
+
+    def _settle(self, sample: Any, kinds: dict[Any, str]) -> Plan:
+        added = self.attention_mask or self.return_lengths or self.return_position_ids
+        if hasattr(sample, "_fields") and added:
+            raise ValueError(
+                f"PadCollator(): {sample.__name__} has no field for a mask, lengths or positions; "
+                "expected dict or tuple samples"
+            )
+        return plan_columns(self._wishes, kinds, sample)
+
+    def _collate(self, plan: Plan, columns: Mapping[Any, Any], cls: Any) -> Any:
         """Pad, stack or list each column, and put the results together as a ``cls``."""
-        kinds = {key: kind_of(NAME, key, column) for key, column in columns.items()}
-        main = choose_main(kinds, or_labels=True)
-        self._check_extras(kinds, main, masked)
-        named, other = self._named, self._named[None]
-        specs: list[ColumnSpec] = []
-        names: list[Any] = []
-        for key, kind in kinds.items():
-            if kind == "listed":
-                continue
-            role: Role = "numbers" if kind == "number" else "rows"
-            if main and key == main[0]:
-                role = "main"
-            elif role == "rows" and key in PER_TOKEN and main == ("input_ids",):
-                role = "per_token"
-            specs.append((key, columns[key], role, named.get(key, other)))
-            names.append(key)
-        extras: tuple[str, ...] = ()
-        if masked and main:
-            extras, names = ("mask",), [*names, "attention_mask"]
-        if self.return_lengths:
-            extras, names = (*extras, "lengths"), [*names, "lengths"]
-        sides = (self.padding_side, self.truncation_side)
-        made, block = pad_columns(NAME, specs, names, sides, extras, self.return_tensors)
-        return build(cls, {**columns, **made}, block)
-
-    def _check_extras(self, kinds: Mapping[Any, Kind], main: tuple[Any, ...], masked: bool) -> None:
-        """Refuse to make a mask or lengths where there is nothing to make them of."""
-        if self.return_lengths and "lengths" in kinds:
-            raise ValueError(
-                "PadCollator(): return_lengths=True, but the samples have a key 'lengths' already"
-            )
-        if not main and (self.return_lengths or (masked and self.attention_mask)):
-            raise ValueError(
-                "PadCollator(): return_lengths=True, but no column holds rows; expected one"
-            )
+        specs: list[ColumnSpec] = [
+            (key, columns[key], role, settings) for key, _, role, settings in plan.columns
+        ]
+        reshape = None
+        if plan.split:
+            leads = {}
+            for index, kind in plan.split.items():
+                key, column, role, settings = specs[index]
+                rows, leads[index] = split_rows(key, column, kind)
+                specs[index] = (key, rows, role, settings)
+            reshape = functools.partial(join_rows, plan, leads)
+        made, block = pad_columns(
+            NAME,
+            specs,
+            plan.names,
+            (self._side, self.truncation_side),
+            plan.extras,
+            self.return_tensors,
+            plan.links,
+            plan.promote,
+            reshape,
+        )
+        if self.attention_mask and len(made) < len(plan.names):
+            raise no_rows("attention_mask")
+        for key, name in plan.listed.items():
+            made[name] = list(columns[key])
+        if plan.listed:
+            order = {name: made[name] for name in plan.order}
+            made = {**order, **made}
+        return build(cls, made, block)
 
 
 def check_tokenizer(function: str, tokenizer: Any) -> None:
@@ -268,3 +361,104 @@ def _as_tuples(boundaries: Any) -> Any:
     if isinstance(boundaries, Mapping):
         return {key: _as_tuples(value) for key, value in boundaries.items()}
     return None if boundaries is None else tuple(boundaries.tolist())
+
+
+def _read_keys(setting: str, given: Any) -> tuple[Any, ...]:
+    """Read one key, or several."""
+    if isinstance(given, (str, int)) and not isinstance(given, bool):
+        return (given,)
+    if not isinstance(given, (list, tuple, set, frozenset)) or any(
+        not isinstance(key, (str, int)) or isinstance(key, bool) for key in given
+    ):
+        raise TypeError(
+            f"{NAME}(): {setting}={_core.show(given)}; expected a key, or a list of keys"
+        )
+    return tuple(given)
+
+
+def _read_lengths(given: Any) -> Mapping[Any, Any]:
+    """Read return_lengths: keys, and the names of their lengths."""
+    if isinstance(given, (bool, np.bool_)):
+        return {None: "lengths"} if given else {}
+    if isinstance(given, Mapping):
+        if any(not isinstance(name, str) for name in given.values()):
+            raise TypeError(
+                f"{NAME}(): return_lengths={_core.show(given)}; expected a mapping of keys to names"
+            )
+        return dict(given)
+    try:
+        keys = _read_keys("return_lengths", given)
+    except TypeError:
+        raise TypeError(
+            f"{NAME}(): return_lengths={_core.show(given)}; expected True, False, a key, keys, or "
+            "a mapping of keys to names"
+        ) from None
+    return {key: f"{key}_lengths" for key in keys}
+
+
+def _read_rename(given: Any) -> dict[Any, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"{NAME}(): rename={_core.show(given)}; expected a mapping of keys to new keys"
+        )
+    return dict(given)
+
+
+def _without_none(column: Any) -> tuple[Any, str]:
+    """Let rows that are None be empty; "none" is a column that has no others."""
+    if not any(row is None for row in column):
+        return column, "concat"
+    rows = [[] if row is None else row for row in column]
+    return rows, "none" if all(row is None for row in column) else "concat"
+
+
+def _fill_missing(samples: Any, kinds: Mapping[Any, str]) -> list[Any] | None:
+    """Add None for columns that are joined and that some samples lack; None: there are none."""
+    if not isinstance(samples, Sequence) or not all(isinstance(s, Mapping) for s in samples):
+        return None
+    keys = dict.fromkeys(key for sample in samples for key in sample)
+    joined = [
+        key
+        for key in keys
+        if kinds.get(key) == "concat"
+        or (kinds.get(key) == "described" and any(grid in keys for grid in GRIDS[key]))
+    ]
+    if all(key in sample for sample in samples for key in joined):
+        return None
+    return [{**dict.fromkeys(joined), **sample} for sample in samples]
+
+
+def _kind_of_positions(key: Any, column: Any, columns: Mapping[Any, Any]) -> str:
+    """Tell positions [3, T] of a token, as Qwen2-VL's, from those that are one for each token."""
+    if isinstance(column, Ragged):
+        return "rows"
+    shapes = [_shape(row) for row in column]
+    tokens = columns.get(read_name(key).sibling("input_ids"))
+    if len(shapes[0]) != 2 or tokens is None:
+        return "rows"
+    lengths = [len(row) for row in tokens]
+    first = [shape[0] == n for shape, n in zip(shapes, lengths, strict=True)]
+    last = [len(shape) == 2 and shape[1] == n for shape, n in zip(shapes, lengths, strict=True)]
+    if all(first) and all(last):
+        raise ValueError(
+            f"{NAME}(): key {_core.show(key)}: rows of shape {shapes[0]} may be [positions, tokens] "
+            "or [tokens, positions]; expected a batch with another number of tokens"
+        )
+    if all(last):
+        return "positions_first"
+    if all(first):
+        return "rows"
+    row = next(i for i, fits in enumerate(map(any, zip(first, last, strict=True))) if not fits)
+    raise ValueError(
+        f"{NAME}(): key {_core.show(key)}, row {row}: has shape {shapes[row]}, but 'input_ids' has "
+        f"{lengths[row]} tokens in this row; expected [tokens, positions] or [positions, tokens]"
+    )
+
+
+def _shape(row: Any) -> tuple[int, ...]:
+    if hasattr(row, "shape"):
+        return tuple(row.shape)
+    nested = isinstance(row, (list, tuple)) and len(row) and isinstance(row[0], (list, tuple))
+    return (len(row), len(row[0])) if nested else (len(row),)

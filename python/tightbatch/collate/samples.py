@@ -10,8 +10,6 @@ from ..dataset import Samples, batch_columns
 from ..ragged import Ragged
 
 LABELS = ("labels", "label", "label_ids")
-# Columns with a value for each token of input_ids: their rows must be as long.
-PER_TOKEN = frozenset(("attention_mask", "token_type_ids", "position_ids", "special_tokens_mask"))
 Kind = Literal["rows", "number", "listed"]
 
 
