@@ -68,6 +68,30 @@ follows_a_sequence(const tb_output *outputs, Py_ssize_t count, const tb_column *
     return 0;
 }
 
+static int
+refuse_shapes(const tb_output *output, ptrdiff_t row)
+{
+    const tb_column *column = &output->column;
+    PyObject *key = column->context.key == NULL ? Py_None : column->context.key;
+    Py_ssize_t found = column->lengths[row], first = column->lengths[0];
+
+    if (output->spec.role == TB_ROLE_STACK || column->ndim > 1) {
+        return tb_raise_at(&column->context, PyExc_ValueError, row, -1,
+                           "has %zd items, row 0 has %zd; rows of a column that is "
+                           "stacked have one shape. concat=%R joins them along the "
+                           "first dimension, keep=%R makes a list, padding_value={%R: "
+                           "0} pads",
+                           found, first, key, key, key);
+    }
+    return tb_raise_at(
+        &column->context, PyExc_ValueError, row, -1,
+        "has %zd items, row 0 has %zd, and neither the key nor a setting "
+        "says that rows of %s are sequences. padding_value={%R: 0} pads "
+        "them, concat=%R joins them along the first dimension, keep=%R "
+        "makes a list",
+        found, first, column->ndim > 0 ? "vectors" : "floats", key, key, key);
+}
+
 /* All rows are as long as the first one. */
 static int
 check_alike(const tb_output *output)
@@ -78,21 +102,7 @@ check_alike(const tb_output *output)
         if (column->lengths[i] == column->lengths[0]) {
             continue;
         }
-        const char *kind = column->ndim > 0 ? "arrays" : "floats";
-        Py_ssize_t found = column->lengths[i], first = column->lengths[0];
-        return output->spec.role == TB_ROLE_STACK
-                   ? tb_raise_at(&column->context, PyExc_ValueError, i, -1,
-                                 "has %zd items, row 0 has %zd; a column that is "
-                                 "stacked has one shape. concat= joins rows along the "
-                                 "first dimension, keep= makes a list",
-                                 found, first)
-                   : tb_raise_at(
-                         &column->context, PyExc_ValueError, i, -1,
-                         "has %zd items, row 0 has %zd; rows of %s are padded where "
-                         "their key says that they are sequences, or a setting: "
-                         "padding_value={key: 0}. concat= joins them along the first "
-                         "dimension, keep= makes a list",
-                         found, first, kind);
+        return refuse_shapes(output, i);
     }
     return 0;
 }

@@ -87,10 +87,9 @@ class SettingsByKey(dict[Any, ColumnSettings]):
             return roles.FILLS[name.meaning] if name.meaning in roles.FILLS else given
         if key in given:
             return given[key]
-        if name.meaning == "tokens":
-            return given.get("input_ids", 0)
-        if name.meaning == "token_types":
-            return given.get("token_type_ids", 0)
+        of_all = roles.PATTERNS.get(name.meaning)
+        if of_all in given:
+            return given[of_all]
         return roles.FILLS[name.meaning] if name.meaning in roles.FILLS else 0
 
 

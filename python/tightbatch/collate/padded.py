@@ -225,9 +225,12 @@ class PadCollator(Collator):
                 "PadCollator.from_tokenizer(): the tokenizer has no padding token; set one, as "
                 "with tokenizer.pad_token = tokenizer.eos_token"
             )
+        tokens, types = tokenizer.pad_token_id, tokenizer.pad_token_type_id
         fills: Any = {
-            "input_ids": tokenizer.pad_token_id,
-            "token_type_ids": tokenizer.pad_token_type_id,
+            "input_ids": tokens,
+            "*_input_ids": tokens,
+            "token_type_ids": types,
+            "*_token_type_ids": types,
         }
         given = options.pop("padding_value", {})
         fills = {**fills, **given} if isinstance(given, Mapping) else given

@@ -91,6 +91,11 @@ FILLS: dict[Meaning, float | None] = {
     "values": 0,
     "segments": 0,
 }
+# What stands for all columns of a meaning in a mapping of fills.
+PATTERNS: dict[Meaning | None, str] = {
+    "tokens": "*_input_ids",
+    "token_types": "*_token_type_ids",
+}
 # Columns with a value for each token of their part: as long as it, and padded as it.
 PER_TOKEN: frozenset[Meaning] = frozenset(
     ("attention_mask", "token_types", "positions", "special_tokens")
