@@ -143,6 +143,7 @@ def test_samples_of_different_kinds():
         ({"concat": [True]}, TypeError, ["concat=[True]", "keys"]),
         ({"time_last": None}, TypeError, ["time_last=None", "keys"]),
         ({"keep": "x", "concat": ["x"]}, ValueError, ["'x'", "keep=", "concat="]),
+        ({"concat": "x", "time_last": ["x"]}, ValueError, ["'x'", "concat=", "time_last="]),
         ({"rename": ["x"]}, TypeError, ["rename=['x']", "mapping"]),
     ],
 )

@@ -72,24 +72,25 @@ static int
 refuse_shapes(const tb_output *output, ptrdiff_t row)
 {
     const tb_column *column = &output->column;
-    PyObject *key = column->context.key == NULL ? Py_None : column->context.key;
+    PyObject *key = column->context.key;
     Py_ssize_t found = column->lengths[row], first = column->lengths[0];
+    const char *what = output->spec.role == TB_ROLE_STACK || column->ndim > 1
+                           ? "rows that are stacked have one shape"
+                       : column->ndim > 0
+                           ? "nothing says that these rows of vectors are sequences"
+                           : "nothing says that these rows of floats are sequences";
 
-    if (output->spec.role == TB_ROLE_STACK || column->ndim > 1) {
+    if (key == NULL) {
         return tb_raise_at(&column->context, PyExc_ValueError, row, -1,
-                           "has %zd items, row 0 has %zd; rows of a column that is "
-                           "stacked have one shape. concat=%R joins them along the "
-                           "first dimension, keep=%R makes a list, padding_value={%R: "
-                           "0} pads",
-                           found, first, key, key, key);
+                           "has %zd items, row 0 has %zd, and %s; padding_value={None: "
+                           "0} pads them",
+                           found, first, what);
     }
-    return tb_raise_at(
-        &column->context, PyExc_ValueError, row, -1,
-        "has %zd items, row 0 has %zd, and neither the key nor a setting "
-        "says that rows of %s are sequences. padding_value={%R: 0} pads "
-        "them, concat=%R joins them along the first dimension, keep=%R "
-        "makes a list",
-        found, first, column->ndim > 0 ? "vectors" : "floats", key, key, key);
+    return tb_raise_at(&column->context, PyExc_ValueError, row, -1,
+                       "has %zd items, row 0 has %zd, and %s; padding_value={%R: 0} "
+                       "pads them, concat=%R joins them along the first dimension, "
+                       "keep=%R makes a list",
+                       found, first, what, key, key, key);
 }
 
 /* All rows are as long as the first one. */

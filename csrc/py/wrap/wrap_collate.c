@@ -172,9 +172,13 @@ check_links(const tb_context *context, PyObject *links, const tb_output *outputs
             Py_ssize_t count)
 {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(links); i++) {
-        Py_ssize_t column, tokens;
         PyObject *link = PyTuple_GET_ITEM(links, i);
-        if (!PyTuple_Check(link) || !PyArg_ParseTuple(link, "nn", &column, &tokens)) {
+        if (!PyTuple_Check(link) || PyTuple_GET_SIZE(link) != 2) {
+            return tb_raise_at(context, PyExc_TypeError, -1, -1, "malformed links");
+        }
+        Py_ssize_t column = PyLong_AsSsize_t(PyTuple_GET_ITEM(link, 0));
+        Py_ssize_t tokens = PyLong_AsSsize_t(PyTuple_GET_ITEM(link, 1));
+        if (PyErr_Occurred()) {
             return -1;
         }
         if (column < 0 || column >= count || tokens < 0 || tokens >= count) {

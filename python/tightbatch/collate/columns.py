@@ -66,7 +66,9 @@ class SettingsByKey(dict[Any, ColumnSettings]):
         if not isinstance(self.options["dtype"], Mapping):
             self.options["float_dtype"] = self.options.pop("dtype")
         self.mappings = {k: v for k, v in self.options.items() if isinstance(v, Mapping)}
-        for key in dict.fromkeys((None, *(key for given in self.mappings.values() for key in given))):
+        for key in dict.fromkeys(
+            (None, *(key for given in self.mappings.values() for key in given))
+        ):
             self[key] = self._settle(key)
 
     def __missing__(self, key: Any) -> ColumnSettings:

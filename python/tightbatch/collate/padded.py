@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
@@ -36,7 +36,7 @@ Widths = Sequence[int] | NDArray[np.int64]
 Keys = Any | Iterable[Any]
 # What transformers' models call it, and its own collators make of it.
 TO_LABELS = {"label": "labels", "label_ids": "labels"}
-MOST_PLANS = 64  # sets of keys that are remembered
+MOST_PLANS, MOST_KEYS = 64, 4096  # sets of keys, and keys, that are remembered
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,40 +45,68 @@ class PadCollator(Collator):
 
     Samples are dicts (or other mappings), tuples, namedtuples, or bare rows (a list, an array, a
     tensor). A whole batch from a :class:`tightbatch.RaggedDataset`, or as an Arrow table, works
-    too. Columns of rows are padded, each to its own width; columns of numbers are stacked; columns
-    of strings or None become lists. Keys are never renamed, and nothing is cut without
-    ``max_length``.
+    too. Rows of tokens, and what belongs to them, are padded, each column to its own width;
+    numbers are stacked; strings and None become lists. What a column is follows from its name, as
+    transformers, TRL, sentence-transformers, torchtune and verl use names (see
+    docs/collating.md), or from a setting that names its key. Nothing is cut without ``max_length``.
 
     Parameters
     ----------
     padding_value : number or {key: number}
-        The number that fills the padding. A mapping applies to its keys. Otherwise ``labels``,
-        ``label`` and ``label_ids`` are filled with -100, ``attention_mask``, ``token_type_ids`` and
-        ``position_ids`` with 0, ``special_tokens_mask`` with 1, and all others with this number (0
-        when it is a mapping). Keys of tuples are their positions, 0, 1, ...
+        The number that fills the padding of tokens. Other columns are filled by what their names
+        mean: labels with -100, masks, token types, positions and log-probabilities with 0, masks
+        of special tokens with 1; floats of other names with 0 beside tokens, and with this number
+        where there are none. A mapping applies to its keys and always wins; in it "*_input_ids" and
+        "*_token_type_ids" stand for all such columns, and others have 0. Keys of tuples are their
+        positions, 0, 1, ..., and the key of bare rows is None.
     width, max_length, pad_to_multiple_of : int or {key: int}, optional
-        As for :func:`tightbatch.pad`, for all columns of rows or for the named ones.
+        As for :func:`tightbatch.pad`, for all columns that are padded, or for the named ones and
+        the masks, types and positions of their tokens.
     boundaries : sequence of int or {key: sequence of int}, optional
-        The only allowed widths, in ascending order, for all columns of rows or for the named ones.
-        A column gets the smallest width that holds its longest row, after the cut to
+        The only allowed widths, in ascending order, for all columns that are padded or for the
+        named ones. A column gets the smallest width that holds its longest row, after the cut to
         ``max_length``; then ``pad_to_multiple_of`` rounds it up. So for each number of rows (with
         ``drop_last`` there is only one) an epoch has at most as many shapes as boundaries, and
         ``torch.compile`` makes at most as many graphs. :func:`tightbatch.bucket_boundaries` finds
         the best ones. Give the sampler the same boundaries, so that ``max_tokens`` counts these
         widths. One column cannot have both ``boundaries`` and ``width``.
-    padding_side, truncation_side : {"right", "left"}
-        The side of the padding, and the end of a row that is cut off.
+    padding_side : {"right", "left"} or {key: side}
+        The side of the padding. Columns that belong to named tokens follow them; those that the
+        mapping does not concern are padded on the right.
+    truncation_side : {"right", "left"}
+        The end of a row that is cut off.
     dtype : dtype or {key: dtype}, optional
         A NumPy or torch dtype: one floating type for all columns that hold floats (ints and bools
         keep their types), or the types of the named columns. By default ints become int64, bools
         bool and floats float32, and arrays, tensors and NumPy's scalars keep their type.
     attention_mask : bool, optional
-        None: dicts without one get an int64 ``attention_mask``, for ``input_ids`` or else for the
-        first column of rows; other samples keep their structure. True: it is always added, to
-        tuples and bare rows at the end. False: it is never added.
-    return_lengths : bool
-        Add ``lengths``, int64: the tokens of each row of the column that the mask is for; to tuples
-        and bare rows at the end.
+        None: dicts get an int64 mask for each column of tokens (or features) that has none under
+        any spelling: ``attention_mask`` for ``input_ids``, ``query_attention_mask`` for
+        ``query_input_ids``; without such a column, ``attention_mask`` for the first one of rows of
+        integers. Other samples keep their structure. True: it is always added, to tuples and bare
+        rows at the end. False: it is never added.
+    return_lengths : bool, key, keys or {key: name}
+        True: add ``lengths``, int64, the tokens of each row of the column that the first mask is
+        for. Keys: add ``<key>_lengths`` of each, or under the names of a mapping, as CTC needs
+        them. Lengths are after the cut; to tuples and bare rows they are added at the end.
+    return_position_ids : bool
+        Add ``position_ids`` of each column that has a mask, int64: 0, 1, 2, ... at its tokens and 0
+        at padding, on either side. Those that the samples have are kept, and padded; rows
+        [positions, tokens], as Qwen2-VL has them, become [positions, batch, width].
+    keep : key or keys
+        Columns of any objects that become lists.
+    stack : key or keys
+        Columns whose rows have one shape: [batch, *shape], never padded. Images are stacked by
+        their names, such as ``pixel_values``.
+    concat : key or keys
+        Columns whose rows [n, *shape] are joined along the first dimension, [sum of n, *shape].
+        Samples may lack them or have None; a column without any rows is left out of the batch. By
+        name these are ``image_grid_thw``, ``video_grid_thw``, and beside them ``pixel_values`` and
+        ``pixel_values_videos``.
+    time_last : key or keys
+        Columns whose rows [channels, T] vary in the last dimension: [batch, channels, width].
+    rename : {key: new key}, optional
+        Names in the batch. A key stays as it is where the samples have the new one already.
     return_tensors : {"pt", "np"}
         torch tensors or NumPy arrays.
 
@@ -92,9 +120,11 @@ class PadCollator(Collator):
     ------
     ValueError
         When the batch is empty; when keys differ between samples; when an ``attention_mask`` (or
-        another column with a value for each token) has another length than ``input_ids``; when a
-        row is longer than the last boundary; when boundaries are not in ascending order; and as
-        :func:`tightbatch.pad`.
+        another column with a value for each token) has another length than its tokens; when rows of
+        floats or vectors differ in length and nothing says that they are sequences: neither the
+        name, nor a setting that names the key, nor another column with rows as long; when rows that
+        are stacked differ in shape; when a row is longer than the last boundary; when boundaries
+        are not in ascending order; and as :func:`tightbatch.pad`.
     TypeError, OverflowError, RuntimeError
         As :func:`tightbatch.pad`; the message names key, row and column. RuntimeError also when
         shared memory is full in a DataLoader worker.
@@ -140,6 +170,7 @@ class PadCollator(Collator):
     _kinds: dict[Any, str] = field(init=False, repr=False, compare=False)
     _wishes: Wishes = field(init=False, repr=False, compare=False)
     _plans: dict[Any, Plan] = field(init=False, repr=False, compare=False)
+    _sides: tuple[Side, Side] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Read the settings of each key; a wrong one is an error here, not at the first batch."""
@@ -151,17 +182,19 @@ class PadCollator(Collator):
         lengths = _read_lengths(self.return_lengths)
         rename = _read_rename(self.rename)
         kinds = dict(KINDS)
+        told: dict[Any, str] = {}
         for name in ("keep", "stack", "concat", "time_last"):
             keys = _read_keys(name, getattr(self, name))
             object.__setattr__(self, name, keys)
             for key in (*keys, *(rename[key] for key in keys if key in rename)):
-                if kinds.get(key, "described") not in ("described", "concat", name):
+                if told.setdefault(key, name) != name:
                     raise ValueError(
-                        f"{NAME}(): {name}= and {kinds[key]}= both name the key {_core.show(key)}; "
+                        f"{NAME}(): {told[key]}= and {name}= both name the key {_core.show(key)}; "
                         "expected one of them"
                     )
-                kinds[key] = name
-        sides = {} if isinstance(self.padding_side, Mapping) else {"padding_side": None}
+                kinds[key] = "kept" if name == "keep" else name
+        # The side of the columns that have none of their own.
+        side = "right" if isinstance(self.padding_side, Mapping) else self.padding_side
         options = {
             "padding_value": self.padding_value,
             "dtype": self.dtype,
@@ -169,12 +202,10 @@ class PadCollator(Collator):
             "max_length": self.max_length,
             "pad_to_multiple_of": self.pad_to_multiple_of,
             "boundaries": boundaries,
-            "padding_side": self.padding_side,
-            **sides,
+            "padding_side": None if side is self.padding_side else self.padding_side,
         }
-        named = settle_columns(
-            NAME, with_renamed(options, rename), self._side, self.truncation_side
-        )
+        sides = (side, self.truncation_side)
+        named = settle_columns(NAME, with_renamed(options, rename), *sides)
         wishes = Wishes(
             named,
             self.attention_mask,
@@ -188,13 +219,9 @@ class PadCollator(Collator):
             ("_kinds", kinds),
             ("_wishes", wishes),
             ("_plans", {}),
+            ("_sides", sides),
         ):
             object.__setattr__(self, name, value)
-
-    @property
-    def _side(self) -> Side:
-        """The side of the columns that have none of their own."""
-        return "right" if isinstance(self.padding_side, Mapping) else self.padding_side
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, **options: Any) -> PadCollator:
@@ -203,8 +230,10 @@ class PadCollator(Collator):
         Parameters
         ----------
         tokenizer : PreTrainedTokenizerBase
-            Its ``pad_token_id`` fills ``input_ids`` and ``decoder_input_ids``, its
-            ``pad_token_type_id`` ``token_type_ids``.
+            Its ``pad_token_id`` fills all columns of tokens, ``input_ids`` and
+            ``query_input_ids`` alike; its ``pad_token_type_id`` all of token types. ``label`` and
+            ``label_ids`` become ``labels``, as in transformers' own collators, because its models
+            take no other name; ``rename=None`` prevents it.
         **options
             Parameters of :class:`PadCollator`; they are used instead of the tokenizer's.
 
@@ -256,7 +285,7 @@ class PadCollator(Collator):
 
     def _columns_of(self, samples: Any) -> tuple[dict[Any, Any], Any]:
         """Give the columns; where a sample lacks one that is joined, None stands for its rows."""
-        if isinstance(samples, Iterator):
+        if hasattr(samples, "__next__"):
             samples = list(samples)
         try:
             return columns_of(NAME, samples, only_mappings=False)
@@ -272,21 +301,29 @@ class PadCollator(Collator):
         joined: dict[Any, Any] = {}
         told = self._kinds
         for key, column in columns.items():
-            kind = told.get(key)
-            if kind == "described":
-                kind = "concat" if any(grid in columns for grid in GRIDS[key]) else None
-            if kind is None:
+            kind = told.get(key) or self._learn(key)
+            if kind == "unknown":
                 kind = kind_of(NAME, key, column)
-                if kind == "rows" and read_name(key).meaning == "positions":
+            elif kind == "positions":
+                kind = kind_of(NAME, key, column)
+                if kind == "rows":
                     kind = _kind_of_positions(key, column, columns)
-            elif kind == "keep":
-                kind = "kept"
-            elif kind == "stack" and kind_of(NAME, key, column) == "number":
-                kind = "number"
-            elif kind == "concat" and not isinstance(column, Ragged):
+            elif kind == "described":
+                is_joined = any(grid in columns for grid in GRIDS[key])
+                kind = "concat" if is_joined else kind_of(NAME, key, column)
+            elif kind == "stack":
+                kind = "number" if kind_of(NAME, key, column) == "number" else "stack"
+            if kind == "concat" and not isinstance(column, Ragged):
                 joined[key], kind = _without_none(column)
             kinds[key] = kind
         return {**columns, **joined} if joined else columns, kinds
+
+    def _learn(self, key: Any) -> str:
+        """Tell what the name says of the kind of a column, and remember it."""
+        kind = "positions" if read_name(key).meaning == "positions" else "unknown"
+        if len(self._kinds) < MOST_KEYS:
+            self._kinds[key] = kind
+        return kind
 
     def _settle(self, sample: Any, kinds: dict[Any, str]) -> Plan:
         added = self.attention_mask or self.return_lengths or self.return_position_ids
@@ -314,7 +351,7 @@ class PadCollator(Collator):
             NAME,
             specs,
             plan.names,
-            (self._side, self.truncation_side),
+            self._sides,
             plan.extras,
             self.return_tensors,
             plan.links,

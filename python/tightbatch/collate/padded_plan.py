@@ -134,7 +134,11 @@ class _Planner:
             tuple((kind, index) for _, kind, index in extras),
             self.first == -1 and self.wishes.tells_of_all,
             {i: self.kinds[key] for i, key in enumerate(self.made) if self.kinds[key] in ROWS[1:]},
-            {key: self.outputs[key] for key, kind in self.kinds.items() if kind in ("listed", "kept")},
+            {
+                key: self.outputs[key]
+                for key, kind in self.kinds.items()
+                if kind in ("listed", "kept")
+            },
             [self.outputs[key] for key, kind in self.kinds.items() if kind != "none"],
         )
 
@@ -302,9 +306,7 @@ def split_rows(key: Any, column: Iterable[Any], kind: str) -> tuple[list[Any], i
     return [sample[i] for i in range(leads[0]) for sample in samples], leads[0]
 
 
-def join_rows(
-    plan: Plan, leads: Mapping[int, int], outputs: list[Any]
-) -> list[Any]:
+def join_rows(plan: Plan, leads: Mapping[int, int], outputs: list[Any]) -> list[Any]:
     """Put outputs of split rows into their shape: [batch, A, T], or [A, batch, T]."""
     joined = list(outputs)
     for index, lead in leads.items():

@@ -229,9 +229,18 @@ class PaddingFreeCollator(Collator):
                 specs.append((key, columns[key], role, named[key]))
                 names.append(key)
         if "attention_mask" in columns:
-            specs.append(("attention_mask", columns["attention_mask"], "attention_mask", named["attention_mask"]))
+            specs.append(
+                (
+                    "attention_mask",
+                    columns["attention_mask"],
+                    "attention_mask",
+                    named["attention_mask"],
+                )
+            )
         if "seq_lengths" in columns:
-            specs.append(("seq_lengths", columns["seq_lengths"], "seq_lengths", named["seq_lengths"]))
+            specs.append(
+                ("seq_lengths", columns["seq_lengths"], "seq_lengths", named["seq_lengths"])
+            )
         return self._make(kinds, columns, names, specs, labels is not None)
 
     def _labels_role(self, kinds: Mapping[Any, Kind], main: Any) -> Role | None:

@@ -61,7 +61,17 @@ STEMS: dict[str, Meaning] = {
 # Parts that can also follow the stem, as in TRL's "input_ids_chosen".
 PARTS = frozenset(
     ("chosen", "rejected", "prompt", "completion", "response", "query", "anchor", "positive")
-    + ("negative", "document", "doc", "context", "question", "answer", "passage", "source", "target")
+    + (
+        "negative",
+        "document",
+        "doc",
+        "context",
+        "question",
+        "answer",
+        "passage",
+        "source",
+        "target",
+    )
     + ("encoder", "decoder", "teacher", "ref", "reference", "text", "vision", "left", "right")
     + ("a", "b", "w", "l")
 )
