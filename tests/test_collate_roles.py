@@ -1,4 +1,4 @@
-"""What PadCollator makes of a column by its name: fills, masks, positions, lengths, sides, names."""
+"""What PadCollator makes of a column by its name: fills, masks, positions, lengths, sides."""
 
 import itertools
 import pickle
@@ -20,7 +20,7 @@ def collate(samples, *fill, **options):
 
 def two(*keys, long=(5, 6), short=(5,)):
     """Two samples with these keys, the second with shorter rows."""
-    return [dict.fromkeys(keys, list(row)) for row in (long, short)]
+    return [{key: list(row) for key in keys} for row in (long, short)]
 
 
 class Tokenizer:
@@ -149,8 +149,8 @@ def test_each_part_has_one_mask(part):
 
 @pytest.mark.parametrize(
     "mask",
-    ["attention_mask", "attention_masks", "attn_mask", "input_mask", "mask", "input_ids_mask"]
-    + ["src_key_padding_mask"],
+    "attention_mask attention_masks attn_mask input_mask mask input_ids_mask "
+    "src_key_padding_mask".split(),
 )
 def test_no_mask_is_added_beside_one_of_another_spelling(mask):
     expected = ["attention_mask"] if mask == "src_key_padding_mask" else []

@@ -86,13 +86,13 @@ class SettingsByKey(dict[Any, ColumnSettings]):
     def _fill_of(self, key: Any) -> Any:
         given, name = self.options["padding_value"], roles.read_name(key)
         if "padding_value" not in self.mappings:
-            return roles.FILLS[name.meaning] if name.meaning in roles.FILLS else given
+            return roles.FILLS.get(name.meaning, given)
         if key in given:
             return given[key]
         of_all = roles.PATTERNS.get(name.meaning)
         if of_all in given:
             return given[of_all]
-        return roles.FILLS[name.meaning] if name.meaning in roles.FILLS else 0
+        return roles.FILLS.get(name.meaning, 0)
 
 
 def settle_columns(

@@ -15,18 +15,9 @@ from .._types import Side, Tensors
 from ..ragged import Ragged
 from .batch import Batch
 from .columns import TENSORS, Collator, ColumnSpec, build, pad_columns, settle_columns
-from .padded_plan import (
-    GRIDS,
-    KINDS,
-    Plan,
-    Wishes,
-    join_rows,
-    no_rows,
-    plan_columns,
-    split_rows,
-    with_renamed,
-)
+from .padded_plan import GRIDS, KINDS, Plan, Wishes, no_rows, plan_columns, with_renamed
 from .roles import read_name
+from .rows import fill_missing, join_rows, kind_of_positions, split_rows, without_none
 from .samples import columns_of, kind_of
 
 __all__ = ["PadCollator"]
@@ -290,7 +281,7 @@ class PadCollator(Collator):
         try:
             return columns_of(NAME, samples, only_mappings=False)
         except ValueError:
-            filled = _fill_missing(samples, self._kinds)
+            filled = fill_missing(samples, self._kinds)
             if filled is None:
                 raise
             return columns_of(NAME, filled, only_mappings=False)
@@ -307,14 +298,14 @@ class PadCollator(Collator):
             elif kind == "positions":
                 kind = kind_of(NAME, key, column)
                 if kind == "rows":
-                    kind = _kind_of_positions(key, column, columns)
+                    kind = kind_of_positions(key, column, columns)
             elif kind == "described":
                 is_joined = any(grid in columns for grid in GRIDS[key])
                 kind = "concat" if is_joined else kind_of(NAME, key, column)
             elif kind == "stack":
                 kind = "number" if kind_of(NAME, key, column) == "number" else "stack"
             if kind == "concat" and not isinstance(column, Ragged):
-                joined[key], kind = _without_none(column)
+                joined[key], kind = without_none(column)
             kinds[key] = kind
         return {**columns, **joined} if joined else columns, kinds
 
@@ -444,61 +435,3 @@ def _read_rename(given: Any) -> dict[Any, Any]:
             f"{NAME}(): rename={_core.show(given)}; expected a mapping of keys to new keys"
         )
     return dict(given)
-
-
-def _without_none(column: Any) -> tuple[Any, str]:
-    """Let rows that are None be empty; "none" is a column that has no others."""
-    if not any(row is None for row in column):
-        return column, "concat"
-    rows = [[] if row is None else row for row in column]
-    return rows, "none" if all(row is None for row in column) else "concat"
-
-
-def _fill_missing(samples: Any, kinds: Mapping[Any, str]) -> list[Any] | None:
-    """Add None for columns that are joined and that some samples lack; None: there are none."""
-    if not isinstance(samples, Sequence) or not all(isinstance(s, Mapping) for s in samples):
-        return None
-    keys = dict.fromkeys(key for sample in samples for key in sample)
-    joined = [
-        key
-        for key in keys
-        if kinds.get(key) == "concat"
-        or (kinds.get(key) == "described" and any(grid in keys for grid in GRIDS[key]))
-    ]
-    if all(key in sample for sample in samples for key in joined):
-        return None
-    return [{**dict.fromkeys(joined), **sample} for sample in samples]
-
-
-def _kind_of_positions(key: Any, column: Any, columns: Mapping[Any, Any]) -> str:
-    """Tell positions [3, T] of a token, as Qwen2-VL's, from those that are one for each token."""
-    if isinstance(column, Ragged):
-        return "rows"
-    shapes = [_shape(row) for row in column]
-    tokens = columns.get(read_name(key).sibling("input_ids"))
-    if len(shapes[0]) != 2 or tokens is None:
-        return "rows"
-    lengths = [len(row) for row in tokens]
-    first = [shape[0] == n for shape, n in zip(shapes, lengths, strict=True)]
-    last = [len(shape) == 2 and shape[1] == n for shape, n in zip(shapes, lengths, strict=True)]
-    if all(first) and all(last):
-        raise ValueError(
-            f"{NAME}(): key {_core.show(key)}: rows of shape {shapes[0]} may be [positions, tokens] "
-            "or [tokens, positions]; expected a batch with another number of tokens"
-        )
-    if all(last):
-        return "positions_first"
-    if all(first):
-        return "rows"
-    row = next(i for i, fits in enumerate(map(any, zip(first, last, strict=True))) if not fits)
-    raise ValueError(
-        f"{NAME}(): key {_core.show(key)}, row {row}: has shape {shapes[row]}, but 'input_ids' has "
-        f"{lengths[row]} tokens in this row; expected [tokens, positions] or [positions, tokens]"
-    )
-
-
-def _shape(row: Any) -> tuple[int, ...]:
-    if hasattr(row, "shape"):
-        return tuple(row.shape)
-    nested = isinstance(row, (list, tuple)) and len(row) and isinstance(row[0], (list, tuple))
-    return (len(row), len(row[0])) if nested else (len(row),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .. import _core
@@ -12,8 +12,9 @@ from .columns import ColumnSettings, Extras, Links, Role, SettingsByKey
 
 NAME = "PadCollator"
 # What a setting says of a column: "described" is "concat" where its grid is there.
-KINDS = {key: "concat" for key in roles.DESCRIBED} | {
-    key: "described" for key in roles.DESCRIBED.values()
+KINDS = {
+    **dict.fromkeys(roles.DESCRIBED, "concat"),
+    **dict.fromkeys(roles.DESCRIBED.values(), "described"),
 }
 GRIDS: dict[str, list[str]] = {}
 for _grid, _image in roles.DESCRIBED.items():
@@ -285,40 +286,3 @@ def with_renamed(options: Mapping[str, Any], rename: Mapping[Any, Any]) -> dict[
             more = {new: given[old] for old, new in rename.items() if old in given}
             done[name] = {**more, **given}
     return done
-
-
-def split_rows(key: Any, column: Iterable[Any], kind: str) -> tuple[list[Any], int]:
-    """Give the rows of the samples' rows [A, T], and A: sample by sample, or A by A."""
-    samples = list(column)
-    leads = []
-    for row, sample in enumerate(samples):
-        try:
-            leads.append(len(sample))
-        except TypeError:
-            leads.append(0)
-        if leads[row] == 0 or leads[row] != leads[0]:
-            raise ValueError(
-                f"{NAME}(): key {_core.show(key)}, row {row}: has {leads[row]} rows, expected "
-                f"{leads[0] or 'at least 1'}: only the last dimension may vary"
-            )
-    if kind == "time_last":
-        return [item for sample in samples for item in sample], leads[0]
-    return [sample[i] for i in range(leads[0]) for sample in samples], leads[0]
-
-
-def join_rows(plan: Plan, leads: Mapping[int, int], outputs: list[Any]) -> list[Any]:
-    """Put outputs of split rows into their shape: [batch, A, T], or [A, batch, T]."""
-    joined = list(outputs)
-    for index, lead in leads.items():
-        array, *rest = outputs[index]
-        width = array.shape[1:]
-        count = array.shape[0] // lead
-        first = (count, lead) if plan.split[index] == "time_last" else (lead, count)
-        joined[index] = (array.reshape(*first, *width), *rest)
-    for place, (_, index) in enumerate(plan.extras, len(plan.columns)):
-        array, *rest = outputs[place]
-        if index in leads and array is not None:  # the rows of a sample are alike
-            step = leads[index] if plan.split[index] == "time_last" else 1
-            count = array.shape[0] // leads[index]
-            joined[place] = (array[::step][:count].copy(), *rest)
-    return joined

@@ -60,26 +60,15 @@ STEMS: dict[str, Meaning] = {
 }
 # Parts that can also follow the stem, as in TRL's "input_ids_chosen".
 PARTS = frozenset(
-    ("chosen", "rejected", "prompt", "completion", "response", "query", "anchor", "positive")
-    + (
-        "negative",
-        "document",
-        "doc",
-        "context",
-        "question",
-        "answer",
-        "passage",
-        "source",
-        "target",
-    )
-    + ("encoder", "decoder", "teacher", "ref", "reference", "text", "vision", "left", "right")
-    + ("a", "b", "w", "l")
+    "chosen rejected prompt completion response query anchor positive negative document doc "
+    "context question answer passage source target encoder decoder teacher ref reference text "
+    "vision left right a b w l".split()
 )
 # What says which tokens are meant, in a column of the tokens without a part: "completion_mask"
 # beside "input_ids", where there are no "completion_ids".
 CHOICES = frozenset(
-    ("loss", "completion", "assistant", "prompt", "response", "tool", "action", "env", "global")
-    + ("shift", "shifted", "sequence", "self_distillation", "old", "ref", "rollout", "user")
+    "loss completion assistant prompt response tool action env global shift shifted sequence "
+    "self_distillation old ref rollout user".split()
 )
 # The images that follow a grid, one after another.
 DESCRIBED = {
@@ -89,7 +78,7 @@ DESCRIBED = {
 }
 # torch's cross-entropy ignores -100. Tokens, features and what has no meaning are filled with the
 # padding value. None: it is not known, and padding is an error.
-FILLS: dict[Meaning, float | None] = {
+FILLS: dict[Meaning | None, float | None] = {
     "attention_mask": 0,
     "padding_mask": None,
     "key_padding_mask": 1,
