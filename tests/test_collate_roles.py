@@ -44,7 +44,6 @@ FILLS = {
     **dict.fromkeys(("special_tokens_mask", "chosen_special_tokens_mask"), 1),
     **dict.fromkeys(("src_key_padding_mask", "key_padding_mask"), 1),
     **dict.fromkeys(("old_log_probs", "ref_chosen_logps", "advantages", "entity_ids"), 0),
-    "seq_lengths": 0,
     **dict.fromkeys(("input_ids", "query_input_ids", "decoder_input_ids", "input_ids_chosen"), 1),
     **dict.fromkeys(("sentence_0_input_ids", "input_ids_0", "prompt_ids", "completion_ids"), 1),
     **dict.fromkeys(("chosen_ids", "rejected_ids", "tokens", "responses", "anything"), 1),
@@ -62,7 +61,7 @@ def test_a_number_fills_tokens_and_no_column_that_means_something_else(key, kind
 
 
 def test_fills_are_the_same_in_a_data_set_and_without_padding():
-    keys = [key for key in FILLS if key not in ("seq_lengths", "attention_mask", "position_ids")]
+    keys = [key for key in FILLS if key not in ("attention_mask", "position_ids")]
     data = tb.RaggedDataset({key: [[5, 6], [5]] for key in keys})
     batch = collate(data.__getitems__([0, 1]), 1, attention_mask=False)
     assert {key: int(batch[key][1, 1]) for key in keys} == {key: FILLS[key] for key in keys}

@@ -21,7 +21,7 @@ find_scalar_dtype(tb_state *state, const tb_column_spec *spec, tb_dtype *dtype)
 {
     PyObject *attribute;
 
-    if (spec->role != TB_ROLE_NUMBERS || !tb_is_list(spec->rows) ||
+    if (!tb_role_is_numbers(spec->role) || !tb_is_list(spec->rows) ||
         tb_list_size(spec->rows) == 0) {
         return 0;
     }
@@ -205,7 +205,7 @@ output_shape(const tb_output *output, npy_intp *dims)
         return output->ndim;
     }
     int ndim = tb_output_shape(&output->column, &output->layout, dims);
-    if (output->spec.role == TB_ROLE_NUMBERS || output->spec.role == TB_ROLE_CONCAT) {
+    if (tb_role_is_numbers(output->spec.role) || output->spec.role == TB_ROLE_CONCAT) {
         ndim--; /* there is one row, without a dimension for it */
         memmove(dims, dims + 1, (size_t)ndim * sizeof *dims);
     }

@@ -43,6 +43,8 @@ Role = Literal[
     "numbers",
     "labels",
     "labels_of_main",
+    "labels_kept",
+    "row_labels",
     "attention_mask",
     "seq_lengths",
     "sequence",

@@ -15,6 +15,7 @@ from .._types import Side, Tensors
 from ..ragged import Ragged
 from .batch import Batch
 from .columns import TENSORS, Collator, ColumnSpec, build, pad_columns, settle_columns
+from .packs import refuse_packs
 from .padded_plan import GRIDS, KINDS, Plan, Wishes, no_rows, plan_columns, with_renamed
 from .roles import read_name
 from .rows import fill_missing, join_rows, kind_of_positions, split_rows, without_none
@@ -115,7 +116,8 @@ class PadCollator(Collator):
         floats or vectors differ in length and nothing says that they are sequences: neither the
         name, nor a setting that names the key, nor another column with rows as long; when rows that
         are stacked differ in shape; when a row is longer than the last boundary; when boundaries
-        are not in ascending order; and as :func:`tightbatch.pad`.
+        are not in ascending order; for a column ``seq_lengths``, which says that rows are packs,
+        because a padded batch would not keep their segments apart; and as :func:`tightbatch.pad`.
     TypeError, OverflowError, RuntimeError
         As :func:`tightbatch.pad`; the message names key, row and column. RuntimeError also when
         shared memory is full in a DataLoader worker.
@@ -323,6 +325,7 @@ class PadCollator(Collator):
                 f"PadCollator(): {sample.__name__} has no field for a mask, lengths or positions; "
                 "expected dict or tuple samples"
             )
+        refuse_packs(NAME, kinds)
         return plan_columns(self._wishes, kinds, sample)
 
     def _collate(self, plan: Plan, columns: Mapping[Any, Any], cls: Any) -> Any:
