@@ -28,6 +28,7 @@ from wrong_kinds import (
     Instance,
     Integer,
     Key,
+    Keys,
     Kind,
     Lengths,
     Or,
@@ -191,6 +192,10 @@ OWN = {
         "pad_to_multiple_of": ByKey(kind=Integer(1)),
         "boundaries": ByKey(kind=Lengths()),
         "dtype": ByKey(kind=Dtype()),
+        "padding_side": ByKey(kind=Choice()),
+        "return_lengths": Keys(but=("True", "False", "np.True_", "a dict")),
+        **dict.fromkeys(("keep", "stack", "concat", "time_last"), Keys()),
+        "rename": Instance(but=("a dict",)),
     },
     "PadCollator.from_tokenizer": {
         "tokenizer": Instance(),
