@@ -19,9 +19,9 @@ BATCHES = (
 ).split()
 COLUMNS = "arrow_sliced arrow_hostile arrow_release arrow ragged ragged_use".split()
 DATASETS = "dataset dataset_sources".split()
-HALVES = "half_errors half half_report".split()
+HALVES = "half_errors half half_report half_checkpoints".split()
 HUGGINGFACE = "huggingface_rows huggingface_labels huggingface huggingface_lm".split()
-AMP = ["amp_scaler", "amp"]
+AMP = ["amp_scaler", "amp_overflow", "amp"]
 TENSORS = ["padding_torch", "padding_dlpack"]
 COMPARE = ["compare_lines", "compare"]
 LAST = ["binding", "references", "wrong_arguments", "messages", "memory"]

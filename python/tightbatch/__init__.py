@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .checks.model import check_model
+from .checks.model_report import ModelReport
 from .collate.batch import Batch
 from .collate.padded import PadCollator
 from .collate.padding_free import PaddingFreeCollator
@@ -27,6 +29,7 @@ from .padding import (
 )
 from .ragged import Ragged
 from .sampling.buckets import bucket_boundaries
+from .sampling.fairness import Fairness
 from .sampling.packing import Packing, pack, pack_dataset
 from .sampling.sampler import LengthBatchSampler
 
@@ -35,8 +38,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Batch",
     "ConversionCounts",
+    "Fairness",
     "HalfReport",
     "LengthBatchSampler",
+    "ModelReport",
     "Packing",
     "PadCollator",
     "PaddingFreeCollator",
@@ -45,6 +50,7 @@ __all__ = [
     "attention_mask",
     "block_mask",
     "bucket_boundaries",
+    "check_model",
     "cu_seqlens",
     "fixed_pad_sequences",
     "half_report",
