@@ -1,4 +1,4 @@
-"""tb.pack and Packing.apply against TRL's packing, a sort by NumPy, and best fit; a million rows."""
+"""tb.pack and Packing.apply against TRL's packing, NumPy's sort and best fit, a million rows."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from wrong_kinds import (
     Instance,
     Integer,
     Key,
+    Keys,
     Kind,
     Lengths,
     Or,
@@ -43,10 +44,15 @@ MODULES = ["tightbatch", "tightbatch.huggingface", "tightbatch.amp"]
 NEED_TORCH = ("tightbatch.amp",)
 # What else is needed, by the function that needs it.
 NEED = {
+    "PaddingFreeCollator.for_model": "torch",
     "Ragged.from_arrow": "pyarrow",
     "Ragged.to_arrow": "pyarrow",
     "RaggedDataset.from_arrow": "pyarrow",
     "RaggedDataset.from_hf": "datasets",
+    "check_model": "torch",
+    "ModelReport.summary": "torch",
+    "ModelReport.to_dict": "torch",
+    "ModelReport.plot": "torch",
     "pack_dataset": "datasets",
     "to_bfloat16": "ml_dtypes",
 }
@@ -61,6 +67,8 @@ RESULTS = {
     "Batch": "a dict, with dict's constructor",
     "ConversionCounts": "made by to_float16",
     "HalfReport": "made by half_report",
+    "ModelReport": "made by check_model",
+    "Overflow": "made by Amp.overflow",
     "Fairness": "made by LengthBatchSampler.fairness and Packing.fairness",
     "Packing": "made by pack",
     "Precision": "made by choose_precision",
@@ -83,6 +91,7 @@ KINDS = {
     "mask_token_id": Integer(0),
     "max_length": Integer(0),
     "max_norm": Real(0),
+    "max_skipped": Integer(1),
     "max_segments": Integer(1),
     "max_seqlen": Integer(1),
     "max_tokens": Integer(1),
@@ -144,17 +153,18 @@ OWN = {
         "scaler": Instance(),
         "dtype": Or(Choice(), Dtype()),
     },
-    "Amp.step": {"loss": Instance()},
+    "Amp.step": {"loss": Instance(), "batch": Instance(but=("a dict",))},
     "Amp.load_state_dict": {"state_dict": STATE},
     "Batch.pin_memory": {"device": Anything(reason="torch reads it")},
     "Batch.to": {"device": Anything(reason="torch reads it")},
     "GradScaler": {
         "device": Anything(reason="torch's own parameter, and torch reads it"),
-        "init_scale": Real(2.0**-149, 3.4028234663852886e38),
+        "init_scale": Real(2.0**-126, 2.0**126),
         "growth_factor": Real(1.000001, 3.4028234663852886e38),
         "backoff_factor": Real(0, 0.999999),
         "named_parameters": Instance(but=("a dict", "a set")),
     },
+    "GradScaler.scale": {"outputs": Anything(reason="torch's own method, and torch reads it")},
     "GradScaler.load_state_dict": {"state_dict": Instance(but=("a dict",))},
     "GradScaler.step": {
         "optimizer": Anything(reason="torch's own method, and torch reads it"),
@@ -167,6 +177,7 @@ OWN = {
     "HalfReport.__getitem__": {
         "key": Instance(but=("0", "-1"), error=(KeyError, IndexError, TypeError))
     },
+    "ModelReport.plot": {"ax": Anything(reason="an object of matplotlib, which reads it")},
     "HalfReport.plot": {"ax": Anything(reason="an object of matplotlib, which reads it")},
     "LengthBatchSampler": {"max_length": Integer(1)},
     "LengthBatchSampler.load_state_dict": {"state": STATE},
@@ -181,12 +192,21 @@ OWN = {
         "pad_to_multiple_of": ByKey(kind=Integer(1)),
         "boundaries": ByKey(kind=Lengths()),
         "dtype": ByKey(kind=Dtype()),
+        "padding_side": ByKey(kind=Choice()),
+        "return_lengths": Keys(but=("True", "False", "np.True_", "a dict")),
+        **dict.fromkeys(("keep", "stack", "concat", "time_last"), Keys()),
+        "rename": Instance(but=("a dict",)),
     },
     "PadCollator.from_tokenizer": {
         "tokenizer": Instance(),
         "options": Anything(reason="PadCollator's, tried there"),
     },
+    "PaddingFreeCollator.for_model": {
+        "model": Instance(),
+        "options": Anything(reason="PaddingFreeCollator's, tried there"),
+    },
     "PaddingFreeCollator": {
+        "attention_mask": Choice(),
         "padding_value": ByKey(kind=AnyFill()),
         "dtype": ByKey(kind=Dtype()),
     },
@@ -212,6 +232,14 @@ OWN = {
     "block_mask": {
         "block_size": Or(first=Integer(1), second=Instance(error=ValueError)),
         "lengths": PACKS,
+    },
+    "check_model": {
+        "model": Instance(),
+        "collate_fn": Instance(but=("a function",)),
+        "samples": Samples(words=("sample",)),
+        "tolerance": Real(0),
+        "call": Instance(but=("a function",)),
+        "seed": Integer(0),
     },
     "choose_precision": {"dtype": Or(Choice(), Dtype())},
     "half_report": {"x": TENSOR_LIKE},

@@ -48,11 +48,13 @@ def pad_columns(
     specs: Sequence[tuple[Any, Any, str, tuple[Any, ...]]],
     padding_side: str,
     truncation_side: str,
-    extras: tuple[str, ...],
+    links: tuple[tuple[int, int], ...],
+    extras: tuple[tuple[str, int], ...],
+    promote: bool,
     allocate: Callable[[int], NDArray[np.uint8]] | None,
     as_tensors: bool,
     /,
-) -> list[tuple[NDArray[Any], int, bool]]: ...
+) -> list[tuple[NDArray[Any] | None, int, bool]]: ...
 def show(value: Any, /) -> str: ...
 def describe(value: Any, /) -> str: ...
 def check_columns(

@@ -10,8 +10,6 @@ from ..dataset import Samples, batch_columns
 from ..ragged import Ragged
 
 LABELS = ("labels", "label", "label_ids")
-# Columns with a value for each token of input_ids: their rows must be as long.
-PER_TOKEN = frozenset(("attention_mask", "token_type_ids", "position_ids", "special_tokens_mask"))
 Kind = Literal["rows", "number", "listed"]
 
 
@@ -97,14 +95,12 @@ def kind_of(function: str, key: Any, column: Sequence[Any]) -> Kind:
     return "rows"
 
 
-def choose_main(kinds: Mapping[Any, Kind], *, or_labels: bool = False) -> tuple[Any, ...]:
-    """Choose the column for masks and lengths: a tuple of its key, or an empty one.
+def choose_main(kinds: Mapping[Any, Kind]) -> tuple[Any, ...]:
+    """Choose the column of the tokens: a tuple of its key, or an empty one.
 
-    It is input_ids, or else the first column of rows that are not labels; with ``or_labels``, where
-    there is none, the first of labels.
+    It is input_ids, or else the first column of rows that are not labels.
     """
     if kinds.get("input_ids") == "rows":
         return ("input_ids",)
     rows = [key for key, kind in kinds.items() if kind == "rows"]
-    main = [key for key in rows if key not in LABELS] or (rows if or_labels else [])
-    return tuple(main[:1])
+    return tuple([key for key in rows if key not in LABELS][:1])

@@ -177,7 +177,7 @@ def collator(strategy: Strategy, setup: Setup) -> Callable[[list[Row]], Any]:
 
     def collate(rows: list[Row]) -> Lines:
         head, line = pad(rows), flatten(rows)
-        labels = line.pop("label")
+        labels = line.pop("label")[: len(rows)]  # the line's padding has labels of its own
         del line["seq_idx"]  # for state-space models
         lengths = np.array([len(row["input_ids"]) for row in rows])
         segments = line["cu_seq_lens_q"].diff().long()  # the line's padding is one of them
@@ -342,9 +342,9 @@ def layer_inputs(model: PreTrainedModel, batch: Lines) -> dict[str, Any]:
         if getattr(model.config, "layer_types", None) is None:  # all layers are of one kind
             del masks["full_attention"]
     if model.config._attn_implementation == "eager":  # it adds the mask to the scores
-        lowest = torch.finfo(model.dtype).min
+        masked = torch.finfo(model.dtype).min / 4  # as attention_mask(additive=True)
         masks = {
-            name: torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, lowest)
+            name: torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, masked)
             for name, mask in masks.items()
         }
     inputs["attention_mask"] = masks if len(masks) > 1 else next(iter(masks.values()))

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -15,17 +14,14 @@ from numpy.typing import NDArray
 from .. import _core
 from .._types import Overlong
 from .._words import counted
-from ..dataset import RaggedDataset
 from ..ragged import Ragged
 from .fairness import Fairness, measure
+from .packed_dataset import as_dataset, read_columns, seq_lengths
 from .plan import NO_CAP, lower_bound, read_pool
 from .ranks import in_line
 from .segments import check_numbered, fit_rows
 
 __all__ = ["Packing", "pack", "pack_dataset"]
-
-# The most tokens of a packed dataset: Arrow's lists count them in 32 bits.
-_TOKENS_A_CHUNK = 2**30
 
 Array = NDArray[np.int64]
 Strategy = Literal["pool", "best_fit"]
@@ -109,8 +105,12 @@ class Packing:
 
     @property
     def seq_lengths(self) -> Ragged:
-        """The lengths of the segments of each pack: int64 rows, as trl calls them."""
-        return Ragged(self.lengths, self.offsets)
+        """The lengths of the segments of each pack, in rows of int64, as trl calls them.
+
+        Rows without tokens are not among them: to readers of boundaries a length of 0 is a boundary
+        that is there twice.
+        """
+        return seq_lengths(self.lengths, self.offsets)
 
     @property
     def efficiency(self) -> float:
@@ -397,8 +397,9 @@ def pack_dataset(
     -------
     datasets.Dataset
         A row for each pack, in memory: the same columns, and ``seq_lengths``, the lengths of the
-        pack's segments. Collators use them to start positions again at each segment. If rows were
-        left out or cut, a UserWarning says how many rows and tokens.
+        pack's segments. Collators use them to start positions again at each segment. Rows without
+        tokens are in no pack. If rows were left out or cut, a UserWarning says how many rows and
+        tokens.
 
     Raises
     ------
@@ -417,27 +418,7 @@ def pack_dataset(
     >>> tb.pack_dataset(rows, 4, seed=None)[:]
     {'input_ids': [[1, 2, 3, 4], [5, 6]], 'seq_lengths': [[3, 1], [2]]}
     """
-    import datasets
-    import pyarrow as pa
-
-    if not isinstance(dataset, datasets.Dataset):
-        raise TypeError(
-            f"pack_dataset(): dataset has type {type(dataset).__name__}; expected a "
-            "datasets.Dataset (one split of a DatasetDict)"
-        )
-    source = RaggedDataset.from_hf(dataset)
-    columns = {name: source[name] for name in source.column_names}
-    if not columns or "seq_lengths" in columns:
-        raise ValueError(
-            f"pack_dataset(): found the columns {list(columns)}; expected at least one, and none "
-            "named 'seq_lengths'"
-        )
-    for name, column in columns.items():
-        if not isinstance(column, Ragged):
-            raise TypeError(
-                f"pack_dataset(): column {name!r} does not hold lists of numbers; remove it, or "
-                "choose the columns with dataset.select_columns"
-            )
+    columns = read_columns(dataset)
     first = next(iter(columns))
     lengths = columns[first].lengths
     order = _Order(strategy, pool_size, seed, shuffle_window)
@@ -456,38 +437,4 @@ def pack_dataset(
             f"{counted(packing.truncated, 'token')} of others",
             stacklevel=2,
         )
-    packed = {name: packing.apply(column) for name, column in columns.items()}
-    packed["seq_lengths"] = Ragged(packing.lengths.astype(np.int32), packing.offsets)
-    ends, edges = np.cumsum(packing.pack_lengths), [0]
-    while edges[-1] < len(packing):
-        tokens = _TOKENS_A_CHUNK + (ends[edges[-1] - 1] if edges[-1] else 0)
-        edges.append(max(int(np.searchsorted(ends, tokens, side="right")), edges[-1] + 1))
-    chunks = [
-        pa.table({name: _as_lists(rows[begin:end]) for name, rows in packed.items()})
-        for begin, end in pairwise(edges if len(edges) > 1 else (0, 0))
-    ]
-    form = dataset.format
-    table = pa.concat_tables(chunks)
-    info = datasets.DatasetInfo(features=_features_of(table.schema, dataset.features))
-    return datasets.Dataset(table, info).with_format(form["type"], **form["format_kwargs"])
-
-
-def _features_of(schema: Any, given: Any) -> Any:
-    """The types of the columns for datasets, which, unlike Arrow's, have names of classes."""
-    import datasets
-
-    features = datasets.Features.from_arrow_schema(schema)
-    for name in set(features) & set(given):
-        element = getattr(given[name], "feature", None)
-        packed = None if element is None else type(features[name])(element)
-        if packed and datasets.Features({name: packed}).type[name].type == schema.field(name).type:
-            features[name] = packed
-    return features
-
-
-def _as_lists(rows: Ragged) -> Any:
-    """Rows as Arrow lists with 32-bit offsets, as datasets uses them."""
-    import pyarrow as pa
-
-    array = rows.to_arrow()
-    return array.cast(pa.list_(array.type.value_type))
+    return as_dataset(dataset, packing, columns)
