@@ -69,6 +69,7 @@ RESULTS = {
     "HalfReport": "made by half_report",
     "ModelReport": "made by check_model",
     "Overflow": "made by Amp.overflow",
+    "Fairness": "made by LengthBatchSampler.fairness and Packing.fairness",
     "Packing": "made by pack",
     "Precision": "made by choose_precision",
 }
@@ -98,6 +99,7 @@ KINDS = {
     "pad_to_multiple_of": Integer(1),
     "pad_token_id": Integer(-(2**63)),
     "position_ids_start": Integer(0),
+    "pool_size": Or(Integer(1), Choice()),
     "quadratic_length": Integer(1),
     "rank": Integer(0, 1),
     "seed": Integer(0, 2**64 - 1),
@@ -129,6 +131,7 @@ KINDS = {
     "naming": Choice(),
     "overflow": Choice(),
     "overlong": Choice(),
+    "strategy": Choice(),
     "tail": Choice(),
     "padding": Or(Flag(), Choice()),
     "features": Samples(words=("sample", "samples")),

@@ -78,6 +78,15 @@ def survey_lengths(
 def plan_batches(
     function: str, lengths: NDArray[np.int64], settings: dict[str, Any], epoch: int, /
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+def measure_plan(
+    function: str,
+    lengths: NDArray[np.int64],
+    settings: dict[str, Any],
+    indices: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    ranks: int,
+    /,
+) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]: ...
 def row_costs(
     function: str, lengths: NDArray[np.int64], settings: dict[str, Any], /
 ) -> NDArray[np.int64]: ...
