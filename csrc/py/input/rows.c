@@ -110,7 +110,7 @@ note_view(tb_column *column, Py_ssize_t i, tb_view *view)
     column->data[i] = view->data;
     column->lengths[i] = view->shape[0];
     column->types[i] = (unsigned char)view->dtype.type;
-    column->held[i] = view->owner == NULL;
+    column->sources[i] = view->source;
     note_array_row(column, i);
     answer = view->ndim == 1 && view->shape[0] == 0
                  ? 0
@@ -229,7 +229,7 @@ survey_rectangle(tb_column *column, tb_view *view)
         column->data[i] = (const char *)view->data + i * pitch;
         column->lengths[i] = view->shape[1];
         column->types[i] = (unsigned char)view->dtype.type;
-        column->held[i] = !is_copy;
+        column->sources[i] = is_copy ? NULL : view->source;
     }
     column->array_row = column->count > 0 ? 0 : -1;
     return note_trailing(column, 0, view->ndim - 2, view->shape + 2);
@@ -310,6 +310,7 @@ tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,
                tb_column *column)
 {
     memset(column, 0, sizeof *column);
+    column->state = state;
     column->context = *context;
     column->ndim = -1;
     column->array_row = -1;

@@ -36,15 +36,15 @@ refuse_as_torch(const tensor_use *use, PyObject *dtype)
         return -1;
     }
     PyObject *exception = tb_save_exception();
-    PyObject *kind = dtype == NULL ? PyUnicode_FromString("unknown dtype")
-                                   : PyUnicode_FromFormat("dtype %S", dtype);
+    PyObject *kind = dtype == NULL ? PyUnicode_FromString("")
+                                   : PyUnicode_FromFormat(" of dtype %S", dtype);
     PyObject *reason =
-        kind == NULL
-            ? NULL
-            : PyUnicode_FromFormat("a tensor of %U, which cannot be read: %.200S", kind,
-                                   exception);
+        kind == NULL ? NULL
+                     : PyUnicode_FromFormat(
+                           "a tensor%U that cannot be read: %.200S", kind, exception);
     if (reason != NULL) {
         (void)refuse_tensor(use, PyExc_TypeError, "%U", reason);
+        tb_set_cause(exception);
     }
     Py_XDECREF(kind);
     Py_XDECREF(reason);
@@ -106,9 +106,12 @@ check_layout(const tensor_use *use, PyObject *torch, PyObject *tensor)
     int answer = -1;
 
     if (strided != NULL) {
-        const char *format = is_nested      ? "a nested tensor (%S)"
-                             : is_quantized ? "a quantized tensor (%S)"
-                                            : "a sparse tensor (%S)";
+        const char *format =
+            Py_TYPE(layout) != Py_TYPE(strided)
+                ? "a tensor whose __torch_function__ gives %R as its layout"
+            : is_nested    ? "a nested tensor (%S)"
+            : is_quantized ? "a quantized tensor (%S)"
+                           : "a sparse tensor (%S)";
         if (is_nested || is_quantized || layout != strided) {
             PyObject *kind = PyUnicode_FromFormat(format, layout);
             if (kind != NULL) {
@@ -190,7 +193,8 @@ find_extent(const tensor_use *use, PyObject *tensor)
                                       : (last + 1) * size;
 }
 
-/* Refuses a storage that was resized to less than its tensors need. */
+/* Refuses a storage that was resized to less than its tensors need, or that torch has
+ * no memory for: in transforms it asks for data_ptr() to raise. */
 static int
 check_extent(const tensor_use *use, PyObject *tensor)
 {
@@ -199,8 +203,14 @@ check_extent(const tensor_use *use, PyObject *tensor)
                             ? NULL
                             : call_method(use, tensor, "untyped_storage");
     PyObject *held = storage == NULL ? NULL : call_method(use, storage, "nbytes");
+    PyObject *begin =
+        held == NULL || needed == 0 ? NULL : call_method(use, storage, "data_ptr");
     int answer = -1;
 
+    Py_XDECREF(begin);
+    if (PyErr_Occurred()) {
+        Py_CLEAR(held);
+    }
     if (held != NULL && PyLong_Check(held)) {
         int64_t bytes = PyLong_AsLongLong(held);
         answer =
