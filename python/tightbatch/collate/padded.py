@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .._records import join
 from .._types import Side, Tensors
 from .batch import Batch
 from .columns import (
@@ -22,7 +23,7 @@ from .columns import (
     pad_columns,
     settle_columns,
 )
-from .samples import PER_TOKEN, Kind, choose_main, columns_of, kind_of
+from .samples import PER_TOKEN, Kind, choose_main, columns_of, kind_of, nested_columns
 
 __all__ = ["PadCollator"]
 
@@ -196,32 +197,52 @@ class PadCollator(Collator):
             )
         return self._collate(columns, kind, self.attention_mask is True)
 
-    def _collate(self, columns: Mapping[Any, Sequence[Any]], cls: Any, masked: bool) -> Any:
+    def _collate_nested(self, path: Any, column: Any) -> Any:
+        """Collate a nested column as samples of their own; tuples keep their structure."""
+        columns, kind = nested_columns(NAME, path, column)
+        masked = self.attention_mask is not False and "attention_mask" not in columns
+        cls = Batch if kind is dict else kind
+        return self._collate(columns, cls, masked and cls is Batch, path)
+
+    def _collate(
+        self, columns: Mapping[Any, Sequence[Any]], cls: Any, masked: bool, path: Any = None
+    ) -> Any:
         """Pad, stack or list each column, and put the results together as a ``cls``."""
-        kinds = {key: kind_of(NAME, key, column) for key, column in columns.items()}
+        kinds = {
+            key: kind_of(NAME, join(path, key), column, nested=True)
+            for key, column in columns.items()
+        }
+        nested = {
+            key: self._collate_nested(join(path, key), columns[key])
+            for key, kind in kinds.items()
+            if kind == "nested"
+        }
         main = choose_main(kinds, or_labels=True)
-        self._check_extras(kinds, main, masked)
+        if not nested and path is None:
+            self._check_extras(kinds, main, masked)
         named, other = self._named, self._named[None]
         specs: list[ColumnSpec] = []
         names: list[Any] = []
         for key, kind in kinds.items():
-            if kind == "listed":
+            if kind in ("listed", "nested"):
                 continue
             role: Role = "numbers" if kind == "number" else "rows"
             if main and key == main[0]:
                 role = "main"
             elif role == "rows" and key in PER_TOKEN and main == ("input_ids",):
                 role = "per_token"
-            specs.append((key, columns[key], role, named.get(key, other)))
+            at = join(path, key)
+            settings = named.get(at) or named.get(key, other)
+            specs.append((at, columns[key], role, settings))
             names.append(key)
         extras: tuple[str, ...] = ()
         if masked and main:
             extras, names = ("mask",), [*names, "attention_mask"]
-        if self.return_lengths:
+        if self.return_lengths and main and (path is None or cls is Batch):
             extras, names = (*extras, "lengths"), [*names, "lengths"]
         sides = (self.padding_side, self.truncation_side)
         made, block = pad_columns(NAME, specs, names, sides, extras, self.return_tensors)
-        return build(cls, {**columns, **made}, block)
+        return build(cls, {**columns, **made, **nested}, block)
 
     def _check_extras(self, kinds: Mapping[Any, Kind], main: tuple[Any, ...], masked: bool) -> None:
         """Refuse to make a mask or lengths where there is nothing to make them of."""

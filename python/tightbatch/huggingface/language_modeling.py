@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
@@ -14,7 +13,7 @@ from .. import _core
 from .._types import Side, Tensors
 from ..collate.columns import Collator, ColumnSettings, build
 from ..collate.samples import columns_of
-from ..dataset import Samples
+from .._records import Samples, is_record
 from ._features import Features, check_settings, encoding, is_matrix, read_ids, row_lengths
 
 __all__ = ["DataCollatorForLanguageModeling"]
@@ -269,7 +268,7 @@ def _is_bare(features: Any) -> bool:
     return (
         isinstance(features, (list, tuple))
         and len(features) > 0
-        and not isinstance(features[0], Mapping)
+        and not is_record(features[0])
     )
 
 
