@@ -75,10 +75,14 @@ def as_dict(function: str, key: Any, row: int, sample: Any) -> dict[Any, Any]:
     if names is None:
         found = type(sample).__name__
         raise TypeError(f"{at(function, key, row)}found type {found}, expected a dict as in row 0")
-    try:
-        values = {name: getattr(sample, name) for name in names}
-    except AttributeError as error:
-        raise ValueError(f"{at(function, key, row)}a field has no value: {error}") from error
+    values, missing = {}, None
+    for name in names:
+        try:
+            values[name] = getattr(sample, name)
+        except AttributeError as error:  # which would keep the sample alive
+            missing = str(error)
+    if missing is not None:
+        raise ValueError(f"{at(function, key, row)}a field has no value: {missing}")
     return {**values, **(getattr(sample, "__pydantic_extra__", None) or {})}
 
 

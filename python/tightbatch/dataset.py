@@ -321,9 +321,7 @@ def _gather(samples: Any) -> dict[Any, list[Any]]:
     return gather("RaggedDataset", None, samples)
 
 
-def _mappings(
-    function: str, name: str, samples: Any, expected: str, in_a_row: str
-) -> list[Any]:
+def _mappings(function: str, name: str, samples: Any, expected: str, in_a_row: str) -> list[Any]:
     """Read samples, each with fields; say what is expected as a whole, or of a row."""
     if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable):
         raise TypeError(f"{function}(): {name}={_core.describe(samples)}; expected {expected}")

@@ -158,9 +158,16 @@ refuse_row(const tb_column *column, Py_ssize_t i, PyObject *row)
 static int
 note_sequence(tb_column *column, Py_ssize_t i, PyObject *row)
 {
+    PyObject *keys = NULL;
     if (!PySequence_Check(row) || PyUnicode_Check(row) || PyType_Check(row) ||
         PyDict_Check(row)) {
         return refuse_row(column, i, row);
+    }
+    /* A mapping that is no dict: it would be asked for items 0, 1, 2, ... */
+    int found = tb_find_attribute((PyObject *)Py_TYPE(row), "keys", &keys);
+    Py_XDECREF(keys);
+    if (found != 0) {
+        return found < 0 ? -1 : refuse_row(column, i, row);
     }
     PyObject *tuple = PySequence_Tuple(row);
     if (tuple == NULL) {

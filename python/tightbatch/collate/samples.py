@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from .. import _arrow, _core
 from .._arrow import Text
-from .._records import Samples, at, gather, is_mapping, is_record, join
+from .._records import Samples, at, gather, is_record, join
 from ..dataset import batch_columns
 from ..ragged import Ragged
 
@@ -127,7 +127,8 @@ def _read_column(function: str, key: Any, column: Any) -> Any:
     if not is_dataset and _core.is_arrow(column):
         read = _arrow.as_column(function, key, column)
         return read.tolist() if isinstance(read, Text) else read
-    if is_dataset or isinstance(column, (str, bytes)) or not isinstance(column, Collection):
+    is_single = isinstance(column, (str, bytes)) or getattr(column, "ndim", 1) == 0
+    if is_dataset or is_single or not isinstance(column, Collection):
         raise TypeError(
             f"{at(function, key)}found type {type(column).__name__}, expected a column: a list or "
             "an array with a value for each sample; for one sample pass a list of it"
@@ -159,7 +160,7 @@ def _columns_of_tuples(function: str, key: Any, samples: Sequence[Any]) -> dict[
                 + ("" if key is None else ": make it a list if it is a row")
             )
     names = getattr(type(samples[0]), "_fields", range(size))
-    return dict(zip(names, zip(*samples, strict=True), strict=True))
+    return dict(zip(names, map(list, zip(*samples, strict=True)), strict=True))
 
 
 def kind_of(function: str, key: Any, column: Any, *, nested: bool = False) -> Kind:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from .._records import Samples, is_record
 from .._types import Side, Tensors
 from ..collate.columns import Collator, ColumnSettings, build
 from ..collate.samples import columns_of
-from .._records import Samples, is_record
 from ._features import Features, check_settings, encoding, is_matrix, read_ids, row_lengths
 
 __all__ = ["DataCollatorForLanguageModeling"]
@@ -265,11 +265,7 @@ def _token_array(padding: Features, values: dict[Any, Any]) -> Any:
 
 def _is_bare(features: Any) -> bool:
     """Tell whether features are rows of tokens instead of dicts."""
-    return (
-        isinstance(features, (list, tuple))
-        and len(features) > 0
-        and not is_record(features[0])
-    )
+    return isinstance(features, (list, tuple)) and len(features) > 0 and not is_record(features[0])
 
 
 def _as_given(values: dict[Any, Any], first: Any, tensors: str) -> dict[Any, Any]:
