@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import tightbatch as tb
-from checks import assert_same
+from checks import assert_same, fails
 
 
 class Own(tb.Batch):
@@ -93,12 +93,8 @@ def check_numbers():
     assert tb.pad([[1]], width=jnp.int32(3)).shape == (1, 3)
     assert tb.attention_mask([jnp.int32(2)]).tolist() == [[1, 1]]
     for wrong in (jnp.complex64(1j), jnp.ones(1), jnp.ones((2, 2))):
-        try:
+        with fails(TypeError, "pad()", "row 1", "column 1"):
             tb.pad([[1], [2, wrong]])
-        except TypeError as error:
-            assert "row 1, column 1" in str(error)
-        else:
-            raise AssertionError(wrong)
 
 
 def check_rows():

@@ -435,7 +435,7 @@ def test_nested_batches_from_workers():
     "samples", [[None, None], [None], [None, [1]], [[1], None], ["a", None], (None, None)]
 )
 def test_none_is_no_sample(samples):
-    row = [i for i, sample in enumerate(samples) if sample is None][0]
+    row = next(i for i, sample in enumerate(samples) if sample is None)
     with fails(TypeError, NAME, f"row {row}", "None"):
         tb.PadCollator()(samples)
 

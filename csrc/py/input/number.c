@@ -129,9 +129,10 @@ read_boxed_number(PyObject *item, tb_number *number)
     else if (PyLong_Check(value)) {
         answer = read_int(value, number);
     }
-    else if (PyFloat_Check(value)) {
+    else if (PyFloat_Check(value) || PyArray_IsScalar(value, Floating)) {
         number->kind = TB_NUMBER_FLOAT;
-        number->f = PyFloat_AS_DOUBLE(value);
+        number->f = PyFloat_AsDouble(value); /* of a longdouble too */
+        answer = number->f == -1.0 && PyErr_Occurred() ? -1 : 0;
     }
     Py_DECREF(value);
     return answer;

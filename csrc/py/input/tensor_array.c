@@ -193,22 +193,33 @@ find_extent(const tensor_use *use, PyObject *tensor)
                                       : (last + 1) * size;
 }
 
-/* Refuses a storage that was resized to less than its tensors need, or that torch has
- * no memory for: in transforms it asks for data_ptr() to raise. */
+/* Refuses a tensor without memory: torch has it raise when it is asked where the memory
+ * is. A subclass says so later. */
 static int
-check_extent(const tensor_use *use, PyObject *tensor)
+check_memory(const tensor_use *use, PyObject *torch, PyObject *tensor,
+             PyObject *storage)
+{
+    PyObject *plain = get_attribute(use, torch, "Tensor");
+    int is_plain = plain == (PyObject *)Py_TYPE(tensor);
+    PyObject *begin = is_plain ? call_method(use, storage, "data_ptr") : NULL;
+
+    Py_XDECREF(plain);
+    Py_XDECREF(begin);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* Refuses a storage that was resized to less than its tensors need. */
+static int
+check_extent(const tensor_use *use, PyObject *torch, PyObject *tensor)
 {
     int64_t needed = find_extent(use, tensor);
     PyObject *storage = needed < 0 || PyErr_Occurred()
                             ? NULL
                             : call_method(use, tensor, "untyped_storage");
     PyObject *held = storage == NULL ? NULL : call_method(use, storage, "nbytes");
-    PyObject *begin =
-        held == NULL || needed == 0 ? NULL : call_method(use, storage, "data_ptr");
     int answer = -1;
 
-    Py_XDECREF(begin);
-    if (PyErr_Occurred()) {
+    if (held != NULL && needed > 0 && check_memory(use, torch, tensor, storage) < 0) {
         Py_CLEAR(held);
     }
     if (held != NULL && PyLong_Check(held)) {
@@ -305,7 +316,7 @@ tb_tensor_array(const tb_context *context, Py_ssize_t row, const char *verb,
 
     *is_bfloat16 = 0;
     if (torch != NULL && check_layout(&use, torch, tensor) == 0 &&
-        check_device(&use, tensor) == 0 && check_extent(&use, tensor) == 0 &&
+        check_device(&use, tensor) == 0 && check_extent(&use, torch, tensor) == 0 &&
         (!is_written || check_written(&use, torch, tensor) == 0)) {
         array = export_tensor(&use, torch, tensor, is_bfloat16);
     }
