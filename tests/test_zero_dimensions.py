@@ -109,6 +109,7 @@ def answers(values, places):
 @needs_fork
 def test_tensors_are_numbers_in_any_process():
     pytest.importorskip("torch")
+    pytest.importorskip("ml_dtypes")  # for arrays of bfloat16
     stacks = {"column", "column_alone", "tuple", "nested", "columns", "padding_free"}
     for value, found in answers(list(VALUES), PLACES):
         listed, stacked, number = VALUES[value]

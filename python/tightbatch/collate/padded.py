@@ -35,11 +35,12 @@ Widths = Sequence[int] | NDArray[np.int64]
 class PadCollator(Collator):
     """Pad, stack and list the columns of samples: a ``collate_fn`` for a torch DataLoader.
 
-    Samples are dicts (or other mappings), tuples, namedtuples, or bare rows (a list, an array, a
-    tensor). A whole batch from a :class:`tightbatch.RaggedDataset`, or as an Arrow table, works
-    too. Columns of rows are padded, each to its own width; columns of numbers are stacked; columns
+    Samples are dicts (or other mappings, dataclasses, attrs classes, pydantic models), tuples,
+    namedtuples, or bare rows (a list, an array, a tensor). A whole batch from a
+    :class:`tightbatch.RaggedDataset`, as columns by key, or as an Arrow table, works too. Columns of rows are padded, each to its own width; columns of numbers are stacked; columns
     of strings or None become lists. Keys are never renamed, and nothing is cut without
-    ``max_length``.
+    ``max_length``. A dict in a sample becomes a Batch in the batch, as samples of their own; a tuple
+    of anything but numbers keeps its structure. "a.b" is key b in the dict a.
 
     Parameters
     ----------
