@@ -53,7 +53,7 @@ def is_mapping(value: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _fields_of(cls: type) -> tuple[str, ...] | None:
+def _fields_of(cls: Any) -> tuple[str, ...] | None:
     """Give the names of a class's fields; None if it does not declare any."""
     if issubclass(cls, (str, bytes, list, tuple)) or hasattr(cls, "__array__"):
         return None

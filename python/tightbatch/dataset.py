@@ -295,13 +295,13 @@ def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
 def _rows_of(samples: Any, column: str) -> list[Any]:
     """Take one column out of samples."""
     hint = f"a dict that has {column!r}: column={column!r} is for {SOURCES}"
-    rows = []
+    rows: list[Any] = []
     for i, sample in enumerate(_mappings("lengths", "sequences", samples, SOURCES, hint)):
         row = read_field(sample, column)
         outer, _, inner = column.partition(".")
         if not row and inner:
             inside = read_field(sample, outer)
-            row = read_field(*inside, inner) if inside and is_record(*inside) else ()
+            row = read_field(inside[0], inner) if inside and is_record(inside[0]) else ()
         if not row:
             raise KeyError(f"lengths(): row {i}: there is no column {_core.show(column)}")
         rows += row

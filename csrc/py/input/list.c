@@ -61,8 +61,9 @@ refuse_item(const tb_list_reader *reader, Py_ssize_t column, PyObject *item,
         expected = "a number: rows must be nested equally deep";
     }
     else if (PyArray_Check(item) && tb_is_masked((PyArrayObject *)item) > 0) {
-        expected = "a number: .filled(value) or .compressed() of the masked array that "
-                   "this is from gives one";
+        expected =
+            "a number: .filled(value) or .compressed() of the masked array that "
+            "this is from gives one";
     }
     else if (PyArray_Check(item) && PyArray_NDIM((PyArrayObject *)item) > 0) {
         expected = "a number: stack a list of arrays with numpy.stack()";

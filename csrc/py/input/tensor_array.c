@@ -40,8 +40,8 @@ refuse_as_torch(const tensor_use *use, PyObject *dtype)
                                    : PyUnicode_FromFormat(" of dtype %S", dtype);
     PyObject *reason =
         kind == NULL ? NULL
-                     : PyUnicode_FromFormat(
-                           "a tensor%U that cannot be read: %.200S", kind, exception);
+                     : PyUnicode_FromFormat("a tensor%U that cannot be read: %.200S",
+                                            kind, exception);
     if (reason != NULL) {
         (void)refuse_tensor(use, PyExc_TypeError, "%U", reason);
         tb_set_cause(exception);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 from .. import _core
 from . import pytree
@@ -61,7 +61,7 @@ class Batch(dict[Any, Any]):
         """Give a batch of the entries of both; those of this batch win."""
         return self._like({**other, **self}) if isinstance(other, dict) else NotImplemented
 
-    def copy(self) -> Self:
+    def copy(self) -> Any:
         """Copy the batch, but not its tensors."""
         return self._like(self)
 

@@ -37,10 +37,11 @@ class PadCollator(Collator):
 
     Samples are dicts (or other mappings, dataclasses, attrs classes, pydantic models), tuples,
     namedtuples, or bare rows (a list, an array, a tensor). A whole batch from a
-    :class:`tightbatch.RaggedDataset`, as columns by key, or as an Arrow table, works too. Columns of rows are padded, each to its own width; columns of numbers are stacked; columns
-    of strings or None become lists. Keys are never renamed, and nothing is cut without
-    ``max_length``. A dict in a sample becomes a Batch in the batch, as samples of their own; a tuple
-    of anything but numbers keeps its structure. "a.b" is key b in the dict a.
+    :class:`tightbatch.RaggedDataset`, as columns by key, or as an Arrow table, works too. Columns
+    of rows are padded, each to its own width; columns of numbers are stacked; columns of strings or
+    None become lists. Keys are never renamed, and nothing is cut without ``max_length``. A dict in
+    a sample becomes a Batch in the batch, as samples of their own; a tuple of anything but numbers
+    keeps its structure. "a.b" is key b in the dict a.
 
     Parameters
     ----------
