@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .checks.model import check_model
+from .checks.model_report import ModelReport
 from .collate.batch import Batch
 from .collate.padded import PadCollator
 from .collate.padding_free import PaddingFreeCollator
@@ -37,6 +39,7 @@ __all__ = [
     "ConversionCounts",
     "HalfReport",
     "LengthBatchSampler",
+    "ModelReport",
     "Packing",
     "PadCollator",
     "PaddingFreeCollator",
@@ -45,6 +48,7 @@ __all__ = [
     "attention_mask",
     "block_mask",
     "bucket_boundaries",
+    "check_model",
     "cu_seqlens",
     "fixed_pad_sequences",
     "half_report",

@@ -23,6 +23,7 @@ from .columns import (
     pad_columns,
     settle_columns,
 )
+from .packs import refuse_packs
 from .samples import PER_TOKEN, Kind, choose_main, columns_of, kind_of, nested_columns
 
 __all__ = ["PadCollator"]
@@ -87,8 +88,9 @@ class PadCollator(Collator):
     ValueError
         When the batch is empty; when keys differ between samples; when an ``attention_mask`` (or
         another column with a value for each token) has another length than ``input_ids``; when a
-        row is longer than the last boundary; when boundaries are not in ascending order; and as
-        :func:`tightbatch.pad`.
+        row is longer than the last boundary; when boundaries are not in ascending order; for a
+        column ``seq_lengths``, which says that rows are packs, because a padded batch would not
+        keep their segments apart; and as :func:`tightbatch.pad`.
     TypeError, OverflowError, RuntimeError
         As :func:`tightbatch.pad`; the message names key, row and column. RuntimeError also when
         shared memory is full in a DataLoader worker.
@@ -211,14 +213,15 @@ class PadCollator(Collator):
     ) -> Any:
         """Pad, stack or list each column, and put the results together as a ``cls``."""
         kinds = {
-            key: kind_of(NAME, join(path, key), column, nested=True)
+            key: kind_of(NAME, key if path is None else join(path, key), column, nested=True)
             for key, column in columns.items()
         }
-        nested = {
-            key: self._collate_nested(join(path, key), columns[key])
-            for key, kind in kinds.items()
-            if kind == "nested"
-        }
+        refuse_packs(NAME, kinds)
+        nested = {}
+        if "nested" in kinds.values():
+            for key, kind in kinds.items():
+                if kind == "nested":
+                    nested[key] = self._collate_nested(join(path, key), columns[key])
         main = choose_main(kinds, or_labels=True)
         if not nested and path is None:
             self._check_extras(kinds, main, masked)
@@ -233,8 +236,10 @@ class PadCollator(Collator):
                 role = "main"
             elif role == "rows" and key in PER_TOKEN and main == ("input_ids",):
                 role = "per_token"
-            at = join(path, key)
-            settings = named.get(at) or named.get(key, other)
+            at, settings = key, named.get(key, other)
+            if path is not None:
+                at = join(path, key)
+                settings = named.get(at, settings)
             specs.append((at, columns[key], role, settings))
             names.append(key)
         extras: tuple[str, ...] = ()
@@ -244,7 +249,8 @@ class PadCollator(Collator):
             extras, names = (*extras, "lengths"), [*names, "lengths"]
         sides = (self.padding_side, self.truncation_side)
         made, block = pad_columns(NAME, specs, names, sides, extras, self.return_tensors)
-        return build(cls, {**columns, **made, **nested}, block)
+        values = {**columns, **made}
+        return build(cls, values | nested if nested else values, block)
 
     def _check_extras(self, kinds: Mapping[Any, Kind], main: tuple[Any, ...], masked: bool) -> None:
         """Refuse to make a mask or lengths where there is nothing to make them of."""
