@@ -33,7 +33,8 @@ class Samples(Sequence[Any]):
 
 def is_record(sample: Any) -> bool:
     """Tell whether a sample has named fields."""
-    return type(sample) is dict or is_mapping(sample) or _fields_of(type(sample)) is not None
+    cls: Any = type(sample)
+    return cls is dict or is_mapping(sample) or _fields_of(cls) is not None
 
 
 def is_mapping(value: Any) -> bool:
@@ -71,10 +72,12 @@ def as_dict(function: str, key: Any, row: int, sample: Any) -> dict[Any, Any]:
     """Read a sample that is no plain dict: a mapping by its own keys, others by their fields."""
     if is_mapping(sample):
         return {name: sample[name] for name in sample.keys()}  # noqa: SIM118 a sqlite3.Row has values
-    names = _fields_of(type(sample))
+    cls: Any = type(sample)
+    names = _fields_of(cls)
     if names is None:
-        found = type(sample).__name__
-        raise TypeError(f"{at(function, key, row)}found type {found}, expected a dict as in row 0")
+        raise TypeError(
+            f"{at(function, key, row)}found type {cls.__name__}, expected a dict as in row 0"
+        )
     values, missing = {}, None
     for name in names:
         try:
