@@ -340,7 +340,7 @@ def test_nested_tuples_keep_their_structure():
     ids=str,
 )
 def test_tuples_of_numbers_are_rows(rows):
-    batch = collate([{"x": row} for row in rows])
+    batch = collate([{"x": row} for row in rows], padding_value={"x": 0})
     np.testing.assert_array_equal(batch["x"], tb.pad(rows))
 
 
@@ -351,6 +351,26 @@ def test_extras_of_nested_samples():
     assert "attention_mask" not in collate(samples, attention_mask=False)["a"]
     pair = collate([{"p": ([1, 2], [3])}, {"p": ([4], [5])}], return_lengths=True)["p"]
     assert len(pair) == 2  # tuples keep their structure
+
+
+def test_settings_of_one_place():
+    samples = [
+        {"a": {"x": [1, 2], "y": ([1, 2], 3)}, "b": {"x": [1, 2], "f": [0.5]}, "x": [1, 2]},
+        {"a": {"x": [3], "y": ([4], 5)}, "b": {"x": [3], "f": [1.5, 2.5]}, "x": [3]},
+    ]
+    fills = {"x": 5, "a.x": 6, "a.y.0": 7, "b.f": 8.0}
+    batch = collate(samples, padding_value=fills, keep=["b.x"], return_lengths={"a.x": "n"})
+    assert batch["x"].tolist() == [[1, 2], [3, 5]]
+    assert batch["a"]["x"].tolist() == [[1, 2], [3, 6]]
+    assert batch["a"]["y"][0].tolist() == [[1, 2], [4, 7]]
+    assert batch["b"]["f"].tolist() == [[0.5, 8], [1.5, 2.5]]
+    assert batch["b"]["x"] == [[1, 2], [3]]
+    assert batch["a"]["n"].tolist() == [2, 1]
+    assert "n" not in batch
+    ragged = [{"a": {"f": [0.5]}}, {"a": {"f": [1.5, 2.5]}}]
+    with fails(ValueError, NAME, "key 'a.f'", "row 1", "padding_value={'a.f': 0}"):
+        collate(ragged)
+    collate(ragged, padding_value={"a.f": 0})  # what the message says
 
 
 def test_settings_apply_inside():

@@ -29,6 +29,7 @@ from .padding import (
 )
 from .ragged import Ragged
 from .sampling.buckets import bucket_boundaries
+from .sampling.fairness import Fairness
 from .sampling.packing import Packing, pack, pack_dataset
 from .sampling.sampler import LengthBatchSampler
 
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Batch",
     "ConversionCounts",
+    "Fairness",
     "HalfReport",
     "LengthBatchSampler",
     "ModelReport",

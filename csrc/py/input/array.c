@@ -34,10 +34,14 @@ tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
     }
     int refused = tb_dtype_from_descr(state, PyArray_DESCR(array), &view->dtype);
     if (refused != 0) {
+        const char *hint =
+            PyArray_ISCOMPLEX(array)
+                ? "real numbers; torch.view_as_real() makes pairs of them"
+                : "numbers";
         return refused < 0 ? -1
                            : tb_raise_at(context, PyExc_TypeError, row, -1,
-                                         "found an array of dtype %S, expected numbers",
-                                         (PyObject *)PyArray_DESCR(array));
+                                         "found an array of dtype %S, expected %s",
+                                         (PyObject *)PyArray_DESCR(array), hint);
     }
     view->source = (PyObject *)array;
     if (!PyArray_ISCARRAY_RO(array)) {

@@ -1,6 +1,6 @@
 #include "py/input/list.h"
 
-#include "py/input/array.h"
+#include "py/input/tensor.h"
 
 #include <float.h>
 #include <math.h>
@@ -145,6 +145,10 @@ read_item(tb_list_reader *reader, PyObject *item, Py_ssize_t column, void *dst)
     if (tb_read_number(reader->state, item, &number) < 0 ||
         (reader->guard.check != NULL &&
          reader->guard.check(reader->guard.memory) < 0)) {
+        goto done;
+    }
+    if (number.kind == TB_NUMBER_FLOAT && !PyFloat_Check(item) &&
+        tb_refuse_grad(reader->state, reader->context, reader->row, column, item) < 0) {
         goto done;
     }
     if (number.kind == TB_NOT_A_NUMBER ||

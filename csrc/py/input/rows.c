@@ -53,8 +53,11 @@ note_trailing(tb_column *column, Py_ssize_t row, int ndim, const npy_intp *shape
         tb_raise_at(&column->context, is_mixed ? PyExc_TypeError : PyExc_ValueError,
                     row, is_mixed ? 0 : -1,
                     "each position has shape %S, expected %S as in row %zd: only the "
-                    "first dimension may vary",
-                    found, expected, (Py_ssize_t)column->shape_row);
+                    "first dimension may vary%s",
+                    found, expected, (Py_ssize_t)column->shape_row,
+                    strcmp(column->context.function, "PadCollator") == 0
+                        ? "; time_last= pads the last one instead, keep= lists the rows"
+                        : "");
     }
     Py_XDECREF(found);
     Py_XDECREF(expected);

@@ -235,6 +235,40 @@ copy_view(PyArrayObject *array, tb_view *view)
     return 1;
 }
 
+/* Copies lose what autograd knows. torch.no_grad() says that this is meant. */
+int
+tb_refuse_grad(tb_state *state, const tb_context *context, Py_ssize_t row,
+               Py_ssize_t column, PyObject *object)
+{
+    PyObject *needs = NULL, *torch = NULL, *enabled = NULL;
+    int answer = tb_is_tensor(state, object);
+
+    if (answer <= 0) {
+        return answer;
+    }
+    needs = PyObject_GetAttrString(object, "requires_grad");
+    if (needs == Py_True) {
+        torch = PyImport_ImportModule("torch");
+        enabled =
+            torch == NULL ? NULL : PyObject_CallMethod(torch, "is_grad_enabled", NULL);
+        answer =
+            enabled == NULL ? -1
+            : enabled != Py_True
+                ? 0
+                : tb_raise_at(context, PyExc_TypeError, row, column,
+                              "found a tensor that requires a gradient, but a copy has "
+                              "none; pass .detach() of it, or call this under "
+                              "torch.no_grad()");
+    }
+    else {
+        answer = needs == NULL ? -1 : 0;
+    }
+    Py_XDECREF(needs);
+    Py_XDECREF(torch);
+    Py_XDECREF(enabled);
+    return answer;
+}
+
 int
 tb_view_tensor(tb_state *state, const tb_context *context, Py_ssize_t row,
                PyObject *object, tb_view *view)
@@ -246,10 +280,16 @@ tb_view_tensor(tb_state *state, const tb_context *context, Py_ssize_t row,
         return answer;
     }
     if (tb_view_plain_tensor(state, object, view)) {
-        return 1;
+        return tb_type_is_float(view->dtype.type) &&
+                       tb_refuse_grad(state, context, row, -1, object) < 0
+                   ? -1
+                   : 1;
     }
     int is_bfloat16 = 0;
-    PyArrayObject *array = tb_tensor_array(context, row, "found", object, &is_bfloat16);
+    PyArrayObject *array =
+        tb_refuse_grad(state, context, row, -1, object) < 0
+            ? NULL
+            : tb_tensor_array(context, row, "found", object, &is_bfloat16);
     if (array == NULL) {
         return -1;
     }

@@ -142,14 +142,13 @@ done:
 
 /* --- columns padded together ------------------------------------------------------ */
 
-/* Reads all specs, in order. Returns the index of the main one, -1 if there is none. */
+/* Reads all specs, in order. */
 static int
 read_columns(tb_state *state, const tb_context *context, const tb_pad_options *sides,
-             PyObject *specs, tb_output *outputs, Py_ssize_t *main)
+             PyObject *specs, tb_output *outputs)
 {
     Py_ssize_t count = PyList_GET_SIZE(specs);
 
-    *main = -1;
     for (Py_ssize_t i = 0; i < count; i++) {
         tb_output *output = &outputs[i];
         if (tb_read_column_spec(state, context, sides, PyList_GET_ITEM(specs, i),
@@ -158,12 +157,31 @@ read_columns(tb_state *state, const tb_context *context, const tb_pad_options *s
             tb_settle_spec(state, &output->spec, NULL, &output->column) < 0) {
             return -1;
         }
-        *main = output->spec.role == TB_ROLE_MAIN ? i : *main;
     }
-    for (Py_ssize_t i = 0; i < count && *main >= 0; i++) {
-        const tb_column *column = &outputs[i].column;
-        if (outputs[i].spec.role == TB_ROLE_PER_TOKEN && column->ndim <= 0 &&
-            tb_check_per_token(column, &outputs[*main].column) < 0) {
+    return 0;
+}
+
+/* Holds columns with a value for each token against those of the tokens: `links` is a
+ * tuple of pairs of their indices. */
+static int
+check_links(const tb_context *context, PyObject *links, const tb_output *outputs,
+            Py_ssize_t count)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(links); i++) {
+        PyObject *link = PyTuple_GET_ITEM(links, i);
+        if (!PyTuple_Check(link) || PyTuple_GET_SIZE(link) != 2) {
+            return tb_raise_at(context, PyExc_TypeError, -1, -1, "malformed links");
+        }
+        Py_ssize_t column = PyLong_AsSsize_t(PyTuple_GET_ITEM(link, 0));
+        Py_ssize_t tokens = PyLong_AsSsize_t(PyTuple_GET_ITEM(link, 1));
+        if (PyErr_Occurred()) {
+            return -1;
+        }
+        if (column < 0 || column >= count || tokens < 0 || tokens >= count) {
+            return tb_raise_at(context, PyExc_TypeError, -1, -1, "malformed links");
+        }
+        if (outputs[column].column.ndim <= 0 &&
+            tb_check_per_token(&outputs[column].column, &outputs[tokens].column) < 0) {
             return -1;
         }
     }
@@ -182,11 +200,12 @@ read_sides(const tb_context *context, PyObject *padding, PyObject *truncation,
                                 &options->cut_left);
 }
 
-/* pad_columns(function, specs, padding_side, truncation_side, extras, allocate,
- *             as_tensors) -> [(array, offset, is_bfloat16), ...]
+/* pad_columns(function, specs, padding_side, truncation_side, links, extras, promote,
+ *             allocate, as_tensors) -> [(array or None, offset, is_bfloat16), ...]
  *
- * `specs` is a list of (key, rows, role, settings). `extras`, a tuple of "mask" and what
- * else columns.h names, are for the main column and come after the columns.
+ * `specs` is a list of (key, rows, role, settings). `links` is a tuple of (column with a
+ * value for each token, column of the tokens). `extras`, a tuple of ("mask" or what else
+ * columns.h names, column), come after the columns; -1 is the first of tokens.
  * allocate(bytes) -> uint8 array, or None: an array each. */
 static PyObject *
 wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -195,42 +214,35 @@ wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     tb_context context = {0};
     tb_pad_options sides;
     PyObject *answer = NULL;
-    Py_ssize_t main, count, total;
-    int as_tensors;
+    int promote, as_tensors;
 
-    if (tb_check_count("pad_columns", nargs, 7) < 0 ||
+    if (tb_check_count("pad_columns", nargs, 9) < 0 ||
         tb_read_function(args[0], &context) < 0 ||
         read_sides(&context, args[2], args[3], &sides) < 0 ||
-        tb_read_flag(&context, "as_tensors", args[6], &as_tensors) < 0) {
+        tb_read_flag(&context, "promote", args[6], &promote) < 0 ||
+        tb_read_flag(&context, "as_tensors", args[8], &as_tensors) < 0) {
         return NULL;
     }
-    if (!PyList_Check(args[1]) || !PyTuple_Check(args[4])) {
+    if (!PyList_Check(args[1]) || !PyTuple_Check(args[4]) || !PyTuple_Check(args[5])) {
         PyErr_SetString(PyExc_TypeError, "pad_columns(): malformed arguments");
         return NULL;
     }
-    count = PyList_GET_SIZE(args[1]);
-    total = count + PyTuple_GET_SIZE(args[4]);
+    Py_ssize_t count = PyList_GET_SIZE(args[1]);
+    Py_ssize_t total = count + PyTuple_GET_SIZE(args[5]);
     tb_output *outputs = PyMem_Calloc((size_t)total + 1, sizeof *outputs);
     if (outputs == NULL) {
         return PyErr_NoMemory();
     }
-    if (read_columns(state, &context, &sides, args[1], outputs, &main) < 0) {
-        goto done;
+    int failed = read_columns(state, &context, &sides, args[1], outputs) < 0 ||
+                 check_links(&context, args[4], outputs, count) < 0;
+    for (Py_ssize_t i = count; i < total && !failed; i++) {
+        failed = tb_read_extra(&context, PyTuple_GET_ITEM(args[5], i - count), count,
+                               &outputs[i]) < 0;
     }
-    for (Py_ssize_t i = count; i < total; i++) {
-        if (tb_read_extra(&context, PyTuple_GET_ITEM(args[4], i - count),
-                          &outputs[i].kind) < 0) {
-            goto done;
-        }
-        if (main < 0) {
-            tb_raise_at(&context, PyExc_TypeError, -1, -1, "there is no main column");
-            goto done;
-        }
-    }
-    if (tb_run_outputs(state, outputs, total, main, args[5], as_tensors) == 0) {
+    if (!failed &&
+        tb_run_outputs(state, outputs, total, promote, args[7], as_tensors) == 0) {
         answer = tb_answer_outputs(outputs, total);
     }
-done:
     for (Py_ssize_t i = 0; i < total; i++) {
         tb_clear_output(&outputs[i]);
     }

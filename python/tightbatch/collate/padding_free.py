@@ -15,9 +15,9 @@ from .batch import Batch
 from .columns import (
     TENSORS,
     Collator,
-    ColumnSettings,
     ColumnSpec,
     Role,
+    SettingsByKey,
     build,
     flatten_columns,
     settle_columns,
@@ -202,7 +202,7 @@ class PaddingFreeCollator(Collator):
     return_tensors: Tensors = "pt"
     # Settings by key, under None those of every other key; the extras, by their names in the batch
     # and in C; names that the samples' own columns cannot have.
-    _named: dict[Any, ColumnSettings] = field(init=False, repr=False, compare=False)
+    _named: SettingsByKey = field(init=False, repr=False, compare=False)
     _extras: dict[str, str] = field(init=False, repr=False, compare=False)
     _reserved: frozenset[str] = field(init=False, repr=False, compare=False)
 
@@ -314,8 +314,8 @@ attention_mask='bidirectional')
             if key not in ("attention_mask", "seq_lengths")
         }
         main = _require_main(kinds)
-        named, other = self._named, self._named[None]
-        specs: list[ColumnSpec] = [(main, columns[main], "main", named.get(main, other))]
+        named = self._named
+        specs: list[ColumnSpec] = [(main, columns[main], "main", named[main])]
         names, labels = [main], self._labels_role(kinds, main)
         if labels is not None:
             names.append("labels")
@@ -325,12 +325,21 @@ attention_mask='bidirectional')
                 role: Role = "per_token"
                 if kind == "number":
                     role = "row_labels" if key in LABELS else "numbers"
-                specs.append((key, columns[key], role, named.get(key, other)))
+                specs.append((key, columns[key], role, named[key]))
                 names.append(key)
         if "attention_mask" in columns:
-            specs.append(("attention_mask", columns["attention_mask"], "attention_mask", other))
+            specs.append(
+                (
+                    "attention_mask",
+                    columns["attention_mask"],
+                    "attention_mask",
+                    named["attention_mask"],
+                )
+            )
         if "seq_lengths" in columns:
-            specs.append(("seq_lengths", columns["seq_lengths"], "seq_lengths", other))
+            specs.append(
+                ("seq_lengths", columns["seq_lengths"], "seq_lengths", named["seq_lengths"])
+            )
         return self._make(kinds, columns, names, specs, labels is not None)
 
     def _labels_role(self, kinds: Mapping[Any, Kind], main: Any) -> Role | None:

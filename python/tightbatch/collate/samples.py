@@ -14,10 +14,9 @@ from ..dataset import batch_columns
 from ..ragged import Ragged
 
 LABELS = ("labels", "label", "label_ids")
-# Columns with a value for each token of input_ids: their rows must be as long.
-PER_TOKEN = frozenset(("attention_mask", "token_type_ids", "position_ids", "special_tokens_mask"))
 Kind = Literal["rows", "number", "listed", "nested"]
 NUMBERS = frozenset((int, float, bool))
+TAKE_KEYS = ("keep", "stack", "concat", "time_last", "return_lengths")  # settings
 
 
 def columns_of(
@@ -227,14 +226,31 @@ def nested_columns(function: str, key: Any, column: Any) -> tuple[dict[Any, Any]
     return gather(function, key, column), dict
 
 
-def choose_main(kinds: Mapping[Any, Kind], *, or_labels: bool = False) -> tuple[Any, ...]:
-    """Choose the column for masks and lengths: a tuple of its key, or an empty one.
+def inside(key: Any, setting: str, given: Any) -> Any:
+    """Give a setting for what is in a nested column: of "key.x" for "x", before that of "x"."""
+    start = f"{key}."
 
-    It is input_ids, or else the first column of rows that are not labels; with ``or_labels``, where
-    there is none, the first of labels.
+    def names(other: Any) -> list[Any]:
+        if not isinstance(other, str) or not other.startswith(start):
+            return []
+        name = other.removeprefix(start)
+        return [name, int(name)] if name.isdecimal() else [name]  # of tuples
+
+    if isinstance(given, Mapping):
+        own = {name: value for other, value in given.items() for name in names(other)}
+        return {**given, **own}
+    if setting not in TAKE_KEYS or isinstance(given, bool) or given is None:
+        return given
+    keys = [given] if isinstance(given, (str, int)) else list(given)
+    return [*keys, *(name for other in keys for name in names(other))]
+
+
+def choose_main(kinds: Mapping[Any, Kind]) -> tuple[Any, ...]:
+    """Choose the column of the tokens: a tuple of its key, or an empty one.
+
+    It is input_ids, or else the first column of rows that are not labels.
     """
     if kinds.get("input_ids") == "rows":
         return ("input_ids",)
     rows = [key for key, kind in kinds.items() if kind == "rows"]
-    main = [key for key in rows if key not in LABELS] or (rows if or_labels else [])
-    return tuple(main[:1])
+    return tuple([key for key in rows if key not in LABELS][:1])

@@ -132,8 +132,8 @@ class Fairness:
         if self.steps.correlation > 4 * self.chance:
             what = "steps" if self.ranks > 1 else "batches"
             found.append(
-                f"Neighbouring {what} are alike, more than by chance ({self.chance:.3f}): rows of "
-                "like length are met one after another."
+                f"Neighbouring {what} are alike (chance alone: {self.chance:.3f}): rows of like "
+                "length follow each other."
             )
         return found
 

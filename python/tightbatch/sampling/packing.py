@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from .. import _core
 from .._types import Overlong
 from .._words import counted
-from ..dataset import RaggedDataset
 from ..ragged import Ragged
 from .fairness import Fairness, measure
-from .packed_dataset import as_dataset, seq_lengths
+from .packed_dataset import as_dataset, read_columns, seq_lengths
 from .plan import NO_CAP, lower_bound, read_pool
 from .ranks import in_line
 
@@ -324,7 +323,12 @@ def _pack(
     sizes, rows, starts, truncated = _fit(function, given, capacity, caps["overlong"])
     _check_numbered(function, sizes, rows)
     _, pool_size = read_pool(
-        function, order.strategy, order.pool_size, len(sizes), shuffle_window=window, packs=True
+        function,
+        order.strategy,
+        order.pool_size,
+        len(sizes),
+        shuffle_window="auto" if window is None else window,
+        packs=True,
     )
     if seed is None and window is not None:
         raise ValueError(
@@ -465,26 +469,7 @@ def pack_dataset(
     >>> tb.pack_dataset(rows, 4, seed=None)[:]
     {'input_ids': [[1, 2, 3, 4], [5, 6]], 'seq_lengths': [[3, 1], [2]]}
     """
-    import datasets
-
-    if not isinstance(dataset, datasets.Dataset):
-        raise TypeError(
-            f"pack_dataset(): dataset has type {type(dataset).__name__}; expected a "
-            "datasets.Dataset (one split of a DatasetDict)"
-        )
-    source = RaggedDataset.from_hf(dataset)
-    columns = {name: source[name] for name in source.column_names}
-    if not columns or "seq_lengths" in columns:
-        raise ValueError(
-            f"pack_dataset(): found the columns {list(columns)}; expected at least one, and none "
-            "named 'seq_lengths'"
-        )
-    for name, column in columns.items():
-        if not isinstance(column, Ragged):
-            raise TypeError(
-                f"pack_dataset(): column {name!r} does not hold lists of numbers; remove it, or "
-                "choose the columns with dataset.select_columns"
-            )
+    columns = read_columns(dataset)
     first = next(iter(columns))
     lengths = columns[first].lengths
     order = _Order(strategy, pool_size, seed, shuffle_window)

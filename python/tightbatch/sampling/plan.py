@@ -28,7 +28,7 @@ def read_pool(
 ) -> tuple[str, int | None]:
     """Read how packs are filled: the strategy, and the rows in the pool; None without a pool.
 
-    `shuffle_window` is what was passed for it, or None; `packs` tells whether there are packs.
+    `shuffle_window` is what was passed for it, or "auto"; `packs` tells whether there are packs.
     """
     strategy = _core.read_choice(function, "strategy", strategy, ("pool", "best_fit"))
     if isinstance(pool_size, str):
@@ -46,7 +46,7 @@ def read_pool(
             f"{function}(): pool_size={pool_size} with strategy='best_fit'; expected "
             "strategy='pool', or no pool_size"
         )
-    if packs and strategy == "pool" and shuffle_window is not None:
+    if packs and strategy == "pool" and shuffle_window != "auto":
         raise ValueError(
             f"{function}(): shuffle_window={_core.show(shuffle_window)} with strategy='pool'; "
             "expected pool_size=, or strategy='best_fit' too"

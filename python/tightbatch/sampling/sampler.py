@@ -292,7 +292,7 @@ class LengthBatchSampler(Place):
             strategy,
             pool_size,
             len(read_lengths),
-            shuffle_window=None if auto else shuffle_window or "None",
+            shuffle_window="auto" if auto else settings["shuffle_window"],
             packs=settings["padding_free"] and settings["max_tokens"] is not None,
         )
         self._planner = Planner(NAME, read_lengths, settings, auto_window=auto)
