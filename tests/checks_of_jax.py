@@ -13,7 +13,10 @@ class Own(tb.Batch):
 
 
 def made():
-    samples = [{"ids": [1, 2], "more": {"x": [1.0, 2.0]}}, {"ids": [3], "more": {"x": [3.0]}}]
+    samples = [
+        {"ids": [1, 2], "more": {"feats": [1.0, 2.0]}},
+        {"ids": [3], "more": {"feats": [3.0]}},
+    ]
     return tb.PadCollator(return_tensors="np")(samples)
 
 
@@ -23,7 +26,7 @@ def check_batches():
     assert type(doubled) is type(doubled["more"]) is tb.Batch
     assert set(doubled) == set(batch)
     assert doubled["ids"].tolist() == [[2, 4], [6, 0]]
-    assert doubled["more"]["x"].tolist() == [[2, 4], [6, 0]]
+    assert doubled["more"]["feats"].tolist() == [[2, 4], [6, 0]]
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(batch)[0]]
     assert jax.tree_util.keystr(paths[0]) == "['attention_mask']"
     assert len(jax.tree.leaves(batch)) == 4
@@ -41,7 +44,7 @@ def check_compiled(batch):
     @jax.jit
     def total(batch):
         calls.append(1)
-        return batch["ids"].sum() + batch["more"]["x"].sum(), batch
+        return batch["ids"].sum() + batch["more"]["feats"].sum(), batch
 
     for _ in range(2):
         value, same = total(batch)

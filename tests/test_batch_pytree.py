@@ -12,8 +12,8 @@ import tightbatch as tb
 from checks import run_python
 
 SAMPLES = [
-    {"input_ids": [1, 2], "weight": 0.5, "more": {"x": [1.0, 2.0]}},
-    {"input_ids": [3], "weight": 1.5, "more": {"x": [3.0]}},
+    {"input_ids": [1, 2], "weight": 0.5, "more": {"feats": [1.0, 2.0]}},
+    {"input_ids": [3], "weight": 1.5, "more": {"feats": [3.0]}},
 ]
 
 
@@ -80,7 +80,7 @@ def test_torch_maps_a_batch(torch, cls):
     assert list(doubled) == list(batch)
     assert doubled["input_ids"].tolist() == [[2, 4], [6, 0]]
     assert type(doubled["more"]) is tb.Batch
-    assert doubled["more"]["x"].tolist() == [[2, 4], [6, 0]]
+    assert doubled["more"]["feats"].tolist() == [[2, 4], [6, 0]]
 
 
 def test_torch_transforms_take_a_batch(torch, cls):
@@ -94,7 +94,7 @@ def test_torch_transforms_take_a_batch(torch, cls):
 def test_torch_exports_a_model_of_a_batch(torch):
     class Whole(torch.nn.Module):
         def forward(self, batch):
-            return tb.Batch(total=batch["input_ids"].sum() + batch["more"]["x"].sum())
+            return tb.Batch(total=batch["input_ids"].sum() + batch["more"]["feats"].sum())
 
     class Parts(torch.nn.Module):
         def forward(self, input_ids, **others):
@@ -199,7 +199,7 @@ def test_torch_pins_a_batch(torch, monkeypatch):
         assert type(pinned) is tb.Batch
         assert pinned["input_ids"].tolist() == [[2, 3], [4, 1]]
         assert type(pinned["more"]) is tb.Batch
-        assert pinned["more"]["x"].tolist() == [[2, 3], [4, 1]]
+        assert pinned["more"]["feats"].tolist() == [[2, 3], [4, 1]]
 
 
 # Without either
@@ -224,7 +224,7 @@ def test_copies_keep_their_class(make, cls):
     assert type(other) is cls
     assert other is not batch
     assert list(other) == list(batch)
-    assert other["more"]["x"].tolist() == [[1, 2], [3, 0]]
+    assert other["more"]["feats"].tolist() == [[1, 2], [3, 0]]
 
 
 def test_entries_of_the_right_win():

@@ -400,6 +400,42 @@ def test_messages_name_the_path(samples, kind, parts):
         collate(samples)
 
 
+def test_nested_samples_without_padding():
+    samples = [
+        {"input_ids": [1, 2], "meta": {"id": 7, "url": "a"}, "doc": Base([4, 5, 6])},
+        {"input_ids": [3], "meta": {"id": 8, "url": "b"}, "doc": Base([7])},
+    ]
+    batch = tb.PaddingFreeCollator(return_tensors="np")(samples)
+    assert batch["input_ids"].tolist() == [[1, 2, 3]]
+    assert batch["cu_seq_lens_q"].tolist() == [0, 2, 3]
+    assert type(batch["meta"]) is type(batch["doc"]) is tb.Batch
+    assert dict(batch["meta"], id=batch["meta"]["id"].tolist()) == {"id": [7, 8], "url": ["a", "b"]}
+    assert batch["doc"]["input_ids"].tolist() == [[4, 5, 6, 7]]
+    assert batch["doc"]["cu_seq_lens_q"].tolist() == [0, 3, 4]
+    assert batch["doc"]["labels"].tolist() == [[-100, 5, 6, -100]]
+    batch = tb.PaddingFreeCollator(return_tensors="np")([{"doc": s["doc"]} for s in samples])
+    assert list(batch) == ["doc"]
+    padded = tb.PaddingFreeCollator(
+        max_tokens=6, padding_value={"input_ids": 8, "doc.input_ids": 9}, return_tensors="np"
+    )(samples)
+    assert padded["input_ids"].tolist() == [[1, 2, 3, 8, 8, 8]]
+    assert padded["doc"]["input_ids"].tolist() == [[4, 5, 6, 7, 9, 9]]
+
+
+@pytest.mark.parametrize(
+    ("samples", "kind", "parts"),
+    [
+        ([{"a": {"x": [1]}}, {"a": {"x": [None]}}], TypeError, ["key 'a.x'", "row 1"]),
+        ([{"a": {"x": [1], "y": [1, 2]}}], ValueError, ["key 'a.y'", "row 0"]),
+        ([{"a": {"input_ids": [1], "seq_idx": 1}}], ValueError, ["key 'a.seq_idx'"]),
+        ([{"input_ids": [1], "p": ([1], "x")}], TypeError, ["key 'p'", "tuple"]),
+    ],
+)
+def test_messages_without_padding_name_the_path(samples, kind, parts):
+    with fails(kind, "PaddingFreeCollator()", *parts):
+        tb.PaddingFreeCollator(return_tensors="np")(samples)
+
+
 def test_transformers_collators_refuse_nested_samples():
     from tightbatch.huggingface import DataCollatorWithPadding
 

@@ -40,10 +40,11 @@ class PadCollator(Collator):
     namedtuples, or bare rows (a list, an array, a tensor). A whole batch from a
     :class:`tightbatch.RaggedDataset`, as columns by key, or as an Arrow table, works too. A dict in
     a sample becomes a Batch in the batch, as samples of their own; a tuple of anything but numbers
-    keeps its structure; "a.b" is key b in the dict a. Rows of tokens, and what belongs to them, are padded, each column to its own width;
-    numbers are stacked; strings and None become lists. What a column is follows from its name, as
-    transformers, TRL, sentence-transformers, torchtune and verl use names (see
-    docs/collating.md), or from a setting that names its key. Nothing is cut without ``max_length``.
+    keeps its structure; "a.b" is key b in the dict a. Rows of tokens, and what belongs to them, are
+    padded, each column to its own width; numbers are stacked; strings and None become lists. What a
+    column is follows from its name, as transformers, TRL, sentence-transformers, torchtune and verl
+    use names (see docs/collating.md), or from a setting that names its key. Nothing is cut without
+    ``max_length``.
 
     Parameters
     ----------
