@@ -41,7 +41,11 @@ def position_ids(
     /,
 ) -> NDArray[np.int64]: ...
 def gather_columns(
-    function: str, samples: Sequence[Mapping[Any, Any]], /
+    function: str,
+    key: Any,
+    samples: Iterable[Any],
+    as_dict: Callable[[str, Any, int, Any], dict[Any, Any]],
+    /,
 ) -> dict[Any, list[Any]]: ...
 def pad_columns(
     function: str,
