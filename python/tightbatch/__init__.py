@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .checks.batch import CheckedCollator, check_batch
+from .checks.batch_report import BatchReport, Finding
 from .collate.batch import Batch
 from .collate.padded import PadCollator
 from .collate.padding_free import PaddingFreeCollator
@@ -34,7 +36,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
+    "BatchReport",
+    "CheckedCollator",
     "ConversionCounts",
+    "Finding",
     "HalfReport",
     "LengthBatchSampler",
     "Packing",
@@ -45,6 +50,7 @@ __all__ = [
     "attention_mask",
     "block_mask",
     "bucket_boundaries",
+    "check_batch",
     "cu_seqlens",
     "fixed_pad_sequences",
     "half_report",

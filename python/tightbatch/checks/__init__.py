@@ -1,0 +1,1 @@
+"""What a user can prove of their own batches."""
