@@ -179,7 +179,8 @@ static void
 compare_lengths(tb_check *check, int i)
 {
     const tb_check_column *column = &check->columns[i];
-    int of_segments = check->rows == 1 && column->size == check->span_count;
+    int of_segments = check->rows == 1 && check->starts_from >= 0 &&
+                      column->size == check->span_count;
 
     if (column->size != check->rows && !of_segments) {
         return;

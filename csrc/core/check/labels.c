@@ -215,7 +215,9 @@ are_own_rows(const label_work *w)
         farthest = tb_max(farthest, off);
         if (last > extent.end) {
             padded++;
-            alike += last == to && tb_scan_constant(w->labels + extent.end, 8,
+            /* One label alone says nothing. */
+            int is_run = to - extent.end > 1 || highest < LEAST_TOKEN;
+            alike += is_run && last == to && tb_scan_constant(w->labels + extent.end, 8,
                                                     to - extent.end) == to - extent.end;
         }
     }
@@ -293,25 +295,56 @@ check_crossing(const label_work *w)
 
 /* --- rows without a label --------------------------------------------------------- */
 
+/* How the labels of segments lie together. */
+typedef struct {
+    ptrdiff_t runs;
+    ptrdiff_t labelled; /* segments with labels */
+    ptrdiff_t at_ends;  /* of them, those with one run, which reaches their end */
+    ptrdiff_t possible; /* labels that they could have */
+} label_runs;
+
+static label_runs
+count_runs(const label_work *w)
+{
+    label_runs all = {0, 0, 0, 0};
+
+    for (ptrdiff_t k = 0; k < w->check->span_count; k++) {
+        tb_stretch span = w->check->spans[k];
+        ptrdiff_t runs = 0;
+        for (ptrdiff_t at = span.begin; at < span.end; at++) {
+            runs += w->labels[at] != w->ignored &&
+                    (at == span.begin || w->labels[at - 1] == w->ignored);
+        }
+        /* The last label of the next token is not there. */
+        ptrdiff_t last = span.end - 1 - (w->shift > 0);
+        all.runs += runs;
+        all.labelled += runs > 0;
+        all.possible += runs > 0 ? span.end - span.begin - 1 : 0;
+        all.at_ends += runs == 1 && last >= span.begin && w->labels[last] != w->ignored;
+    }
+    return all;
+}
+
 /* Whether a segment of `length` tokens can be without a label by chance, as in masked
  * language modelling, where labels are few and far between. */
 static int
 may_lack_labels(const label_work *w, ptrdiff_t length)
 {
-    ptrdiff_t runs = 0, possible = 0;
+    label_runs runs = count_runs(w);
+    ptrdiff_t trained = w->all.trained;
+    int are_long = 5 * runs.runs <= 2 * trained;
+    int are_answers = runs.at_ends == runs.labelled && (w->repeats || w->shift > 0);
 
-    for (ptrdiff_t k = 0; k < w->check->span_count; k++) {
-        tb_stretch span = w->check->spans[k];
-        possible += span.end - span.begin - 1;
-        for (ptrdiff_t at = span.begin; at < span.end; at++) {
-            runs += w->labels[at] != w->ignored &&
-                    (at == span.begin || w->labels[at - 1] == w->ignored);
-        }
-    }
-    if (5 * runs <= 2 * w->all.trained || 2 * w->all.trained >= possible) {
+    /* Answers reach the end, whole texts are labelled all over; by chance neither is
+     * seen in several rows, or in many labels. */
+    if (are_answers &&
+        (are_long || 2 * trained >= runs.possible || runs.labelled >= 3)) {
         return 0;
     }
-    double chance = 1, none = 1 - (double)w->all.trained / (double)w->check->real_total;
+    if (are_long && trained >= (runs.at_ends == runs.labelled ? 6 : 8)) {
+        return 0;
+    }
+    double chance = 1, none = 1 - (double)trained / (double)w->check->real_total;
     for (ptrdiff_t i = 0; i < length && chance > 1e-6; i++) {
         chance *= none;
     }

@@ -63,7 +63,8 @@ class Finding:
 
     def __str__(self) -> str:
         """Place, what was found, and what follows."""
-        return f"{self.place}: {self.message} [{self.kind}]. {self.consequence.capitalize()}."
+        follows = self.consequence[:1].upper() + self.consequence[1:]
+        return f"{self.place}: {self.message} [{self.kind}]. {follows}."
 
 
 @dataclass(frozen=True, eq=False)
