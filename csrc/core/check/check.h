@@ -92,6 +92,7 @@ typedef struct {
     ptrdiff_t row_step;  /* of a grid: 0 where one row stands for all */
     ptrdiff_t axes, axis_step, token_step;
     int is_sound;    /* what it says of rows can be used */
+    int is_deferred; /* it is read by itself only if it disagrees with another */
     int is_numbered; /* a mask of segment numbers */
     int is_compact;  /* boundaries that count only real tokens */
     int tells_next;  /* labels of the next token */
@@ -126,7 +127,7 @@ typedef struct {
     tb_check_settings settings;
     tb_check_column *columns;
     int count;
-    tb_finding findings[TB_MOST_FINDINGS];
+    tb_finding *findings; /* room for TB_MOST_FINDINGS */
     ptrdiff_t found; /* may be more than there is room for */
     /* The rest is the core's. */
     ptrdiff_t rows, width, total;
@@ -139,8 +140,11 @@ typedef struct {
     tb_stretch *spans;
     ptrdiff_t span_count;
     ptrdiff_t real_total;
-    ptrdiff_t *starts; /* room for total + 1 */
-    int64_t *votes;
+    ptrdiff_t room;       /* of spans, starts and votes */
+    ptrdiff_t *starts;
+    int64_t *votes;       /* of each token; or the labels of each segment */
+    int has_doubts;       /* segment numbers do not rise */
+    int are_ids_in_range;
 } tb_check;
 
 /* Checks the columns and fills `findings`, the first of each kind in each row of a

@@ -94,6 +94,8 @@ compare_numbers(tb_check *check, int i, int other)
     const tb_check_column *column = &check->columns[i];
     const char *data = (const char *)column->data;
     int size = tb_type_size(column->type);
+    int64_t before = 0;
+    ptrdiff_t row = -1;
 
     for (ptrdiff_t k = 0; k < check->span_count; k++) {
         tb_stretch span = check->spans[k];
@@ -105,12 +107,14 @@ compare_numbers(tb_check *check, int i, int other)
                        tb_read_element(data, column->type, span.begin + same), here);
             return;
         }
-        if (k > 0 && check->spans[k - 1].end == span.begin &&
-            span.begin % check->width != 0 &&
-            tb_read_element(data, column->type, span.begin - 1) == here) {
+        int is_first = span.begin / check->width != row;
+        row = span.begin / check->width;
+        if (!is_first && check->spans[k - 1].end == span.begin && before == here) {
             tb_note_at(check, TB_FOUND_ROWS, i, other, span.begin, here, -1);
             return;
         }
+        check->has_doubts |= !is_first && here < before;
+        before = here;
     }
 }
 

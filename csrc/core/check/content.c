@@ -26,6 +26,7 @@ tb_check_ids(tb_check *check)
 {
     int64_t most = check->settings.max_position;
     int has_positions = 0;
+    ptrdiff_t before = check->found;
 
     for (int i = 0; i < check->count; i++) {
         const tb_check_column *column = &check->columns[i];
@@ -34,13 +35,16 @@ tb_check_ids(tb_check *check)
         }
         if (column->role == TB_ROLE_IDS && column->size % check->total == 0) {
             check_range(check, i);
+            check->are_ids_in_range |= i == check->ids && check->found == before;
         }
         if (column->role == TB_ROLE_POSITIONS) {
             has_positions = 1;
             tb_check_position_range(check, i);
         }
     }
-    if (!has_positions && most >= 0 && check->width > most) {
+    tb_role shape = check->columns[check->grid_from].role;
+    if (!has_positions && most >= 0 && check->width > most &&
+        (shape == TB_ROLE_IDS || shape == TB_ROLE_EMBEDS)) {
         tb_note(check, TB_FOUND_POSITION_RANGE, check->grid_from, -1, 0,
                 (ptrdiff_t)most, check->width - 1, most);
     }

@@ -64,7 +64,8 @@ count_labels(const label_work *w, tb_stretch span, int shift)
     }
     if (w->ids != NULL && first + shift >= span.begin && count > 0 &&
         tb_scan_equal(w->labels + first, w->ids + first + shift, count) == count &&
-        tb_scan_range(w->ids + first + shift, count, w->limit) == count) {
+        (w->check->are_ids_in_range ||
+         tb_scan_range(w->ids + first + shift, count, w->limit) == count)) {
         counts = (label_counts){count, count, count, -1};
         first += count;
     }

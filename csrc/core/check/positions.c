@@ -74,20 +74,63 @@ tb_compare_positions(tb_check *check, int i)
     }
 }
 
+static void
+note_range(tb_check *check, int i, ptrdiff_t at)
+{
+    const tb_check_column *column = &check->columns[i];
+    ptrdiff_t token = at;
+
+    if (column->form == TB_FORM_AXES) {
+        token =
+            column->token_step == 1 ? at % column->axis_step : at / column->token_step;
+    }
+    tb_note_at(check, TB_FOUND_POSITION_RANGE, i, -1, token, column->wide[at],
+               check->settings.max_position);
+}
+
+/* The first position of [from, to) that is out of range, or `to`. */
+static ptrdiff_t
+find_outside(const tb_check_column *column, ptrdiff_t from, ptrdiff_t to, int64_t limit)
+{
+    return from < to ? from + tb_scan_range(column->wide + from, to - from, limit) : to;
+}
+
+/* Positions that count up in each segment: only their last, and those of padding. */
+static ptrdiff_t
+find_outside_counted(const tb_check *check, const tb_check_column *column,
+                     int64_t limit)
+{
+    ptrdiff_t before = 0;
+
+    for (ptrdiff_t k = 0; k < check->span_count; k++) {
+        tb_stretch span = check->spans[k];
+        ptrdiff_t at = find_outside(column, before, span.begin, limit);
+        if (at < span.begin) {
+            return at;
+        }
+        if (column->start > limit - (span.end - span.begin)) {
+            return span.begin + (ptrdiff_t)tb_max(0, limit - column->start);
+        }
+        before = span.end;
+    }
+    return find_outside(column, before, column->size, limit);
+}
+
 /* Positions of padding are looked up in a table too. */
 void
 tb_check_position_range(tb_check *check, int i)
 {
     const tb_check_column *column = &check->columns[i];
     int64_t most = check->settings.max_position;
-    ptrdiff_t at = tb_scan_range(column->wide, column->size, most < 0 ? INT64_MAX : most);
+    int64_t limit = most < 0 ? INT64_MAX : most;
+    int is_counted = column->form == TB_FORM_GRID && column->row_step != 0;
 
-    if (at == column->size) {
-        return;
+    for (ptrdiff_t k = 0; k < tb_min(check->found, TB_MOST_FINDINGS); k++) {
+        is_counted &= check->findings[k].column != i;
     }
-    ptrdiff_t token = at;
-    if (column->form == TB_FORM_AXES) {
-        token = column->token_step == 1 ? at % column->axis_step : at / column->token_step;
+    ptrdiff_t at = is_counted ? find_outside_counted(check, column, limit)
+                              : find_outside(column, 0, column->size, limit);
+    if (at < column->size) {
+        note_range(check, i, at);
     }
-    tb_note_at(check, TB_FOUND_POSITION_RANGE, i, -1, token, column->wide[at], most);
 }

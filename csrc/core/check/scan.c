@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* Elements that are looked at together; where one is wrong, they are read again. */
-enum { BLOCK = 2048 };
+enum { BLOCK = 2048, FIRST = 64, FEW = 4 };
 
 static const tb_scan_loops *
 find_loops(void)
@@ -23,23 +23,41 @@ find_loops(void)
     return &tb_scan_loops_scalar;
 }
 
+/* How many elements to look at together from `at` on: few at first, since most runs are
+ * shorter than a block. */
+static ptrdiff_t
+next_block(ptrdiff_t at, ptrdiff_t n)
+{
+    return tb_min(n - at, tb_min(BLOCK, at < FIRST ? FIRST : at));
+}
+
 ptrdiff_t
 tb_scan_constant(const void *data, int item_size, ptrdiff_t n)
 {
     const char *p = (const char *)data;
     size_t size = (size_t)item_size;
+    ptrdiff_t at = 1, count = 0;
 
-    for (ptrdiff_t at = 1; at < n; at += BLOCK) {
-        ptrdiff_t end = tb_min(n, at + BLOCK);
-        const char *here = p + at * item_size;
+    for (; at < n; at += count) {
+        count = next_block(at, n);
         /* All are alike if each is like the one before it. */
-        if (memcmp(here, here - size, (size_t)(end - at) * size) != 0) {
-            for (; memcmp(p, p + at * item_size, size) == 0; at++) {
-            }
-            return at;
+        const char *here = p + at * item_size;
+        if (memcmp(here, here - size, (size_t)count * size) != 0) {
+            break;
         }
     }
-    return n;
+    while (at < n && count > 1) { /* the first other one is in [at, at + count) */
+        ptrdiff_t half = count / 2;
+        const char *here = p + at * item_size;
+        if (memcmp(here, here - size, (size_t)half * size) == 0) {
+            at += half;
+            count -= half;
+        }
+        else {
+            count = half;
+        }
+    }
+    return tb_min(at, n > 0 ? n : 0);
 }
 
 ptrdiff_t
@@ -96,11 +114,16 @@ tb_scan_other(const int64_t *p, ptrdiff_t n, int64_t value)
 {
     const tb_scan_loops *loops = find_loops();
 
-    if (n == 0 || p[0] != value) {
-        return 0;
+    ptrdiff_t count = 0;
+
+    for (ptrdiff_t at = 0; at < tb_min(n, FEW); at++) {
+        if (p[at] != value) {
+            return at;
+        }
     }
-    for (ptrdiff_t at = 0; at < n; at += BLOCK) {
-        if (!loops->constant(p + at, tb_min(BLOCK, n - at), value)) {
+    for (ptrdiff_t at = 0; at < n; at += count) {
+        count = next_block(at, n);
+        if (!loops->constant(p + at, count, value)) {
             for (; p[at] == value; at++) {
             }
             return at;

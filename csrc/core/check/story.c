@@ -338,7 +338,41 @@ find_position_start(tb_check *check, tb_check_column *column)
     column->start = lowest == INT64_MAX ? 0 : lowest;
 }
 
+/* Whether boundaries, or lengths, say where segments begin. */
+static int
+has_sound_list(const tb_check *check)
+{
+    for (int i = 0; i < check->count; i++) {
+        if (check->columns[i].form == TB_FORM_LIST &&
+            tb_knows_starts(&check->columns[i])) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Segment numbers, where there are boundaries as well: compared with them first. */
 static tb_status
+read_numbers(tb_check *check, int defers)
+{
+    for (int i = 0; i < check->count; i++) {
+        tb_check_column *column = &check->columns[i];
+        if ((column->role != TB_ROLE_SEQ_IDX && column->role != TB_ROLE_SEGMENT_IDS) ||
+            column->form == TB_FORM_NONE || column->same_as >= 0) {
+            continue;
+        }
+        column->is_sound = 1;
+        if (defers) {
+            column->is_deferred = 1;
+        }
+        else if (tb_examine_segments(check, i) != TB_OK) {
+            return TB_ERR_MEMORY;
+        }
+    }
+    return TB_OK;
+}
+
+static void
 read_columns(tb_check *check)
 {
     for (int i = 0; i < check->count; i++) {
@@ -354,12 +388,6 @@ read_columns(tb_check *check)
             case TB_ROLE_SEQ_LENGTHS:
                 tb_examine_seq_lengths(check, i);
                 break;
-            case TB_ROLE_SEQ_IDX:
-            case TB_ROLE_SEGMENT_IDS:
-                if (tb_examine_segments(check, i) != TB_OK) {
-                    return TB_ERR_MEMORY;
-                }
-                break;
             case TB_ROLE_POSITIONS:
                 column->is_sound = 1;
                 find_position_start(check, column);
@@ -371,41 +399,69 @@ read_columns(tb_check *check)
                 break;
         }
     }
-    return TB_OK;
+}
+
+/* Makes room for `room` segments. */
+static tb_status
+reserve(tb_check *check, ptrdiff_t room)
+{
+    if (check->room >= room) {
+        return TB_OK;
+    }
+    free(check->spans);
+    free(check->starts);
+    free(check->votes);
+    check->room = room;
+    check->spans = (tb_stretch *)tb_allocate_array(room, sizeof *check->spans);
+    check->starts = (ptrdiff_t *)tb_allocate_array(room, sizeof *check->starts);
+    check->votes = (int64_t *)tb_allocate_array(room, sizeof *check->votes);
+    return check->spans == NULL || check->starts == NULL || check->votes == NULL
+               ? TB_ERR_MEMORY
+               : TB_OK;
+}
+
+/* The most segments that a column may tell of. */
+static ptrdiff_t
+count_most(const tb_check *check, int i)
+{
+    ptrdiff_t most = i < 0 ? 0 : check->total;
+
+    if (i >= 0 && check->columns[i].form == TB_FORM_LIST) {
+        most = tb_min(most, check->columns[i].size);
+    }
+    return most + check->rows + 1;
 }
 
 /* Makes the segments of the column that is most explicit; where another disagrees, of
  * what most of them say. */
-static void
+static tb_status
 find_story(tb_check *check)
 {
     ptrdiff_t before = check->found;
+    int first = check->starts_from = find_first(check);
 
-    check->starts_from = find_first(check);
-    tb_cut_spans(check,
-                 check->starts_from < 0 ? 0 : tb_list_starts(check, check->starts_from));
-    tb_compare_rows(check);
-    if (check->found > before && count_knowing(check) > 1) {
-        check->found = before;
-        ptrdiff_t starts = list_by_majority(check, check->starts_from);
-        tb_cut_spans(check, starts);
-        tb_compare_rows(check);
+    if (reserve(check, count_most(check, first)) != TB_OK) {
+        return TB_ERR_MEMORY;
     }
-}
-
-static tb_status
-allocate(tb_check *check)
-{
-    ptrdiff_t room = check->total + 1;
-
-    check->extents = (tb_stretch *)tb_allocate_array(check->rows, sizeof *check->extents);
-    check->spans = (tb_stretch *)tb_allocate_array(room, sizeof *check->spans);
-    check->starts = (ptrdiff_t *)tb_allocate_array(room, sizeof *check->starts);
-    check->votes = (int64_t *)tb_allocate_array(room, sizeof *check->votes);
-    return check->extents == NULL || check->spans == NULL || check->starts == NULL ||
-                   check->votes == NULL
-               ? TB_ERR_MEMORY
-               : TB_OK;
+    tb_cut_spans(check, first < 0 ? 0 : tb_list_starts(check, first));
+    tb_compare_rows(check);
+    if (check->found == before && !check->has_doubts) {
+        return TB_OK;
+    }
+    check->found = before;
+    for (int i = 0; i < check->count; i++) {
+        if (check->columns[i].is_deferred && tb_examine_segments(check, i) != TB_OK) {
+            return TB_ERR_MEMORY;
+        }
+    }
+    if (count_knowing(check) > 1) {
+        if (reserve(check, check->total + check->rows + 1) != TB_OK) {
+            return TB_ERR_MEMORY;
+        }
+        tb_cut_spans(check, list_by_majority(check, first));
+    }
+    tb_compare_rows(check);
+    return TB_OK;
 }
 
 tb_status
@@ -416,18 +472,20 @@ tb_check_columns(tb_check *check)
     if (status != TB_OK || check->grid_from < 0 || check->total == 0) {
         return status;
     }
-    status = allocate(check);
-    if (status == TB_OK) {
-        status = tb_examine_masks(check);
+    check->extents = (tb_stretch *)tb_allocate_array(check->rows, sizeof *check->extents);
+    status = check->extents == NULL ? TB_ERR_MEMORY : tb_examine_masks(check);
+    if (status != TB_OK) {
+        return status;
     }
-    for (ptrdiff_t r = 0; status == TB_OK && r < check->rows; r++) {
+    for (ptrdiff_t r = 0; r < check->rows; r++) {
         check->real_total += check->extents[r].end - check->extents[r].begin;
     }
+    read_columns(check);
+    status = read_numbers(check, has_sound_list(check));
     if (status == TB_OK) {
-        status = read_columns(check);
+        status = find_story(check);
     }
     if (status == TB_OK) {
-        find_story(check);
         tb_compare_lists(check);
         tb_check_ids(check);
         tb_check_labels(check);

@@ -5,11 +5,14 @@
 #include "py/input/tensor.h"
 #include "core/check/check.h"
 
+#include <string.h>
+
 /* The batch's columns, each with what keeps its memory. */
 typedef struct {
     tb_check check;
     PyObject **owners;
     int64_t *numbers; /* of columns that are one int */
+    tb_finding findings[TB_MOST_FINDINGS];
     npy_intp bytes;
 } checked_batch;
 
@@ -220,11 +223,13 @@ wrap_check_batch(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     size_t count = (size_t)PyTuple_GET_SIZE(args[1]);
-    batch = (checked_batch *)PyMem_Calloc(1, sizeof *batch);
+    batch = (checked_batch *)PyMem_Malloc(sizeof *batch);
     if (batch == NULL) {
         return PyErr_NoMemory();
     }
     tb_check *check = &batch->check;
+    memset(batch, 0, offsetof(checked_batch, findings));
+    check->findings = batch->findings;
     check->columns = (tb_check_column *)PyMem_Calloc(count + 1, sizeof *check->columns);
     batch->owners = (PyObject **)PyMem_Calloc(count + 1, sizeof *batch->owners);
     batch->numbers = (int64_t *)PyMem_Calloc(count + 1, sizeof *batch->numbers);
