@@ -101,16 +101,16 @@ compare_numbers(tb_check *check, int i, int other)
         tb_stretch span = check->spans[k];
         ptrdiff_t length = span.end - span.begin;
         int64_t here = tb_read_element(data, column->type, span.begin);
-        ptrdiff_t same = tb_scan_constant(data + span.begin * size, size, length);
-        if (same < length) {
-            tb_note_at(check, TB_FOUND_ROWS, i, other, span.begin + same,
-                       tb_read_element(data, column->type, span.begin + same), here);
-            return;
-        }
         int is_first = span.begin / check->width != row;
         row = span.begin / check->width;
         if (!is_first && check->spans[k - 1].end == span.begin && before == here) {
             tb_note_at(check, TB_FOUND_ROWS, i, other, span.begin, here, -1);
+            return;
+        }
+        ptrdiff_t same = tb_scan_constant(data + span.begin * size, size, length);
+        if (same < length) {
+            tb_note_at(check, TB_FOUND_ROWS, i, other, span.begin + same,
+                       tb_read_element(data, column->type, span.begin + same), here);
             return;
         }
         check->has_doubts |= !is_first && here < before;

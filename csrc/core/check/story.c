@@ -251,35 +251,43 @@ find_first(const tb_check *check)
     return -1;
 }
 
+/* How much a column's word counts: for a start that it has, against one that it has
+ * not. */
+typedef struct {
+    int64_t yes;
+    int64_t no;
+} tb_weight;
+
 /* Positions are right by chance nowhere: where each segment counts up from the same
- * start, they say more than one list of boundaries, of which one may be wrong. */
-static int
-count_votes(tb_check *check, int i, ptrdiff_t starts)
+ * start, a restart says more than one list of boundaries, of which one may be wrong. That
+ * they go on says less, as that is what positions do that nobody has cared for. */
+static tb_weight
+weigh(tb_check *check, int i, ptrdiff_t starts)
 {
     const tb_check_column *column = &check->columns[i];
     const int64_t *p = column->wide;
 
     if (column->role != TB_ROLE_POSITIONS || column->form != TB_FORM_GRID) {
-        return 1;
+        return (tb_weight){2, 2};
     }
     tb_cut_spans(check, starts);
     for (ptrdiff_t k = 0; k < check->span_count; k++) {
         tb_stretch span = check->spans[k];
         ptrdiff_t length = span.end - span.begin;
         if (tb_scan_count_up(p + span.begin, length, column->start) != length) {
-            return 0;
+            return (tb_weight){0, 0};
         }
     }
-    return 2;
+    return (tb_weight){4, 1};
 }
 
-/* Lists the starts that most columns have, into check->starts; their number. What as
- * many are for as against is decided by `first`. */
+/* Lists the starts that most columns have, into check->starts; their number. Where as
+ * many are for a start as against it, `first` decides. */
 static ptrdiff_t
 list_by_majority(tb_check *check, int first)
 {
     ptrdiff_t count = 0;
-    int64_t all = 0;
+    int64_t against = 0;
 
     memset(check->votes, 0, (size_t)check->total * sizeof *check->votes);
     for (int i = 0; i < check->count; i++) {
@@ -288,17 +296,18 @@ list_by_majority(tb_check *check, int first)
             continue;
         }
         ptrdiff_t starts = tb_list_starts(check, i);
-        int64_t weight = 2 * count_votes(check, i, starts);
-        weight += i == first && weight > 0; /* half a vote more */
-        all += weight;
+        tb_weight weight = weigh(check, i, starts);
+        weight.yes += i == first;
+        weight.no += i == first;
+        against += weight.no;
         for (ptrdiff_t k = 0; k < starts; k++) {
             if (check->starts[k] < check->total) {
-                check->votes[check->starts[k]] += weight;
+                check->votes[check->starts[k]] += weight.yes + weight.no;
             }
         }
     }
     for (ptrdiff_t at = 0; at < check->total; at++) {
-        if (2 * check->votes[at] > all) {
+        if (check->votes[at] > against) {
             check->starts[count++] = at;
         }
     }

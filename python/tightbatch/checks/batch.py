@@ -133,14 +133,18 @@ def check_batch(
     ...     print(finding.place, finding.message)
     key 'position_ids', row 0, column 2 found position 2 where a row begins by 'cu_seq_lens_q', expected 0
     """
-    skipped = _read_skip(NAME, skip) if skip != () else ()
+    if raises is not True:
+        raises = _core.read_flag(NAME, "raises", raises)
+    skipped = () if skip == () else _read_skip(NAME, skip)
     settings = (max_position, vocab_size, ignore_index)
-    raising = _core.read_flag(NAME, "raises", raises)
-    columns = batch if isinstance(batch, Mapping) else flatten(batch, NAME)
+    is_mapping = isinstance(batch, dict) or isinstance(batch, Mapping)  # the first is quick
+    columns = batch if is_mapping else flatten(batch, NAME)
     plan = _plan_of(tuple(columns))
-    if plan.others and any(is_nested(columns[key]) for key in plan.others):
-        columns = flatten(columns, NAME)
-        plan = _plan_of(tuple(columns))
+    for key in plan.others:
+        if is_nested(columns[key]):
+            columns = flatten(columns, NAME)
+            plan = _plan_of(tuple(columns))
+            break
     if not plan.groups:
         raise ValueError(
             f"{NAME}(): batch has no column of a known name, but {_core.show(list(columns))}; "
@@ -151,7 +155,7 @@ def check_batch(
         found = _check_group(group, columns, settings)
         if found is not None:
             report = _add(report, found, skipped)
-    if report.count and raising:
+    if report.count and raises:
         raise ValueError(report.error())
     return report
 

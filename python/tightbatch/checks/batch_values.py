@@ -24,6 +24,8 @@ class Ragged(Exception):
 
 def is_nested(value: Any) -> bool:
     """Tell whether a value of a batch has columns of its own."""
+    if hasattr(value, "dtype"):
+        return False  # quickly, as nearly always
     if isinstance(value, Mapping):
         return True
     if isinstance(value, (list, tuple)):
