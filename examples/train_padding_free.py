@@ -23,18 +23,19 @@ rows = tb.Ragged.from_sequences([encoding.ids for encoding in tokenizer.encode_b
 data = tb.RaggedDataset({"input_ids": rows})
 
 # Batches are packs of at most 1024 tokens, other ones each epoch; rows longer than that are cut.
-# The model reads where rows begin from position_ids and cu_seq_lens, and keeps them apart.
 sampler = tb.LengthBatchSampler(
     rows.lengths, max_tokens=1024, padding_free=True, overlong="truncate", longest_first=True
 )
-collate = tb.PaddingFreeCollator(max_length=sampler.max_length)
-loader = DataLoader(data, batch_sampler=sampler, collate_fn=collate)
 
 torch.manual_seed(0)
 model = LlamaForCausalLM(LlamaConfig(
     vocab_size=1000, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
     num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=1024,
 ))  # fmt: skip
+# The model reads from position_ids where rows begin. for_model tries it on a few rows, and would
+# raise an error if it did not keep them apart.
+collate = tb.PaddingFreeCollator.for_model(model, max_length=sampler.max_length)
+loader = DataLoader(data, batch_sampler=sampler, collate_fn=collate)
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
 for epoch in range(3):
     begin, tokens, total = time.perf_counter(), 0, 0.0
@@ -50,6 +51,14 @@ for epoch in range(3):
     rate = tokens / (time.perf_counter() - begin)
     full = tokens / (len(loader) * 1024)
     print(f"epoch {epoch}: loss {total / (step + 1):.3f}, {full:.1%} full, {rate:,.0f} tokens/s")
+
+model.eval()
+batch = collate(data[[0, 1, 2]])
+begin, end = batch["cu_seq_lens_q"][1:3].tolist()
+with torch.no_grad():
+    alone = model(input_ids=batch["input_ids"][:, begin:end]).logits
+    apart = (model(**batch).logits[:, begin:end] - alone).abs().max().item()
+print(f"a row beside others and alone: logits differ by at most {apart:.1e}")
 
 sampler.load_state_dict(state)
 print(f"resumed in epoch {sampler.epoch}: {sum(1 for _ in loader)} of {len(loader)} steps left")

@@ -118,6 +118,13 @@ class Build:
                 return f"tests/c/{test}.c: {lines[0]}"
         return None
 
+    def failing_sanitized_c_test(self):
+        """The C tests as .ci/run has them: make compiles again what has changed."""
+        command = "make -s -C tests/c check BUILD=../../build/sanitized".split()
+        code, printed = run([*command, f"CC={self.link[0]}"], self.folder, 5 * TEST_SECONDS)
+        lines = [line for line in printed.splitlines() if "Error" in line or "error:" in line]
+        return f"make -C tests/c check: {lines[0] if lines else code}" if code else None
+
 
 class Watch:
     """A plugin of pytest: ends the process, also one that hangs in C, and tells what failed."""
@@ -191,6 +198,8 @@ def first_failure(build, path, broken):
     failed = run_tests(
         build.folder, family_of(path), "-x", *(f"--deselect={name}" for name in broken)
     )
+    if not failed and path.startswith("csrc/core/"):
+        return build.failing_sanitized_c_test()
     return failed[0] if failed else None
 
 
@@ -266,7 +275,7 @@ def main():
         build = Build(folder)
         broken = []
         if not given.trust:
-            if failure := build.failing_c_test():
+            if failure := build.failing_c_test() or build.failing_sanitized_c_test():
                 sys.exit(f"fails without a change: {failure}")
             changed = [c.path for room in given.room for c in mutations.all_changes(folder, room)]
             broken = run_tests(folder, families_of(changed))

@@ -19,9 +19,9 @@ BATCHES = (
 ).split()
 COLUMNS = "arrow_sliced arrow_hostile arrow_release arrow ragged ragged_use".split()
 DATASETS = "dataset dataset_sources".split()
-HALVES = "half_errors half half_report".split()
+HALVES = "half_errors half half_report half_checkpoints".split()
 HUGGINGFACE = "huggingface_rows huggingface_labels huggingface huggingface_lm".split()
-AMP = ["amp_scaler", "amp"]
+AMP = ["amp_scaler", "amp_overflow", "amp"]
 TENSORS = ["padding_torch", "padding_dlpack"]
 COMPARE = ["compare_lines", "compare"]
 LAST = ["binding", "references", "wrong_arguments", "messages", "memory"]
@@ -91,4 +91,44 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "check_plain(&context, args[1], NPY_INT64, args[1]) < 0 ||",
         "check_plain(&context, args[1], NPY_INT64, args[2]) < 0 ||",
     ): "the next line compares the same two",
+    (
+        "csrc/core/base/stream.c",
+        "_mm_sfence();",
+        ";",
+    ): "orders the writes for other cores, which a test cannot see reliably",
+    (
+        "csrc/core/plan/packing.c",
+        "tree->levels = 1;",
+        "tree->levels = 0;",
+    ): "the next line makes it 1 at least, as a capacity is",
+    (
+        "csrc/core/arrow/kind.c",
+        'if (strncmp(format, "+s", 2) == 0) {',
+        'if (strncmp(format, "+s", 3) == 0) {',
+    ): "the format of a struct is these two letters",
+    (
+        "csrc/core/plan/buckets.c",
+        "if (count - 1 == best || from > lines[count - 1].from) {",
+        "if (count - 1 == best || from >= lines[count - 1].from) {",
+    ): "keeps a line that is best nowhere",
+    (
+        "csrc/core/cast/half.c",
+        "if (stream) {",
+        "if (!(stream)) {",
+    ): "only the speed is another",
+    (
+        "csrc/core/cast/levels/half_level.inc.h",
+        "step(src + i * size, dst + i * size_out, 1, &top);",
+        "step(src + i * size, dst + i * size_out, 0, &top);",
+    ): "only the speed is another",
+    (
+        "csrc/py/wrap/wrap_segment.c",
+        "tb_layout layout = {0};",
+        "tb_layout layout = {1};",
+    ): "tb_lay_out writes all of it",
+    (
+        "csrc/py/input/floats.c",
+        "return low < end && high > begin;",
+        "return low < end && high >= begin;",
+    ): "neighbours are copied first, to the same result",
 }

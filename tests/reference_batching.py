@@ -77,7 +77,9 @@ def plan_settings(**changed):
         "pad_to_multiple_of": None,
         "quadratic_length": None,
         "shuffle_window": None,
-        "balance": 1,
+        "pool_size": None,
+        "balance": None,
+        "ranks": 1,
         "padding_free": False,
         "shuffle": True,
         "longest_first": False,
@@ -107,57 +109,113 @@ def best_fit(sizes, capacity, max_segments=None):
     return packs
 
 
-def shuffle_runs(words, size, fixed, random):
+class Pool:
+    """Packs of rows that come one by one; `size` of them are held, in order of arrival."""
+
+    def __init__(self, capacity, max_rows, size):
+        self.capacity, self.max_rows, self.size = capacity, max_rows or NO_CAP, size
+        self.shift = max(capacity.bit_length() + size.bit_length() - 63, 0)
+        self.held, self.pack, self.packs = [], [], []  # pairs of row and cost
+
+    def room(self):
+        return self.capacity - sum(cost for _, cost in self.pack)
+
+    def has_room(self, cost):
+        """Room for the row, and as much again as held rows need on average."""
+        left = self.room() - cost
+        total = sum(held >> self.shift for _, held in self.held)
+        return (
+            len(self.pack) < self.max_rows
+            and left >= 0
+            and (left >> self.shift) * len(self.held) >= total
+        )
+
+    def largest(self, room, but=None):
+        fitting = [held for held in self.held if held[1] <= room and held is not but]
+        return max(fitting, key=lambda held: held[1], default=None)
+
+    def move(self, held):
+        self.held.remove(held)
+        self.pack.append(held)
+
+    def end(self):
+        """Rows of the pool end the pack: the best, or the first of the best pair."""
+        while len(self.pack) < self.max_rows and (best := self.largest(self.room())):
+            least, spare = self.room() - best[1], self.capacity // 2048
+            if len(self.pack) < self.max_rows - 1:
+                for held in self.held[:8]:
+                    other = self.largest(self.room() - held[1], but=held)
+                    if least > spare and other and self.room() - held[1] - other[1] < least:
+                        best, least = held, self.room() - held[1] - other[1]
+            self.move(best)
+        self.packs.append([row for row, _ in self.pack])
+        self.is_full = self.room() == 0 or len(self.pack) == self.max_rows
+        self.pack = []
+
+    def add(self, row, cost):
+        if not self.pack and len(self.held) < self.size:
+            self.held.append((row, cost))
+            return
+        if not self.pack:
+            self.move(self.held[0])
+        if self.has_room(cost):
+            self.pack.append((row, cost))
+            if len(self.pack) < self.max_rows:
+                return
+        else:
+            self.held.append((row, cost))
+        self.end()
+
+    def drain(self):
+        while self.held or self.pack:
+            if not self.pack:
+                self.move(self.held[0])
+            while self.held and self.has_room(self.held[0][1]):
+                self.move(self.held[0])
+            self.end()
+
+
+def draw_from_pool(rows, cost, capacity, max_rows, size):
+    """Full packs, and the rows of the last one if that is not full."""
+    pool = Pool(capacity, max_rows, min(size, len(rows)))
+    for row in rows:
+        pool.add(row, cost(row))
+    pool.drain()
+    if not pool.packs or pool.is_full:
+        return pool.packs, []
+    return pool.packs[:-1], pool.packs[-1]
+
+
+def shuffle_runs(words, size, random):
     """Runs of neighbours in a new order; the short one, drawn as well, last."""
     count = -(-len(words) // size)
     lacking = count * size - len(words)
     runs, at, short = [], 0, None
     if lacking:
-        start = int(fixed and count > 1)
-        bits, free = random.word(), count - start
-        assert bits * free % 2**64 >= 2**64 % free  # else it would be drawn again
-        short = start + (bits * free >> 64)
+        bits = random.word()
+        assert bits * count % 2**64 >= 2**64 % count  # else it would be drawn again
+        short = bits * count >> 64
     for number in range(count):
         taken = size - lacking if number == short else size
         runs.append(words[at : at + taken])
         at += taken
     last = [runs.pop(short)] if lacking else []
-    first = runs[0] if runs else None
     random.shuffle(runs)
-    if fixed and runs and short != 0:
-        place = runs.index(first)
-        runs[0], runs[place] = runs[place], runs[0]
     return [word for run in runs + last for word in run]
 
 
-def shuffle_nested(words, sizes, fixed, random):
-    """Shuffle runs, the runs in them, and at last single words."""
-    if not sizes:
-        rest = words[int(fixed) :]
-        random.shuffle(rest)
-        return words[: int(fixed)] + rest
-    words = shuffle_runs(words, sizes[0], fixed, random)
-    starts = range(0, len(words), sizes[0])
-    parts = [words[start : start + sizes[0]] for start in starts]
-    parts = [
-        shuffle_nested(part, sizes[1:], fixed and start == 0, random)
-        for start, part in zip(starts, parts, strict=True)
-    ]
-    return [word for part in parts for word in part]
-
-
-def order_by_runs(full, costs, balance, longest_first, random):
-    """Batches of like cost lie together, in runs of runs."""
-    if balance == 1 and not longest_first:
+def order_by_runs(full, find_cost_of, balance, random):
+    """Batches of like cost lie together, in runs."""
+    if balance == 1 or not full:
         random.shuffle(full)
         return full
-    order = sorted(range(len(full)), key=lambda k: -costs[k])
-    most = len(full) // 16 // 16 * 16
-    sizes = [min(balance, most)] if balance > 16 and most > 16 else []
-    sizes += [min(balance, 16)] if balance > 1 else []
-    if not full:
-        return full
-    return [full[k] for k in shuffle_nested(order, sizes, longest_first, random)]
+    size = min(balance, len(full))
+    order = sorted(full, key=lambda batch: -find_cost_of(batch))
+    order = shuffle_runs(order, size, random)
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    for part in parts:
+        random.shuffle(part)
+    return [batch for part in parts for batch in part]
 
 
 def plan(
@@ -171,13 +229,15 @@ def plan(
     overlong="error",
     shuffle=True,
     shuffle_window=None,
-    balance=48,
+    pool_size=None,
+    balance=None,
     longest_first=False,
     seed=0,
     epoch=0,
     drop_last=False,
     pad_to_multiple_of=None,
     boundaries=None,
+    ranks=1,
 ):
     """All batches of an epoch, as lists of indices."""
     clipped = [min(length, max_length or NO_CAP) for length in lengths]
@@ -204,6 +264,9 @@ def plan(
         return min(most, (max_tokens or NO_CAP) // cost(row)) if cost(row) else most
 
     full, pool = [], []
+    if padding_free and max_tokens is not None and pool_size is not None:
+        full, pool = draw_from_pool(rows, cost, max_tokens, batch_size, pool_size)
+        rows = []
     while rows:
         taken = max(window, len(pool))
         pool, rows = pool + rows[:taken], rows[taken:]
@@ -224,19 +287,24 @@ def plan(
             count = room(pool[0])
             full.append(pool[:count])
             pool = pool[count:]
+    tail = [pool] if pool and not drop_last else []
+
+    def find_cost_of(batch):
+        return sum(map(cost, batch)) if padding_free else len(batch) * cost(batch[0])
+
+    first = []
+    if longest_first:
+        first = sorted(full + tail, key=lambda batch: -find_cost_of(batch))[:ranks]
+        full, tail = ([batch for batch in part if batch not in first] for part in (full, tail))
     if shuffle:
-        costs = [
-            sum(map(cost, batch)) if padding_free else len(batch) * cost(batch[0]) for batch in full
-        ]
-        full = order_by_runs(full, costs, balance, longest_first, random)
-    return full + ([pool] if pool and not drop_last else [])
+        full = order_by_runs(full, find_cost_of, balance or ranks, random)
+    return first + full + tail
 
 
 def plan_of(sampler, lengths, epoch=0):
     """The plan that a LengthBatchSampler of these lengths should have."""
     names = "max_tokens padding_free quadratic_length max_length overlong shuffle shuffle_window"
-    names += " balance longest_first seed drop_last pad_to_multiple_of boundaries"
+    names += " pool_size balance longest_first seed drop_last pad_to_multiple_of boundaries"
     settings = {name: getattr(sampler, name) for name in names.split()}
-    return plan(
-        lengths, batch_size=sampler._planner.settings["batch_size"], epoch=epoch, **settings
-    )
+    batch_size, ranks = sampler._planner.settings["batch_size"], sampler.num_replicas
+    return plan(lengths, batch_size=batch_size, epoch=epoch, ranks=ranks, **settings)

@@ -33,6 +33,16 @@ def line(segments, width, fill, each=None):
     return out + [fill] * (width - len(out))
 
 
+def tail_sizes(tail, longest, room, each=None, most=None):
+    """The tail's segments: as long as the longest, or as they must be to fit into the room."""
+    each = each or 1
+    most = round_up(min(tail, most or tail), each)
+    size = min(longest or most, tail)
+    while tail and room is not None and max(room, 1) < -(-tail // size) and size < most:
+        size += each
+    return [min(size, tail - at) for at in range(0, tail, size or 1)]
+
+
 def batch(rows, labels=None, seq_lengths=None, *, max_length=None, side="right", fill=0,
           max_tokens=None, max_segments=None, multiple=None, each=None, start=0):  # fmt: skip
     """All that is made: plain lists and ints."""
@@ -43,8 +53,9 @@ def batch(rows, labels=None, seq_lengths=None, *, max_length=None, side="right",
     sizes = [round_up(len(tokens), each) for _, tokens in segments]
     real = [len(tokens) for _, tokens in segments]
     owners = [row for row, _ in segments]
-    if used < width:
-        sizes, real, owners = [*sizes, width - used], [*real, 0], [*owners, -1]
+    room = None if max_segments is None else max_segments - len(sizes)
+    tail = tail_sizes(width - used, max(sizes, default=0), room, each, max_length)
+    sizes, real, owners = sizes + tail, real + [0] * len(tail), owners + [-1] * len(tail)
     count = len(sizes) if max_segments is None else max_segments
     marked = [(row, [-100, *tokens[1:]]) for row, tokens in labelled]
     ignored = line(marked, width, -100, each)

@@ -47,6 +47,12 @@ def flatten_with(**settings):
     return collator([dict(feature) for feature in FEATURES])
 
 
+def trainer():
+    """A Trainer that has all that is read when it is told how to batch."""
+    transformers = pytest.importorskip("transformers")
+    return transformers.Trainer.__new__(transformers.Trainer)
+
+
 def made_collator(name, **more):
     def make():
         import tightbatch.huggingface as huggingface
@@ -75,6 +81,16 @@ def tokenizer():
     return types.SimpleNamespace(pad_token_id=0, pad_token_type_id=0, padding_side="right")
 
 
+def language_model():
+    torch = pytest.importorskip("torch")
+
+    class Model(torch.nn.Embedding):
+        def forward(self, input_ids, **entries):
+            return super().forward(input_ids)
+
+    return Model(10, 3)
+
+
 def training():
     import torch
 
@@ -94,6 +110,12 @@ def loss():
     return torch.ones(1, requires_grad=True).sum()
 
 
+def module():
+    import torch
+
+    return torch.nn.Embedding(9, 2)
+
+
 MLM = {"mask_token_id": 1, "vocab_size": 9, "special_token_ids": [0]}
 # How each is called rightly: a function (itself by default; of a method, what makes its object)
 # and its arguments, where a value that is a function makes the argument.
@@ -102,7 +124,9 @@ FLOATS = {"x": np.float32([1, 2])}
 VALID = {
     "attention_mask": LENGTHS,
     "block_mask": LENGTHS,
+    "batch_by_length": {"trainer": trainer, "batch_size": 2},
     "bucket_boundaries": {**LENGTHS, "k": 1},
+    "check_model": {"model": module, "collate_fn": lambda: tb.PadCollator(), "samples": ROWS},
     "cu_seqlens": LENGTHS,
     "fixed_pad_sequences": {**SEQUENCES, "max_length": 4},
     "half_report": FLOATS,
@@ -121,6 +145,7 @@ VALID = {
     "unpad": {"array": np.ones((2, 3), np.int64), "lengths_or_mask": [1, 2]},
     "LengthBatchSampler": {**LENGTHS, "batch_size": 2, "num_replicas": 2},
     "LengthBatchSampler.load_state_dict": {"state": lambda: sampler().state_dict()},
+    "LengthBatchSampler.restore_order": {"outputs": [[0, 1], [2]]},
     "LengthBatchSampler.set_epoch": {"epoch": 1},
     "LengthBatchSampler.state_dict": {},
     "PadCollator": {},
@@ -128,6 +153,7 @@ VALID = {
     "PadCollator.from_tokenizer": {"tokenizer": tokenizer},
     "PaddingFreeCollator": {},
     "PaddingFreeCollator.__call__": {"samples": FEATURES},
+    "PaddingFreeCollator.for_model": {"model": language_model},
     "Packing.__getitem__": {"pack": 0},
     "Packing.apply": {"ragged": ragged},
     "Ragged": {"values": np.arange(3), "offsets": [0, 2]},
@@ -146,6 +172,9 @@ VALID = {
     "RaggedDataset.from_hf": {"dataset": hf_dataset_with_null, "fill_null": 0},
     "Batch.to": {"device": "cpu"},
     "Batch.pin_memory": {},
+    "ModelReport.plot": {},
+    "ModelReport.summary": {},
+    "ModelReport.to_dict": {},
     "HalfReport.__contains__": {"name": "weight"},
     "HalfReport.__getitem__": {"key": 0},
     "HalfReport.plot": {},
@@ -165,9 +194,11 @@ VALID = {
     "Amp.finish": {},
     "Amp.load_state_dict": {"state_dict": lambda: amp().state_dict()},
     "Amp.state_dict": {},
-    "Amp.step": {},
+    "Amp.step": {"loss": loss},
     "GradScaler": {"device": "cpu", "min_scale": 1.0},
     "GradScaler.load_state_dict": {"state_dict": lambda: grad_scaler().state_dict()},
+    "GradScaler.scale": {"outputs": loss},
+    "GradScaler.state_dict": {},
     "GradScaler.step": {"optimizer": lambda: training()["optimizer"]},
     "GradScaler.unscale_": {"optimizer": lambda: training()["optimizer"]},
     "GradScaler.update": {"new_scale": 1.0},
@@ -181,6 +212,7 @@ NOT_CALLED = {
     "GradScaler.step": "a backward pass",
     "GradScaler.unscale_": "a backward pass",
     "HalfReport.plot": "a figure",
+    "ModelReport.plot": "a figure",
 }
 
 
@@ -205,6 +237,7 @@ OBJECTS = {
     "LengthBatchSampler": sampler,
     "PadCollator": lambda: tb.PadCollator(return_tensors="np"),
     "PaddingFreeCollator": lambda: tb.PaddingFreeCollator(return_tensors="np"),
+    "ModelReport": lambda: tb.check_model(module(), tb.PadCollator(), ROWS),
     "Packing": lambda: tb.pack([2, 1, 1], 2),
     "Precision": precision,
     "Ragged": ragged,

@@ -20,6 +20,8 @@ from tightbatch.amp import GradScaler  # noqa: E402
 CHUNKS, SEQUENCES, ITERATIONS = 10, 200 if LONG else 40, 8
 HOSTILE = [math.inf, -math.inf, math.nan, 1e30, 3e38]
 KEYS = ["scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"]
+SINCE = "_steps_since_overflow"
+WIDE = {"min_scale": 2.0**-126, "max_scale": 2.0**126}
 needs_cuda = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="NO CUDA DEVICE: the CUDA paths of amp are not tested"
 )
@@ -69,6 +71,19 @@ class Side:
         return weights, grads, moments
 
 
+class Graded(torch.autograd.Function):
+    """A loss of 0 with the gradient that is given: what overflows is the gradient alone."""
+
+    @staticmethod
+    def forward(ctx, parameter, gradient):
+        ctx.gradient = gradient
+        return parameter.sum() * 0
+
+    @staticmethod
+    def backward(ctx, scale):
+        return scale * ctx.gradient, None
+
+
 def backward(side, seed):
     """Gradients that are a random few times the scale, some of them inf or NaN."""
     choose = random.Random(seed)
@@ -79,7 +94,7 @@ def backward(side, seed):
         values = [choose.gauss(0, 1) for _ in range(len(parameter))]
         if choose.random() < 0.15:
             values[choose.randrange(len(values))] = choose.choice(HOSTILE)
-        loss = loss + (parameter * torch.tensor(values)).sum()
+        loss = loss + Graded.apply(parameter, torch.tensor(values))
     if loss.requires_grad:
         side.scaler.scale(loss).backward()
 
@@ -97,7 +112,7 @@ def orders(choose, side):
                 calls.append(("clip", number))
         if not unscales or choose.random() < 0.9:
             calls.append(("step", number))
-    kind, scale = choose.random(), 2.0 ** choose.randint(-140, 127)
+    kind, scale = choose.random(), 2.0 ** choose.randint(-90, 90)
     if kind < 0.2:
         calls.append(("update", scale if kind < 0.1 else torch.tensor(scale)))
     elif calls:
@@ -117,9 +132,9 @@ def perform(side, call):
 
 def settings(choose):
     return {
-        "init_scale": choose.choice([2.0**16, 1.0, 3.0, 2.0**-140, 2.0**127, 0.1]),
+        "init_scale": choose.choice([2.0**16, 1.0, 3.0, 2.0**-90, 2.0**90, 0.1]),
         "growth_factor": choose.choice([2.0, 1.001, 16.0]),
-        "backoff_factor": choose.choice([0.5, 0.9, 2.0**-20]),
+        "backoff_factor": choose.choice([0.5, 0.9, 2.0**-4]),
         "growth_interval": choose.choice([1, 2, 3, 2000]),
     }
 
@@ -151,7 +166,7 @@ def between(choose, torchs, ours, named):
 
 
 def renewed(side, named):
-    scaler = GradScaler("cpu", named_parameters=side.named if named else None)
+    scaler = GradScaler("cpu", named_parameters=side.named if named else None, **WIDE)
     scaler._skipped = side.scaler.skipped_steps
     return scaler
 
@@ -171,7 +186,10 @@ def run_sequence(seed):
     named, chosen = choose.random() < 0.5, settings(choose)
     torchs = Side(seed, lambda names: torch.amp.GradScaler("cpu", **chosen))
     ours = Side(
-        seed, lambda names: GradScaler("cpu", **chosen, named_parameters=names if named else None)
+        seed,
+        lambda names: GradScaler(
+            "cpu", **chosen, **WIDE, named_parameters=names if named else None
+        ),
     )
     skipped, overflows = 0, 0
     for iteration in range(ITERATIONS):
@@ -180,8 +198,6 @@ def run_sequence(seed):
                 optimizer.zero_grad()
             backward(side, f"{seed}/{iteration}")
         found = [expected_overflow(torchs, optimizer) for optimizer in torchs.optimizers]
-        # Unscaling by a scale without a finite inverse makes inf of all gradients, in torch too.
-        is_named = named and torchs.scaler.get_scale() > 2.0**-127
         calls = orders(choose, torchs)
         for call in calls:
             results = perform(torchs, call), perform(ours, call)
@@ -195,11 +211,17 @@ def run_sequence(seed):
         if touched:
             names = [name for number in sorted(touched) for name in found[number]]
             overflows += bool(names)
-            assert is_named < named or ours.scaler.overflowed == (tuple(names) if named else ())
-        assert list(ours.scaler.state_dict()) == KEYS
-        assert ours.scaler.state_dict() == torchs.scaler.state_dict()
+            assert ours.scaler.overflowed == (tuple(names) if named else ())
+        assert list(ours.scaler.state_dict()) == [*KEYS, SINCE]
+        assert torchs_part(ours.scaler) == torchs.scaler.state_dict()
         between(choose, torchs, ours, named)
     return overflows
+
+
+def torchs_part(scaler):
+    state = scaler.state_dict()
+    assert state.pop(SINCE) >= -1
+    return state
 
 
 def bits(number):
@@ -207,7 +229,7 @@ def bits(number):
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_without_limits_it_is_torchs_scaler_bit_for_bit(chunk):
+def test_with_wide_limits_it_is_torchs_scaler_bit_for_bit(chunk):
     """Scales, trackers, weights, gradients, moments and states, after each call."""
     seeds = range(chunk * SEQUENCES, (chunk + 1) * SEQUENCES)
     overflows = sum(run_sequence(seed) for seed in seeds)
@@ -223,8 +245,8 @@ def one(value=1.0):
 
 def iterate(scaler, parameter, optimizer, overflows):
     optimizer.zero_grad()
-    factor = torch.inf if overflows else 1.0
-    scaler.scale((parameter * factor).sum()).backward()
+    factor = torch.full_like(parameter, torch.inf if overflows else 1.0)
+    scaler.scale(Graded.apply(parameter, factor)).backward()
     scaler.step(optimizer)
     scaler.update()
 
@@ -250,7 +272,7 @@ def test_the_scale_stays_within_its_limits_and_the_tracker_is_torchs(seed):
             scale, tracker = np.float32(scale * np.float64(growth)), 0
         scale = np.float32(min(max(scale, least), most))
         state = scaler.state_dict()
-        assert list(state) == KEYS
+        assert list(state) == [*KEYS, SINCE]
         assert state["scale"] == scale
         assert state["_growth_tracker"] == tracker
 
@@ -264,9 +286,15 @@ def test_a_model_that_yields_nan_does_not_collapse_the_scale():
         return scaler.get_scale()
 
     assert run(torch.amp.GradScaler("cpu")) == 0.0
-    limited = GradScaler("cpu", min_scale=1.0)
-    assert run(limited) == 1.0
-    assert limited.skipped_steps == 200
+    for limits, least in (
+        ({}, 1.0),
+        ({"init_scale": 0.25}, 0.25),
+        ({"min_scale": 2.0**-10}, 2.0**-10),
+        (WIDE, 2.0**-126),
+    ):
+        limited = GradScaler("cpu", **limits)
+        assert run(limited) == least
+        assert limited.skipped_steps == 200
 
 
 def test_limits_hold_scales_that_are_set_and_loaded():
@@ -307,6 +335,190 @@ def test_a_scale_held_at_one_changes_no_bit():
     held = GradScaler("cpu", 1.0, growth_interval=1, min_scale=1.0, max_scale=1.0)
     assert run(held) == run(None)
     assert held.get_scale() == 1.0
+
+
+def test_limits_that_are_not_given_follow_the_first_scale():
+    for first, limits in (
+        (2.0**16, (1.0, 2.0**32)),
+        (0.5, (0.5, 2.0**32)),
+        (2.0**40, (1.0, 2.0**40)),
+    ):
+        scaler = GradScaler("cpu", first)
+        assert (scaler.min_scale, scaler.max_scale) == limits
+        assert repr(scaler).count("_scale=") == (first != 2.0**16)
+    low = GradScaler("cpu", 0.25, max_scale=0.5)
+    assert (low.min_scale, low.max_scale) == (0.25, 0.5)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("explicit", [False, True])
+def test_a_loss_that_is_not_finite_leaves_scale_and_tracker(value, named, fused, explicit):
+    """No scale could have helped. torch's scaler divides by 2 each time, until weights are inf."""
+    for kind in (torch.amp.GradScaler, GradScaler):
+        parameter = one()
+        names = {"named_parameters": [("w", parameter)]} if named else {}
+        scaler = kind("cpu", **(names if kind is GradScaler else {}))
+        optimizer = torch.optim.SGD([parameter], lr=0.5, fused=fused)
+        for iteration in range(150):
+            optimizer.zero_grad()
+            factor = value if 3 <= iteration < 147 else 1.0
+            scaler.scale((parameter * factor).sum()).backward()
+            if explicit:
+                scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+        if kind is torch.amp.GradScaler:
+            assert not parameter.isfinite().all() or fused
+            assert scaler.get_scale() < 2.0**-126
+        else:
+            assert parameter.item() == 1 - 0.5 * 6
+            assert scaler.get_scale() == 2.0**16
+            assert scaler.state_dict()["_growth_tracker"] == 6
+            assert scaler.skipped_steps == 144
+
+
+def test_of_several_losses_one_that_is_not_finite_is_enough():
+    for make in (lambda a, b: [a, b], lambda a, b: (a, [b])):
+        parameter = one()
+        optimizer = torch.optim.SGD([parameter], lr=0.5)
+        scaler = GradScaler("cpu")
+        losses = scaler.scale(make(parameter.sum(), (parameter * torch.nan).sum()))
+        torch.autograd.backward(losses[0])
+        torch.autograd.backward(losses[1] if isinstance(losses, list) else losses[1][0])
+        scaler.step(optimizer)
+        scaler.update()
+        assert scaler.get_scale() == 2.0**16
+        iterate(scaler, parameter, optimizer, True)  # and it is forgotten
+        assert scaler.get_scale() == 2.0**15
+
+
+@pytest.mark.parametrize("period", [10, 37, 500])
+@pytest.mark.parametrize("way", ["the loss", "the gradient"])
+def test_rare_bad_batches_do_not_keep_the_scale_from_growing(period, way):
+    """torch's is below 2**-20 by then, where float16 gradients are zero."""
+    parameter = one()
+    optimizer = torch.optim.SGD([parameter], lr=0.0)
+    scaler = GradScaler("cpu", growth_interval=50 if period < 100 else 2000)
+    names = [("w", parameter)]
+    scaler._names = names
+    seen = []
+    for iteration in range(8000 if period == 500 else 2000):
+        is_bad = iteration % period == period - 1
+        if is_bad and way == "the loss":
+            optimizer.zero_grad()
+            scaler.scale((parameter * torch.inf).sum()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            iterate(scaler, parameter, optimizer, is_bad)
+        seen.append(scaler.get_scale())
+    assert min(seen) >= 2.0**15
+    assert max(seen[len(seen) // 2 :]) > 2.0**15
+    assert scaler.skipped_steps == len(seen) // period
+
+
+def test_a_scale_that_is_too_high_again_and_again_is_lowered():
+    """Overflow follows from the scale: most steps succeed, as with torch's."""
+    parameter = one()
+    optimizer = torch.optim.SGD([parameter], lr=0.0)
+    scaler = GradScaler("cpu", 2.0**24, growth_interval=100)
+    steps = 2000
+    for _ in range(steps):
+        iterate(scaler, parameter, optimizer, scaler.get_scale() > 2.0**10)
+    assert scaler.get_scale() <= 2.0**11
+    assert scaler.skipped_steps <= 14 + steps // 100
+
+
+def test_after_steady_steps_one_overflow_is_the_batchs_and_two_are_the_scales():
+    parameter = one()
+    optimizer = torch.optim.SGD([parameter], lr=0.0)
+    scaler = GradScaler("cpu", named_parameters=[("w", parameter)])
+    scales = []
+    for overflows in [1] + [0] * 8 + [1, 1] + [0] * 7 + [1]:
+        iterate(scaler, parameter, optimizer, overflows)
+        scales.append(int(math.log2(scaler.get_scale())))
+    assert scales == [15] + [15] * 8 + [15, 14] + [14] * 7 + [13]
+
+
+def test_a_state_goes_on_bit_for_bit_with_what_was_lowered():
+    choose = random.Random(0)
+    plan = [choose.random() < 0.08 for _ in range(300)]
+
+    def run(scaler, part):
+        parameter = one()
+        optimizer = torch.optim.SGD([parameter], lr=0.0)
+        scales = []
+        for overflows in part:
+            iterate(scaler, parameter, optimizer, overflows)
+            scales.append(scaler.get_scale())
+        return scales
+
+    def make():
+        return GradScaler("cpu", growth_interval=40)
+
+    whole = run(make(), plan)
+    for cut in range(0, 300, 23):
+        first, second, third = make(), make(), torch.amp.GradScaler("cpu")
+        assert run(first, plan[:cut]) == whole[:cut]
+        second.load_state_dict(first.state_dict())
+        third.load_state_dict(first.state_dict())
+        assert third.get_scale() == first.get_scale()
+        assert run(second, plan[cut:]) == whole[cut:]
+
+
+BAD_NUMBERS = [
+    ("scale", math.nan, ValueError),
+    ("scale", "1", TypeError),
+    ("scale", None, TypeError),
+    ("growth_factor", math.nan, ValueError),
+    ("backoff_factor", 2.0, ValueError),
+    ("growth_interval", 0, ValueError),
+    ("_growth_tracker", -1, ValueError),
+    ("_growth_tracker", 0.5, TypeError),
+    (SINCE, -2, ValueError),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "kind"), BAD_NUMBERS)
+def test_states_with_numbers_that_cannot_be(name, value, kind):
+    scaler = GradScaler("cpu")
+    before = scaler.state_dict()
+    with pytest.raises(kind, match=rf"^GradScaler\.load_state_dict\(\): {name}="):
+        scaler.load_state_dict({**before, name: value})
+    assert scaler.state_dict() == before
+
+
+@pytest.mark.parametrize(
+    ("scale", "held"),
+    [
+        (2.0**-140, 1.0),
+        (0.0, 1.0),
+        (-5.0, 1.0),
+        (math.inf, 2.0**32),
+        (3e38, 2.0**32),
+        (7.0, 7.0),
+    ],
+)
+@pytest.mark.parametrize("is_running", [False, True])
+def test_scales_that_are_loaded_or_set_train(scale, held, is_running):
+    parameter = one()
+    optimizer = torch.optim.SGD([parameter], lr=0.5)
+    scaler = GradScaler("cpu")
+    if is_running:
+        iterate(scaler, parameter, torch.optim.SGD([parameter], lr=0.0), False)
+    scaler.load_state_dict({**scaler.state_dict(), "scale": scale})
+    assert scaler.get_scale() == held
+    iterate(scaler, parameter, optimizer, False)
+    assert parameter.item() == 0.5
+    for given in (float(scale), torch.tensor(scale)):
+        scaler.update(given)
+        assert scaler.get_scale() == held
+    for nan in (math.nan, torch.tensor(math.nan)):
+        with pytest.raises(ValueError, match=r"^GradScaler\.update\(\): new_scale=nan"):
+            scaler.update(nan)
+    assert scaler.get_scale() == held
 
 
 def test_limits_are_what_float32_holds():
@@ -591,9 +803,9 @@ def test_torchs_own_settings_are_read_as_the_others_are(name, value, error):
 def test_its_repr_shows_what_differs_from_the_default():
     assert repr(GradScaler("cpu")) == "GradScaler('cpu')"
     assert repr(GradScaler("cpu", enabled=False)) == "GradScaler('cpu', enabled=False)"
-    given = {"growth_interval": 5, "min_scale": 1, "named_parameters": [("w", one())]}
+    given = {"growth_interval": 5, "min_scale": 2, "named_parameters": [("w", one())]}
     assert repr(GradScaler("cpu", 8, **given)) == (
-        "GradScaler('cpu', init_scale=8.0, growth_interval=5, min_scale=1.0, "
+        "GradScaler('cpu', init_scale=8.0, growth_interval=5, min_scale=2.0, "
         "named_parameters=<1 name>)"
     )
 
@@ -670,13 +882,16 @@ def test_on_cuda_it_is_torchs_scaler_too(fused):
         scaler = kind("cuda", growth_interval=2)
         for iteration in range(12):
             optimizer.zero_grad()
-            x = torch.full((4, 3), math.nan if iteration % 5 == 3 else iteration / 8.0)
+            x = torch.full((4, 3), iteration / 8.0)
             with torch.autocast("cuda", torch.float16):
                 loss = model(x.cuda()).float().square().mean()
+            gradient = torch.full((3,), math.nan if iteration % 5 == 3 else 0.0, device="cuda")
+            loss = loss + Graded.apply(model[3].bias, gradient)
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
-        ends.append((scaler.state_dict(), [p.cpu() for p in model.parameters()]))
+        state = {key: scaler.state_dict()[key] for key in KEYS}
+        ends.append((state, [p.cpu() for p in model.parameters()]))
     assert ends[0][0] == ends[1][0]
     assert all(map(torch.equal, ends[0][1], ends[1][1]))
     assert scaler.skipped_steps == 2

@@ -48,7 +48,7 @@ def cases(draw):
         "drop_last": draw(st.booleans()),
         "padding_free": draw(st.booleans()),
         "quadratic_length": draw(st.none() | st.integers(1, 100)),
-        "balance": draw(st.sampled_from([1, 2, 3, 16])),
+        "balance": draw(st.sampled_from([None, 1, 2, 3, 16])),
         "longest_first": draw(st.booleans()),
         "overlong": draw(st.sampled_from(["error", "truncate", "drop"])),
     }
@@ -66,6 +66,11 @@ def cases(draw):
         least = max(cost_of(1, options), 1)
     some = st.integers(least, 8 * max(least, most))
     options["max_tokens"] = draw(some if options["batch_size"] is None else st.none() | some)
+    if options["padding_free"] and options["max_tokens"]:
+        options["strategy"] = draw(st.sampled_from(["pool", "best_fit"]))
+        if options["strategy"] == "pool":
+            options["shuffle_window"] = "auto"
+            options["pool_size"] = draw(st.just("auto") | st.integers(1, 40))
     return lengths, options
 
 

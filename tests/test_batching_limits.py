@@ -17,13 +17,13 @@ def digest(batches):
 
 
 PLANS = [
-    ("47d015034e933b6422c3bfd4bb296da3", 255, {"batch_size": 8}),
-    ("9e434081543a4981b8748ec0bf0682b2", 256, {"batch_size": 8}),
+    ("4af9a4ae5ca125dd3d541aa843b4af67", 255, {"batch_size": 8}),
+    ("aecc9c002215302be3f1a1eb4233c6be", 256, {"batch_size": 8}),
     ("e2ad2cef74b41e88044f9a2978a18536", 300, {"batch_size": 8, "balance": 12}),
-    ("98181d0646ee8e2168c129759105c006", 511, {"batch_size": 4, "longest_first": True}),
-    ("9c320a018262be2b065df785b3c396e2", 512, {"batch_size": 4}),
+    ("1c01105e7910c5462696e952603c76b7", 511, {"batch_size": 4, "longest_first": True}),
+    ("90508f8a18d93a2b1609e17925206e3c", 512, {"batch_size": 4}),
     (
-        "b023f31b50d45c5bd02b1cb6cbe77058",
+        "17e8c10c04ee3380b61eb674dd0ccae8",
         400,
         {"batch_size": 8, "padding_free": True, "num_replicas": 2, "rank": 1},
     ),
@@ -68,7 +68,7 @@ def test_packs_with_very_many_different_rooms(capacity, rows):
     lengths[: rows // 2] = random.integers(capacity // 2, capacity, rows // 2) // (
         rows if capacity == 2**61 else 1
     )
-    packing = tb.pack(lengths, capacity)
+    packing = tb.pack(lengths, capacity, strategy="best_fit", seed=None)
     rooms = sorted(capacity - int(lengths[pack].sum()) for pack in packing)
     assert rooms == best_fit(lengths.tolist(), capacity)
     assert sorted(row for pack in packing for row in pack) == list(range(rows))
@@ -77,7 +77,7 @@ def test_packs_with_very_many_different_rooms(capacity, rows):
 def test_rooms_come_and_go():
     """Rooms that are used up are given back, and used again for others."""
     lengths = [1000 - i for i in range(400)] + [i + 1 for i in range(400)] * 2
-    packing = tb.pack(lengths, 1001)
+    packing = tb.pack(lengths, 1001, strategy="best_fit", seed=None)
     rooms = sorted(1001 - sum(lengths[row] for row in pack) for pack in packing)
     assert rooms == best_fit(lengths, 1001)
 

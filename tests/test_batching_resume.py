@@ -128,7 +128,8 @@ class Training(RuleBasedStateMachine):
         epoch, base = self.ran
         if steps < len(self.handed) or not self.is_at_end():
             return epoch, base | set(flatten(self.handed[:steps]))
-        return epoch + 1, frozenset()
+        # The end of the epoch; with drop_last the rows that no step has are done too.
+        return epoch, frozenset(range(len(self.lengths)))
 
     @rule(steps=st.integers(1, 5))
     def train(self, steps):
@@ -161,7 +162,11 @@ class Training(RuleBasedStateMachine):
         assert all(state == states[0] for state in states)
         text = json.dumps(states[0])
         assert len(text) < 1000
-        self.saved.append((text, *self.place_after(consumed)))
+        has_ended = self.ran is not None and self.iterators is None
+        if has_ended and not said:
+            self.saved.append((text, self.epoch, self.base))
+        else:
+            self.saved.append((text, *self.place_after(consumed)))
 
     @rule(behind=st.integers(0, 2), ranks=st.integers(1, 5))
     def stop_and_go_on(self, behind, ranks):
@@ -209,24 +214,47 @@ TestTraining.settings = settings(max_examples=150, stateful_step_count=30, deadl
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 7}, {"max_tokens": 900}])
-def test_end_of_an_epoch_is_the_beginning_of_the_next(options):
+def test_end_of_an_epoch_and_the_beginning_of_the_next(options):
     sampler = LengthBatchSampler(LENGTHS, **options)
     iterator = iter(sampler)
     for _ in range(len(sampler)):
         next(iterator)
     # Its iteration is not told yet that there are no more.
     last = sampler.state_dict()
-    assert (last["epoch"], last["rows"]) == (1, 0)
+    assert (last["epoch"], last["rows"]) == (0, 200)
     assert sampler.epoch == 0
     assert next(iterator, None) is None
-    assert sampler.state_dict() == last
+    after = sampler.state_dict()
+    assert (after["epoch"], after["rows"]) == (1, 0)
+    assert sampler.state_dict(len(sampler)) == last
     sampler.set_epoch(1)
-    assert sampler.state_dict() == last
+    assert sampler.state_dict() == after
     fresh = LengthBatchSampler(LENGTHS, **options)
     fresh.set_epoch(1)
-    assert fresh.state_dict() == last
+    wanted = list(fresh)
     (other,) = resume(LENGTHS, 1, last, **options)
-    assert list(other) == list(fresh)
+    assert other.state_dict() == last
+    assert [list(other), list(other)] == [[], wanted]
+    (other,) = resume(LENGTHS, 1, after, **options)
+    assert list(other) == wanted
+    # Whoever still counts the epoch that is done finds nothing left in it, once.
+    for state in (last, after):
+        (other,) = resume(LENGTHS, 1, state, **options)
+        other.set_epoch(0)
+        assert (other.epoch, list(other)) == (0, [])
+        other.set_epoch(1)
+        assert list(other) == wanted
+        other.set_epoch(0)
+        assert len(list(other)) == len(wanted) or "max_tokens" in options
+    # Another epoch, and one that was not left by its end, is whole.
+    (other,) = resume(LENGTHS, 1, after, **options)
+    other.set_epoch(3)
+    assert len(list(other)) > 10
+    fresh = LengthBatchSampler(LENGTHS, **options)
+    fresh.set_epoch(1)
+    (other,) = resume(LENGTHS, 1, fresh.state_dict(), **options)
+    other.set_epoch(0)
+    assert len(list(other)) > 10
 
 
 def test_consumed_is_behind_what_was_handed_out():
@@ -238,14 +266,14 @@ def test_consumed_is_behind_what_was_handed_out():
         next(iterator)
         for consumed in (0, taken // 2, taken - 1, taken):
             (other,) = resume(LENGTHS, 1, sampler.state_dict(consumed), batch_size=4)
-            assert next(iter(other)) == wanted[consumed]
+            assert list(other) == wanted[consumed:50]
     assert next(iterator, None) is None
     # Training is still at the last batches of the epoch that the loader is done with.
     assert sampler.epoch == 1
     for consumed in range(51):
         state = sampler.state_dict(batches_consumed=consumed)
         (other,) = resume(LENGTHS, 1, state, batch_size=4)
-        assert list(other) == wanted[consumed : 50 if consumed < 50 else 100]
+        assert [list(other), list(other)] == [wanted[consumed:50], wanted[50:]]
     with fails(ValueError, "batches_consumed=51", "50"):
         sampler.state_dict(51)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tightbatch as tb
-from checks import assert_same, checked, fails
+from checks import assert_same, checked, fails, run_python
 from reference_buckets import padded_tokens, plain_dp, round_up, try_all
 from tightbatch import _core
 
@@ -256,3 +256,47 @@ def test_wrong_options(k, options, kind, parts):
 def test_the_private_function_counts_its_arguments():
     with fails(TypeError, "bucket_boundaries()", 4):
         _core.bucket_boundaries([1], 1)
+
+
+# Very many boundaries: not all cuts are held at once
+
+
+def test_many_boundaries_of_many_widths():
+    lengths = np.arange(6000) ** 2
+    k = 3000
+    boundaries, waste = tb.bucket_boundaries(lengths, k, return_waste=True)
+    assert len(boundaries) == k
+    assert boundaries[-1] == lengths[-1]
+    tokens = boundaries[np.searchsorted(boundaries, lengths)].sum()
+    assert tokens - lengths.sum() == waste[-1]
+    assert tb.bucket_boundaries(lengths, k).tolist() == boundaries.tolist()
+    # Of a prefix of the widths these are the best boundaries too.
+    end = boundaries[100]
+    alone = tb.bucket_boundaries(lengths[lengths <= end], 101)
+    assert alone.tolist() == boundaries[:101].tolist()
+
+
+STOPPED = """
+import resource
+import signal
+import tightbatch as tb
+
+class Stopped(BaseException):
+    pass
+
+def stop(*_):
+    raise Stopped
+
+signal.signal(signal.SIGALRM, stop)
+signal.alarm(1)
+try:
+    tb.bucket_boundaries(range(200_000), 100_000)
+except Stopped:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1 << 20)
+"""
+
+
+def test_signals_are_answered_and_memory_is_bounded():
+    """All cuts would be 80 GB. One GiB is far more than it takes."""
+    pytest.importorskip("resource")
+    assert run_python(STOPPED, timeout=120).strip() == "True"

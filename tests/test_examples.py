@@ -57,6 +57,9 @@ def test_train_padding_free_learns_and_goes_on(tmp_path: Path) -> None:
     assert losses == sorted(losses, reverse=True)
     assert min(full) > 90
     assert int(resumed[1]) == int(resumed[2]) - 3
+    apart = re.search(r"differ by at most ([\d.e-]+)", printed)
+    assert apart is not None, printed
+    assert float(apart[1]) < 1e-3
 
 
 @pytest.mark.parametrize("name", ["train.py", "train_padding_free.py"])

@@ -384,3 +384,18 @@ def test_without_ml_dtypes():
         """
     )
     assert told.count("pip install ml_dtypes") == 2
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32"])
+@pytest.mark.parametrize("function", [tb.to_float16, tb.to_bfloat16])
+def test_counts_of_many_numbers_change_no_number(function, kind):
+    """They are counted in blocks; every number is one that no other place has."""
+    x = np.linspace(-3, 3, 100_003).astype(kind)
+    x[[0, 40_000, 100_002]] = 1e30
+    counted, counts = function(x, overflow="inf", return_counts=True)
+    plain = function(x, overflow="inf")
+    assert counted.tobytes() == plain.tobytes()
+    halves = [function(part, overflow="inf", return_counts=True)[1] for part in np.split(x, [9999])]
+    for name in ("overflowed", "flushed", "subnormal", "exact"):
+        assert getattr(counts, name) == sum(getattr(part, name) for part in halves), name
+    assert counts.overflowed == (3 if function is tb.to_float16 else 0)

@@ -41,7 +41,7 @@ PYTHON_ROOMS = [
     ["dataset"],  # columns, and their lengths
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],
-    ["huggingface", "amp"],
+    ["huggingface", "amp", "checks"],  # checks take any batch and any model
     ["tightbatch"],  # __init__.py
     ["compare"],  # a user of the package
     ["__main__"],
@@ -60,8 +60,11 @@ MODULES = [
     "half.conversion",
     "half.report",
     "amp.grad_scaler",
+    "amp.overflow",
     "amp.precision",
     "amp.step",
+    "checks.model",
+    "checks.model_report",
     "huggingface.padding",
     "huggingface.language_modeling",
     "huggingface.flattening",
@@ -71,9 +74,11 @@ NEEDED = {
     "ragged": "pyarrow",
     "dataset": "datasets",
     "collate": "torch",
+    "collate.padding_free": "transformers",
     "sampling.packing": "datasets",
     "half.conversion": "ml_dtypes",
     "amp": "torch",
+    "checks": "torch",
     "huggingface": "torch",
 }
 
@@ -286,7 +291,7 @@ def test_mixed_precision_is_documented():
     for name in amp.__all__:
         doc = getattr(amp, name).__doc__
         assert ">>> " in doc or name == "Precision"
-        assert "Raises" in doc or name == "Precision"
+        assert "Raises" in doc or name in ("Precision", "Overflow")
 
 
 @pytest.mark.parametrize("name", [n for n in tb.__all__ if callable(getattr(tb, n))])
@@ -294,7 +299,7 @@ def test_what_is_public_is_documented(name):
     doc = getattr(tb, name).__doc__
     assert doc
     assert ">>> " in doc
-    if name not in ("Batch", "ConversionCounts", "HalfReport", "Packing"):
+    if name not in ("Batch", "ConversionCounts", "HalfReport", "ModelReport", "Packing"):
         assert "Raises" in doc
 
 

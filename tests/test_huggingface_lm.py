@@ -450,4 +450,6 @@ def test_columns_and_tables_give_what_lists_give(name, options, tensors):
         table.take(order).cast(large),
         pa.concat_tables([table.slice(2), table.slice(0, 2)]),
     ):
-        assert_same_batch(getattr(ours, name)(return_tensors=tensors, **options)(source), expected)
+        batch = getattr(ours, name)(return_tensors=tensors, **options)(source)
+        assert (batch.pop("use_cache", None) is False) == (name == "DataCollatorWithFlattening")
+        assert_same_batch(batch, expected)

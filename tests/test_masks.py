@@ -90,11 +90,11 @@ def test_attention_mask_of_every_type_is_one_and_zero(dtype, side):
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("dtype", [None, "float16", "float32", "float64", "longdouble"])
-def test_additive_masks_are_zero_and_the_lowest_finite_value(dtype, side):
+def test_additive_masks_are_zero_and_a_quarter_of_the_lowest_value(dtype, side):
     row_lengths = LENGTH_CASES["vector_tails"]
     dtype = np.dtype(dtype or np.float32)
-    lowest = np.finfo(dtype).min
-    expected = reference.attention_mask(row_lengths, padding_side=side, real=0.0, fill=lowest)
+    masked = np.finfo(dtype).min / 4
+    expected = reference.attention_mask(row_lengths, padding_side=side, real=0.0, fill=masked)
     chosen = {"padding_side": side, "additive": True}
     result = checked(tb.attention_mask, row_lengths, dtype=dtype, **chosen)
     assert_same(result, expected, dtype)
@@ -107,9 +107,9 @@ def test_additive_masks_are_zero_and_the_lowest_finite_value(dtype, side):
 def test_additive_masks_of_types_that_numpy_lacks(dtype):
     import ml_dtypes
 
-    lowest = ml_dtypes.finfo(dtype).min
+    masked = float(ml_dtypes.finfo(dtype).min) / 4
     result = checked(tb.attention_mask, [1, 2], dtype=dtype, additive=True)
-    assert_same(result, np.array([[0, lowest], [0, 0]], dtype).tolist(), dtype)
+    assert_same(result, np.array([[0, masked], [0, 0]], dtype).tolist(), dtype)
 
 
 @pytest.mark.parametrize("dtype", arrays.ML_DTYPES[3:], ids=str)
@@ -122,8 +122,8 @@ def test_additive_bfloat16_masks():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     result = checked(tb.attention_mask, [1, 3], dtype=ml_dtypes.bfloat16, additive=True)
     assert result.dtype == ml_dtypes.bfloat16
-    assert result.view(np.uint16).tolist() == [[0, 0xFF7F, 0xFF7F], [0, 0, 0]]
-    assert float(result[0, 1]) == float(ml_dtypes.finfo(ml_dtypes.bfloat16).min)
+    assert result.view(np.uint16).tolist() == [[0, 0xFE7F, 0xFE7F], [0, 0, 0]]
+    assert float(result[0, 1]) * 4 == float(ml_dtypes.finfo(ml_dtypes.bfloat16).min)
 
 
 @pytest.mark.parametrize("dtype", [*arrays.INTEGERS, np.dtype(bool)], ids=str)
@@ -152,7 +152,7 @@ def test_attention_mask_is_torchs_comparison(side):
         peer = peer.flip(1)
     result = checked(tb.attention_mask, lengths, width, padding_side=side)
     assert_same(result, peer.tolist(), bool)
-    additive = torch.zeros(peer.shape).masked_fill(~peer, torch.finfo(torch.float32).min)
+    additive = torch.zeros(peer.shape).masked_fill(~peer, torch.finfo(torch.float32).min / 4)
     result = checked(tb.attention_mask, lengths, width, padding_side=side, additive=True)
     assert_same(result, additive.tolist(), np.float32)
 

@@ -1,5 +1,7 @@
 """tb.pack against trl's packing as installed, and packed datasets on their way to a model."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -203,7 +205,7 @@ def test_empty_datasets():
     assert packed.features == tb.pack_dataset(dataset, 512).features
     empty = dataset.select_columns("input_ids").map(lambda row: {"input_ids": row["input_ids"][:0]})
     packed = tb.pack_dataset(empty, 100)
-    assert packed[:] == {"input_ids": [[]], "seq_lengths": [[0] * 10]}
+    assert packed[:] == {"input_ids": [], "seq_lengths": []}
 
 
 def flat(dataset, column):
@@ -230,6 +232,51 @@ def test_packs_of_trls_dataset():
     sides = [trl_data.pack_dataset(dataset, 512, strategy="bfd"), tb.pack_dataset(dataset, 512)]
     theirs, ours = (sorted(side.to_list(), key=lambda row: row["input_ids"]) for side in sides)
     assert ours == theirs
+
+
+EMPTY_ROWS = (
+    ([[1, 2], [], [3, 4, 5], [6]], 4, None),
+    ([[1, 2, 3, 4], []], 4, None),
+    ([[], [1], []], 4, None),
+    ([[], [], [1, 2], [3]], 4, 1),
+    ([[], [], [], [1, 2], [], [3, 4, 5]], 3, 2),
+)
+
+
+@pytest.mark.parametrize(("rows", "capacity", "max_segments"), EMPTY_ROWS)
+@pytest.mark.parametrize("seed", [None, 0])
+def test_rows_without_tokens_are_in_no_pack(rows, capacity, max_segments, seed):
+    dataset = datasets.Dataset.from_dict({"input_ids": rows, "labels": rows})
+    packed = tb.pack_dataset(dataset, capacity, max_segments=max_segments, seed=seed)
+    parts = [part for pack in packed[:]["seq_lengths"] for part in pack]
+    assert sorted(parts) == sorted(len(row) for row in rows if row)
+    found = []
+    for pack in packed:
+        assert pack["seq_lengths"]
+        assert len(pack["input_ids"]) == sum(pack["seq_lengths"])
+        ends = np.cumsum([0, *pack["seq_lengths"]])
+        found += [pack["input_ids"][a:b] for a, b in itertools.pairwise(ends)]
+    assert sorted(found) == sorted(row for row in rows if row)
+    lengths = [len(row) for row in rows]
+    packing = tb.pack(lengths, capacity, max_segments=max_segments, seed=seed)
+    assert all(map(all, packing.seq_lengths.tolist()))
+    assert packing.seq_lengths.lengths.tolist() == [
+        sum(lengths[row] > 0 for row in pack) for pack in packing
+    ]
+
+
+@pytest.mark.parametrize(("rows", "capacity", "max_segments"), EMPTY_ROWS)
+def test_trls_collator_keeps_these_packs_apart(rows, capacity, max_segments):
+    pytest.importorskip("torch")
+    trainer = pytest.importorskip("trl.trainer.sft_trainer")
+    theirs = trainer.DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
+    dataset = datasets.Dataset.from_dict({"input_ids": rows})
+    packed = tb.pack_dataset(dataset, capacity, max_segments=max_segments)
+    batch, ours = theirs(list(packed)), tb.PaddingFreeCollator()(list(packed))
+    for key in ("input_ids", "position_ids", "labels", "seq_idx", "cu_seq_lens_q"):
+        assert batch[key].tolist() == ours[key].tolist()
+    assert batch["cu_seq_lens_q"].diff().sum() == sum(map(len, rows))
+    assert (batch["position_ids"] == 0).sum() == sum(bool(row) for row in rows)
 
 
 # On to a model

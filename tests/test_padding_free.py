@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tightbatch as tb
-from checks import WORKER_LIMIT, checked
+from checks import WORKER_LIMIT, checked, fails
 from reference_padding_free import batch as reference
 
 NAMES = {
@@ -59,6 +59,7 @@ def expected(rows, labels=None, seq_lengths=None, naming="transformers", **optio
     else:
         q, k, max_q, max_k = NAMES[naming]
         named = {q: cu, k: cu, max_q: longest, max_k: longest}
+        named |= {"use_cache": False} if naming == "transformers" else {}
     return {**made, **named}
 
 
@@ -87,7 +88,7 @@ def cases(draw):
         "each": each,
         "start": draw(st.sampled_from((0, 2))),
         "max_tokens": draw(st.sampled_from((None, 512))),
-        "max_segments": draw(st.sampled_from((None, 64))),
+        "max_segments": draw(st.sampled_from((None, 64, 512))),
     }
     return rows, labels, seq_lengths, options
 
@@ -108,8 +109,12 @@ def test_the_batch_is_what_plain_python_makes_of_it(case, naming, kind):
             for key in samples[0]
         }
         samples = tb.RaggedDataset(columns).__getitems__(list(range(len(samples))))
-    batch = plain(collate(samples))
-    assert batch == expected(rows, labels, seq_lengths, naming, **options)
+    made = expected(rows, labels, seq_lengths, naming, **options)
+    if options["max_segments"] and len(made["row_idx"]) > options["max_segments"]:
+        with fails(ValueError, "PaddingFreeCollator()", "segments", "the padded tail"):
+            collate(samples)
+        return
+    assert plain(collate(samples)) == made
 
 
 @pytest.mark.parametrize("side", ["lists", "arrays", "mixed", "int32", "tensors"])
@@ -217,9 +222,97 @@ def test_labels_can_be_left_out_or_be_of_rows():
     kept = tb.PaddingFreeCollator(return_labels=False, return_tensors="np")(
         samples_of(rows, [[4, 5], [6]])
     )
-    assert kept["labels"].tolist() == [[-100, 5, -100]]
+    assert kept["labels"].tolist() == [[4, 5, 6]]
     of_rows = tb.PaddingFreeCollator(return_tensors="np")(samples_of(rows, [0, 1]))
     assert of_rows["labels"].tolist() == [0, 1]
+
+
+NAMES_OF_LABELS = ("labels", "label", "label_ids")
+
+
+@pytest.mark.parametrize("kind", ["lists", "arrays", "ragged", "tensors"])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("options", [{}, {"max_tokens": 16}, {"segment_multiple_of": 4}])
+def test_labels_of_tokens_can_be_kept(kind, packed, options):
+    rows, labels = [[1, 2, 3], [4], [5, 6]], [[3, -100, 1], [2], [0, 4]]
+    samples = samples_of(rows, labels, [[2, 1], [1], [2]] if packed else None)
+    if kind == "arrays":
+        samples = [{k: np.array(v, np.int32) for k, v in sample.items()} for sample in samples]
+    elif kind == "tensors":
+        torch = pytest.importorskip("torch")
+        samples = [{k: torch.tensor(v) for k, v in sample.items()} for sample in samples]
+    elif kind == "ragged":
+        columns = {key: [sample[key] for sample in samples] for key in samples[0]}
+        samples = tb.RaggedDataset(columns).__getitems__([0, 1, 2])
+    collate = tb.PaddingFreeCollator(
+        return_labels=False, return_num_items=True, return_tensors="np", **options
+    )
+    batch = checked(collate, samples)
+    assert batch["labels"].dtype == np.int64
+    kept = dict.fromkeys(zip(batch["seq_idx"][0], batch["position_ids"][0], strict=True))
+    assert len(kept) == batch["labels"].size
+    real = np.isin(batch["input_ids"][0], [1, 2, 3, 4, 5, 6])
+    assert batch["labels"][0][real].tolist() == [3, -100, 1, 2, 0, 4]
+    assert (batch["labels"][0][~real] == -100).all()
+    assert batch["num_items_in_batch"] == 5
+    shifted = tb.PaddingFreeCollator(return_labels=False, shift_labels=True, return_tensors="np")(
+        samples
+    )
+    first = shifted["cu_seq_lens_q"][:-1]
+    assert (shifted["labels"][0][first] == -100).all()
+    assert shifted["shift_labels"].tolist() == [[*shifted["labels"][0][1:].tolist(), -100]]
+
+
+def test_kept_labels_may_be_floats_or_several_of_a_token():
+    rows = [[1, 2], [3]]
+    collate = tb.PaddingFreeCollator(return_labels=False, max_tokens=4, return_tensors="np")
+    floats = collate(samples_of(rows, [[0.5, 1], [2]]))["labels"]
+    assert floats.dtype == np.float32
+    assert floats.tolist() == [[0.5, 1, 2, -100]]
+    several = collate(samples_of(rows, [np.ones((2, 3), np.int64), np.zeros((1, 3), np.int64)]))
+    assert several["labels"].tolist() == [[[1] * 3, [1] * 3, [0] * 3, [-100] * 3]]
+    narrow = tb.PaddingFreeCollator(
+        return_labels=False, dtype={"labels": "int16"}, return_tensors="np"
+    )
+    assert narrow(samples_of(rows, [[1, 2], [3]]))["labels"].dtype == np.int16
+
+
+@pytest.mark.parametrize("name", NAMES_OF_LABELS)
+@pytest.mark.parametrize("tensors", ["np", "pt"])
+def test_labels_of_rows_follow_the_segments(name, tensors):
+    if tensors == "pt":
+        pytest.importorskip("torch")
+    rows = [[1, 2, 3], [], [4], [5, 6]]
+    samples = [{"input_ids": row, name: k} for k, row in enumerate(rows)]
+    for options in ({}, {"max_tokens": 12}, {"max_tokens": 12, "max_segments": 9},
+                    {"pad_to_multiple_of": 8}, {"max_segments": 5}):  # fmt: skip
+        collate = tb.PaddingFreeCollator(return_row_idx=True, return_tensors=tensors, **options)
+        batch = collate(samples)
+        owners, labels = batch["row_idx"].tolist(), batch[name].tolist()
+        assert labels == [-100 if row < 0 else row for row in owners]
+        assert len(labels) == len(batch["cu_seq_lens_q"]) - 1
+        assert [owner for owner in owners if owner >= 0] == [0, 2, 3]
+    if name != "labels":
+        assert batch["labels"].tolist() == [[-100, 2, 3, -100, -100, 6]]
+
+
+def test_labels_of_packs_and_of_other_types():
+    samples = [
+        {"input_ids": [1, 2, 3], "seq_lengths": [1, 2], "label": np.float32(0.5), "score": 1},
+        {"input_ids": [4], "seq_lengths": [1], "label": np.float32(1.5), "score": 2},
+    ]
+    collate = tb.PaddingFreeCollator(max_tokens=5, return_tensors="np")
+    batch = checked(collate, samples)
+    assert batch["label"].dtype == np.float32
+    assert batch["label"].tolist() == [0.5, 0.5, 1.5, -100]
+    assert batch["score"].tolist() == [1, 2]
+    mixed = [{"input_ids": [1], "label": 1}, {"input_ids": [2], "label": 0.5}]
+    assert collate(mixed)["label"].tolist() == [1, 0.5, -100, -100, -100]
+    bools = [{"input_ids": [1], "label": True}, {"input_ids": [2], "label": False}]
+    full = tb.PaddingFreeCollator(return_tensors="np")(bools)["label"]
+    assert full.tolist() == [True, False]
+    other = tb.PaddingFreeCollator(padding_value={"label": 7}, max_tokens=3, return_tensors="np")
+    assert other(mixed[:1])["label"].tolist() == [1, 7, 7]
 
 
 def test_rows_without_ids():
@@ -322,6 +415,7 @@ def test_transformers_makes_the_same(labelled, kind):
             return_flash_attn_kwargs=True, return_seq_idx=True, position_ids_start=start
         )(samples)
         ours = tb.PaddingFreeCollator(position_ids_start=start)(samples)
+        assert ours.pop("use_cache") is False
         assert list(ours) == list(theirs)
         for key, value in theirs.items():
             if isinstance(value, torch.Tensor):

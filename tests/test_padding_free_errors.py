@@ -177,8 +177,8 @@ def test_too_many_segments():
 def test_a_segment_longer_than_what_is_said():
     with fails(ValueError, NAME, "3 positions", "max_seqlen=2"):
         collate(rows(1, 3), max_seqlen=2)
-    with fails(ValueError, NAME, "tail", "7 positions", "max_seqlen=2"):
-        collate(rows(1), max_seqlen=2, max_tokens=8)
+    with fails(ValueError, NAME, "5 segments", "tail", "7 positions", "max_segments=4"):
+        collate(rows(1), max_seqlen=2, max_tokens=8, max_segments=4)
 
 
 def test_labels_that_are_none():

@@ -50,7 +50,7 @@ def make_samples(labelled=True):
 def run(model, batch):
     """Logits, loss and gradients."""
     model.zero_grad()
-    out = model(**batch, use_cache=False)
+    out = model(**batch)
     out.loss.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
     return out.logits.detach(), out.loss.detach(), gradients
@@ -114,24 +114,25 @@ def test_a_mask_of_ones_would_have_mixed_the_rows():
     batch = tb.PaddingFreeCollator()(samples)
     assert "attention_mask" not in batch
     with torch.no_grad():
-        right = model(**batch, use_cache=False).logits
+        right = model(**batch).logits
         mask = torch.ones_like(batch["input_ids"])
-        mixed = model(**batch, attention_mask=mask, use_cache=False).logits
+        mixed = model(**batch, attention_mask=mask).logits
     assert not torch.allclose(right, mixed, **CLOSE)
 
 
-def test_the_tail_changes_nothing_and_is_one_sequence():
+def test_the_tail_changes_nothing_and_is_no_longer_than_a_row():
     model, samples = make_model("llama", "sdpa"), make_samples()
     bare = tb.PaddingFreeCollator()(samples)
     total = bare["input_ids"].shape[1]
     with torch.no_grad():
-        expected = model(**bare, use_cache=False).logits
+        expected = model(**bare).logits
         for fill in (0, 49):
             batch = tb.PaddingFreeCollator(max_tokens=64, padding_value=fill)(samples)
-            logits = model(**batch, use_cache=False).logits
+            logits = model(**batch).logits
             torch.testing.assert_close(logits[:, :total], expected, **CLOSE)
     begins = (batch["position_ids"] == 0).sum()
-    assert begins == len(samples) + 1 == len(batch["cu_seq_lens_q"]) - 1
+    assert begins == len(samples) + 4 == len(batch["cu_seq_lens_q"]) - 1  # 41 in rows of 12
+    assert batch["max_length_q"] == 12
 
 
 def heads(total, seed=0):
@@ -194,10 +195,17 @@ def test_torch_varlen_attention_takes_the_boundaries(options):
 def test_the_trainer_takes_the_batches(tmp_path):
     samples = [{"input_ids": list(range(1, 2 + i % 7))} for i in range(16)]
     model = make_model("llama", "sdpa")
+    expected, weights = 0.0, 0
+    with torch.no_grad():
+        for row in (torch.tensor(sample["input_ids"])[None] for sample in samples[:4]):
+            if row.shape[1] > 1:
+                expected += model(input_ids=row, labels=row).loss.item() * (row.shape[1] - 1)
+                weights += row.shape[1] - 1
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     arguments = transformers.TrainingArguments(
         output_dir=str(tmp_path),
         per_device_train_batch_size=4,
+        per_device_eval_batch_size=4,
         max_steps=2,
         report_to=[],
         use_cpu=True,
@@ -206,7 +214,10 @@ def test_the_trainer_takes_the_batches(tmp_path):
         disable_tqdm=True,
     )
     collate = tb.PaddingFreeCollator(max_tokens=64, max_segments=8, shift_labels=True)
-    trainer = transformers.Trainer(model, arguments, train_dataset=samples, data_collator=collate)
+    trainer = transformers.Trainer(
+        model, arguments, train_dataset=samples, data_collator=collate, eval_dataset=samples[:4]
+    )
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected / weights, rel=1e-4)
     done = trainer.train()
     assert np.isfinite(done.training_loss)
     assert any(not torch.equal(before[name], p.detach()) for name, p in model.named_parameters())

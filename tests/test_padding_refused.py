@@ -217,3 +217,11 @@ def test_hostile_08_deep_nesting(depth):
         row = [row]
     with fails((TypeError, ValueError), "pad()", "row 0"):
         tb.pad([row])
+
+
+@pytest.mark.parametrize("sequences", [5, "text", b"bytes", {1: 2}, {3}, None, 1.5, object()])
+def test_what_is_no_batch_is_refused_as_a_whole(sequences):
+    """There is no row to name yet."""
+    for function in (tb.pad, tb.lengths, tb.pad_sequences_dynamic):
+        with pytest.raises(TypeError, match=r"^\w+\(\): sequences: found \w+, expected a list"):
+            function(sequences)

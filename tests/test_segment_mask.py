@@ -67,7 +67,7 @@ def test_segment_mask(case, rule):
 @settings(max_examples=200, deadline=None)
 def test_segment_mask_property(rows, causal, window, additive):
     rule = {"causal": causal, "window": window}
-    values = {"real": 0.0, "fill": np.finfo(np.float32).min} if additive else {}
+    values = {"real": 0.0, "fill": np.finfo(np.float32).min / 4} if additive else {}
     expected = [reference.segment_mask(row, **rule, **values) for row in rows]
     result = checked(tb.segment_mask, rows, additive=additive, **rule)
     shape = len(rows), len(rows[0]), len(rows[0])
@@ -114,7 +114,7 @@ def test_segment_mask_is_torchs_expression(causal, window):
     for source in (ids, ids.int(), ids.numpy(), ids.tolist()):
         result = checked(tb.segment_mask, source, causal=causal, window=window)
         np.testing.assert_array_equal(result, peer.numpy())
-    additive = torch.zeros(peer.shape).masked_fill(~peer, torch.finfo(torch.float32).min)
+    additive = torch.zeros(peer.shape).masked_fill(~peer, torch.finfo(torch.float32).min / 4)
     result = checked(tb.segment_mask, ids, causal=causal, window=window, additive=True)
     np.testing.assert_array_equal(result, additive.numpy())
 
@@ -138,11 +138,11 @@ def test_segment_masks_of_every_type(dtype):
 
 
 @pytest.mark.parametrize("dtype", [None, "float16", "float32", "float64"])
-def test_additive_masks_are_zero_and_the_lowest_finite_value(dtype):
+def test_additive_masks_are_zero_and_a_quarter_of_the_lowest_value(dtype):
     ids = IDS["long"]
     chosen = np.dtype(dtype or np.float32)
-    lowest = np.finfo(chosen).min
-    expected = reference.segment_mask(ids, causal=True, real=0.0, fill=lowest)
+    masked = np.finfo(chosen).min / 4
+    expected = reference.segment_mask(ids, causal=True, real=0.0, fill=masked)
     result = checked(tb.segment_mask, ids, causal=True, dtype=dtype, additive=True)
     assert_same(result, expected, chosen)
 
@@ -152,11 +152,11 @@ def test_bfloat16_masks():
     torch = pytest.importorskip("torch")
     result = checked(tb.segment_mask, [1, 2], dtype=ml_dtypes.bfloat16, additive=True)
     assert result.dtype == ml_dtypes.bfloat16
-    assert result.view(np.uint16).tolist() == [[0, 0xFF7F], [0xFF7F, 0]]
+    assert result.view(np.uint16).tolist() == [[0, 0xFE7F], [0xFE7F, 0]]
     out = torch.empty(2, 2, dtype=torch.bfloat16)
     tb.segment_mask([1, 2], dtype=torch.bfloat16, additive=True, out=out)
-    lowest = torch.finfo(torch.bfloat16).min
-    assert torch.equal(out, torch.tensor([[0, lowest], [lowest, 0]], dtype=torch.bfloat16))
+    masked = torch.finfo(torch.bfloat16).min / 4
+    assert torch.equal(out, torch.tensor([[0, masked], [masked, 0]], dtype=torch.bfloat16))
 
 
 @pytest.mark.parametrize("layout", arrays.LAYOUTS)

@@ -43,10 +43,15 @@ MODULES = ["tightbatch", "tightbatch.huggingface", "tightbatch.amp"]
 NEED_TORCH = ("tightbatch.amp",)
 # What else is needed, by the function that needs it.
 NEED = {
+    "PaddingFreeCollator.for_model": "torch",
     "Ragged.from_arrow": "pyarrow",
     "Ragged.to_arrow": "pyarrow",
     "RaggedDataset.from_arrow": "pyarrow",
     "RaggedDataset.from_hf": "datasets",
+    "check_model": "torch",
+    "ModelReport.summary": "torch",
+    "ModelReport.to_dict": "torch",
+    "ModelReport.plot": "torch",
     "pack_dataset": "datasets",
     "to_bfloat16": "ml_dtypes",
 }
@@ -61,6 +66,8 @@ RESULTS = {
     "Batch": "a dict, with dict's constructor",
     "ConversionCounts": "made by to_float16",
     "HalfReport": "made by half_report",
+    "ModelReport": "made by check_model",
+    "Overflow": "made by Amp.overflow",
     "Packing": "made by pack",
     "Precision": "made by choose_precision",
 }
@@ -82,6 +89,7 @@ KINDS = {
     "mask_token_id": Integer(0),
     "max_length": Integer(0),
     "max_norm": Real(0),
+    "max_skipped": Integer(1),
     "max_segments": Integer(1),
     "max_seqlen": Integer(1),
     "max_tokens": Integer(1),
@@ -141,17 +149,18 @@ OWN = {
         "scaler": Instance(),
         "dtype": Or(Choice(), Dtype()),
     },
-    "Amp.step": {"loss": Instance()},
+    "Amp.step": {"loss": Instance(), "batch": Instance(but=("a dict",))},
     "Amp.load_state_dict": {"state_dict": STATE},
     "Batch.pin_memory": {"device": Anything(reason="torch reads it")},
     "Batch.to": {"device": Anything(reason="torch reads it")},
     "GradScaler": {
         "device": Anything(reason="torch's own parameter, and torch reads it"),
-        "init_scale": Real(2.0**-149, 3.4028234663852886e38),
+        "init_scale": Real(2.0**-126, 2.0**126),
         "growth_factor": Real(1.000001, 3.4028234663852886e38),
         "backoff_factor": Real(0, 0.999999),
         "named_parameters": Instance(but=("a dict", "a set")),
     },
+    "GradScaler.scale": {"outputs": Anything(reason="torch's own method, and torch reads it")},
     "GradScaler.load_state_dict": {"state_dict": Instance(but=("a dict",))},
     "GradScaler.step": {
         "optimizer": Anything(reason="torch's own method, and torch reads it"),
@@ -164,9 +173,14 @@ OWN = {
     "HalfReport.__getitem__": {
         "key": Instance(but=("0", "-1"), error=(KeyError, IndexError, TypeError))
     },
+    "ModelReport.plot": {"ax": Anything(reason="an object of matplotlib, which reads it")},
     "HalfReport.plot": {"ax": Anything(reason="an object of matplotlib, which reads it")},
     "LengthBatchSampler": {"max_length": Integer(1)},
     "LengthBatchSampler.load_state_dict": {"state": STATE},
+    "LengthBatchSampler.restore_order": {
+        "outputs": Anything(reason="test_batching_order tries what a model may give"),
+        "fill": Anything(reason="any object may stand in a list"),
+    },
     "PadCollator": {
         "padding_value": ByKey(kind=AnyFill()),
         "width": ByKey(kind=Integer(0)),
@@ -179,7 +193,12 @@ OWN = {
         "tokenizer": Instance(),
         "options": Anything(reason="PadCollator's, tried there"),
     },
+    "PaddingFreeCollator.for_model": {
+        "model": Instance(),
+        "options": Anything(reason="PaddingFreeCollator's, tried there"),
+    },
     "PaddingFreeCollator": {
+        "attention_mask": Choice(),
         "padding_value": ByKey(kind=AnyFill()),
         "dtype": ByKey(kind=Dtype()),
     },
@@ -197,9 +216,22 @@ OWN = {
     "RaggedDataset.from_hf": {"dataset": Instance()},
     "RaggedDataset.__getitem__": {"index": Anything(reason="a name, or what __getitems__ takes")},
     "RaggedDataset.__getitems__": {"indices": Index(one=False)},
+    "batch_by_length": {
+        "trainer": Instance(),
+        "column": Instance(but=("'1'", "'nonsense'", "a long str")),
+        "settings": Anything(reason="LengthBatchSampler's, tried there"),
+    },
     "block_mask": {
         "block_size": Or(first=Integer(1), second=Instance(error=ValueError)),
         "lengths": PACKS,
+    },
+    "check_model": {
+        "model": Instance(),
+        "collate_fn": Instance(but=("a function",)),
+        "samples": Samples(words=("sample",)),
+        "tolerance": Real(0),
+        "call": Instance(but=("a function",)),
+        "seed": Integer(0),
     },
     "choose_precision": {"dtype": Or(Choice(), Dtype())},
     "half_report": {"x": TENSOR_LIKE},

@@ -6,6 +6,8 @@ from typing import Any
 
 from .checks.batch import CheckedCollator, check_batch
 from .checks.batch_report import BatchReport, Finding
+from .checks.model import check_model
+from .checks.model_report import ModelReport
 from .collate.batch import Batch
 from .collate.padded import PadCollator
 from .collate.padding_free import PaddingFreeCollator
@@ -42,6 +44,7 @@ __all__ = [
     "Finding",
     "HalfReport",
     "LengthBatchSampler",
+    "ModelReport",
     "Packing",
     "PadCollator",
     "PaddingFreeCollator",
@@ -51,6 +54,7 @@ __all__ = [
     "block_mask",
     "bucket_boundaries",
     "check_batch",
+    "check_model",
     "cu_seqlens",
     "fixed_pad_sequences",
     "half_report",

@@ -22,15 +22,16 @@ def is_floating(dtype: np.dtype[Any]) -> bool:
     return bool(np.array([0.5]).astype(dtype).astype(np.float64)[0] == 0.5)
 
 
-def lowest_value(dtype: np.dtype[Any]) -> NDArray[Any] | None:
-    """Give the lowest finite value of a floating type, as an array of one element."""
+def masking_value(dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """Give a quarter of the lowest value of a floating type, as an array of one element."""
     if not is_floating(dtype):
         return None
     if issubclass(dtype.type, np.floating):
-        return np.array([np.finfo(dtype).min], dtype)
+        return np.array([np.finfo(dtype).min / 4], dtype)
     import ml_dtypes
 
-    return np.array([ml_dtypes.finfo(dtype).min], dtype)
+    lowest = np.array([ml_dtypes.finfo(dtype).min], np.float64)
+    return (lowest / 4).astype(dtype)
 
 
 def significand_bits(dtype: np.dtype[Any]) -> int:

@@ -44,9 +44,9 @@ def attention_mask(
     dtype : dtype, optional
         bool, if not given; float32 for an additive mask.
     additive : bool
-        Give numbers to add to attention scores: 0 at tokens, and at padding the lowest finite value
-        of ``dtype``. It is never ``-inf``, because softmax would turn a row of only padding into
-        NaN.
+        Give numbers to add to attention scores: 0 at tokens, at padding a quarter of the lowest
+        value of ``dtype`` (-16376 for float16). The sum of a score and of two such masks is still
+        finite: with ``-inf``, softmax would turn a row of only padding into NaN. See Notes.
 
     Returns
     -------
@@ -59,6 +59,13 @@ def attention_mask(
         When a length is not an integer, or for ``additive`` with an integer type.
     ValueError
         When a length is negative or above ``width``.
+
+    Notes
+    -----
+    In float16 the sum of a score and of one or two additive masks is finite for scores from -32752
+    on. Masked positions get a weight of exactly 0 where the scores of a row differ by less than
+    16,000; bfloat16, float32 and float64 leave far more room. In a row that is masked everywhere
+    all positions keep their order and get finite weights.
 
     Examples
     --------
@@ -234,8 +241,8 @@ def segment_mask(
     dtype : dtype, optional
         A NumPy or torch dtype. bool, if not given; float32 for an additive mask.
     additive : bool
-        Give numbers to add to attention scores: 0 at keys that are seen, and the lowest finite
-        value of ``dtype`` at the others.
+        Give numbers to add to attention scores: 0 at keys that are seen, a quarter of the lowest
+        value of ``dtype`` at the others, as in :func:`attention_mask`.
     out : ndarray or CPU tensor, optional
         Where to write the mask: an array of exactly the result's shape and dtype, C-contiguous. A
         mask is large, and new memory costs more time than the mask itself, so reuse one if you can.

@@ -157,7 +157,8 @@ check_plan(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *setting
         CHECK(rows >= 1 && rows <= settings->batch_size);
         CHECK(find_cost(lengths, settings, batch, rows, 0) <= settings->max_tokens);
         CHECK(!fits_more || settings->padding_free ||
-              (k == plan.batch_count - 1 && !settings->drop_last));
+              ((k == plan.batch_count - 1 || settings->longest_first) &&
+               !settings->drop_last));
     }
     tb_free_batches(&plan);
     CHECK(plan.items == NULL && plan.batch_count == 0);
@@ -171,8 +172,8 @@ check_plans(void)
 
     tb_seed_random(&random, 5, 0);
     for (int round = 0; round < 3000; round++) {
-        tb_batch_settings settings = {.max_length = INT64_MAX,
-                                      .balance = 1 + round % 6};
+        tb_batch_settings settings = {
+            .max_length = INT64_MAX, .balance = 1 + round % 6, .ranks = 1 + round % 5};
         ptrdiff_t n = (ptrdiff_t)tb_random_below(&random, MOST_ROWS);
         int64_t longest =
             1 + (int64_t)tb_random_below(&random, (uint64_t)1 << round % 40);

@@ -47,8 +47,8 @@ check_choice(const int64_t *lengths, ptrdiff_t n, int64_t multiple, ptrdiff_t k)
 
     CHECK(tb_count_widths(lengths, n, multiple, &widths, &error) == TB_OK);
     ptrdiff_t count = k < widths.count ? k : widths.count;
-    CHECK(tb_choose_boundaries(&widths, k, boundaries, waste) == TB_OK);
-    CHECK(tb_choose_boundaries(&widths, k, alone, NULL) == TB_OK);
+    CHECK(tb_choose_boundaries(&widths, k, boundaries, waste, NULL) == TB_OK);
+    CHECK(tb_choose_boundaries(&widths, k, alone, NULL, NULL) == TB_OK);
     CHECK(widths.rows[0] == 0 && widths.rows[widths.count] == n);
     for (ptrdiff_t j = 0; j <= widths.count; j++) {
         best[0][j] = j == 0 ? 0 : INT64_MAX;
@@ -110,21 +110,66 @@ check_errors(void)
     tb_free_widths(&widths);
 }
 
-/* More cuts than can be numbered or addressed. */
+/* More cuts than can be numbered. */
 static void
 check_no_memory(void)
 {
     tb_widths widths = {NULL, NULL, (ptrdiff_t)1 << 50, 0};
 
-    CHECK(tb_choose_boundaries(&widths, 2, NULL, NULL) == TB_ERR_MEMORY);
-    widths.count = (ptrdiff_t)1 << 31;
-    CHECK(tb_choose_boundaries(&widths, widths.count - 1, NULL, NULL) == TB_ERR_MEMORY);
+    CHECK(tb_choose_boundaries(&widths, 2, NULL, NULL, NULL) == TB_ERR_MEMORY);
+}
+
+static int polls;
+
+static int
+poll_thrice(void)
+{
+    return ++polls < 3 ? 0 : -1;
+}
+
+/* So many cuts that only some are held at once. The last of k boundaries and the best k - 1
+ * before it are the best k: so each prefix is checked against the waste. */
+static void
+check_many(void)
+{
+    enum { WIDTHS = 6000, K = 3000 };
+    int64_t *lengths = (int64_t *)malloc(WIDTHS * sizeof *lengths);
+    int64_t *boundaries = (int64_t *)malloc(K * sizeof *boundaries);
+    int64_t *waste = (int64_t *)malloc(K * sizeof *waste);
+    tb_widths widths;
+    tb_random random;
+    tb_error error;
+
+    tb_seed_random(&random, 5, 6);
+    for (ptrdiff_t i = 0; i < WIDTHS; i++) {
+        lengths[i] = 10 * i + (int64_t)tb_random_below(&random, 10);
+    }
+    CHECK(tb_count_widths(lengths, WIDTHS, 1, &widths, &error) == TB_OK);
+    for (ptrdiff_t k = K; k > K - 3; k--) {
+        CHECK(tb_choose_boundaries(&widths, k, boundaries, waste, NULL) == TB_OK);
+        CHECK(pad_to_boundaries(lengths, WIDTHS, boundaries) ==
+              widths.tokens + waste[k - 1]);
+        CHECK(k == 1 || waste[k - 1] < waste[k - 2]);
+        waste[k - 1] = boundaries[0];
+        CHECK(tb_choose_boundaries(&widths, k, boundaries, NULL, NULL) == TB_OK);
+        CHECK(boundaries[0] == waste[k - 1] &&
+              boundaries[k - 1] == lengths[WIDTHS - 1]);
+    }
+    polls = 0;
+    CHECK(tb_choose_boundaries(&widths, K, boundaries, waste, poll_thrice) ==
+          TB_ERR_INTERRUPTED);
+    CHECK(polls == 3);
+    tb_free_widths(&widths);
+    free(lengths);
+    free(boundaries);
+    free(waste);
 }
 
 int
 main(void)
 {
     check_choices();
+    check_many();
     check_errors();
     check_no_memory();
     return check_report();

@@ -13,7 +13,8 @@ plan_of(const ptrdiff_t *lengths, ptrdiff_t count)
                              .segment_multiple = 1,
                              .width_multiple = 1,
                              .max_tokens = -1,
-                             .max_segments = -1};
+                             .max_segments = -1,
+                             .max_tail = INT64_MAX};
 }
 
 static void
@@ -31,7 +32,19 @@ check_plans(void)
     plan.max_segments = 6;
     CHECK(tb_plan_padding_free(&plan, &error) == TB_OK);
     CHECK(plan.width == 32 && plan.used == 16);
-    CHECK(plan.segments == 4 && plan.entries == 6 && plan.longest == 16);
+    /* 16 positions of padding: as long as the longest, which takes 8. */
+    CHECK(plan.tails == 2 && plan.piece == 8);
+    CHECK(plan.segments == 5 && plan.entries == 6 && plan.longest == 8);
+    plan.max_segments = 4; /* so one is left for it */
+    CHECK(tb_plan_padding_free(&plan, &error) == TB_OK);
+    CHECK(plan.tails == 1 && plan.piece == 16 && plan.longest == 16);
+    plan.max_tail = 10; /* and it is to be no longer than 12 */
+    CHECK(tb_plan_padding_free(&plan, &error) == TB_OK);
+    CHECK(plan.tails == 2 && plan.piece == 12 && plan.segments == 5);
+    plan.max_tail = INT64_MAX;
+    plan.max_segments = 2; /* and none, which is for the caller to refuse */
+    CHECK(tb_plan_padding_free(&plan, &error) == TB_OK);
+    CHECK(plan.tails == 1 && plan.segments == 4);
     plan.max_length = 2;
     plan.max_tokens = 12;
     CHECK(tb_plan_padding_free(&plan, &error) == TB_OK);

@@ -17,8 +17,12 @@ typedef enum {
     TB_ERR_SIZE,     /* a product of sizes that does not fit into ptrdiff_t */
     TB_ERR_REPEATED, /* a second one of something that may be there once */
     TB_ERR_MEMORY,   /* malloc returned NULL */
-    TB_ERR_ARROW,    /* an Arrow structure that cannot be read; a fault says why */
+    TB_ERR_INTERRUPTED, /* a tb_poll said so */
+    TB_ERR_ARROW,       /* an Arrow structure that cannot be read; a fault says why */
 } tb_status;
+
+/* Called now and then by what can take long. Below 0: end, with TB_ERR_INTERRUPTED. */
+typedef int (*tb_poll)(void);
 
 /* Filled when the status is not TB_OK. `column` is -1 where there is none. */
 typedef struct {

@@ -4,6 +4,33 @@
 
 #include <string.h>
 
+/* Cuts the tail into segments. */
+static void
+plan_tail(tb_padding_free *plan)
+{
+    const int64_t multiple = plan->segment_multiple, tail = tb_tail(plan);
+    const int64_t room =
+        plan->max_segments < 0 ? tail : plan->max_segments - plan->segments;
+    int64_t most = tb_min(plan->max_tail, tail);
+
+    plan->tails = plan->piece = 0;
+    if (tail == 0) {
+        return;
+    }
+    /* The tail is a multiple too, so rounding up does not pass it. */
+    most += tb_find_missing(most, multiple);
+    int64_t piece = tb_min(plan->longest > 0 ? plan->longest : most, tail);
+    if (tb_divide_up(tail, piece) > room) {
+        int64_t even = tb_divide_up(tail, tb_max(room, 1));
+        even += tb_find_missing(even, multiple);
+        piece = tb_max(tb_min(even, most), piece);
+    }
+    plan->piece = (ptrdiff_t)piece;
+    plan->tails = (ptrdiff_t)tb_divide_up(tail, piece);
+    plan->longest = (ptrdiff_t)tb_max(piece, plan->longest);
+    plan->segments += plan->tails;
+}
+
 tb_status
 tb_plan_padding_free(tb_padding_free *plan, tb_error *error)
 {
@@ -30,12 +57,17 @@ tb_plan_padding_free(tb_padding_free *plan, tb_error *error)
     int64_t missing = tb_find_missing(plan->used, plan->width_multiple);
     plan->width = plan->max_tokens >= 0 ? (ptrdiff_t)plan->max_tokens
                                         : plan->used + (ptrdiff_t)missing;
-    ptrdiff_t tail = plan->width - plan->used;
-    plan->segments += tail > 0;
-    plan->longest = tail > plan->longest ? tail : plan->longest;
+    plan_tail(plan);
     plan->entries =
         plan->max_segments < 0 ? plan->segments : (ptrdiff_t)plan->max_segments;
     return TB_OK;
+}
+
+/* Positions of segment k of the tail. */
+static ptrdiff_t
+tail_positions(const tb_padding_free *plan, ptrdiff_t k)
+{
+    return k + 1 < plan->tails ? plan->piece : tb_tail(plan) - k * plan->piece;
 }
 
 void
@@ -46,7 +78,10 @@ tb_write_position_ids(const tb_padding_free *plan, int64_t start, int64_t *out)
         tb_count_up(out, n, start);
         out += n;
     }
-    tb_count_up(out, plan->width - plan->used, start);
+    for (ptrdiff_t k = 0; k < plan->tails; k++) {
+        tb_count_up(out, tail_positions(plan, k), start);
+        out += plan->piece;
+    }
 }
 
 void
@@ -54,9 +89,9 @@ tb_write_seq_idx(const tb_padding_free *plan, int32_t *out)
 {
     int32_t number = 0;
 
-    for (ptrdiff_t i = 0; i <= plan->count; i++) {
-        ptrdiff_t n = i == plan->count
-                          ? plan->width - plan->used
+    for (ptrdiff_t i = 0; i < plan->count + plan->tails; i++) {
+        ptrdiff_t n = i >= plan->count
+                          ? tail_positions(plan, i - plan->count)
                           : tb_count_positions(plan, tb_count_tokens(plan, i));
         tb_fill_elements(out, n, 4, (const unsigned char *)&number);
         out += n;
@@ -77,8 +112,9 @@ tb_write_cu_seqlens(const tb_padding_free *plan, int tokens_only, int32_t *out)
             out[++k] = (int32_t)at;
         }
     }
-    if (k < plan->segments) {
-        out[++k] = (int32_t)(tokens_only ? at : plan->width);
+    for (ptrdiff_t t = 0; t < plan->tails; t++) {
+        at += tokens_only ? 0 : tail_positions(plan, t);
+        out[++k] = (int32_t)at;
     }
     for (int32_t last = out[k]; k < plan->entries;) {
         out[++k] = last;
@@ -147,7 +183,7 @@ tb_label_segments(const tb_padding_free *plan, tb_type from, const void *ids,
         source += n * from_size;
         labels += n * to_size;
     }
-    tb_fill_elements(labels, plan->width - plan->used, to_size, ignored);
+    tb_fill_elements(labels, tb_tail(plan), to_size, ignored);
     return TB_OK;
 }
 

@@ -4,7 +4,10 @@
  *
  *     segment   a row of the batch, or one of those that a row which is a pack is made
  *               of; segments without tokens are left out unless keep_empty is set
- *     tail      the padding after the last segment, which counts as one more segment
+ *     tail      the padding after the last segment: segments of its own, none of them
+ *               longer than the longest before it as long as max_segments allows it. So
+ *               its positions are ones that the rows have too, which is all that is known
+ *               of the positions that a model has
  */
 #ifndef TB_PADDING_FREE_H
 #define TB_PADDING_FREE_H
@@ -21,12 +24,16 @@ typedef struct {
     int64_t width_multiple;   /* and so does the whole row */
     int64_t max_tokens;       /* exactly this many positions; -1: as many as needed */
     int64_t max_segments;     /* entries are written for this many; -1: for all */
+    int64_t max_tail;         /* where max_segments makes segments of the tail longer,
+                                 their most tokens; INT64_MAX: any number */
     int keep_empty;           /* segments without tokens count as segments */
     /* Planned: */
     ptrdiff_t width;    /* positions of the row */
     ptrdiff_t used;     /* of these, positions of segments; then comes the tail */
-    ptrdiff_t segments; /* in the batch; the tail is one of them */
-    ptrdiff_t longest;  /* positions of the longest, which may be the tail */
+    ptrdiff_t segments; /* in the batch, those of the tail included */
+    ptrdiff_t tails;    /* of these, how many the tail is cut into */
+    ptrdiff_t piece;    /* positions of each of them; the last has what is left */
+    ptrdiff_t longest;  /* positions of the longest segment */
     ptrdiff_t entries;  /* segments that entries are written for */
 } tb_padding_free;
 
@@ -45,8 +52,16 @@ tb_count_positions(const tb_padding_free *plan, ptrdiff_t n)
     return n + (ptrdiff_t)tb_find_missing(n, plan->segment_multiple);
 }
 
+/* Positions of the tail. */
+static inline ptrdiff_t
+tb_tail(const tb_padding_free *plan)
+{
+    return plan->width - plan->used;
+}
+
 /* Fills in the plan. TB_ERR_TOO_LONG: with segment error->row there are error->value
- * positions, more than max_tokens. TB_ERR_SIZE: more than can be counted. */
+ * positions, more than max_tokens. TB_ERR_SIZE: more than can be counted.
+ * `segments` may be more than max_segments. */
 TB_MUST_CHECK tb_status tb_plan_padding_free(tb_padding_free *plan, tb_error *error);
 
 /* [width]: start, start + 1, ... over each segment, its padding included. */
@@ -56,7 +71,7 @@ void tb_write_position_ids(const tb_padding_free *plan, int64_t start, int64_t *
 void tb_write_seq_idx(const tb_padding_free *plan, int32_t *out);
 
 /* [entries + 1]: where segments begin and end; past the last its end again.
- * `tokens_only`: padding is not counted, and so the tail has no length. Width is at most
+ * `tokens_only`: padding is not counted, so those of the tail have no length. Width is at most
  * INT32_MAX. */
 void tb_write_cu_seqlens(const tb_padding_free *plan, int tokens_only, int32_t *out);
 

@@ -6,14 +6,19 @@
  *     2. Window by window they are sorted, longest first. Rows of equal length keep the
  *        order of step 1.
  *     3. Each window is cut, from its longest row on, into full batches: one more row
- *        as long as the batch's longest would not fit. Without padding and with a cap
- *        on tokens, windows are packed instead. The rows that are left of a window
- *        (less than one batch, or the emptiest pack) join the next window before that
- *        is sorted.
+ *        as long as the batch's longest would not fit. The rows that are left of a
+ *        window (less than one batch) join the next window before that is sorted.
  *     4. The rows that are left of the last window make the one batch that is not full.
- *     5. The full batches are sorted by cost and divided into runs, these into shorter
- *        runs. The runs are shuffled, and the batches in them. The batch that is not
- *        full comes last.
+ *     5. The full batches are sorted by cost and divided into runs, so that the ranks of
+ *        a step have similar work. The runs are shuffled, and the batches in them. For
+ *        one rank there are no runs: all orders are equally likely. The batch that is
+ *        not full comes last. With longest_first, the most expensive batch for each
+ *        rank is taken out before, and comes first.
+ *
+ * Without padding and with a cap on tokens, steps 2 to 4 are others. Rows go through a
+ * pool (pool.h), and the last pack is the one that is not full. Or, without a pool,
+ * windows are packed by best fit instead of being cut (packing.h), and the rows of the
+ * emptiest pack join the next window.
  *
  * With a cap on rows alone and drop_last, the rows beyond the last full batch are left
  * out after step 1, so that chance and not length decides which they are. Without
@@ -22,6 +27,9 @@
  *     cost       what a row, a batch costs
  *     survey     the lengths, checked
  *     cut        steps 2 to 4
+ *     packing    packs of a window
+ *     pool       packs of rows that come one by one
+ *     fit_tree   both find what fits
  *     order      step 5
  *     batching   all of it
  */
@@ -41,10 +49,12 @@ typedef struct {
     ptrdiff_t boundary_count;
     int64_t quadratic; /* a width w costs w + w * w / quadratic; 0: w */
     int64_t window;    /* rows sorted together; without shuffle it is all rows */
-    int64_t balance;   /* batches in a run of similar cost */
+    int64_t pool;      /* rows held back to fill packs; 0: windows are packed */
+    int64_t balance;   /* batches in a run of similar cost; 0: as many as ranks */
+    int64_t ranks;     /* that share the batches of a step */
     int padding_free;  /* rows lie one after another, each of its own width */
     int shuffle;
-    int longest_first; /* the full batch of the highest cost comes first */
+    int longest_first; /* the most expensive batches come first, full or not */
     int drop_last;
     int drop_overlong; /* rows that alone cost more than max_tokens */
     uint64_t seed;

@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+enum { AHEAD = 8 }; /* batches */
+
 static void
 number_items(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *settings,
              tb_batch_plan *plan)
@@ -77,6 +79,11 @@ tb_write_batches(const tb_batch_plan *plan, int64_t *indices, int64_t *offsets)
     for (ptrdiff_t k = 0; k < plan->batch_count; k++) {
         uint64_t batch = plan->order[k];
         ptrdiff_t end = plan->starts[batch + 1];
+        /* Batches lie anywhere: those that follow are fetched while this one is read. */
+        if (plan->batch_count - k > 2 * AHEAD) {
+            TB_PREFETCH(plan->starts + plan->order[k + 2 * AHEAD]);
+            TB_PREFETCH(plan->items + plan->starts[plan->order[k + AHEAD]]);
+        }
         for (ptrdiff_t i = plan->starts[batch]; i < end; i++) {
             indices[written++] = (int64_t)(plan->items[i] & mask);
         }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 enum { SMALL_TABLE = 4096 }; /* counters that are affordable for any number of rows */
+enum { CUTS_AT_ONCE = 1 << 24 }; /* 64 MiB */
 
 /* A place for the last cut: the best one from width `from` on, up to that of the next
  * line. */
@@ -211,69 +212,178 @@ choose_cuts(const tb_widths *widths, ptrdiff_t q, const int64_t *TB_RESTRICT bef
     }
 }
 
-/* All layers up to q = k. `cuts`, NULL if not needed, has a row of them for each
- * layer from q = 2 on. */
+/* Where layers are computed: the tokens of one layer and of the next, and the envelope. */
+typedef struct {
+    int64_t *before;
+    int64_t *after;
+    envelope_line *lines;
+    tb_poll poll;
+} layer_room;
+
 static tb_status
-choose_all_cuts(const tb_widths *widths, ptrdiff_t k, uint32_t *cuts, int64_t *waste)
+make_room(ptrdiff_t size, tb_poll poll, layer_room *room)
+{
+    room->before = (int64_t *)tb_allocate_array(size, sizeof *room->before);
+    room->after = (int64_t *)tb_allocate_array(size, sizeof *room->after);
+    room->lines = (envelope_line *)tb_allocate_array(size, sizeof *room->lines);
+    room->poll = poll;
+    return room->before == NULL || room->after == NULL || room->lines == NULL
+               ? TB_ERR_MEMORY
+               : TB_OK;
+}
+
+static void
+free_room(layer_room *room)
+{
+    free(room->before);
+    free(room->after);
+    free(room->lines);
+}
+
+/* Makes room->before, which is layer q, the next one. */
+static tb_status
+next_layer(const tb_widths *widths, ptrdiff_t q, layer_room *room, uint32_t *cuts)
+{
+    if (room->poll != NULL && room->poll() < 0) {
+        return TB_ERR_INTERRUPTED;
+    }
+    choose_cuts(widths, q + 1, room->before, room->lines, room->after, cuts);
+    int64_t *held = room->before;
+    room->before = room->after;
+    room->after = held;
+    return TB_OK;
+}
+
+/* Some layers as they were, 1, 1 + stride, ... up to `last`, for the others to be computed
+ * again from them. */
+typedef struct {
+    int64_t *tokens;
+    ptrdiff_t stride;
+    ptrdiff_t last; /* 0: none are kept */
+} kept_layers;
+
+/* All layers up to q = k, and the waste of each. */
+static tb_status
+choose_layers(const tb_widths *widths, ptrdiff_t k, layer_room *room,
+              const kept_layers *kept, int64_t *waste)
 {
     ptrdiff_t size = widths->count + 1;
-    int64_t *block = (int64_t *)tb_allocate_array(size, 2 * sizeof *block);
-    int64_t *before = block, *after = block + size;
-    envelope_line *lines = (envelope_line *)tb_allocate_array(size, sizeof *lines);
-    tb_status status = TB_ERR_MEMORY;
+    tb_status status = TB_OK;
 
-    if (block == NULL || lines == NULL) {
-        goto done;
-    }
-    before[0] = 0;
+    room->before[0] = 0;
     for (ptrdiff_t j = 1; j < size; j++) {
-        before[j] = widths->rows[j] * widths->widths[j - 1];
+        room->before[j] = widths->rows[j] * widths->widths[j - 1];
     }
-    for (ptrdiff_t q = 1;; q++) {
+    for (ptrdiff_t q = 1; status == TB_OK; q++) {
         if (waste != NULL) {
-            waste[q - 1] = before[widths->count] - widths->tokens;
+            waste[q - 1] = room->before[widths->count] - widths->tokens;
+        }
+        if (q <= kept->last && (q - 1) % kept->stride == 0) {
+            memcpy(kept->tokens + (q - 1) / kept->stride * size, room->before,
+                   (size_t)size * sizeof *kept->tokens);
         }
         if (q == k) {
             break;
         }
-        choose_cuts(widths, q + 1, before, lines, after, cuts);
-        cuts = cuts == NULL ? NULL : cuts + size;
-        int64_t *held = before;
-        before = after;
-        after = held;
+        status = next_layer(widths, q, room, NULL);
     }
-    status = TB_OK;
-done:
-    free(block);
-    free(lines);
+    return status;
+}
+
+/* The boundaries of the layers `from` + 1 to `to`, from the last to the first, with the
+ * cuts of these layers alone. *end: the widths that are left to cut. */
+static tb_status
+trace_back(const tb_widths *widths, ptrdiff_t from, ptrdiff_t to, layer_room *room,
+           uint32_t *cuts, int64_t *boundaries, ptrdiff_t *end)
+{
+    ptrdiff_t size = widths->count + 1;
+    tb_status status = TB_OK;
+
+    for (ptrdiff_t q = from; status == TB_OK && q < to; q++) {
+        status = next_layer(widths, q, room, cuts + (q - from) * size);
+    }
+    for (ptrdiff_t q = to; status == TB_OK && q > from; q--) {
+        boundaries[q - 1] = widths->widths[*end - 1];
+        *end = (ptrdiff_t)cuts[(q - from - 1) * size + *end];
+    }
+    return status;
+}
+
+/* How many layers' cuts are held at once: all, if they take no more than
+ * CUTS_AT_ONCE; else so many that they take about as much as the layers that are kept. */
+static ptrdiff_t
+choose_stride(ptrdiff_t size, ptrdiff_t layers)
+{
+    ptrdiff_t stride = 1;
+
+    if (size <= CUTS_AT_ONCE / layers) {
+        return layers;
+    }
+    while (stride * stride < 2 * layers) {
+        stride++;
+    }
+    return stride;
+}
+
+/* The boundaries, for k < widths->count. */
+static tb_status
+cut_widths(const tb_widths *widths, ptrdiff_t k, layer_room *room, int64_t *boundaries,
+           int64_t *waste)
+{
+    ptrdiff_t size = widths->count + 1, end = widths->count, cells = 0, blocks = 0;
+    kept_layers kept = {NULL, 1, 1};
+    uint32_t *cuts = NULL;
+    tb_status status = TB_ERR_MEMORY;
+
+    if (k > 1) {
+        kept.stride = choose_stride(size, k - 1);
+        kept.last += (k - 2) / kept.stride * kept.stride;
+    }
+    if (tb_multiply_sizes(size, kept.stride, &cells) == TB_OK &&
+        tb_multiply_sizes(size, (kept.last - 1) / kept.stride + 1, &blocks) == TB_OK) {
+        cuts = (uint32_t *)tb_allocate_array(cells, sizeof *cuts);
+        kept.tokens = (int64_t *)tb_allocate_array(blocks, sizeof *kept.tokens);
+    }
+    if (cuts != NULL && kept.tokens != NULL) {
+        status =
+            choose_layers(widths, waste == NULL ? kept.last : k, room, &kept, waste);
+    }
+    for (ptrdiff_t to = k, from = kept.last; status == TB_OK && to > 1;
+         to = from, from -= kept.stride) {
+        memcpy(room->before, kept.tokens + (from - 1) / kept.stride * size,
+               (size_t)size * sizeof *kept.tokens);
+        status = trace_back(widths, from, to, room, cuts, boundaries, &end);
+    }
+    if (status == TB_OK) {
+        boundaries[0] = widths->widths[end - 1];
+    }
+    free(cuts);
+    free(kept.tokens);
     return status;
 }
 
 tb_status
 tb_choose_boundaries(const tb_widths *widths, ptrdiff_t k, int64_t *boundaries,
-                     int64_t *waste)
+                     int64_t *waste, tb_poll poll)
 {
-    ptrdiff_t size = widths->count + 1, cells = 0, end = widths->count;
-    uint32_t *cuts = NULL;
+    const kept_layers none = {NULL, 1, 0};
+    layer_room room;
     tb_status status;
 
-    if (k >= widths->count) {
-        memcpy(boundaries, widths->widths, (size_t)end * sizeof *boundaries);
-        return waste == NULL ? TB_OK : choose_all_cuts(widths, end, NULL, waste);
+    if (widths->count >= UINT32_MAX) {
+        return TB_ERR_MEMORY; /* cuts are numbers of 32 bits */
     }
-    if (size > UINT32_MAX || tb_multiply_sizes(size, k - 1, &cells) != TB_OK) {
-        return TB_ERR_MEMORY;
+    status = make_room(widths->count + 1, poll, &room);
+    if (status == TB_OK && k < widths->count) {
+        status = cut_widths(widths, k, &room, boundaries, waste);
     }
-    cuts = (uint32_t *)tb_allocate_array(cells, sizeof *cuts);
-    if (cuts == NULL) {
-        return TB_ERR_MEMORY;
+    else if (status == TB_OK) {
+        memcpy(boundaries, widths->widths, (size_t)widths->count * sizeof *boundaries);
+        status = waste == NULL
+                     ? TB_OK
+                     : choose_layers(widths, widths->count, &room, &none, waste);
     }
-    status = choose_all_cuts(widths, k, cuts, waste);
-    for (ptrdiff_t q = k; status == TB_OK && q > 0; q--) {
-        boundaries[q - 1] = widths->widths[end - 1];
-        end = q > 1 ? (ptrdiff_t)cuts[(q - 2) * size + end] : 0;
-    }
-    free(cuts);
+    free_room(&room);
     return status;
 }
 

@@ -47,9 +47,11 @@ TB_MUST_CHECK tb_status tb_count_widths(const int64_t *lengths, ptrdiff_t n,
 /* The best boundaries, ascending: min(k, widths->count) of them, k >= 1; each further
  * one saves tokens. Of equally good choices it is the one with the smaller boundaries,
  * compared from the last to the first. With `waste`, as long, also the padding of the
- * best 1, 2, ... boundaries. */
+ * best 1, 2, ... boundaries. Up to 64 MiB, and beyond about 6 sqrt(2 k) bytes, for each
+ * different width; where that is less than all cuts, most layers are computed twice. */
 TB_MUST_CHECK tb_status tb_choose_boundaries(const tb_widths *widths, ptrdiff_t k,
-                                             int64_t *boundaries, int64_t *waste);
+                                             int64_t *boundaries, int64_t *waste,
+                                             tb_poll poll);
 
 void tb_free_widths(tb_widths *widths);
 

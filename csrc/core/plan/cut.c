@@ -5,6 +5,7 @@
 #include "core/base/sort.h"
 #include "core/plan/cost.h"
 #include "core/plan/packing.h"
+#include "core/plan/pool.h"
 
 #include <string.h>
 
@@ -27,13 +28,13 @@ typedef struct {
     uint64_t *scratch;
     tb_packer packer;
     uint32_t *pack_of;
-} tb_pool;
+} sorted_rows;
 
 /* Step 2. The rows that are left of a window lie right before the next one, so both are
  * sorted in place. The next window has at least as many rows as were left. So even
  * where a batch needs many windows, no row is sorted more than a few times. */
 static void
-take_window(const tb_batch_plan *plan, int64_t window, tb_pool *pool)
+take_window(const tb_batch_plan *plan, int64_t window, sorted_rows *pool)
 {
     ptrdiff_t left = pool->sorted - pool->cut, rest = plan->row_count - pool->sorted;
     int64_t taken = window > left ? window : left;
@@ -64,7 +65,7 @@ reserve_starts(tb_batch_plan *plan, ptrdiff_t *reserved, ptrdiff_t more)
 
 /* Steps 2 to 4, with padding. *full: how many of the batches are full. */
 static tb_status
-cut_batches(tb_batch_plan *plan, const tb_batch_settings *settings, tb_pool *pool,
+cut_batches(tb_batch_plan *plan, const tb_batch_settings *settings, sorted_rows *pool,
             ptrdiff_t *full)
 {
     ptrdiff_t least =
@@ -98,7 +99,8 @@ cut_batches(tb_batch_plan *plan, const tb_batch_settings *settings, tb_pool *poo
 
 /* Step 3, without padding: runs of rows of one length are packed together. */
 static tb_status
-pack_pool(const tb_batch_plan *plan, const tb_batch_settings *settings, tb_pool *pool)
+pack_pool(const tb_batch_plan *plan, const tb_batch_settings *settings,
+          sorted_rows *pool)
 {
     tb_status status = TB_OK;
     ptrdiff_t i = pool->cut;
@@ -136,7 +138,7 @@ find_emptiest(const tb_packer *packer)
 /* Moves the rows of each pack together, the emptiest pack last, and notes where packs
  * begin. Rows of one pack keep their order. */
 static void
-gather_packs(tb_batch_plan *plan, tb_pool *pool, uint32_t emptiest)
+gather_packs(tb_batch_plan *plan, sorted_rows *pool, uint32_t emptiest)
 {
     ptrdiff_t n = pool->sorted - pool->cut, place = pool->cut;
     uint64_t *items = plan->items + pool->cut;
@@ -166,7 +168,7 @@ gather_packs(tb_batch_plan *plan, tb_pool *pool, uint32_t emptiest)
 
 /* Steps 2 to 4, without padding and with a cap on tokens. */
 static tb_status
-pack_batches(tb_batch_plan *plan, const tb_batch_settings *settings, tb_pool *pool,
+pack_batches(tb_batch_plan *plan, const tb_batch_settings *settings, sorted_rows *pool,
              ptrdiff_t *full)
 {
     ptrdiff_t reserved = 0;
@@ -201,6 +203,78 @@ pack_batches(tb_batch_plan *plan, const tb_batch_settings *settings, tb_pool *po
     return status;
 }
 
+/* Notes the pack that the pool has made. */
+static tb_status
+take_pack(tb_batch_plan *plan, tb_pool *pool, ptrdiff_t *reserved)
+{
+    tb_status status = reserve_starts(plan, reserved, 1);
+
+    if (status == TB_OK) {
+        ptrdiff_t end = plan->starts[plan->batch_count] + (ptrdiff_t)pool->row_count;
+        plan->starts[++plan->batch_count] = end;
+        tb_begin_pack(pool, plan->items + end);
+    }
+    return status;
+}
+
+/* Steps 2 to 4, without padding, with a cap on tokens and a pool. A pack lies where its
+ * rows were before, or rows that were read before them. */
+static tb_status
+draw_batches(tb_batch_plan *plan, const tb_batch_settings *settings, tb_pool *pool,
+             ptrdiff_t *full)
+{
+    ptrdiff_t reserved = 0;
+    int is_plain = settings->multiple == 1 && settings->quadratic == 0;
+    tb_status status = reserve_starts(plan, &reserved, 1);
+
+    if (status != TB_OK) {
+        return status;
+    }
+    plan->starts[0] = 0;
+    tb_begin_pack(pool, plan->items);
+    for (ptrdiff_t i = 0; i < plan->row_count && status == TB_OK; i++) {
+        int64_t cost = tb_item_length(plan, i);
+        int is_pack = 0;
+        if (!is_plain) {
+            status = tb_find_row_cost(cost, settings, &cost);
+        }
+        if (status == TB_OK) {
+            status = tb_add_row(pool, plan->items[i], cost, &is_pack);
+        }
+        if (is_pack && status == TB_OK) {
+            status = take_pack(plan, pool, &reserved);
+        }
+    }
+    int64_t room = 0, rows = 0; /* of the last pack */
+    while (status == TB_OK && tb_drain_pool(pool)) {
+        room = pool->room;
+        rows = pool->row_count;
+        status = take_pack(plan, pool, &reserved);
+    }
+    *full = plan->batch_count - (room > 0 && rows < pool->max_rows);
+    if (settings->drop_last) {
+        plan->batch_count = *full;
+        plan->row_count = plan->starts[*full];
+    }
+    return status;
+}
+
+static tb_status
+draw_from_pool(tb_batch_plan *plan, const tb_batch_settings *settings, ptrdiff_t *full)
+{
+    tb_pool pool;
+    uint32_t size =
+        (uint32_t)tb_min(tb_min(settings->pool, plan->row_count), UINT32_MAX - 1);
+    tb_status status =
+        tb_start_pool(&pool, settings->max_tokens, settings->batch_size, size);
+
+    if (status == TB_OK) {
+        status = draw_batches(plan, settings, &pool, full);
+    }
+    tb_free_pool(&pool);
+    return status;
+}
+
 tb_status
 tb_cut_batches(tb_batch_plan *plan, const tb_batch_settings *settings,
                const tb_length_summary *summary, ptrdiff_t *full)
@@ -210,8 +284,11 @@ tb_cut_batches(tb_batch_plan *plan, const tb_batch_settings *settings,
     int64_t window = tb_min(settings->window, n);
     uint64_t range = (uint64_t)(summary->longest - summary->shortest);
     tb_status status = TB_ERR_MEMORY;
-    tb_pool pool = {0};
+    sorted_rows pool = {0};
 
+    if (is_packed && settings->pool > 0) {
+        return draw_from_pool(plan, settings, full);
+    }
     if (settings->padding_free && !is_packed && settings->shuffle) {
         range = 0; /* the rows of a batch need not be similar */
     }

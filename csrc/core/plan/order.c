@@ -7,52 +7,90 @@
 
 #include <string.h>
 
-enum {
-    INNER_RUN = 16,    /* 2, 4, 8 and 16 ranks have neighbours in cost at each step */
-    RUNS_AT_LEAST = 16 /* in an epoch, where there are batches enough */
-};
-
-/* Sorts the numbers of the full batches, the most expensive first; batches of equal
- * cost stay in the order of cutting. The key is how much cheaper a batch is than the
- * most expensive one, without its low bits where key and number do not fit into 64. */
+/* Sorts the numbers of n batches, which ascend, the most expensive first; batches of
+ * equal cost stay in the order of cutting. The key is how much cheaper a batch is than
+ * the most expensive one, without its low bits where key and place do not fit into 64.
+ */
 static tb_status
-sort_by_cost(const tb_batch_plan *plan, ptrdiff_t full,
-             const tb_batch_settings *settings, uint64_t *order)
+sort_by_cost(const tb_batch_plan *plan, const tb_batch_settings *settings,
+             uint64_t *batches, ptrdiff_t n)
 {
-    uint64_t *costs = (uint64_t *)tb_allocate_array(full, sizeof *costs);
+    uint64_t *costs = (uint64_t *)tb_allocate_array(n, sizeof *costs);
+    uint64_t *order = (uint64_t *)tb_allocate_array(n, sizeof *order);
     uint64_t most = 0, least = UINT64_MAX;
-    int number_bits = tb_count_bits((uint64_t)full - 1), shift = 0;
+    int place_bits = tb_count_bits((uint64_t)n - 1), shift = 0;
 
-    if (costs == NULL) {
+    if (costs == NULL || order == NULL) {
+        free(costs);
+        free(order);
         return TB_ERR_MEMORY;
     }
-    for (ptrdiff_t k = 0; k < full; k++) {
-        costs[k] = tb_find_batch_cost(plan, settings, k);
+    for (ptrdiff_t k = 0; k < n; k++) {
+        costs[k] = tb_find_batch_cost(plan, settings, (ptrdiff_t)batches[k]);
         most = costs[k] > most ? costs[k] : most;
         least = costs[k] < least ? costs[k] : least;
     }
-    while (tb_count_bits((most - least) >> shift) + number_bits > 64) {
+    while (tb_count_bits((most - least) >> shift) + place_bits > 64) {
         shift++;
     }
-    for (ptrdiff_t k = 0; k < full; k++) {
-        /* With one batch there are no number bits; its key is then 0 and fills none. */
-        order[k] = (most - costs[k]) >> shift << number_bits | (uint64_t)k;
+    for (ptrdiff_t k = 0; k < n; k++) {
+        /* With one batch there are no place bits; its key is then 0 and fills none. */
+        order[k] = (most - costs[k]) >> shift << place_bits | (uint64_t)k;
     }
-    tb_sort_items(order, full,
-                  tb_lay_out_sort((most - least) >> shift, full, number_bits), costs);
-    for (ptrdiff_t k = 0; k < full; k++) {
-        order[k] &= ((uint64_t)1 << number_bits) - 1;
+    tb_sort_items(order, n, tb_lay_out_sort((most - least) >> shift, n, place_bits),
+                  costs);
+    for (ptrdiff_t k = 0; k < n; k++) {
+        costs[k] = batches[order[k] & (((uint64_t)1 << place_bits) - 1)];
     }
+    memcpy(batches, costs, (size_t)n * sizeof *batches);
     free(costs);
+    free(order);
     return TB_OK;
+}
+
+/* Moves the most expensive batches, one for each rank, to the front, the most expensive
+ * one first; the others keep their order. So each rank's first batch is its most
+ * expensive one, and the batch that is not full may be among them. Afterwards *first is
+ * how many were moved, *full how many of the others are full. */
+static tb_status
+move_dearest(tb_batch_plan *plan, const tb_batch_settings *settings, ptrdiff_t *first,
+             ptrdiff_t *full)
+{
+    ptrdiff_t n = plan->batch_count, place, were_full = *full;
+    uint64_t *sorted = (uint64_t *)tb_allocate_array(n, sizeof *sorted);
+    unsigned char *is_moved = (unsigned char *)tb_allocate_array(n, 1);
+    tb_status status = TB_ERR_MEMORY;
+
+    if (sorted != NULL && is_moved != NULL) {
+        memcpy(sorted, plan->order, (size_t)n * sizeof *sorted);
+        memset(is_moved, 0, (size_t)n);
+        status = sort_by_cost(plan, settings, sorted, n);
+    }
+    if (status == TB_OK) {
+        *first = settings->ranks < n ? (ptrdiff_t)settings->ranks : n;
+        for (ptrdiff_t k = 0; k < *first; k++) {
+            plan->order[k] = sorted[k];
+            is_moved[sorted[k]] = 1;
+            *full -= (ptrdiff_t)sorted[k] < were_full;
+        }
+        place = *first;
+        for (ptrdiff_t k = 0; k < n; k++) {
+            if (!is_moved[k]) {
+                plan->order[place++] = (uint64_t)k;
+            }
+        }
+    }
+    free(sorted);
+    free(is_moved);
+    return status;
 }
 
 /* Shuffles runs of `size` neighbours. If n is not a multiple of the size, one run,
  * drawn too, is short. It comes last, so that all others begin at multiples of their
  * size. copy: room for n words; runs: room for the number of runs. */
 static void
-shuffle_runs(uint64_t *words, ptrdiff_t n, ptrdiff_t size, int is_first_fixed,
-             tb_random *random, uint64_t *copy, uint64_t *runs)
+shuffle_runs(uint64_t *words, ptrdiff_t n, ptrdiff_t size, tb_random *random,
+             uint64_t *copy, uint64_t *runs)
 {
     ptrdiff_t count = (ptrdiff_t)tb_divide_up(n, size), whole = n / size, place = 0;
     ptrdiff_t short_run = count, lacking = count * size - n;
@@ -61,19 +99,13 @@ shuffle_runs(uint64_t *words, ptrdiff_t n, ptrdiff_t size, int is_first_fixed,
         runs[k] = (uint64_t)k;
     }
     if (lacking > 0) {
-        ptrdiff_t from = is_first_fixed && count > 1;
-        short_run = from + (ptrdiff_t)tb_random_below(random, (uint64_t)(count - from));
+        short_run = (ptrdiff_t)tb_random_below(random, (uint64_t)count);
         for (ptrdiff_t k = short_run; k < whole; k++) {
             runs[k] = (uint64_t)k + 1;
         }
         runs[whole] = (uint64_t)short_run;
     }
     tb_shuffle_words(random, runs, (size_t)whole);
-    for (ptrdiff_t k = 0; k < whole && is_first_fixed; k++) {
-        if (runs[k] == 0) {
-            tb_swap_words(runs, 0, (size_t)k);
-        }
-    }
     memcpy(copy, words, (size_t)n * sizeof *words);
     for (ptrdiff_t k = 0; k < count; k++) {
         ptrdiff_t run = (ptrdiff_t)runs[k];
@@ -84,59 +116,24 @@ shuffle_runs(uint64_t *words, ptrdiff_t n, ptrdiff_t size, int is_first_fixed,
     }
 }
 
-/* Shuffles words that are sorted by cost: the runs of sizes[0], in each of them the
- * runs of sizes[1], and so on to single words. With is_first_fixed, the first word
- * stays. */
-static void
-shuffle_nested(uint64_t *words, ptrdiff_t n, const ptrdiff_t *sizes, int levels,
-               int is_first_fixed, tb_random *random, uint64_t *copy, uint64_t *runs)
-{
-    if (levels == 0) {
-        tb_shuffle_words(random, words + is_first_fixed, (size_t)(n - is_first_fixed));
-        return;
-    }
-    shuffle_runs(words, n, sizes[0], is_first_fixed, random, copy, runs);
-    for (ptrdiff_t begin = 0; begin < n; begin += sizes[0]) {
-        ptrdiff_t length = n - begin < sizes[0] ? n - begin : sizes[0];
-        shuffle_nested(words + begin, length, sizes + 1, levels - 1,
-                       is_first_fixed && begin == 0, random, copy, runs);
-    }
-}
-
-/* Runs of `balance` batches, or fewer if there would be too few runs; in them runs
- * of a size that suits most numbers of ranks. */
-static int
-choose_sizes(int64_t balance, ptrdiff_t full, ptrdiff_t *sizes)
-{
-    int levels = 0;
-    ptrdiff_t most = full / RUNS_AT_LEAST / INNER_RUN * INNER_RUN;
-
-    if (balance > INNER_RUN && most > INNER_RUN) {
-        sizes[levels++] = balance < most ? (ptrdiff_t)balance : most;
-    }
-    if (balance > 1) {
-        sizes[levels++] = balance < INNER_RUN ? (ptrdiff_t)balance : INNER_RUN;
-    }
-    return levels;
-}
-
+/* Orders n full batches, whose numbers ascend: in runs of `size` of similar cost. */
 static tb_status
-order_by_runs(tb_batch_plan *plan, ptrdiff_t full, const tb_batch_settings *settings,
-              tb_random *random)
+order_by_runs(const tb_batch_plan *plan, const tb_batch_settings *settings,
+              ptrdiff_t size, uint64_t *batches, ptrdiff_t n, tb_random *random)
 {
-    ptrdiff_t sizes[2];
-    int levels = choose_sizes(settings->balance, full, sizes);
-    uint64_t *copy = (uint64_t *)tb_allocate_array(full, sizeof *copy);
-    ptrdiff_t least = levels > 0 ? sizes[levels - 1] : full;
-    uint64_t *runs = (uint64_t *)tb_allocate_array(full / least + 1, sizeof *runs);
+    uint64_t *copy = (uint64_t *)tb_allocate_array(n, sizeof *copy);
+    uint64_t *runs = (uint64_t *)tb_allocate_array(n / size + 1, sizeof *runs);
     tb_status status = TB_ERR_MEMORY;
 
     if (copy != NULL && runs != NULL) {
-        status = sort_by_cost(plan, full, settings, plan->order);
+        status = sort_by_cost(plan, settings, batches, n);
     }
     if (status == TB_OK) {
-        shuffle_nested(plan->order, full, sizes, levels, settings->longest_first,
-                       random, copy, runs);
+        shuffle_runs(batches, n, size, random, copy, runs);
+        for (ptrdiff_t begin = 0; begin < n; begin += size) {
+            ptrdiff_t length = n - begin < size ? n - begin : size;
+            tb_shuffle_words(random, batches + begin, (size_t)length);
+        }
     }
     free(copy);
     free(runs);
@@ -147,6 +144,9 @@ tb_status
 tb_order_batches(tb_batch_plan *plan, ptrdiff_t full, const tb_batch_settings *settings,
                  tb_random *random)
 {
+    tb_status status = TB_OK;
+    ptrdiff_t first = 0;
+
     plan->order = (uint64_t *)tb_allocate_array(plan->batch_count, sizeof *plan->order);
     if (plan->order == NULL) {
         return TB_ERR_MEMORY;
@@ -154,12 +154,17 @@ tb_order_batches(tb_batch_plan *plan, ptrdiff_t full, const tb_batch_settings *s
     for (ptrdiff_t k = 0; k < plan->batch_count; k++) {
         plan->order[k] = (uint64_t)k;
     }
-    if (!settings->shuffle || full == 0) {
-        return TB_OK;
+    if (settings->longest_first && plan->batch_count > 0) {
+        status = move_dearest(plan, settings, &first, &full);
     }
-    if (settings->balance > 1 || settings->longest_first) {
-        return order_by_runs(plan, full, settings, random);
+    if (status != TB_OK || !settings->shuffle || full == 0) {
+        return status;
     }
-    tb_shuffle_words(random, plan->order, (size_t)full);
+    int64_t size = settings->balance > 0 ? settings->balance : settings->ranks;
+    if (size > 1) {
+        return order_by_runs(plan, settings, (ptrdiff_t)tb_min(size, full),
+                             plan->order + first, full, random);
+    }
+    tb_shuffle_words(random, plan->order + first, (size_t)full);
     return TB_OK;
 }

@@ -2,24 +2,13 @@
  * Packing: rows, longest first, each into the pack in which it leaves the least room
  * (best-fit decreasing; D. S. Johnson, "Near-optimal bin packing algorithms", 1973).
  * Of packs with equal room, the one that has had it longest takes the row.
- *
- * A tree over the bits of the room, six at a time, finds packs: each node says which of
- * its 64 branches lead to a pack. The smallest room that is large enough is found in a
- * few instructions for each level, whatever the capacity.
  */
 #ifndef TB_PACKING_H
 #define TB_PACKING_H
 
 #include "core/base/macros.h"
 #include "core/base/status.h"
-
-typedef struct tb_pack_tree tb_pack_tree;
-
-typedef struct {
-    int64_t room; /* what is left of the capacity */
-    uint32_t rows;
-    uint32_t next; /* in the ring of packs with the same room */
-} tb_pack;
+#include "core/plan/fit_tree.h"
 
 /* The packs begun so far, numbered in the order in which they were begun. */
 typedef struct {
@@ -28,7 +17,7 @@ typedef struct {
     tb_pack *packs;
     uint32_t count;
     uint32_t allocated;
-    tb_pack_tree *tree;
+    tb_fit_tree tree;
 } tb_packer;
 
 /* No packs. capacity >= 0, max_rows >= 1. The packer is the caller's to free, also

@@ -116,6 +116,7 @@ tb_status_exception(tb_status status)
         case TB_ERR_TOO_LONG:
         case TB_ERR_SIZE:
         case TB_ERR_REPEATED:
+        case TB_ERR_INTERRUPTED: /* the poll has raised */
         case TB_ERR_ARROW:
             break;
     }

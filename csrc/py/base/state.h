@@ -7,7 +7,7 @@
 typedef struct {
     PyObject *convert; /* tightbatch._numpy_fallback.convert, looked up when needed */
     PyObject *significand_bits; /* of the same module, as the next one */
-    PyObject *lowest_value;
+    PyObject *masking_value;
     PyObject *bfloat16;      /* ml_dtypes.bfloat16 as a dtype, once imported */
     PyTypeObject *tensor;    /* torch.Tensor, once torch has been imported */
     PyTypeObject *parameter; /* torch.nn.Parameter */

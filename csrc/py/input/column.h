@@ -8,6 +8,12 @@
 /* In tb_column.types: a list or tuple, which is read when the output exists. */
 enum { TB_LIST = TB_NUMPY_ONLY + 1 };
 
+/* Memory that the caller also holds, and could move: `check` raises if it was. */
+typedef struct {
+    int (*check)(const void *memory);
+    const void *memory;
+} tb_guard;
+
 typedef struct {
     tb_context context;
     PyObject *rows;   /* a tuple: keeps alive what the pointers below point to */
@@ -27,6 +33,7 @@ typedef struct {
         *numpy_only; /* what TB_NUMPY_ONLY is in this column, owned; or NULL */
     tb_dtype dtype;  /* of the output; its descr is owned */
     int provisional; /* `dtype` may still be widened while the lists are read */
+    tb_guard guard;  /* what is written to, if the caller gave it */
 } tb_column;
 
 /* The type of row i, which is not a list; borrowed from the column. */

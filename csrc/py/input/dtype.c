@@ -261,22 +261,22 @@ tb_significand_bits(tb_state *state, const tb_dtype *dtype, int *bits)
 }
 
 PyObject *
-tb_lowest_value(tb_state *state, const tb_dtype *dtype)
+tb_masking_value(tb_state *state, const tb_dtype *dtype)
 {
     switch (dtype->type) {
         case TB_F64:
-            return PyFloat_FromDouble(-DBL_MAX);
+            return PyFloat_FromDouble(-DBL_MAX / 4);
         case TB_F32:
-            return PyFloat_FromDouble(-(double)FLT_MAX);
+            return PyFloat_FromDouble(-(double)FLT_MAX / 4);
         case TB_F16:
-            return PyFloat_FromDouble(-65504.0);
+            return PyFloat_FromDouble(-65504.0 / 4);
         case TB_BF16:
-            return PyFloat_FromDouble(-0x1.fep127);
+            return PyFloat_FromDouble(-0x1.fep127 / 4);
         default:
             break;
     }
     PyArray_Descr *descr = tb_dtype_descr(state, dtype);
-    PyObject *function = find_convert(&state->lowest_value, "lowest_value");
+    PyObject *function = find_convert(&state->masking_value, "masking_value");
     PyObject *answer = descr == NULL || function == NULL
                            ? NULL
                            : PyObject_CallOneArg(function, (PyObject *)descr);

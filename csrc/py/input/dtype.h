@@ -40,9 +40,12 @@ int tb_is_floating(tb_state *state, const tb_dtype *dtype);
 /* The significant bits of a TB_NUMPY_ONLY type. 0, or -1 with an exception. */
 int tb_significand_bits(tb_state *state, const tb_dtype *dtype, int *bits);
 
-/* The lowest finite value of a floating type, as a Python float. For TB_NUMPY_ONLY an
- * array of one element, or None if it is not a floating type. */
-PyObject *tb_lowest_value(tb_state *state, const tb_dtype *dtype);
+/* What an additive mask of a floating type holds at padding: a quarter of the type's
+ * lowest value, as a Python float. The lowest value itself becomes -inf when a score or a
+ * second mask is added to it, and a row of -inf becomes NaN in a softmax. Two quarters
+ * leave half of the range to scores. For TB_NUMPY_ONLY an array of one element, or None
+ * if it is not a floating type. */
+PyObject *tb_masking_value(tb_state *state, const tb_dtype *dtype);
 
 /* Converts `array` (C-contiguous, native) by NumPy, with the core's checks, where the
  * core does not convert from or to the type. For a half type the result is float64,

@@ -7,6 +7,10 @@
 /* Numbers go through a buffer on the stack if the output has another type. */
 enum { CHUNK = 256 };
 
+/* How many lists are read before signals are looked at: a list that contains another one
+ * twice, and so on, has very many in little memory. */
+enum { LISTS_BETWEEN_SIGNALS = 1 << 14 };
+
 /* Reads the compact ints at the front, and stops at anything else. Runs no Python code.
  */
 static Py_ssize_t
@@ -127,7 +131,9 @@ read_item(tb_list_reader *reader, PyObject *item, Py_ssize_t column, void *dst)
     tb_read answer = TB_READ_ERROR;
 
     Py_INCREF(item);
-    if (tb_read_number(reader->state, item, &number) < 0) {
+    if (tb_read_number(reader->state, item, &number) < 0 ||
+        (reader->guard.check != NULL &&
+         reader->guard.check(reader->guard.memory) < 0)) {
         goto done;
     }
     if (number.kind == TB_NOT_A_NUMBER ||
@@ -264,6 +270,9 @@ static tb_read
 read_level(tb_list_reader *reader, PyObject *list, Py_ssize_t length, Py_ssize_t start,
            Py_ssize_t count, int depth, Py_ssize_t column, char *dst)
 {
+    if (++reader->lists_read % LISTS_BETWEEN_SIGNALS == 0 && PyErr_CheckSignals() < 0) {
+        return TB_READ_ERROR;
+    }
     if (depth == reader->ndim) {
         return read_numbers(reader, list, length, start, count, column, dst);
     }

@@ -2,6 +2,7 @@
 #ifndef TB_LIST_H
 #define TB_LIST_H
 
+#include "py/input/column.h"
 #include "py/input/number.h"
 
 typedef struct {
@@ -17,6 +18,8 @@ typedef struct {
     Py_ssize_t row;        /* for messages */
     int ndim;              /* how deep a row's items are nested: 0 for numbers */
     const npy_intp *shape; /* and how long the lists are at each depth */
+    tb_guard guard;        /* checked after each item that ran code of the user's */
+    unsigned lists_read;   /* signals are answered now and then */
 } tb_list_reader;
 
 /* The result of reading a row. */

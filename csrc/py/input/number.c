@@ -360,24 +360,24 @@ refuse_additive(const tb_context *context, const tb_dtype *dtype)
 }
 
 /* The two values of an additive mask of a type that only NumPy can write: a Python float
- * does not hold the lowest value of longdouble. */
+ * does not hold that of longdouble. */
 static int
 read_additive_numpy_only(tb_state *state, const tb_context *context,
                          const tb_dtype *dtype, unsigned char *real,
                          unsigned char *fill)
 {
-    PyObject *lowest = tb_lowest_value(state, dtype);
+    PyObject *masked = tb_masking_value(state, dtype);
     int answer = -1;
 
-    if (lowest == Py_None) {
+    if (masked == Py_None) {
         refuse_additive(context, dtype);
     }
-    else if (lowest != NULL) {
-        memcpy(fill, PyArray_DATA((PyArrayObject *)lowest), (size_t)dtype->item_size);
+    else if (masked != NULL) {
+        memcpy(fill, PyArray_DATA((PyArrayObject *)masked), (size_t)dtype->item_size);
         memset(real, 0, (size_t)dtype->item_size);
         answer = 0;
     }
-    Py_XDECREF(lowest);
+    Py_XDECREF(masked);
     return answer;
 }
 
@@ -385,7 +385,7 @@ int
 tb_read_mask_values(tb_state *state, const tb_context *context, const tb_dtype *dtype,
                     int additive, unsigned char *real, unsigned char *fill)
 {
-    PyObject *lowest = NULL, *one = NULL;
+    PyObject *masked = NULL, *one = NULL;
     int answer = -1;
 
     if (additive && dtype->type < TB_F32) {
@@ -395,13 +395,13 @@ tb_read_mask_values(tb_state *state, const tb_context *context, const tb_dtype *
         return read_additive_numpy_only(state, context, dtype, real, fill);
     }
     one = PyLong_FromLong(additive ? 0 : 1);
-    lowest = additive ? tb_lowest_value(state, dtype) : PyLong_FromLong(0);
-    if (one != NULL && lowest != NULL &&
+    masked = additive ? tb_masking_value(state, dtype) : PyLong_FromLong(0);
+    if (one != NULL && masked != NULL &&
         tb_read_fill(state, context, one, dtype, real) == 0 &&
-        tb_read_fill(state, context, lowest, dtype, fill) == 0) {
+        tb_read_fill(state, context, masked, dtype, fill) == 0) {
         answer = 0;
     }
     Py_XDECREF(one);
-    Py_XDECREF(lowest);
+    Py_XDECREF(masked);
     return answer;
 }

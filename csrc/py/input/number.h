@@ -40,8 +40,8 @@ PyObject *tb_plain_number(tb_state *state, PyObject *value);
 int tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
                  const tb_dtype *dtype, unsigned char *dst);
 
-/* The two values of a mask as item_size bytes each: 1 and 0; if additive, 0 and the
- * lowest finite value (never -inf: a row of only padding would become NaN). */
+/* The two values of a mask as item_size bytes each: 1 and 0; if additive, 0 and what
+ * tb_masking_value() gives. */
 int tb_read_mask_values(tb_state *state, const tb_context *context,
                         const tb_dtype *dtype, int additive, unsigned char *real,
                         unsigned char *fill);

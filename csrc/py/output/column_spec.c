@@ -3,9 +3,10 @@
 
 /* --- read ------------------------------------------------------------------------ */
 
-static const char *const role_names[] = {
-    "main",           "rows",           "per_token",   "numbers", "labels",
-    "labels_of_main", "attention_mask", "seq_lengths", NULL};
+static const char *const role_names[] = {"main",        "rows",       "per_token",
+                                         "numbers",     "labels",     "labels_of_main",
+                                         "labels_kept", "row_labels", "attention_mask",
+                                         "seq_lengths", NULL};
 
 /* The fields of a tuple (key, rows, role, settings), and of columns.ColumnSettings. */
 enum { KEY, ROWS, ROLE, SETTINGS, SPEC_FIELDS };
@@ -119,7 +120,7 @@ tb_read_column_spec(tb_state *state, const tb_context *context,
     if (tb_read_column_settings(state, PyTuple_GET_ITEM(given, SETTINGS), spec) < 0) {
         return -1;
     }
-    if (spec->role == TB_ROLE_NUMBERS) { /* one row, as wide as the batch */
+    if (tb_role_is_numbers(spec->role)) { /* one row, as wide as the batch */
         spec->context.one_row = 1;
         spec->options = (tb_pad_options){.width = -1, .max_length = -1, .multiple = 1};
     }
@@ -152,8 +153,8 @@ tb_check_fill(tb_state *state, const tb_column_spec *spec)
 int
 tb_survey_spec(tb_state *state, const tb_column_spec *spec, tb_column *column)
 {
-    PyObject *rows = spec->role == TB_ROLE_NUMBERS ? PyTuple_Pack(1, spec->rows)
-                                                   : Py_NewRef(spec->rows);
+    PyObject *rows = tb_role_is_numbers(spec->role) ? PyTuple_Pack(1, spec->rows)
+                                                    : Py_NewRef(spec->rows);
 
     if (rows == NULL) {
         return -1;

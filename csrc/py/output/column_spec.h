@@ -13,6 +13,8 @@ typedef enum {
     TB_ROLE_NUMBERS,        /* one number for each row: stacked, [batch] */
     TB_ROLE_LABELS,         /* padding-free: per token, ignored at first tokens */
     TB_ROLE_LABELS_OF_MAIN, /* padding-free: no rows; made from the main column */
+    TB_ROLE_LABELS_KEPT,    /* padding-free: per token, as they are */
+    TB_ROLE_ROW_LABELS,     /* padding-free: one number for each row, [segments] */
     TB_ROLE_MASK,           /* padding-free: must be ones, and is left out */
     TB_ROLE_SEGMENTS        /* padding-free: lengths of each row's segments; left out */
 } tb_column_role;
@@ -26,6 +28,13 @@ typedef struct {
     tb_dtype float_dtype;    /* of a column that otherwise would be floating; or 0 */
     tb_pad_options options;
 } tb_column_spec;
+
+/* Whether the column has one number for each row. */
+static inline int
+tb_role_is_numbers(tb_column_role role)
+{
+    return role == TB_ROLE_NUMBERS || role == TB_ROLE_ROW_LABELS;
+}
 
 /* Reads (key, rows, role, settings). `sides` has the options of all columns. */
 int tb_read_column_spec(tb_state *state, const tb_context *context,

@@ -20,7 +20,7 @@ find_scalar_dtype(tb_state *state, const tb_column_spec *spec, tb_dtype *dtype)
 {
     PyObject *attribute;
 
-    if (spec->role != TB_ROLE_NUMBERS || !tb_is_list(spec->rows) ||
+    if (!tb_role_is_numbers(spec->role) || !tb_is_list(spec->rows) ||
         tb_list_size(spec->rows) == 0) {
         return 0;
     }
@@ -138,7 +138,7 @@ output_shape(const tb_output *output, npy_intp *dims)
         return output->ndim;
     }
     int ndim = tb_output_shape(&output->column, &output->layout, dims);
-    if (output->spec.role == TB_ROLE_NUMBERS) {
+    if (tb_role_is_numbers(output->spec.role)) {
         dims[0] = dims[1];
         ndim = 1;
     }

@@ -66,23 +66,20 @@ fill_array_rows(const tb_column *column, ptrdiff_t first, ptrdiff_t count,
     return refuse_value(column, status, &error);
 }
 
-/* Whether there is a float among the numbers of `list`, at any depth. */
+/* Whether there is a float among the numbers of `list`, which lie `depth` lists deep: what
+ * lies deeper is refused in any case. The list may change meanwhile, or contain itself. */
 static int
-has_float(tb_state *state, PyObject *list)
+has_float(tb_state *state, PyObject *list, int depth)
 {
-    tb_number number;
-    int found = 0;
+    int found = PyErr_CheckSignals();
 
-    Py_ssize_t count = PyObject_Size(list);
-    for (Py_ssize_t i = 0; i < count && found == 0; i++) {
-        PyObject *item = PySequence_GetItem(list, i);
-        if (item == NULL) {
-            return -1;
+    for (Py_ssize_t i = 0; found == 0 && i < tb_list_size(list); i++) {
+        PyObject *item = Py_NewRef(tb_list_item(list, i));
+        if (depth > 0) {
+            found = tb_is_list(item) ? has_float(state, item, depth - 1) : 0;
         }
-        if (tb_is_list(item)) {
-            found = has_float(state, item);
-        }
-        else {
+        else if (!tb_is_list(item)) {
+            tb_number number;
             found = tb_read_number(state, item, &number) < 0
                         ? -1
                         : number.kind == TB_NUMBER_FLOAT;
@@ -90,7 +87,7 @@ has_float(tb_state *state, PyObject *list)
         }
         Py_DECREF(item);
     }
-    return count < 0 ? -1 : found;
+    return found;
 }
 
 /* An int outside int64 is an error, unless a float elsewhere makes the column float32.
@@ -105,8 +102,11 @@ reconsider_range(tb_state *state, tb_column *column)
         return TB_READ_ERROR;
     }
     PyObject *exception = tb_save_exception();
+    int depth = column->ndim < 0 ? 0 : column->ndim;
     for (ptrdiff_t i = 0; i < column->count && found == 0; i++) {
-        found = has_float(state, tb_list_row(column, i));
+        if (column->types[i] == TB_LIST) {
+            found = has_float(state, tb_list_row(column, i), depth);
+        }
     }
     if (found == 0) {
         tb_restore_exception(exception);
@@ -125,7 +125,8 @@ fill_list_rows(tb_state *state, tb_column *column, const tb_layout *layout, char
                              .dtype = column->dtype,
                              .provisional = column->provisional,
                              .ndim = column->ndim < 0 ? 0 : column->ndim,
-                             .shape = column->trailing};
+                             .shape = column->trailing,
+                             .guard = column->guard};
     ptrdiff_t position = layout->trailing * layout->item_size, at = 0;
 
     for (ptrdiff_t i = 0; i < column->count; i++) {
@@ -138,13 +139,13 @@ fill_list_rows(tb_state *state, tb_column *column, const tb_layout *layout, char
         reader.row = i;
         tb_read read = tb_read_list(&reader, tb_list_row(column, i), column->lengths[i],
                                     span.skip, span.count, row + span.at * position);
-        tb_fill_around(layout, span, row);
         if (read == TB_READ_WIDEN) {
             column->dtype = reader.dtype;
         }
         if (read != TB_READ_DONE) {
             return read == TB_READ_ERROR ? reconsider_range(state, column) : read;
         }
+        tb_fill_around(layout, span, row);
     }
     return TB_READ_DONE;
 }

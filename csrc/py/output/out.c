@@ -91,6 +91,27 @@ tb_check_out(tb_state *state, const tb_context *context, PyArrayObject *out,
     return 0;
 }
 
+int
+tb_verify_out(const void *memory)
+{
+    const tb_out *out = (const tb_out *)memory;
+    PyArrayObject *array = (PyArrayObject *)out->given;
+    int is_bfloat16;
+
+    array = PyArray_Check(out->given) ? (PyArrayObject *)Py_NewRef(out->given)
+                                      : tb_tensor_array(out->context, -1, "out= is",
+                                                        out->given, &is_bfloat16);
+    if (array == NULL) {
+        return -1;
+    }
+    int is_moved =
+        PyArray_DATA(array) != out->data || PyArray_NBYTES(array) != out->bytes;
+    Py_DECREF(array);
+    return is_moved ? tb_raise_at(out->context, PyExc_RuntimeError, -1, -1,
+                                  "out= changed size during conversion")
+                    : 0;
+}
+
 /* --- shared memory ------------------------------------------------------------------ */
 
 /* The bytes from the first element of an array to the last. */

@@ -14,6 +14,17 @@ int tb_check_out(tb_state *state, const tb_context *context, PyArrayObject *out,
                  int is_bfloat16, const tb_dtype *dtype, int ndim,
                  const npy_intp *dims);
 
+/* out= and where its memory was when it was checked. */
+typedef struct {
+    const tb_context *context;
+    PyObject *given;
+    const void *data;
+    npy_intp bytes;
+} tb_out;
+
+/* RuntimeError if the memory of a tb_out is not where it was. */
+int tb_verify_out(const void *out);
+
 /* The index of the first row whose memory is in the same range as that of out=; -1 for
  * none, -2 with an exception. `rows` is a tuple, or one object that has all rows (index
  * 0). */

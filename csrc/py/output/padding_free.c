@@ -24,13 +24,21 @@ check_labels(const tb_output *labels)
                : 0;
 }
 
+/* Whether a column holds labels of language models: each is predicted from the tokens
+ * before it. */
+static int
+is_next_token(tb_column_role role)
+{
+    return role == TB_ROLE_LABELS || role == TB_ROLE_LABELS_OF_MAIN;
+}
+
 /* Labels are int64, as losses need, unless another type is asked for. */
 static int
 settle_column(tb_padding_free_batch *batch, tb_output *output)
 {
     static const tb_dtype int64 = {TB_I64, 8, NULL};
     tb_column_spec *spec = &output->spec;
-    int is_label = spec->role == TB_ROLE_LABELS || spec->role == TB_ROLE_LABELS_OF_MAIN;
+    int is_label = is_next_token(spec->role);
 
     if (spec->role == TB_ROLE_LABELS_OF_MAIN) {
         if (spec->dtype.type == TB_NUMPY_ONLY && spec->dtype.item_size > 0) {
@@ -41,11 +49,17 @@ settle_column(tb_padding_free_batch *batch, tb_output *output)
         output->column.dtype = spec->dtype.item_size > 0 ? spec->dtype : int64;
         return 0;
     }
-    if (spec->role != TB_ROLE_NUMBERS && !tb_moves_segments(batch)) {
+    if (!tb_role_is_numbers(spec->role) && !tb_moves_segments(batch)) {
         spec->options.max_length = (Py_ssize_t)batch->settings.max_length;
     }
     int answer =
         tb_settle_spec(batch->state, spec, is_label ? &int64 : NULL, &output->column);
+    /* Labels that are kept may be floats; those that are not become int64 as well. */
+    if (answer == 0 && spec->role == TB_ROLE_LABELS_KEPT &&
+        spec->dtype.item_size == 0 && !output->column.provisional &&
+        tb_type_is_integer(output->column.dtype.type)) {
+        return tb_settle_spec(batch->state, spec, &int64, &output->column);
+    }
     return answer == 0 && is_label ? check_labels(output) : answer;
 }
 
@@ -96,13 +110,23 @@ lay_out_column(tb_padding_free_batch *batch, Py_ssize_t k)
 {
     tb_output *output = &batch->outputs[k];
     tb_column_role role = output->spec.role;
-    int answer, is_label = role == TB_ROLE_LABELS || role == TB_ROLE_LABELS_OF_MAIN;
+    int answer, is_label = is_next_token(role) || role == TB_ROLE_LABELS_KEPT;
 
     if (tb_settle_widened(batch->state, &output->spec, &output->column) < 0) {
         return -1;
     }
-    if (role == TB_ROLE_NUMBERS) {
-        return tb_lay_out(&output->column, &output->spec.options, &output->layout);
+    if (tb_role_is_numbers(role)) {
+        answer = tb_lay_out(&output->column, &output->spec.options, &output->layout);
+        if (answer < 0 || role == TB_ROLE_NUMBERS) {
+            return answer;
+        }
+        output->layout.width = batch->plan.entries;
+        /* No fill is read where each entry has a row: bools have none. */
+        return batch->plan.entries == batch->plan.segments - batch->plan.tails
+                   ? 0
+                   : tb_read_fill(batch->state, &output->spec.context,
+                                  output->spec.padding_value, &output->column.dtype,
+                                  output->layout.fill);
     }
     answer = role == TB_ROLE_LABELS_OF_MAIN
                  ? lay_out_labels_of_main(&batch->outputs[batch->main], output)
@@ -212,6 +236,40 @@ fill_packs(tb_padding_free_batch *batch, tb_output *output, void *out)
     return read;
 }
 
+/* One label for each segment, that of its row, and the fill for every other. */
+static tb_read
+fill_row_labels(tb_padding_free_batch *batch, tb_output *output, char *out)
+{
+    const size_t size = (size_t)output->layout.item_size;
+    const size_t entries = (size_t)batch->plan.entries;
+    tb_layout of_rows;
+
+    if (tb_lay_out(&output->column, &output->spec.options, &of_rows) < 0) {
+        return TB_READ_ERROR;
+    }
+    char *values = PyMem_Malloc((size_t)of_rows.width * size + 1);
+    int64_t *rows = PyMem_Malloc((entries + 1) * sizeof *rows);
+    tb_read read = TB_READ_ERROR;
+    if (values == NULL || rows == NULL) {
+        PyErr_NoMemory();
+    }
+    else {
+        read = tb_fill_rows(batch->state, &output->column, &of_rows, values);
+    }
+    if (read == TB_READ_DONE) {
+        tb_write_row_idx(&batch->plan, batch->segment_rows, rows);
+        for (size_t k = 0; k < entries; k++) {
+            const void *label = rows[k] < 0
+                                    ? (const void *)output->layout.fill
+                                    : (const void *)(values + (size_t)rows[k] * size);
+            memcpy(out + k * size, label, size);
+        }
+    }
+    PyMem_Free(values);
+    PyMem_Free(rows);
+    return read;
+}
+
 /* Raises for an id that the labels' type cannot hold. */
 static tb_read
 refuse_label(tb_padding_free_batch *batch, tb_output *labels, tb_status status,
@@ -255,6 +313,9 @@ fill_column(tb_padding_free_batch *batch, Py_ssize_t k)
 
     if (role == TB_ROLE_LABELS_OF_MAIN) {
         return fill_labels_of_main(batch, output, out);
+    }
+    if (role == TB_ROLE_ROW_LABELS) {
+        return fill_row_labels(batch, output, out);
     }
     tb_read read =
         role != TB_ROLE_NUMBERS && tb_moves_segments(batch)

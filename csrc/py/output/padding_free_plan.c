@@ -3,6 +3,8 @@
 #include "py/base/tb_numpy.h"
 #include "py/output/padding_free.h"
 
+#include <stdio.h>
+
 /* --- settings --------------------------------------------------------------------- */
 
 #define FIELD(name) #name, TB_SETTING_INT, offsetof(tb_padding_free_settings, name)
@@ -228,6 +230,7 @@ read_spec(tb_padding_free_batch *batch, PyObject *given)
             output->column.context = output->spec.context;
             return 0;
         case TB_ROLE_LABELS:
+        case TB_ROLE_LABELS_KEPT:
             batch->labels = batch->columns++;
             break;
         case TB_ROLE_MAIN:
@@ -256,7 +259,7 @@ tb_read_padding_free_columns(tb_padding_free_batch *batch, PyObject *specs)
     const tb_column *main = &batch->outputs[batch->main].column;
     for (Py_ssize_t k = 0; k < batch->columns; k++) {
         tb_column_role role = batch->outputs[k].spec.role;
-        if (role != TB_ROLE_NUMBERS && role != TB_ROLE_LABELS_OF_MAIN &&
+        if (!tb_role_is_numbers(role) && role != TB_ROLE_LABELS_OF_MAIN &&
             tb_check_per_token(&batch->outputs[k].column, main) < 0) {
             return -1;
         }
@@ -300,20 +303,25 @@ check_plan(const tb_padding_free_batch *batch)
 {
     const tb_padding_free *plan = &batch->plan;
     const tb_padding_free_settings *settings = &batch->settings;
-    ptrdiff_t tail = plan->width - plan->used;
 
     if (plan->max_segments >= 0 && plan->segments > plan->max_segments) {
+        char tail[160] = "";
+        if (plan->tails > 0) {
+            snprintf(tail, sizeof tail,
+                     " (the padded tail of %zd positions takes %zd, as none is to be "
+                     "longer than %zd)",
+                     (Py_ssize_t)tb_tail(plan), (Py_ssize_t)plan->tails,
+                     (Py_ssize_t)plan->piece);
+        }
         return tb_raise_at(&batch->context, PyExc_ValueError, -1, -1,
                            "the batch has %zd segments%s, more than max_segments=%zd",
-                           (Py_ssize_t)plan->segments,
-                           tail > 0 ? " (the padded tail is one)" : "",
+                           (Py_ssize_t)plan->segments, tail,
                            (Py_ssize_t)plan->max_segments);
     }
     if (settings->max_seqlen >= 0 && plan->longest > settings->max_seqlen) {
         return tb_raise_at(
             &batch->context, PyExc_ValueError, -1, -1,
-            "the longest segment%s has %zd positions, more than max_seqlen=%zd",
-            tail > 0 && tail == plan->longest ? " (the padded tail)" : "",
+            "the longest segment has %zd positions, more than max_seqlen=%zd",
             (Py_ssize_t)plan->longest, (Py_ssize_t)settings->max_seqlen);
     }
     if (plan->width > INT32_MAX) {
@@ -336,6 +344,8 @@ tb_plan_batch(tb_padding_free_batch *batch)
     plan->width_multiple = settings->pad_to_multiple_of;
     plan->max_tokens = settings->max_tokens;
     plan->max_segments = settings->max_segments;
+    plan->max_tail = tb_min(
+        plan->max_length, settings->max_seqlen < 0 ? INT64_MAX : settings->max_seqlen);
     plan->keep_empty = settings->keep_empty;
     tb_status status = tb_plan_padding_free(plan, &error);
     if (status != TB_OK) {

@@ -78,7 +78,7 @@ traverse_module(PyObject *module, visitproc visit, void *arg)
 
     Py_VISIT(state->convert);
     Py_VISIT(state->significand_bits);
-    Py_VISIT(state->lowest_value);
+    Py_VISIT(state->masking_value);
     Py_VISIT(state->bfloat16);
     Py_VISIT(state->tensor);
     Py_VISIT(state->parameter);
@@ -94,7 +94,7 @@ clear_module(PyObject *module)
 
     Py_CLEAR(state->convert);
     Py_CLEAR(state->significand_bits);
-    Py_CLEAR(state->lowest_value);
+    Py_CLEAR(state->masking_value);
     Py_CLEAR(state->bfloat16);
     Py_CLEAR(state->tensor);
     Py_CLEAR(state->parameter);

@@ -1,11 +1,13 @@
-/* plan_batches(), survey_lengths(), row_costs() and share_rows(), for LengthBatchSampler
- * and pack(). */
+/* plan_batches(), measure_plan(), survey_lengths(), row_costs() and share_rows(), for
+ * LengthBatchSampler and pack(). */
 #include "py/base/tb_numpy.h"
 #include "py/base/state.h"
 #include "py/input/settings.h"
+#include "core/base/memory.h"
 #include "core/plan/balance.h"
 #include "core/plan/batching.h"
 #include "core/plan/cost.h"
+#include "core/plan/fairness.h"
 #include "core/plan/survey.h"
 
 #include <string.h>
@@ -48,7 +50,9 @@ static const tb_setting plan_table[] = {
     {"pad_to_multiple_of", TB_SETTING_INT, FIELD(multiple), 1, INT64_MAX - 1, 1, NULL},
     {"quadratic_length", TB_SETTING_INT, FIELD(quadratic), 1, INT64_MAX - 1, 0, NULL},
     {"shuffle_window", TB_SETTING_INT, FIELD(window), 1, 0, INT64_MAX, NULL},
-    {"balance", TB_SETTING_INT, FIELD(balance), 1, 0, TB_REQUIRED, NULL},
+    {"pool_size", TB_SETTING_INT, FIELD(pool), 1, 0, 0, NULL},
+    {"balance", TB_SETTING_INT, FIELD(balance), 1, 0, 0, NULL},
+    {"ranks", TB_SETTING_INT, FIELD(ranks), 1, 0, TB_REQUIRED, NULL},
     FLAG("padding_free", padding_free),
     FLAG("shuffle", shuffle),
     FLAG("longest_first", longest_first),
@@ -234,6 +238,78 @@ done:
     return result;
 }
 
+enum { ROWS_AHEAD = 32 };
+
+/* The lengths of a plan's rows, in its order, cut to `most`; NULL where memory is
+ * lacking. */
+static int64_t *
+gather_lengths(const int64_t *lengths, const int64_t *indices, ptrdiff_t rows,
+               int64_t most)
+{
+    int64_t *gathered = (int64_t *)tb_allocate_array(rows, sizeof *gathered);
+
+    for (ptrdiff_t i = 0; i < rows && gathered != NULL; i++) {
+        /* Rows lie anywhere: without this each would be waited for. */
+        TB_PREFETCH(lengths + indices[tb_min(i + ROWS_AHEAD, rows - 1)]);
+        gathered[i] = tb_min(lengths[indices[i]], most);
+    }
+    return gathered;
+}
+
+static PyObject *
+build_spread(const tb_spread *spread)
+{
+    return Py_BuildValue("nddLLddd", (Py_ssize_t)spread->batches, spread->rows_mean,
+                         spread->rows_std, (long long)spread->rows_min,
+                         (long long)spread->rows_max, spread->length_std,
+                         spread->correlation, spread->padding);
+}
+
+/* measure_plan(function, lengths, settings, indices, offsets, ranks)
+ * -> the spread of the plan's batches, of its steps, and of random batches: batches,
+ *    rows_mean, rows_std, rows_min, rows_max, length_std, correlation, padding */
+static PyObject *
+wrap_measure_plan(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    tb_context context = {0};
+    plan_settings settings;
+    tb_spread own, steps, chance;
+    ptrdiff_t n = 0, rows = 0, edges = 0;
+    Py_ssize_t ranks = 1;
+
+    if (tb_check_count("measure_plan", nargs, 6) < 0) {
+        return NULL;
+    }
+    const int64_t *data = read_plan_arguments(args, &context, &settings, &n);
+    const int64_t *indices =
+        data == NULL ? NULL : read_length_array(context.function, args[3], &rows);
+    const int64_t *offsets =
+        indices == NULL ? NULL : read_length_array(context.function, args[4], &edges);
+    if (offsets == NULL ||
+        tb_read_size(&context, "ranks", args[5], 1, TB_REQUIRED, &ranks) < 0) {
+        return NULL;
+    }
+    PyThreadState *thread = PyEval_SaveThread();
+    int64_t *lengths = gather_lengths(data, indices, rows, settings.core.max_length);
+    if (lengths != NULL) {
+        tb_random random;
+        tb_seed_random(&random, settings.core.seed, 0);
+        tb_measure_batches(lengths, offsets, edges - 1, 1, &settings.core, &own);
+        steps = own;
+        if (ranks > 1) {
+            tb_measure_batches(lengths, offsets, edges - 1, ranks, &settings.core,
+                               &steps);
+        }
+        tb_measure_random(lengths, rows, &settings.core, &random, &chance);
+    }
+    int is_measured = lengths != NULL;
+    free(lengths);
+    PyEval_RestoreThread(thread);
+    return !is_measured ? PyErr_NoMemory()
+                        : Py_BuildValue("NNN", build_spread(&own), build_spread(&steps),
+                                        build_spread(&chance));
+}
+
 /* survey_lengths(function, lengths, settings) -> rows that are not left out, the total
  * of their lengths after cutting, the longest that max_tokens and the boundaries allow,
  * fingerprint of the lengths. Raises what plan_batches would raise, except for rows
@@ -332,6 +408,8 @@ PyMethodDef tb_batching_methods[] = {
     {"read_plan_settings", (PyCFunction)(void (*)(void))wrap_read_plan_settings,
      METH_FASTCALL, NULL},
     {"plan_batches", (PyCFunction)(void (*)(void))wrap_plan_batches, METH_FASTCALL,
+     NULL},
+    {"measure_plan", (PyCFunction)(void (*)(void))wrap_measure_plan, METH_FASTCALL,
      NULL},
     {"survey_lengths", (PyCFunction)(void (*)(void))wrap_survey_lengths, METH_FASTCALL,
      NULL},

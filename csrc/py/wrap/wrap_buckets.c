@@ -31,6 +31,17 @@ raise_counting(tb_status status, const tb_error *error, Py_ssize_t rows,
     }
 }
 
+/* Whether a signal, such as Ctrl+C, ends the call; the GIL is not held. */
+static int
+poll_signals(void)
+{
+    PyGILState_STATE held = PyGILState_Ensure();
+    int answer = PyErr_CheckSignals();
+
+    PyGILState_Release(held);
+    return answer;
+}
+
 /* (boundaries, waste), int64 arrays of one shape; waste is None if not asked for. */
 static PyObject *
 choose_boundaries(const tb_widths *widths, Py_ssize_t k, int return_waste)
@@ -47,10 +58,15 @@ choose_boundaries(const tb_widths *widths, Py_ssize_t k, int return_waste)
         int64_t *padding =
             return_waste ? (int64_t *)PyArray_DATA((PyArrayObject *)waste) : NULL;
         PyThreadState *thread = PyEval_SaveThread();
-        tb_status status = tb_choose_boundaries(widths, k, chosen, padding);
+        tb_status status =
+            tb_choose_boundaries(widths, k, chosen, padding, poll_signals);
         PyEval_RestoreThread(thread);
-        answer = status == TB_OK ? PyTuple_Pack(2, (PyObject *)boundaries, waste)
-                                 : PyErr_NoMemory();
+        if (status == TB_OK) {
+            answer = PyTuple_Pack(2, (PyObject *)boundaries, waste);
+        }
+        else if (status != TB_ERR_INTERRUPTED) {
+            PyErr_NoMemory();
+        }
     }
     Py_XDECREF((PyObject *)boundaries);
     Py_XDECREF(waste);

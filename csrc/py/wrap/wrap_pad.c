@@ -84,6 +84,7 @@ fill_output(tb_state *state, tb_column *column, const tb_pad_options *options,
 {
     PyArrayObject *out = NULL;
     tb_read read = TB_READ_ERROR;
+    tb_out held = {&column->context, given, NULL, 0};
     int is_bfloat16;
 
     do {
@@ -104,6 +105,11 @@ fill_output(tb_state *state, tb_column *column, const tb_pad_options *options,
         }
         if (out == NULL) {
             return NULL;
+        }
+        if (given != Py_None) {
+            held.data = PyArray_DATA(out);
+            held.bytes = PyArray_NBYTES(out);
+            column->guard = (tb_guard){tb_verify_out, &held};
         }
         read = tb_fill_rows(state, column, layout, PyArray_DATA(out));
     } while (read == TB_READ_WIDEN);

@@ -18,7 +18,8 @@ if not hasattr(torch, "get_autocast_dtype"):
     )
 
 from .grad_scaler import GradScaler
+from .overflow import Overflow
 from .precision import Precision, choose_precision
 from .step import Amp
 
-__all__ = ["Amp", "GradScaler", "Precision", "choose_precision"]
+__all__ = ["Amp", "GradScaler", "Overflow", "Precision", "choose_precision"]

@@ -11,21 +11,29 @@ import numpy as np
 import torch
 
 from .. import _core
+from .arguments import read_names
 
 # Between these a scale and its inverse are both normal float32, on devices without subnormals too.
 LEAST_SCALE, MOST_SCALE = 2.0**-126, 2.0**126
-FLOAT32_LEAST, FLOAT32_MOST = 2.0**-149, float(np.finfo(np.float32).max)
+FLOAT32_MOST = float(np.finfo(np.float32).max)
+# Limits that are not given. Below 1 a scale loses small gradients instead of saving them, and at
+# 2**32 the smallest float16 is a gradient of 2**-56.
+USUAL_LEAST, USUAL_MOST = 1.0, 2.0**32
+# After so many good steps at a scale that was lowered already, an overflow is the batch's.
+STEADY = 8
+SINCE = "_steps_since_overflow"  # in a state, beside torch's five
 MOST = 2**63 - 1  # what a count may be
 
 
 class GradScaler(torch.amp.GradScaler):
     """:class:`torch.amp.GradScaler` with scale limits, a count of skipped steps, and names.
 
-    Without limits it does what torch's does, bit for bit: the scales, the weights and
-    ``state_dict()`` are the same, and either class loads the other's state. float16 rounds
-    gradients below 2**-25 to zero. So the loss, and with it every gradient, is multiplied by a
-    scale. The scale is halved when a gradient overflows, and doubled after `growth_interval`
-    steps without an overflow.
+    float16 rounds gradients below 2**-25 to zero. So the loss, and with it every gradient, is
+    multiplied by a scale. The scale is halved when a gradient overflows, and doubled after
+    `growth_interval` steps without an overflow. With torch's scaler, batches that are inf or NaN
+    by themselves halve it too, until all gradients are zero, or until the inverse of the scale
+    is infinite and with it the weights. Here the scale has limits, and such batches do not
+    change it (see Notes). Apart from that it does what torch's does, bit for bit.
 
     Parameters
     ----------
@@ -34,30 +42,38 @@ class GradScaler(torch.amp.GradScaler):
         torch finds no CUDA device, the scaler warns and is disabled, as torch's is.
     min_scale, max_scale : float, optional
         The scale always stays between these limits: when it is lowered or raised after a step,
-        in ``update(new_scale)`` and in ``load_state_dict``. Without a lower limit, a model whose
-        gradients are often NaN drives the scale to 0, and then nothing is learned any more.
-        ``min_scale=1`` prevents that, and `skipped_steps` shows how often it happened. At
-        `max_scale` the growth tracker counts on as before.
+        in ``update(new_scale)`` and in ``load_state_dict``. By default 1, or `init_scale` if that
+        is lower; and 2**32, or `init_scale` if that is higher. A scale below 1 makes gradients
+        smaller than they are; choose a lower `min_scale` if they are above 65504 themselves.
+        At `max_scale` the growth tracker counts on as before.
     named_parameters : iterable of (str, Parameter), optional
         ``model.named_parameters()``, so that `overflowed` can give names.
 
     Attributes
     ----------
-    min_scale, max_scale : float or None
+    min_scale, max_scale : float
         The limits, rounded to float32.
 
     Raises
     ------
     ValueError
-        When a limit is outside 2**-126 to 2**126, `init_scale` is outside the limits or no
-        positive float32, `growth_factor` is not above 1, `backoff_factor` is not from 0 to below
-        1, or `growth_interval` is below 1.
+        When a limit or `init_scale` is outside 2**-126 to 2**126, `init_scale` is outside the
+        limits, `growth_factor` is not above 1, `backoff_factor` is not from 0 to below 1, or
+        `growth_interval` is below 1.
     TypeError
         When a number is none, `enabled` is no bool, or `named_parameters` are not pairs of a name
         and a tensor.
 
     Notes
     -----
+    What torch's scaler does otherwise: (1) If a loss given to ``scale()`` is inf or NaN, the step
+    is skipped as well, but no scale could have helped: the scale and its growth tracker stay. (2)
+    A scale that was lowered since it last grew, and then held for 8 steps, is right for most
+    batches: if one overflows now, its step is skipped, and scale and tracker stay. So a bad batch
+    now and then costs a step, and the scale still grows after `growth_interval` good steps. (3)
+    The limits. With a fused optimizer and without `named_parameters` nothing waits for the
+    device, and (2) is left out.
+
     Waiting for the device: ``step()`` waits once for each optimizer, as torch's does, to know
     whether to skip the step. With `named_parameters`, an explicit ``unscale_()`` waits instead,
     because clipping turns all gradients into NaN when one of them is NaN. Only after an overflow
@@ -67,7 +83,8 @@ class GradScaler(torch.amp.GradScaler):
 
     A copy or a pickle also copies the parameters that it was given. If the optimizer is not
     copied together with it, `overflowed` gives positions in the optimizer instead of names.
-    ``state_dict()`` holds the same five numbers as torch's, without limits, count and names.
+    ``state_dict()`` holds the same five numbers as torch's, and how many steps ago a gradient
+    overflowed, without limits, count and names. Either class loads the other's state.
 
     Examples
     --------
@@ -76,12 +93,12 @@ class GradScaler(torch.amp.GradScaler):
     >>> model = torch.nn.Linear(2, 1)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     >>> scaler = GradScaler("cpu", min_scale=1, named_parameters=model.named_parameters())
-    >>> loss = model(torch.tensor([1.0, torch.inf])).sum()
+    >>> loss = model(torch.tensor([1.0, torch.inf])).sum()  # no scale makes this finite
     >>> scaler.scale(loss).backward()
     >>> scaler.step(optimizer)
     >>> scaler.update()
     >>> scaler.skipped_steps, scaler.overflowed, scaler.get_scale()
-    (1, ('weight',), 32768.0)
+    (1, ('weight',), 65536.0)
     """
 
     def __init__(
@@ -99,7 +116,7 @@ class GradScaler(torch.amp.GradScaler):
     ) -> None:
         name = "GradScaler"
         # torch reads none of them: True would be a scale of 1, and "no" would enable it.
-        init_scale = _core.read_real(name, "init_scale", init_scale, FLOAT32_LEAST, FLOAT32_MOST)
+        init_scale = _core.read_real(name, "init_scale", init_scale, LEAST_SCALE, MOST_SCALE)
         growth_factor = _core.read_real(name, "growth_factor", growth_factor, 1.0, FLOAT32_MOST)
         backoff_factor = _core.read_real(name, "backoff_factor", backoff_factor, 0.0, 1.0)
         if growth_factor == 1:
@@ -108,13 +125,22 @@ class GradScaler(torch.amp.GradScaler):
             raise ValueError(f"{name}(): backoff_factor=1 keeps the scale; expected less than 1")
         growth_interval = _core.read_int(name, "growth_interval", growth_interval, 1, MOST)
         enabled = _core.read_flag(name, "enabled", enabled)
-        self.min_scale = None if min_scale is None else _read_scale("min_scale", min_scale)
-        self.max_scale = None if max_scale is None else _read_scale("max_scale", max_scale)
-        _check_order(self.min_scale, init_scale, self.max_scale)
-        self._names = _read_names(named_parameters)
+        first = float(np.float32(init_scale))
+        least = None if min_scale is None else _read_scale("min_scale", min_scale)
+        most = None if max_scale is None else _read_scale("max_scale", max_scale)
+        _check_order(least, first, most)
+        self._usual_limits = min(USUAL_LEAST, first), max(USUAL_MOST, first)
+        self.min_scale = self._usual_limits[0] if least is None else least
+        self.max_scale = self._usual_limits[1] if most is None else most
+        self._names = read_names(named_parameters)
         self._overflowed: dict[str, None] = {}  # in order, each once
         self._skipped = 0
         self._skipped_on_device: torch.Tensor | None = None  # by fused optimizers, not yet read
+        self._bad_losses: list[torch.Tensor] = []  # flags on their devices, since the last update
+        # Good steps since the scale was lowered, and since an overflow; None: it grew since.
+        self._since_lowered: int | None = None
+        self._since_overflow: int | None = None
+        self._is_helpless = False  # at the last update a lower scale could not have helped
         super().__init__(
             device, init_scale, growth_factor, backoff_factor, growth_interval, enabled
         )
@@ -123,7 +149,11 @@ class GradScaler(torch.amp.GradScaler):
         """Show the device, and the settings that differ from the default."""
         parts = [repr(str(self._device))]
         for name, parameter in signature(GradScaler).parameters.items():
-            value = getattr(self, name if name in ("min_scale", "max_scale") else f"_{name}", None)
+            if name in ("min_scale", "max_scale"):
+                value = getattr(self, name)
+                parts += [f"{name}={value!r}"] if value not in self._usual_limits else []
+                continue
+            value = getattr(self, f"_{name}", None)
             if name == "named_parameters":
                 count = len(self._names or ())
                 parts += [f"{name}=<{count} name{'s' * (count != 1)}>"] if count else []
@@ -153,6 +183,23 @@ class GradScaler(torch.amp.GradScaler):
         given by its position in the optimizer.
         """
         return tuple(self._overflowed)
+
+    def scale(self, outputs: Any) -> Any:
+        """Multiply a loss by the scale, as torch does, and note whether it is finite.
+
+        Parameters
+        ----------
+        outputs : tensor, or iterable of tensors
+            Nothing waits for the device.
+
+        Returns
+        -------
+        tensor, or iterable of tensors
+            ``outputs`` times the scale; the same object if the scaler is disabled.
+        """
+        if self._enabled:
+            self._note_losses(outputs)
+        return super().scale(outputs)
 
     def unscale_(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the optimizer's gradients by the scale, as torch does, and note overflows.
@@ -203,7 +250,7 @@ class GradScaler(torch.amp.GradScaler):
         return result
 
     def update(self, new_scale: float | torch.Tensor | None = None) -> None:
-        """Lower or raise the scale, as torch does, or set it; then keep it within the limits.
+        """Lower or raise the scale, or set it; it stays within the limits.
 
         Parameters
         ----------
@@ -214,9 +261,23 @@ class GradScaler(torch.amp.GradScaler):
         ------
         AssertionError
             When there was no step since the last update and no `new_scale` is given.
+        ValueError
+            When `new_scale` is NaN.
         """
-        super().update(new_scale)
-        if self._enabled and self._has_limits and self._scale is not None:
+        if not self._enabled:
+            return
+        if new_scale is not None:
+            is_one = isinstance(new_scale, float) or (
+                isinstance(new_scale, torch.Tensor) and new_scale.numel() == 1
+            )
+            if is_one and math.isnan(float(new_scale)):
+                raise ValueError("GradScaler.update(): new_scale=nan; expected a number")
+            super().update(new_scale)
+            self._since_lowered = self._since_overflow = None
+        else:
+            self._adapt()
+        self._bad_losses.clear()
+        if self._scale is not None:
             self._scale.clamp_(self.min_scale, self.max_scale)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -230,9 +291,9 @@ class GradScaler(torch.amp.GradScaler):
         Raises
         ------
         ValueError
-            When there are limits and the state's scale is NaN.
+            When the state's scale is NaN, or another of its numbers could not be a setting.
         TypeError
-            When `state_dict` is not a dict, or its scale is not a number.
+            When `state_dict` is not a dict, or one of its numbers is none.
         RuntimeError
             When the state is empty, as the state of a disabled scaler is, and this scaler is
             enabled.
@@ -242,27 +303,95 @@ class GradScaler(torch.amp.GradScaler):
             raise TypeError(
                 f"GradScaler.load_state_dict(): state_dict has type {found}; expected a dict"
             )
-        if self._enabled and "scale" in state_dict:
-            state_dict = {**state_dict, "scale": self._held(state_dict["scale"])}
-        super().load_state_dict(state_dict)
+        if not self._enabled:
+            return
+        state = self._read_state(state_dict)
+        super().load_state_dict(state)
+        since = state.get(SINCE, -1)
+        self._since_overflow = None if since < 0 else since
+        self._since_lowered = None if since < 0 else state["_growth_tracker"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give torch's five numbers, and the number of good steps since an overflow.
+
+        Returns
+        -------
+        dict
+            The last number is -1 if the scale was not lowered since it last grew. A disabled
+            scaler gives an empty dict.
+        """
+        state = super().state_dict()
+        if state:
+            state[SINCE] = -1 if self._since_overflow is None else self._since_overflow
+        return state
 
     def __getstate__(self) -> dict[str, Any]:
         """Give the state to pickle, with counts as numbers instead of tensors on a device."""
         self._skipped = self.skipped_steps
-        return super().__getstate__()
+        return {**super().__getstate__(), "_bad_losses": []}
 
-    @property
-    def _has_limits(self) -> bool:
-        return self.min_scale is not None or self.max_scale is not None
+    def _read_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Read the numbers of a state, and keep the scale within the limits."""
+        function, held = "GradScaler.load_state_dict", dict(state)
+        ranges = {
+            "scale": (-math.inf, math.inf),
+            "growth_factor": (1.0, FLOAT32_MOST),
+            "backoff_factor": (0.0, 1.0),
+        }
+        for name, (least, most) in ranges.items():
+            if name in held:
+                held[name] = _core.read_real(function, name, held[name], least, most)
+        for name, least in {"growth_interval": 1, "_growth_tracker": 0, SINCE: -1}.items():
+            if name in held:
+                held[name] = _core.read_int(function, name, held[name], least, MOST)
+        if "scale" in held:
+            held["scale"] = min(max(held["scale"], self.min_scale), self.max_scale)
+        return held
 
-    def _held(self, scale: float) -> float:
-        """Keep a scale within the limits."""
-        if not self._has_limits:
-            return scale
-        function = "GradScaler.load_state_dict"
-        scale = _core.read_real(function, "scale", scale, -math.inf, math.inf)
-        least = scale if self.min_scale is None else max(scale, self.min_scale)
-        return least if self.max_scale is None else min(least, self.max_scale)
+    def _note_losses(self, outputs: Any) -> None:
+        if isinstance(outputs, torch.Tensor):
+            self._bad_losses.append(outputs.detach().isfinite().all().logical_not_())
+        elif isinstance(outputs, list | tuple):
+            for output in outputs:
+                self._note_losses(output)
+
+    def _adapt(self) -> None:
+        """Update as torch does, unless what overflowed was not the scale's fault."""
+        states = self._per_optimizer_states.values()
+        is_known = all("is_found" in state for state in states)
+        is_found = any(state.get("is_found", False) for state in states)
+        self._is_helpless = False
+        if self._scale is None or self._growth_tracker is None or (is_known and not is_found):
+            super().update()
+            self._count_good()
+            return
+        scale, tracker = self._scale.clone(), self._growth_tracker.clone()
+        super().update()
+        if not is_known:  # only the device knows: a bad loss takes back what was lowered
+            for flag in self._bad_losses:
+                is_bad = flag.to(scale.device, non_blocking=True) & (self._scale < scale)
+                self._scale.copy_(torch.where(is_bad, scale, self._scale))
+                self._growth_tracker.copy_(torch.where(is_bad, tracker, self._growth_tracker))
+            return
+        is_loss_bad = any(flag.item() for flag in self._bad_losses)
+        is_steady = self._since_overflow is not None and self._since_overflow >= STEADY
+        self._is_helpless = is_loss_bad or (not is_steady and scale.item() <= self.min_scale)
+        if is_loss_bad or is_steady:
+            self._scale.copy_(scale)
+            self._growth_tracker.copy_(tracker)
+        else:
+            self._since_lowered = 0
+        if not is_loss_bad:
+            self._since_overflow = 0
+
+    def _count_good(self) -> None:
+        """Count a step without an overflow, as the growth tracker does on the device."""
+        if self._since_lowered is None or self._since_overflow is None:
+            return
+        self._since_lowered += 1
+        self._since_overflow += 1
+        if self._since_lowered >= self._growth_interval:
+            self._since_lowered = self._since_overflow = None
 
     def _begin(self) -> None:
         """Forget the names of the previous iteration, at the first call of a new one."""
@@ -332,6 +461,7 @@ class GradScaler(torch.amp.GradScaler):
         """Forget an iteration in which an exception was raised before ``update()``."""
         if self._enabled:
             self._per_optimizer_states.clear()
+            self._bad_losses.clear()
 
 
 def _read_scale(name: str, value: Any) -> float:
@@ -339,16 +469,13 @@ def _read_scale(name: str, value: Any) -> float:
     return float(np.float32(_core.read_real("GradScaler", name, value, LEAST_SCALE, MOST_SCALE)))
 
 
-def _check_order(least: float | None, first: float, most: float | None) -> None:
+def _check_order(least: float | None, scale: float, most: float | None) -> None:
     """Refuse limits in the wrong order, and a first scale outside them."""
     if least is not None and most is not None and least > most:
         raise ValueError(
             f"GradScaler(): min_scale={least} is more than max_scale={most}; expected at most "
             "max_scale"
         )
-    if least is None and most is None:
-        return
-    scale = _read_scale("init_scale", first)
     if least is not None and scale < least:
         raise ValueError(
             f"GradScaler(): init_scale={scale} is less than min_scale={least}; expected at least "
@@ -359,23 +486,3 @@ def _check_order(least: float | None, first: float, most: float | None) -> None:
             f"GradScaler(): init_scale={scale} is more than max_scale={most}; expected at most "
             "max_scale"
         )
-
-
-def _read_names(given: Any) -> list[tuple[str, torch.Tensor]] | None:
-    """Read pairs of a name and a parameter."""
-    if given is None:
-        return None
-    expected = "expected pairs of a name and a parameter, as model.named_parameters() gives them"
-    if isinstance(given, Mapping | str | torch.Tensor) or not isinstance(given, Iterable):
-        found = type(given).__name__
-        raise TypeError(f"GradScaler(): named_parameters has type {found}; {expected}")
-    pairs = []
-    for number, pair in enumerate(given):
-        is_pair = isinstance(pair, tuple | list) and len(pair) == 2
-        if not (is_pair and isinstance(pair[0], str) and isinstance(pair[1], torch.Tensor)):
-            found = type(pair).__name__
-            raise TypeError(
-                f"GradScaler(): named_parameters[{number}] has type {found}; {expected}"
-            )
-        pairs.append((pair[0], pair[1]))
-    return pairs

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 import torch
 
 from .. import _core
+from .._words import counted
+from .arguments import check_loss, check_parameters, check_types, read_state, wrong_type
 from .grad_scaler import GradScaler
-from .precision import DTYPES, HalfChoice, choose_for, outside_autocast
+from .overflow import Batch, Overflow, explain, warn_of_zeros
+from .precision import HalfChoice, choose_for, outside_autocast
 
 MOST = 2**63 - 1  # what a count may be
-STATE = ("dtype", "scaler", "skipped_steps", "steps")
-HALVES = (torch.float16, torch.bfloat16)
+CALLS = 8  # of the model, kept of one batch
 
 # The optimizer that each scaler is used for, while both exist. It is not an attribute of the
 # scaler, because it would be pickled with it.
@@ -38,7 +41,10 @@ class Amp:
       optimizer, then updates the scale;
     - skips both the optimizer and the scheduler when a gradient is inf or NaN, and counts it.
       It does so with bfloat16 and float32 too. Nothing is scaled there, but without the check one
-      bad batch would put NaN into every weight.
+      bad batch would put NaN into every weight;
+    - stops with an error when `max_skipped` groups in a row were skipped though no other scale
+      could have helped, and warns when all gradients of float16 are zero;
+    - tells on request which module and which rows were not finite (:attr:`overflow`).
 
     Parameters
     ----------
@@ -63,9 +69,14 @@ class Amp:
         Stepped after each step of the optimizer, but not after a skipped one.
     scaler : GradScaler, optional
         A scaler with settings of your own, for this Amp alone. It scales the loss for every
-        `dtype`. ``GradScaler(enabled=False)`` neither scales nor checks for inf and NaN; with
-        bfloat16 or float32 it saves reading the gradients once, and waiting for the device at
+        `dtype`, and gets the names of the model's parameters if it has none. By default the scale
+        of float16 stays between 1 and 2**32: if your gradients are above 65504, give one with a
+        lower `min_scale`. ``GradScaler(enabled=False)`` neither scales nor checks for inf and NaN;
+        with bfloat16 or float32 it saves reading the gradients once, and waiting for the device at
         each step.
+    max_skipped : int or None
+        The number of groups in a row that may be skipped without hope: because a loss was inf or
+        NaN, or with the scale at `min_scale`. The last of them is an error; None allows any number.
 
     Attributes
     ----------
@@ -81,9 +92,9 @@ class Amp:
     ------
     ValueError
         When the optimizer has no parameter of the model; when a trained parameter is float16 or
-        bfloat16, or complex while the scaler is enabled; when `accumulate` is below 1 or
-        `max_norm` is not positive; when `dtype` or `device` is unknown; when the scaler belongs
-        to another Amp with another optimizer.
+        bfloat16, or complex while the scaler is enabled; when `accumulate` or `max_skipped` is
+        below 1 or `max_norm` is not positive; when `dtype` or `device` is unknown; when the
+        scaler belongs to another Amp with another optimizer.
     TypeError
         When an argument has the wrong type; when the scheduler needs a metric
         (ReduceLROnPlateau: step it yourself), or the optimizer needs a closure (LBFGS).
@@ -149,9 +160,16 @@ class Amp:
         max_norm: float | None = None,
         scheduler: Any = None,
         scaler: GradScaler | None = None,
+        max_skipped: int | None = 50,
     ) -> None:
-        _check_types(model, optimizer, scheduler, scaler)
-        _check_parameters(model, optimizer, scaler)
+        check_types(model, optimizer, scheduler)
+        if scaler is not None and not isinstance(scaler, GradScaler):
+            raise wrong_type("scaler", scaler, "a tightbatch.amp.GradScaler")
+        owner = None if scaler is None else OPTIMIZERS.get(scaler, ref(optimizer))()
+        check_parameters(model, optimizer, scaler, owner)
+        self.max_skipped = None
+        if max_skipped is not None:
+            self.max_skipped = _core.read_int("Amp", "max_skipped", max_skipped, 1, MOST)
         self.optimizer, self.scheduler = optimizer, scheduler
         self.accumulate = _core.read_int("Amp", "accumulate", accumulate, 1, MOST)
         self.max_norm = None
@@ -174,12 +192,20 @@ class Amp:
                 max_scale=fixed,
                 named_parameters=model.named_parameters(),
             )
+        elif scaler._names is None:
+            scaler._names = list(model.named_parameters())
         self.scaler = scaler
         OPTIMIZERS[scaler] = ref(optimizer)
         self.steps = self.skipped_steps = 0
         self._batches = 0  # of the group so far
         self._seen: list[tuple[torch.Tensor, torch.Tensor | None, int]] = []  # after the last one
         self._norm: torch.Tensor | None = None
+        self._model = model
+        self._calls: deque[Any] = deque(maxlen=CALLS)  # of the model since the last batch
+        self._is_open = self._has_warned = False
+        self._group: list[Batch] = []  # kept after its end if it was skipped
+        self._overflow: Overflow | None = None
+        self._helpless = 0  # groups in a row
 
     def __repr__(self) -> str:
         """Show device, type and optimizer, and the settings that differ from the default."""
@@ -187,6 +213,7 @@ class Amp:
         parts.append(f"dtype={self.precision.dtype!r}")
         parts += [f"accumulate={self.accumulate}"] if self.accumulate != 1 else []
         parts += [] if self.max_norm is None else [f"max_norm={self.max_norm!r}"]
+        parts += [f"max_skipped={self.max_skipped}"] if self.max_skipped != 50 else []
         parts += [] if self.scheduler is None else [f"scheduler={type(self.scheduler).__name__}"]
         return f"{type(self).__name__}({', '.join(parts)})"
 
@@ -196,9 +223,46 @@ class Amp:
         Returns
         -------
         context manager
-            ``torch.autocast`` for the device and the half type; for float32 it does nothing.
+            ``torch.autocast`` for the device and the half type; for float32 it computes as ever.
+            The arguments of the model's forward passes are kept until the next group, for
+            :attr:`overflow`.
         """
-        return self.precision.autocast()
+        return self._open()
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """Enter autocast, and note calls of the model; the hook goes with the context."""
+        handle = None
+        # Code that torch compiled for the module itself would be compiled again for each new hook.
+        if not self._is_open and getattr(self._model, "_compiled_call_impl", None) is None:
+            handle = self._model.register_forward_pre_hook(self._note_call, with_kwargs=True)
+            self._is_open = True
+        try:
+            with self.precision.autocast():
+                yield
+        finally:
+            if handle is not None:
+                handle.remove()
+                self._is_open = False
+
+    def _note_call(self, _: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        if torch.is_grad_enabled():
+            self._calls.append((args, kwargs))
+
+    @property
+    def overflow(self) -> Overflow | None:
+        """Why the last group was skipped; None if it was not, or a new group has begun.
+
+        Reading it repeats the forward pass of that group once, without gradients, up to the first
+        output that is inf or NaN. So read it right after :meth:`step` returned False. Random
+        generators and buffers are put back; a module that changes other things of its own when it
+        is called, changes them once more.
+        """
+        if self._overflow is None and self._group and self._batches == 0:
+            names = self.scaler.overflowed
+            self._overflow = explain(self._model, self._group, names, self.precision)
+            self._group = []
+        return self._overflow
 
     @property
     def grad_norm(self) -> float | None:
@@ -209,13 +273,17 @@ class Amp:
         """
         return None if self._norm is None else float(self._norm)
 
-    def step(self, loss: torch.Tensor) -> bool:
+    def step(self, loss: torch.Tensor, batch: Mapping[str, Any] | None = None) -> bool:
         """Run the backward pass of one batch; at the end of a group, clip and step.
 
         Parameters
         ----------
         loss : tensor of one element
             The result of the forward pass, neither scaled nor divided by `accumulate`.
+        batch : mapping, optional
+            The collator's batch. If it has a column of indices (``idx``, ``indices``, ``row_idx``
+            and the like), :attr:`overflow` names the rows of the data set. It is kept until the
+            next group.
 
         Returns
         -------
@@ -225,22 +293,28 @@ class Amp:
         Raises
         ------
         TypeError
-            When the loss is not a tensor.
+            When the loss is not a tensor, or `batch` no mapping.
         ValueError
             When the loss has several elements, needs no gradient, or is on another device than
             the model.
         RuntimeError
             When the loss does not depend on the optimizer's parameters, or when a gradient of the
             group was set to zero or changed since the previous batch.
+        FloatingPointError
+            When `max_skipped` groups in a row were skipped and a lower scale could not have
+            helped. The message is :attr:`overflow`; the weights are as they were.
         NotImplementedError
             From a torch that cannot clip sparse gradients (2.13 cannot, 2.14.1 can): leave
             `max_norm` or ``Embedding(sparse=True)`` out.
         """
         try:
-            self._check_loss(loss)
+            check_loss(loss, batch, self.precision.device)
             self._check_gradients("Amp.step")
             if self._batches == 0:
                 self.optimizer.zero_grad(set_to_none=True)
+                self._group, self._overflow = [], None
+            self._group.append(Batch(loss.detach(), list(self._calls), batch))
+            self._calls.clear()
             with outside_autocast(self.precision.device):
                 part = loss if self.accumulate == 1 else loss / self.accumulate
                 self.scaler.scale(part).backward()
@@ -251,6 +325,7 @@ class Amp:
             return False
         except BaseException:
             self._drop()
+            self._group = []
             raise
 
     def finish(self) -> bool:
@@ -266,6 +341,8 @@ class Amp:
         RuntimeError
             When the losses do not depend on the optimizer's parameters, or when a gradient of the
             group was set to zero or changed since the last batch.
+        FloatingPointError
+            As in :meth:`step`.
         NotImplementedError
             With `max_norm` and sparse gradients, as in :meth:`step`.
         """
@@ -274,6 +351,7 @@ class Amp:
             return self._batches > 0 and self._end("Amp.finish")
         except BaseException:
             self._drop()
+            self._group = []
             raise
 
     def state_dict(self) -> dict[str, Any]:
@@ -319,52 +397,15 @@ class Amp:
         RuntimeError
             When its scaler was disabled and this one is not.
         """
-        function = "Amp.load_state_dict"
-        if not isinstance(state_dict, Mapping):
-            found = type(state_dict).__name__
-            raise TypeError(f"{function}(): state_dict has type {found}; expected a dict")
-        if sorted(map(str, state_dict)) != list(STATE):
-            keys = ", ".join(sorted(map(str, state_dict)))[:200]
-            raise ValueError(
-                f"{function}(): state_dict has the keys {keys or '(none)'}; expected "
-                f"{', '.join(STATE)}"
-            )
-        own = self.precision.dtype
-        found = _core.read_choice(function, "dtype", state_dict["dtype"], DTYPES)
-        if found != own:
-            raise ValueError(
-                f"{function}(): the state has dtype={found!r} and this Amp has {own!r}; expected "
-                f"the same: Amp(..., dtype={found!r})"
-            )
-        steps = _core.read_int(function, "steps", state_dict["steps"], 0, MOST)
-        skipped = _core.read_int(function, "skipped_steps", state_dict["skipped_steps"], 0, MOST)
+        steps, skipped = read_state(state_dict, self.precision.dtype)
         self.scaler.load_state_dict(state_dict["scaler"])
         self.steps, self.skipped_steps = steps, skipped
+        self._group, self._overflow, self._helpless = [], None, 0
         self._drop()
 
     def _parameters(self) -> list[torch.Tensor]:
         """Give the parameters that the optimizer trains now; groups may have been added to it."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-
-    def _check_loss(self, loss: Any) -> None:
-        """Refuse a loss that cannot have a backward pass."""
-        if not isinstance(loss, torch.Tensor):
-            raise TypeError(f"Amp.step(): loss has type {type(loss).__name__}; expected a tensor")
-        if loss.numel() != 1:
-            raise ValueError(
-                f"Amp.step(): loss has shape {list(loss.shape)}; expected one element: loss.mean()"
-            )
-        if not loss.requires_grad:
-            raise ValueError(
-                "Amp.step(): loss needs no gradient; expected one computed from the model's "
-                "parameters, not detached, and outside torch.no_grad()"
-            )
-        if loss.device.type != self.precision.device:
-            raise ValueError(
-                f"Amp.step(): loss is on {loss.device.type}, and this Amp is for "
-                f"{self.precision.device}; expected the same: make the Amp after "
-                f"model.to({loss.device.type!r})"
-            )
 
     def _check_gradients(self, function: str) -> None:
         """Refuse to continue a group if other code has changed its gradients."""
@@ -394,20 +435,37 @@ class Amp:
                     parameter.grad.mul_(self.accumulate / self._batches)
         if self.max_norm is not None:
             self._norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_norm)
-        before = self.scaler.skipped_steps
+        if self.precision.dtype == "float16" and not self._has_warned:
+            loss, scale = self._group[-1].loss, self.scaler.get_scale
+            self._has_warned = warn_of_zeros(function, parameters, loss, scale)
         self.scaler.step(self.optimizer)
-        is_skipped = self.scaler.skipped_steps > before
+        is_skipped = self.scaler.is_enabled() and self.scaler._is_found(self.optimizer)
         self.scaler.update()
         self._drop()
         # An open autocast keeps the converted weights from before the step.
         torch.clear_autocast_cache()
         if is_skipped:
             self.skipped_steps += 1
+            self._count_helpless(function)
             return False
+        self._helpless, self._group = 0, []
         self.steps += 1
         if self.scheduler is not None:
             self.scheduler.step()
         return True
+
+    def _count_helpless(self, function: str) -> None:
+        """Count groups in a row that no lower scale could have saved; the last is an error."""
+        self._helpless = self._helpless + 1 if self.scaler._is_helpless else 0
+        if self.max_skipped is None or self._helpless < self.max_skipped:
+            return
+        count, self._helpless = self._helpless, 0
+        raise FloatingPointError(
+            f"{function}(): {counted(count, 'group')} in a row skipped: losses or gradients are "
+            f"inf or NaN, and a loss scale below {self.scaler.get_scale():g} is not allowed or "
+            f"would not help. Of the last: {self.overflow}. Expected finite ones: leave such rows "
+            "out, lower the learning rate, the loss or min_scale, or pass max_skipped=None"
+        )
 
     def _drop(self) -> None:
         """Forget the group, and free its gradients."""
@@ -421,60 +479,3 @@ def _mark(parameter: torch.Tensor) -> tuple[torch.Tensor | None, int]:
     """Give a gradient and the number of writes to it; setting it to zero changes one of them."""
     grad = parameter.grad
     return grad, 0 if grad is None else grad._version
-
-
-def _check_types(model: Any, optimizer: Any, scheduler: Any, scaler: Any) -> None:
-    """Refuse a model, optimizer, scheduler or scaler of a wrong type, or unfit for a step."""
-    if not isinstance(model, torch.nn.Module):
-        raise _wrong_type("model", model, "a torch.nn.Module")
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise _wrong_type("optimizer", optimizer, "a torch.optim.Optimizer")
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise TypeError("Amp(): optimizer LBFGS needs a closure; expected one that does not")
-    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        raise TypeError(
-            "Amp(): scheduler ReduceLROnPlateau needs a metric; expected none: leave it out, and "
-            "step it yourself"
-        )
-    if scheduler is not None and not callable(getattr(scheduler, "step", None)):
-        raise _wrong_type("scheduler", scheduler, "one of torch.optim.lr_scheduler")
-    if scaler is not None and not isinstance(scaler, GradScaler):
-        raise _wrong_type("scaler", scaler, "a tightbatch.amp.GradScaler")
-
-
-def _wrong_type(name: str, value: Any, expected: str) -> TypeError:
-    kind = type(value)
-    found = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-    return TypeError(f"Amp(): {name} has type {found}; expected {expected}")
-
-
-def _check_parameters(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, scaler: GradScaler | None
-) -> None:
-    """Refuse parameters that cannot be trained like this, and a scaler of another optimizer."""
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    if not any(id(parameter) in names for parameter in trained):
-        raise ValueError(
-            "Amp(): the optimizer has no parameter of the model; expected an optimizer made from "
-            "model.parameters()"
-        )
-    is_scaled = scaler is None or scaler.is_enabled()
-    for parameter in trained:
-        name = names.get(id(parameter), "of the optimizer, without a name,")
-        if parameter.requires_grad and parameter.dtype in HALVES:
-            raise ValueError(
-                f"Amp(): parameter {name} is {parameter.dtype}; expected float32: call "
-                "model.float(), autocast converts where half precision is enough"
-            )
-        if parameter.requires_grad and parameter.is_complex() and is_scaled:
-            raise ValueError(
-                f"Amp(): parameter {name} is {parameter.dtype}, which torch's loss scaler does not "
-                "support; expected float32, or scaler=GradScaler(enabled=False)"
-            )
-    owner = None if scaler is None else OPTIMIZERS.get(scaler, ref(optimizer))()
-    if owner not in (None, optimizer):
-        raise ValueError(
-            "Amp(): scaler belongs to another Amp, with another optimizer; expected a scaler for "
-            "each, because each would change the other's scale within a group"
-        )

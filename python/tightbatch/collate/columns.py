@@ -41,7 +41,7 @@ class ColumnSettings(NamedTuple):
 DEFAULT = ColumnSettings()
 # What happens to a column. Columns of rows are padded, or put one after another. Masks and lengths
 # are made from the "main" one; a "per_token" column has a value for each of its tokens. The last
-# four are for batches without padding.
+# six are for batches without padding.
 Role = Literal[
     "main",
     "rows",
@@ -49,6 +49,8 @@ Role = Literal[
     "numbers",
     "labels",
     "labels_of_main",
+    "labels_kept",
+    "row_labels",
     "attention_mask",
     "seq_lengths",
 ]

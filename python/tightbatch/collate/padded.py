@@ -22,6 +22,7 @@ from .columns import (
     pad_columns,
     settle_columns,
 )
+from .packs import refuse_packs
 from .samples import PER_TOKEN, Kind, choose_main, columns_of, kind_of
 
 __all__ = ["PadCollator"]
@@ -84,8 +85,9 @@ class PadCollator(Collator):
     ValueError
         When the batch is empty; when keys differ between samples; when an ``attention_mask`` (or
         another column with a value for each token) has another length than ``input_ids``; when a
-        row is longer than the last boundary; when boundaries are not in ascending order; and as
-        :func:`tightbatch.pad`.
+        row is longer than the last boundary; when boundaries are not in ascending order; for a
+        column ``seq_lengths``, which says that rows are packs, because a padded batch would not
+        keep their segments apart; and as :func:`tightbatch.pad`.
     TypeError, OverflowError, RuntimeError
         As :func:`tightbatch.pad`; the message names key, row and column. RuntimeError also when
         shared memory is full in a DataLoader worker.
@@ -199,6 +201,7 @@ class PadCollator(Collator):
     def _collate(self, columns: Mapping[Any, Sequence[Any]], cls: Any, masked: bool) -> Any:
         """Pad, stack or list each column, and put the results together as a ``cls``."""
         kinds = {key: kind_of(NAME, key, column) for key, column in columns.items()}
+        refuse_packs(NAME, kinds)
         main = choose_main(kinds, or_labels=True)
         self._check_extras(kinds, main, masked)
         named, other = self._named, self._named[None]

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from .. import _core
 from .._types import Side, Tensors
+from ..masks import segment_mask
 from .batch import Batch
 from .columns import (
     TENSORS,
@@ -19,7 +22,8 @@ from .columns import (
     flatten_columns,
     settle_columns,
 )
-from .samples import Kind, choose_main, columns_of, kind_of
+from .kept_apart import find_settings
+from .samples import LABELS, Kind, choose_main, columns_of, kind_of
 
 __all__ = ["PaddingFreeCollator"]
 
@@ -36,6 +40,9 @@ NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
 }
 Naming = Literal["transformers", "flash_attn", "varlen_attn", "megatron"]
+MASKS = ("causal", "bidirectional")
+# Settings that decide whether a model keeps rows apart.
+_TRIED = ("naming", "position_ids_start", "attention_mask", "return_use_cache", "dtype")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -47,30 +54,40 @@ class PaddingFreeCollator(Collator):
     batch from a :class:`tightbatch.RaggedDataset`, or as an Arrow table, works too.
 
     Columns with a value for each token are put one row after another. As with
-    :class:`tightbatch.PadCollator`, numbers are stacked, and strings and None become lists.
-    ``attention_mask`` may hold only ones and is left out, because with a mask, models attend across
-    segments. A row without tokens does not become a segment (``return_row_idx`` tells which rows
-    did). A column ``seq_lengths``, a list of lengths for each row, says that rows are packs, as TRL
-    makes them: each length is a segment of its own here.
+    :class:`tightbatch.PadCollator`, numbers are stacked, and strings and None become lists. Numbers
+    that are labels (``labels``, ``label``, ``label_ids``) come in the order of the segments: to
+    each the label of its row. ``attention_mask`` may hold only ones and is left out, because with
+    it, models attend across segments. A row without tokens does not become a segment
+    (``return_row_idx`` tells which rows did). A column ``seq_lengths``, a list of lengths for each
+    row, says that rows are packs, as TRL makes them: each length is a segment of its own here.
+
+    A transformers language model reads from ``position_ids`` where rows begin, but only if it makes
+    no cache, which is why ``use_cache`` is in the batch. Other models, such as encoders under eager
+    and sdpa attention, read it from nothing, and mix the rows without an error:
+    :meth:`for_model` tries the model, and finds the settings that it needs or raises.
 
     Parameters
     ----------
     naming : {"transformers", "flash_attn", "varlen_attn", "megatron"}
         The names of the boundaries in the batch (see Returns).
     max_tokens : int, optional
-        Pad the batch to exactly this many positions: a constant shape. The padding is one more
-        segment, with its own positions 0, 1, 2, ..., and its labels are ignored.
+        Pad the batch to exactly this many positions: a constant shape. The padding, the tail, is
+        cut into segments as long as the longest before it, so that it has no position that the rows
+        do not have, and its labels are ignored.
     max_segments : int, optional
-        Extend the boundaries to this many segments, the padding included, by repeating the last
-        boundary: a constant shape too. The added segments have length 0.
+        Extend the boundaries to this many segments, those of the tail included, by repeating the
+        last boundary: a constant shape too. The added segments have length 0. If the tail's do not
+        fit, they become longer, up to ``max_length`` and ``max_seqlen``: give one of them, so that
+        no position is beyond what the model has.
     max_seqlen : int, optional
-        The number to report as the longest segment, instead of the batch's own longest (the padding
-        included): a constant, for static graphs. ``max_tokens`` is always large enough.
+        The number to report as the longest segment, instead of the batch's own longest: a constant,
+        for static graphs. ``max_length`` is large enough.
     pad_to_multiple_of : int, optional
         Pad the batch to a multiple of this; the padding is as for ``max_tokens``.
     segment_multiple_of : int, optional
         Pad each segment by itself to a multiple of this, for example ``2 * cp_size`` for context
-        parallelism. Positions continue in this padding, and labels are ignored there.
+        parallelism. Positions continue in this padding (so let ``max_length`` be a multiple, too,
+        if the model has no more positions), and labels are ignored there.
         ``max_tokens`` and ``pad_to_multiple_of`` must be multiples of it.
     padding_value : number or {key: number}
         The number that fills the padding of a column, as for :class:`tightbatch.PadCollator`.
@@ -85,11 +102,22 @@ class PaddingFreeCollator(Collator):
     position_ids_start : int
         The position of the first token, for example 2 for RoBERTa.
     return_labels : bool
-        Make ``labels`` from the tokens if the samples have none. In both cases losses ignore the
-        label of each segment's first token, because no token of its segment predicts it.
+        True: labels are those of a language model, made from the tokens if the samples have none.
+        Losses ignore the label of each segment's first token, because no token of its segment
+        predicts it. False: labels of the samples are kept as they are, as tagging and masked
+        language models need them, and none are made.
     shift_labels : bool
         Add ``shift_labels``, at each token the label of the next one. transformers' models take
-        them together with ``labels``, instead of shifting ``labels`` themselves.
+        them together with ``labels``, instead of shifting ``labels`` themselves. So ``labels`` are
+        those of a language model also without ``return_labels``.
+    attention_mask : {"causal", "bidirectional"}, optional
+        Add an ``attention_mask`` of shape [1, 1, total, total], for models that find the rows in
+        nothing else: 0 where a token sees another one, and the lowest number where not. ``dtype``
+        is its type, float32 if not given; eager attention wants the model's. With
+        ``dtype={"attention_mask": "bool"}`` it is one byte a pair of tokens, which only sdpa takes.
+    return_use_cache : bool
+        With transformers' names, add ``use_cache``, False. With a cache, which most models make by
+        default, they do not look for rows.
     return_num_items : bool
         Add ``num_items_in_batch``, an int: the number of labels that losses do not ignore.
     return_row_idx : bool
@@ -123,12 +151,12 @@ class PaddingFreeCollator(Collator):
     Raises
     ------
     ValueError
-        When the batch is empty or has no token; when keys differ between samples; when the rows of
-        a column differ in length from ``input_ids`` (or, without it, from the first column of
-        rows); when an ``attention_mask`` has a value other than 1; when ``seq_lengths`` do not add
-        up to the row's length; when a column has the name of one that the collator makes; and when
-        a batch is larger than ``max_tokens``, ``max_segments`` or ``max_seqlen``. The message names
-        key, row and column.
+        When ``attention_mask`` is to have a type of integers; when the batch is empty or has no
+        token; when keys differ between samples; when the rows of a column differ in length from
+        ``input_ids`` (or, without it, from the first column of rows); when an ``attention_mask``
+        has a value other than 1; when ``seq_lengths`` do not add up to the row's length; when a
+        column has the name of one that the collator makes; and when a batch is larger than
+        ``max_tokens``, ``max_segments`` or ``max_seqlen``. The message names key, row and column.
     OverflowError
         When there are more positions than an int32 can count; and as :func:`tightbatch.pad`.
     TypeError, RuntimeError, ImportError
@@ -145,13 +173,13 @@ class PaddingFreeCollator(Collator):
     >>> import tightbatch as tb
     >>> collate = tb.PaddingFreeCollator(max_tokens=6, return_tensors="np")
     >>> batch = collate([{"input_ids": [5, 6, 7]}, {"input_ids": [8]}])
-    >>> {key: value if type(value) is int else value.tolist() for key, value in batch.items()}
+    >>> {key: getattr(value, "tolist", lambda: value)() for key, value in batch.items()}
     {'input_ids': [[5, 6, 7, 8, 0, 0]],
      'labels': [[-100, 6, 7, -100, -100, -100]],
      'position_ids': [[0, 1, 2, 0, 0, 1]],
      'seq_idx': [[0, 0, 0, 1, 2, 2]],
      'cu_seq_lens_q': [0, 3, 4, 6], 'cu_seq_lens_k': [0, 3, 4, 6],
-     'max_length_q': 3, 'max_length_k': 3}
+     'max_length_q': 3, 'max_length_k': 3, 'use_cache': False}
     """
 
     naming: Naming = "transformers"
@@ -167,6 +195,8 @@ class PaddingFreeCollator(Collator):
     position_ids_start: int = 0
     return_labels: bool = True
     shift_labels: bool = False
+    attention_mask: Literal["causal", "bidirectional"] | None = None
+    return_use_cache: bool = True
     return_num_items: bool = False
     return_row_idx: bool = False
     return_tensors: Tensors = "pt"
@@ -180,7 +210,9 @@ class PaddingFreeCollator(Collator):
         """Read the settings of each key; a wrong one is an error here, not at the first batch."""
         _core.read_choice(NAME, "naming", self.naming, tuple(NAMES))
         _core.read_choice(NAME, "return_tensors", self.return_tensors, TENSORS)
-        for name in ("return_labels", "shift_labels", "return_row_idx"):
+        if self.attention_mask is not None:
+            _core.read_choice(NAME, "attention_mask", self.attention_mask, MASKS)
+        for name in ("return_labels", "shift_labels", "return_row_idx", "return_use_cache"):
             _core.read_flag(NAME, name, getattr(self, name))
         _core.check_padding_free(NAME, vars(self))
         options = {"padding_value": self.padding_value, "dtype": self.dtype}
@@ -195,12 +227,77 @@ class PaddingFreeCollator(Collator):
         made = {*extras, *longest}
         made |= {"qkv_format"} if self.naming == "megatron" else set()
         made |= {"num_items_in_batch"} if self.return_num_items else set()
+        made |= {"use_cache"} if self._has_use_cache() else set()
         for name, value in (
             ("_named", settle_columns(NAME, options)),
             ("_extras", extras),
             ("_reserved", frozenset(made)),
         ):
             object.__setattr__(self, name, value)
+        if self.attention_mask is not None and "int" in self._mask_dtype():
+            raise ValueError(
+                f"{NAME}(): key 'attention_mask': dtype={self._mask_dtype()}; expected a floating "
+                "type, which is added to scores, or bool"
+            )
+
+    @classmethod
+    def for_model(cls, model: Any, **options: Any) -> PaddingFreeCollator:
+        """Make a collator whose batches this model keeps apart, or raise.
+
+        A collator sees only samples: by default it makes batches for language models that find the
+        rows in ``position_ids``. Others need a mask, such as encoders under eager and sdpa
+        attention; some count positions from another number; some mix the rows whatever the batch
+        says. So a few rows are tried on the model itself, alone, in one batch, and with other
+        tokens in the other rows. The first settings with which only the row's own tokens matter are
+        taken.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            A model that takes ``input_ids`` and gives outputs for each token, with the attention
+            and on the device that it is trained with. It is not changed.
+        **options
+            Parameters of :class:`PaddingFreeCollator`; they are not changed. Where not given,
+            ``attention_mask`` (of the model's dtype) and ``position_ids_start`` are what the model
+            needs, and ``return_labels`` is False if tokens see those after them, because labels of
+            such a model are not those of the next token.
+
+        Returns
+        -------
+        PaddingFreeCollator
+
+        Raises
+        ------
+        ValueError
+            When the model mixes rows with every setting, or gives no outputs for each token.
+        TypeError
+            When it is not a torch module, or has no embedding of tokens; and as
+            :class:`PaddingFreeCollator`.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> from transformers import BertConfig, BertForTokenClassification
+        >>> model = BertForTokenClassification(BertConfig(
+        ...     vocab_size=50, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
+        ...     num_attention_heads=4))
+        >>> tb.PaddingFreeCollator.for_model(model)
+        PaddingFreeCollator(dtype={'attention_mask': torch.float32}, return_labels=False, \
+attention_mask='bidirectional')
+        """
+        cls(**options)  # a wrong option is an error of its own
+        dtype = getattr(model, "dtype", None)
+
+        def settle(settings: Mapping[str, Any]) -> dict[str, Any]:
+            if settings.get("attention_mask") is None or settings.get("dtype") is not None:
+                return dict(settings)
+            return {**settings, "dtype": {"attention_mask": dtype}}
+
+        def make(settings: Mapping[str, Any]) -> PaddingFreeCollator:
+            tried = {name: settings[name] for name in _TRIED if name in settings}
+            return cls(**settle(tried), return_labels=False)
+
+        return cls(**settle({**find_settings(model, make, options), **options}))
 
     def __call__(self, samples: Iterable[Any]) -> Batch:
         """Collate a batch of samples."""
@@ -225,7 +322,9 @@ class PaddingFreeCollator(Collator):
             specs.append(("labels", columns.get("labels"), labels, named["labels"]))
         for key, kind in kinds.items():
             if kind != "listed" and key not in names:
-                role: Role = "per_token" if kind == "rows" else "numbers"
+                role: Role = "per_token"
+                if kind == "number":
+                    role = "row_labels" if key in LABELS else "numbers"
                 specs.append((key, columns[key], role, named.get(key, other)))
                 names.append(key)
         if "attention_mask" in columns:
@@ -238,7 +337,7 @@ class PaddingFreeCollator(Collator):
         """Choose the role of the labels; None if there are no labels of tokens."""
         kind = kinds.get("labels")
         if kind == "rows":
-            return "labels"
+            return "labels" if self.return_labels or self.shift_labels else "labels_kept"
         if kind is None and self.return_labels and main == "input_ids":
             return "labels_of_main"
         if kind == "listed":
@@ -275,12 +374,39 @@ class PaddingFreeCollator(Collator):
             values["qkv_format"] = "thd"
         for name in NAMES[self.naming][1]:
             values[name] = longest
+        if self._has_use_cache():
+            values["use_cache"] = False
+        if self.attention_mask is not None:
+            values["attention_mask"] = self._mask(values["seq_idx"])
         if self.return_num_items:
             values["num_items_in_batch"] = items
         for key in kinds:
             if key not in values:
                 values[key] = made.get(key, columns[key])
         return build(Batch, values, block)  # type: ignore[no-any-return]
+
+    def _has_use_cache(self) -> bool:
+        return self.return_use_cache and self.naming == "transformers"
+
+    def _mask(self, seq_idx: Any) -> Any:
+        """Make the mask of the whole batch, [1, 1, total, total]."""
+        dtype, out, total = self._mask_dtype(), None, seq_idx.shape[-1]
+        if self.return_tensors == "pt":
+            import torch
+
+            out = torch.empty((1, total, total), dtype=getattr(torch, dtype))
+        causal, additive = self.attention_mask == "causal", dtype != "bool"
+        mask = segment_mask(seq_idx, causal=causal, dtype=dtype, additive=additive, out=out)
+        return mask[:, None]
+
+    def _mask_dtype(self) -> str:
+        """Give the name of the mask's type: bool, or a floating type for an additive mask."""
+        settings = self._named["attention_mask"]
+        dtype = settings.float_dtype if settings.dtype is None else settings.dtype
+        if dtype is None:
+            return "float32"
+        name = dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch.")
+        return np.dtype(dtype).name if name.startswith("<class") else name
 
 
 def _require_main(kinds: Mapping[Any, Kind]) -> Any:

@@ -6,7 +6,8 @@ __init__  the options
 text      the text: Python's own documentation, or a file
 model     the tokenizer and the model: small ones made here, or the user's
 batches   the ways of padding: the batches of each, and the model's logits for them
-train     the timed training, and the check that padding does not change the logits
+check     the check that padding and other rows do not change the logits
+train     the timed training
 report    the whole command in order, and what it prints and writes
 
 ``import tightbatch`` imports nothing of this.

@@ -107,16 +107,19 @@ class PackBatches:
 
     def __iter__(self) -> Iterator[Lines]:
         """One epoch; the next iteration is the next."""
-        import tightbatch as tb
-
-        seed = self.setup.settings.seed + self.epoch
+        packing = self.pack(self.setup.settings.seed + self.epoch)
         self.epoch += 1
-        packing = tb.pack(self.tokens.lengths, self.setup.pack_width, seed=seed)
         packed, segments = packing.apply(self.tokens), packing.seq_lengths
         for first in range(0, len(packing), self.setup.packs):
             part = slice(first, min(first + self.setup.packs, len(packing)))
             begin, end = packing.offsets[[part.start, part.stop]]
             yield self.batch(packed[part], segments[part], packing.indices[begin:end])
+
+    def pack(self, seed: int) -> Any:
+        """Plan an epoch."""
+        import tightbatch as tb
+
+        return tb.pack(self.tokens.lengths, self.setup.pack_width, seed=seed)
 
     def batch(self, packs: Any, segments: Any, members: Any) -> Lines:
         """One batch; `members` are its rows in the packs' order."""
@@ -174,7 +177,7 @@ def collator(strategy: Strategy, setup: Setup) -> Callable[[list[Row]], Any]:
 
     def collate(rows: list[Row]) -> Lines:
         head, line = pad(rows), flatten(rows)
-        labels = line.pop("label")
+        labels = line.pop("label")[: len(rows)]  # the line's padding has labels of its own
         del line["seq_idx"]  # for state-space models
         lengths = np.array([len(row["input_ids"]) for row in rows])
         segments = line["cu_seq_lens_q"].diff().long()  # the line's padding is one of them
@@ -224,7 +227,7 @@ def loader(strategy: Strategy, rows: list[Row], setup: Setup) -> Iterable[Any]:
         max_tokens=setup.batch_tokens if in_line else None,
         padding_free=in_line,
         shuffle=True,
-        shuffle_window=settings.shuffle_window,
+        shuffle_window="auto" if in_line else settings.shuffle_window,
         seed=settings.seed,
     )
     return DataLoader(data, batch_sampler=plan, collate_fn=collate)
@@ -339,9 +342,9 @@ def layer_inputs(model: PreTrainedModel, batch: Lines) -> dict[str, Any]:
         if getattr(model.config, "layer_types", None) is None:  # all layers are of one kind
             del masks["full_attention"]
     if model.config._attn_implementation == "eager":  # it adds the mask to the scores
-        lowest = torch.finfo(model.dtype).min
+        masked = torch.finfo(model.dtype).min / 4  # as attention_mask(additive=True)
         masks = {
-            name: torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, lowest)
+            name: torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, masked)
             for name, mask in masks.items()
         }
     inputs["attention_mask"] = masks if len(masks) > 1 else next(iter(masks.values()))

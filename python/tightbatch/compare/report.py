@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from tightbatch.compare import CompareError
 from tightbatch.compare.batches import Strategy, strategies
+from tightbatch.compare.check import check_padding, obstacle
 from tightbatch.compare.model import Setup, offline, start
 from tightbatch.compare.text import read_text
-from tightbatch.compare.train import check_padding, obstacle, train, warm_up
+from tightbatch.compare.train import train, warm_up
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -266,8 +267,8 @@ def closing(results: list[Figures], half: Precision, check: Figures) -> list[str
         notes.append(f"half: the loss scaler skipped {skipped} steps that overflowed")
     notes.append(
         f"check: padding does {'not affect' if check['holds'] else 'AFFECT'} the model; the "
-        "largest differences of a logit from that of the row alone, over "
-        f"{check['rows']} held-out rows:"
+        "largest differences of a logit from that of the row alone, or with other tokens in the "
+        f"padding and in other rows, over {check['rows']} held-out rows:"
     )
     for precision in dict.fromkeys(one["precision"] for one in check["agreements"]):
         these = [one for one in check["agreements"] if one["precision"] == precision]
@@ -277,6 +278,7 @@ def closing(results: list[Figures], half: Precision, check: Figures) -> list[str
         )
         notes += [
             f"check: FAILED: {one['strategy']} ({precision}): {one['largest_difference']:.3e}"
+            + (f", from {one['place']}" if one["place"] else "")
             for one in these
             if not one["holds"]
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from .. import _core
 from .._words import counted
 from .conversion import Index, unravel
+from .tensors import SUFFIXES, children, is_path, is_tensor, open_file, read, walk
 
 __all__ = ["HalfLoss", "HalfReport", "TensorReport", "half_report"]
 
 _ROWS = 30  # shown as text
-_FLOATS = {"float64", "float32", "float16", "bfloat16", "f8", "f4", "f2"}
 _LOWEST_EXPONENT = -127
 # Numbers from half a step above the largest on overflow: as fractions of the next power of two.
 _LIMITS = {"float16": (16, 65520 / 65536), "bfloat16": (128, 1 - 2.0**-9)}
@@ -140,7 +140,7 @@ class HalfReport:
     tensors : tuple of TensorReport
     others : dict of str to str
         Entries that were left out, and why: their type, if it is not a floating type; or the entry
-        that they share memory with (tied weights).
+        that they share memory with (tied weights) or are the same as.
 
     Examples
     --------
@@ -328,10 +328,13 @@ def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfR
 
     Parameters
     ----------
-    x : ndarray, CPU tensor, mapping of names to them, or module
-        float64, float32, float16 or bfloat16. A module's ``state_dict`` is read. Entries of a
-        mapping that are something else, or that share memory with an entry before them, are named
-        and left out.
+    x : array, CPU tensor, module, container of them, or path
+        float64, float32, float16 or bfloat16; arrays may be NumPy's, JAX's, or HDF5 datasets. Of
+        modules and optimizers the ``state_dict`` is read. Mappings, lists, tuples, dataclasses and
+        HDF5 groups are walked, however deep: a tensor is called by the keys that lead to it, such
+        as "model.layer.weight" or "state.0.exp_avg". What else is in them, or shares memory with an
+        entry before it, is named and left out. Files (.safetensors; .pt, .pth, .bin and .ckpt of
+        torch, without running code of theirs; .npz, .npy; .h5, .hdf5) are read tensor by tensor.
     errors : bool
         Also measure errors and SQNR. Counts alone take a small part of the time.
     histogram : bool
@@ -346,6 +349,10 @@ def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfR
     TypeError
         When x, or an entry that holds floats, is not on the CPU; when x is something else or does
         not hold floats.
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        When a file of torch holds other objects than tensors and plain containers.
 
     Notes
     -----
@@ -360,48 +367,36 @@ def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfR
     >>> loss = tb.half_report(np.float32([1e-9, 0.1, 1.0]))[0].float16
     >>> loss.flushed, loss.first_flushed, loss.exact, loss.safe_scale
     (1, ((0,),), 1, 32768.0)
+    >>> checkpoint = {"model": {"layer.weight": np.float32([0.1])}, "epoch": 3}
+    >>> report = tb.half_report(checkpoint)
+    >>> [tensor.name for tensor in report], report.others
+    (['model.layer.weight'], {'epoch': 'int'})
     """
-    if hasattr(x, "state_dict") and callable(x.state_dict):
-        x = x.state_dict()
-    if not isinstance(x, Mapping):
-        if not hasattr(x, "dtype") and not isinstance(x, (memoryview, bytes, bytearray)):
-            raise TypeError(
-                f"half_report(): x has type {type(x).__name__}; expected an array, a CPU tensor, "
-                "a mapping of names to them (dict(model.named_parameters()), a state_dict) or a "
-                "module"
-            )
-        return HalfReport((_survey("", None, x, errors, histogram),), {})
-    tensors, others = [], {}
-    seen: dict[Any, str] = {}
-    for name, value in x.items():
-        if not _holds_floats(value):
-            others[str(name)] = str(getattr(value, "dtype", type(value).__name__))
-            continue
-        first = seen.setdefault(_memory(value), str(name))
-        if first != str(name):
-            others[str(name)] = f"the memory of {first}"
+    if is_path(x):
+        with open_file(x) as source:
+            return _report(source, errors, histogram)
+    return _report(x, errors, histogram)
+
+
+def _report(x: Any, errors: bool, histogram: bool) -> HalfReport:
+    is_one = hasattr(x, "dtype") and not hasattr(x, "state_dict")
+    if is_one or isinstance(x, (memoryview, bytes, bytearray)):
+        array = read(x) if is_tensor(x) else x
+        return HalfReport((_survey("", None, array, errors, histogram),), {})
+    if children(x) is None:
+        raise TypeError(
+            f"half_report(): x has type {type(x).__name__}; expected an array, a CPU tensor, a "
+            "module, a mapping or list of them (a state_dict, a checkpoint), or the path of a "
+            f"file of them that ends in {', '.join(SUFFIXES)}"
+        )
+    found, others = [], {}
+    for name, value, reason in walk(x):
+        if reason:
+            others[name] = reason
         else:
-            tensors.append(_survey(str(name), name, value, errors, histogram))
-    tensors.sort(key=TensorReport.risk, reverse=True)
-    return HalfReport(tuple(tensors), others)
-
-
-def _holds_floats(value: Any) -> bool:
-    """Whether it is an array or dense tensor of the four types; the device is checked later."""
-    if getattr(value, "is_quantized", False):
-        return False
-    return str(getattr(value, "dtype", "")).removeprefix("torch.").lstrip("<>=") in _FLOATS
-
-
-def _memory(value: Any) -> Any:
-    """What tied entries have in common; an empty or sparse one is like no other."""
-    if hasattr(value, "untyped_storage"):
-        if value.device.type != "cpu" or value.is_sparse or not value.numel():
-            return id(value)
-        return value.data_ptr(), tuple(value.shape), value.stride(), value.dtype
-    if not value.size:
-        return id(value)
-    return value.ctypes.data, value.shape, value.strides, value.dtype
+            found.append(_survey(name, name, value, errors, histogram))
+    found.sort(key=TensorReport.risk, reverse=True)
+    return HalfReport(tuple(found), others)
 
 
 def _survey(name: str, key: Any, x: Any, errors: bool, histogram: bool) -> TensorReport:

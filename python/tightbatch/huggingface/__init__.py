@@ -1,5 +1,7 @@
 """transformers' data collators under the same names: change the import and keep the rest.
 
+:func:`batch_by_length` lets a Trainer take batches of similar length.
+
 Names, parameters, keys, their order, dtypes and shapes are those of transformers 5.23. Each
 collator takes a tokenizer, as in transformers, or only ``pad_token_id`` (and ``padding_side``).
 Features are dicts of lists, arrays or tensors, or a batch of a :class:`tightbatch.RaggedDataset`.
@@ -17,6 +19,11 @@ transformers' collators lose data in some cases. These do not:
 - ``mlm=False`` sets labels of padding to -100 by position and by attention mask. A padding token
   that is also the end-of-sequence token keeps its label; with transformers' labels a model never
   learns to stop.
+- The rows of a flattened batch stay apart in ``model(**batch)``: ``use_cache=False`` is one of its
+  entries. Without it most models make a cache, and then look for no boundaries under eager, sdpa
+  and flex attention.
+- Packs, rows with ``seq_lengths``, stay apart in a flattened batch too; transformers flattens each
+  as one row. The collators that pad refuse them.
 - An empty row adds nothing to a flattened batch; transformers gives it a label, and labels and
   inputs no longer match.
 - A label longer than its input is an error that names the row.
@@ -35,6 +42,7 @@ from .padding import (
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
 )
+from .trainer import batch_by_length
 
 __all__ = [
     "DataCollatorForLanguageModeling",
@@ -42,4 +50,5 @@ __all__ = [
     "DataCollatorForTokenClassification",
     "DataCollatorWithFlattening",
     "DataCollatorWithPadding",
+    "batch_by_length",
 ]

@@ -19,6 +19,7 @@ from ..collate.columns import (
     Role,
     pad_columns,
 )
+from ..collate.packs import refuse_packs
 from ..collate.padded import check_tokenizer
 from ..collate.samples import LABELS, PER_TOKEN, kind_of
 from ..ragged import Ragged
@@ -116,7 +117,12 @@ def check_settings(collator: Any, return_tensors: Any) -> None:
         read_ids(function, "special_token_ids", given["special_token_ids"])
     if given.get("padding_side") is not None:
         _core.read_choice(function, "padding_side", given["padding_side"], ("right", "left"))
-    for name in ("return_position_ids", "return_flash_attn_kwargs", "return_seq_idx"):
+    for name in (
+        "return_position_ids",
+        "return_flash_attn_kwargs",
+        "return_seq_idx",
+        "return_use_cache",
+    ):
         if name in given:
             _core.read_flag(function, name, given[name])
     if "padding" in given:
@@ -201,6 +207,7 @@ class Features:
             for key, column in self.columns.items()
             if key not in skipped
         }
+        refuse_packs(self.function, kinds)
         if kinds[self.main] != "rows":
             found = type(self.columns[self.main][0]).__name__
             raise TypeError(

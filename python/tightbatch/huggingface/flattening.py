@@ -30,6 +30,7 @@ NOT_ASKED = {
     "truncation_side": "right",
     "return_num_items": False,
 }
+PLAIN = ColumnSettings()
 
 
 @dataclass(repr=False)
@@ -38,8 +39,10 @@ class DataCollatorWithFlattening(Collator):
 
     Keys are ``input_ids``, ``labels`` and, if asked for, ``position_ids``, ``seq_idx``,
     ``cu_seq_lens_q``, ``cu_seq_lens_k`` (int32), ``max_length_q``, ``max_length_k`` (int). There is
-    no attention mask, because with a mask, models attend across rows. Other columns are left out,
-    as in transformers.
+    no attention mask, because with a mask, models attend across rows. For the same reason
+    ``use_cache`` is there, False. Other columns are left out, as in transformers, but
+    ``seq_lengths``, a list of lengths for each row, says that rows are packs: then each length is a
+    row of its own here, unless it is 0.
 
     Parameters
     ----------
@@ -55,17 +58,22 @@ class DataCollatorWithFlattening(Collator):
         Add the row of each token, from 0, int32.
     position_ids_start : int
         The position of the first token, for example 2 for RoBERTa.
+    return_use_cache : bool
+        Add ``use_cache``.
 
     Raises
     ------
     ValueError, TypeError, OverflowError
-        When there are no features or no ``input_ids``, when labels and inputs differ in length, and
-        as :class:`tightbatch.PadCollator`; messages name key, row and column.
+        When there are no features or no ``input_ids``, when labels and inputs differ in length,
+        when ``seq_lengths`` do not add up to the row's length, and as
+        :class:`tightbatch.PadCollator`; messages name key, row and column.
 
     Examples
     --------
     >>> from tightbatch.huggingface import DataCollatorWithFlattening
     >>> batch = DataCollatorWithFlattening("np")([{"input_ids": [5, 6]}, {"input_ids": [7]}])
+    >>> batch.pop("use_cache")
+    False
     >>> {key: value.tolist() for key, value in batch.items()}
     {'input_ids': [[5, 6, 7]], 'labels': [[-100, 6, -100]], 'position_ids': [[0, 1, 0]]}
     """
@@ -77,6 +85,7 @@ class DataCollatorWithFlattening(Collator):
     return_flash_attn_kwargs: bool = False
     return_seq_idx: bool = False
     position_ids_start: int = 0
+    return_use_cache: bool = True
 
     def __post_init__(self) -> None:
         """Check the settings; what is set later is checked at the next batch."""
@@ -107,6 +116,9 @@ class DataCollatorWithFlattening(Collator):
                 ColumnSettings(separator, "int64"),
             ),
         ]
+        packed = "seq_lengths" in columns
+        if packed:
+            specs.append(("seq_lengths", columns["seq_lengths"], "seq_lengths", PLAIN))
         extras = self._extras()
         values, block, longest, _ = flatten_columns(
             function,
@@ -115,10 +127,12 @@ class DataCollatorWithFlattening(Collator):
             tuple(extras.values()),
             ["input_ids", "labels", *extras],
             tensors,
-            keep_empty=True,
+            keep_empty=not packed,
         )
         if self.return_flash_attn_kwargs:
             values["max_length_q"] = values["max_length_k"] = longest
+        if self.return_use_cache:
+            values["use_cache"] = False
         return build(dict, values, block)  # type: ignore[no-any-return]
 
     def _asked(self) -> dict[str, Any]:

@@ -83,8 +83,9 @@ def bucket_boundaries(
     The method is dynamic programming over the different lengths. The cost satisfies the quadrangle
     inequality (F. F. Yao, STOC 1980; Z. Galil and K. Park, Theoretical Computer Science 92, 1992)
     and is linear in the width, so a queue of lines replaces divide and conquer (P. Brucker,
-    Discrete Applied Mathematics 62, 1995). It takes O(rows + k m) time and 4 k m bytes for m
-    different lengths; `pad_to_multiple_of` makes m smaller.
+    Discrete Applied Mathematics 62, 1995). It takes O(rows + k m) time for m different lengths,
+    and 4 k m bytes up to 64 MiB; beyond that it computes most layers twice and takes about
+    6 sqrt(2 k) m bytes. `pad_to_multiple_of` makes m smaller.
 
     Examples
     --------

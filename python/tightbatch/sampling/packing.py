@@ -6,8 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +16,17 @@ from .._types import Overlong
 from .._words import counted
 from ..dataset import RaggedDataset
 from ..ragged import Ragged
-from .plan import lower_bound
+from .fairness import Fairness, measure
+from .packed_dataset import as_dataset, seq_lengths
+from .plan import NO_CAP, lower_bound, read_pool
 from .ranks import in_line
-from .state import NO_CAP
 
 __all__ = ["Packing", "pack", "pack_dataset"]
 
-# Packs that one window of shuffled rows makes: enough for packs as full as with all rows.
-_WINDOW_PACKS = 500
 _MOST_SEGMENTS = 2**32 - 1  # that the planner numbers
-# The most tokens of a packed dataset: Arrow's lists count them in 32 bits.
-_TOKENS_A_CHUNK = 2**30
 
 Array = NDArray[np.int64]
+Strategy = Literal["pool", "best_fit"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +58,9 @@ class Packing:
     Examples
     --------
     >>> import tightbatch as tb
-    >>> packing = tb.pack([5, 2, 3, 1], 6)
+    >>> packing = tb.pack([5, 2, 3, 1], 6, seed=None)
     >>> list(packing)
-    [[0, 3], [2, 1]]
+    [[0, 3], [1, 2]]
     >>> packing.efficiency, packing.lower_bound
     (0.9166666666666666, 2)
     """
@@ -110,8 +107,12 @@ class Packing:
 
     @property
     def seq_lengths(self) -> Ragged:
-        """The lengths of the segments of each pack: int64 rows, as trl calls them."""
-        return Ragged(self.lengths, self.offsets)
+        """The lengths of the segments of each pack, in rows of int64, as trl calls them.
+
+        Rows without tokens are not among them: to readers of boundaries a length of 0 is a boundary
+        that is there twice.
+        """
+        return seq_lengths(self.lengths, self.offsets)
 
     @property
     def efficiency(self) -> float:
@@ -128,6 +129,22 @@ class Packing:
         rest fit beside them.
         """
         return lower_bound(self.lengths, self.capacity, self.max_segments)
+
+    def fairness(self) -> Fairness:
+        """Tell how far the packs are from random ones: segments in random order, cut at the cap.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> lengths = list(range(1, 101)) * 100
+        >>> fair = tb.pack(lengths, 1000).fairness()
+        >>> like = tb.pack(lengths, 1000, strategy="best_fit").fairness()
+        >>> fair.plan.rows_std < 2 * fair.random.rows_std < like.plan.rows_std
+        True
+        """
+        settings = {**_PACKING, "batch_size": self.max_segments, "max_tokens": self.capacity}
+        numbers = np.arange(len(self.lengths))
+        return measure("Packing.fairness", self.lengths, settings, numbers, self.offsets, 1)
 
     def apply(self, ragged: Ragged) -> Ragged:
         """Gather the tokens of the packs, in one pass: each pack becomes a row.
@@ -154,7 +171,7 @@ class Packing:
         --------
         >>> import tightbatch as tb
         >>> rows = tb.Ragged.from_sequences([[1, 2, 3], [4], [5, 6]])
-        >>> tb.pack(rows.lengths, 4).apply(rows).tolist()
+        >>> tb.pack(rows.lengths, 4, seed=None).apply(rows).tolist()
         [[1, 2, 3, 4], [5, 6]]
         """
         if not isinstance(ragged, Ragged):
@@ -201,15 +218,25 @@ def pack(
     *,
     overlong: Overlong = "error",
     max_segments: int | None = None,
-    seed: int | None = None,
+    strategy: Strategy = "pool",
+    pool_size: int | Literal["auto"] = "auto",
+    seed: int | None = 0,
     shuffle_window: int | None = None,
 ) -> Packing:
     """Choose which rows share a pack, so that there are few packs and they are full.
 
-    The method is best-fit decreasing: from the longest row to the shortest, each goes into the pack
-    in which it leaves the least room. It never needs more than 11/9 of the least number of packs,
-    plus one pack (D. S. Johnson, 1973). On real lengths it mostly needs less than 0.1 % more: see
-    `Packing.lower_bound`. Rows of length 0 are packed like all others.
+    By default packs are as random as they can be: rows are shuffled, and go into packs one after
+    another. Only the last rows of a pack are chosen, from a pool of rows that is held back: the row
+    that fills the pack, or the two that leave the least room. So a pack has rows of all lengths, as
+    a random batch has, and packs are about as full as with best fit over all rows.
+
+    With ``strategy="best_fit"`` each row, from the longest to the shortest, goes into the pack in
+    which it leaves the least room. That never needs more than 11/9 of the least number of packs,
+    plus one pack (D. S. Johnson, 1973), but most packs hold rows of one length. It makes fewer
+    packs than a pool only where packs hold two or three rows, some of them nearly as long as a
+    pack. `Packing.lower_bound` tells how few packs there could be.
+
+    Rows of length 0 are packed like all others.
 
     Parameters
     ----------
@@ -222,12 +249,17 @@ def pack(
         into segments of the capacity and a rest, or leave it out.
     max_segments : int, optional
         The most segments in a pack.
+    strategy : {"pool", "best_fit"}
+        How packs are filled.
+    pool_size : int or "auto"
+        Rows that are held back to fill packs. A row waits for at most as many packs. "auto" is one
+        in 256 of the rows, at least 256 and at most 4,096.
     seed : int, optional
-        None: all rows are packed together, and the packs with the longest rows come first. With a
-        seed, rows are shuffled first and packed window by window, and then the packs are shuffled,
-        so that training does not go from long rows to short ones.
+        The seed of the random order of rows and packs, from 0 to 2**64 - 1. None: nothing is
+        random. Then a pool takes the rows in the order given, so packs come in about this order;
+        best fit packs the longest rows first.
     shuffle_window : int, optional
-        Rows that are packed together, which needs a seed. None: as many as make about 500 packs.
+        With best fit and a seed: how many shuffled rows are packed together. None: all rows.
 
     Returns
     -------
@@ -237,19 +269,30 @@ def pack(
     ------
     ValueError
         When a row is longer than the capacity and `overlong` is "error" (the message names the
-        row); when a length is negative, or a number is out of range; for `shuffle_window` without
-        a seed.
+        row); when a length is negative, or a number is out of range; for `pool_size` without a
+        pool, and for `shuffle_window` with one or without a seed.
     TypeError, OverflowError
         When lengths are not integers in one dimension, or a number does not fit into 64 bits.
 
     Examples
     --------
     >>> import tightbatch as tb
-    >>> packing = tb.pack([4, 9, 2, 3], 6, overlong="split")
+    >>> packing = tb.pack([4, 9, 2, 3], 6, overlong="split", seed=None)
     >>> list(packing), packing.seq_lengths.tolist()
-    ([[1], [0, 2], [1, 3]], [[6], [4, 2], [3, 3]])
+    ([[0, 2], [1], [1, 3]], [[4, 2], [6], [3, 3]])
     """
-    return _pack("pack", lengths, capacity, overlong, max_segments, seed, shuffle_window)
+    order = _Order(strategy, pool_size, seed, shuffle_window)
+    return _pack("pack", lengths, capacity, overlong, max_segments, order)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The settings of pack() that say which rows meet; as given."""
+
+    strategy: Any
+    pool_size: Any
+    seed: Any
+    shuffle_window: Any
 
 
 def _pack(
@@ -258,40 +301,42 @@ def _pack(
     capacity: int,
     overlong: str,
     max_segments: int | None,
-    seed: int | None,
-    shuffle_window: int | None,
+    order: _Order,
 ) -> Packing:
     """Pack; errors name the function ``function``."""
+    seed = order.seed
     caps = _core.read_plan_settings(
         function,
         {
             **_PACKING,
             "batch_size": None,
             "max_tokens": None,
-            "shuffle_window": shuffle_window,
+            "shuffle_window": order.shuffle_window,
             "overlong": overlong,
             "seed": 0 if seed is None else seed,
         },
     )
-    if seed is None and shuffle_window is not None:
-        window = caps["shuffle_window"]
-        raise ValueError(
-            f"{function}(): shuffle_window={window} without seed; expected seed= too: without it "
-            "nothing is shuffled, and all rows are packed together"
-        )
+    window = caps["shuffle_window"]
     capacity = _core.read_int(function, "capacity", capacity, 1, NO_CAP - 1)
     if max_segments is not None:
         max_segments = _core.read_int(function, "max_segments", max_segments, 1, NO_CAP - 1)
     given: Array = _core.read_lengths(function, "lengths", lengths)
     sizes, rows, starts, truncated = _fit(function, given, capacity, caps["overlong"])
     _check_numbered(function, sizes, rows)
-    window = caps["shuffle_window"]
+    _, pool_size = read_pool(
+        function, order.strategy, order.pool_size, len(sizes), shuffle_window=window, packs=True
+    )
+    if seed is None and window is not None:
+        raise ValueError(
+            f"{function}(): shuffle_window={window} without seed; expected seed= too: without it "
+            "nothing is shuffled, and all rows are packed together"
+        )
     settings = {
         **caps,
         "batch_size": max_segments,
         "max_tokens": capacity,
         "shuffle": seed is not None,
-        "shuffle_window": _auto_window(sizes, capacity, max_segments) if window is None else window,
+        "pool_size": pool_size,
     }
     chosen, offsets = _core.plan_batches(function, sizes, settings, 0)
     return Packing(
@@ -309,9 +354,14 @@ def _pack(
 # Other settings of the planner: batches without padding, and no rounding of lengths.
 _PACKING = {
     "max_length": None,
+    "shuffle_window": None,
+    "overlong": "error",
+    "seed": 0,
     "pad_to_multiple_of": None,
     "quadratic_length": None,
+    "pool_size": None,
     "balance": 1,
+    "ranks": 1,
     "padding_free": True,
     "shuffle": False,
     "longest_first": False,
@@ -340,13 +390,6 @@ def _fit(
         return sizes, None, None, int(lengths.sum() - sizes.sum())
     rows, starts, sizes = _split(function, lengths, capacity)
     return sizes, rows, starts, 0
-
-
-def _auto_window(sizes: Array, capacity: int, max_segments: int | None) -> int:
-    """Rows that make about 500 packs."""
-    mean = max(int(sizes.sum()) // max(len(sizes), 1), 1)
-    packed = min(max(capacity // mean, 1), max_segments or NO_CAP)
-    return min(packed * _WINDOW_PACKS, NO_CAP)
 
 
 def _split(function: str, lengths: Array, capacity: int) -> tuple[Array, Array, Array]:
@@ -382,25 +425,28 @@ def pack_dataset(
     *,
     overlong: Overlong = "error",
     max_segments: int | None = None,
-    seed: int | None = None,
+    strategy: Strategy = "pool",
+    pool_size: int | Literal["auto"] = "auto",
+    seed: int | None = 0,
     shuffle_window: int | None = None,
 ) -> Any:
-    """Pack the rows of a Hugging Face dataset, all of them together.
+    """Pack the rows of a Hugging Face dataset, in a random order.
 
     Parameters
     ----------
     dataset : datasets.Dataset
         All of its columns (or those that ``set_format`` chose) are lists of numbers, with the same
         length in each row.
-    capacity, overlong, max_segments, seed, shuffle_window
+    capacity, overlong, max_segments, strategy, pool_size, seed, shuffle_window
         As for :func:`pack`.
 
     Returns
     -------
     datasets.Dataset
         A row for each pack, in memory: the same columns, and ``seq_lengths``, the lengths of the
-        pack's segments. Collators use them to start positions again at each segment. If rows were
-        left out or cut, a UserWarning says how many rows and tokens.
+        pack's segments. Collators use them to start positions again at each segment. Rows without
+        tokens are in no pack. If rows were left out or cut, a UserWarning says how many rows and
+        tokens.
 
     Raises
     ------
@@ -416,11 +462,10 @@ def pack_dataset(
     --------
     >>> import datasets, tightbatch as tb
     >>> rows = datasets.Dataset.from_dict({"input_ids": [[1, 2, 3], [4], [5, 6]]})
-    >>> tb.pack_dataset(rows, 4)[:]
+    >>> tb.pack_dataset(rows, 4, seed=None)[:]
     {'input_ids': [[1, 2, 3, 4], [5, 6]], 'seq_lengths': [[3, 1], [2]]}
     """
     import datasets
-    import pyarrow as pa
 
     if not isinstance(dataset, datasets.Dataset):
         raise TypeError(
@@ -442,7 +487,8 @@ def pack_dataset(
             )
     first = next(iter(columns))
     lengths = columns[first].lengths
-    packing = _pack("pack_dataset", lengths, capacity, overlong, max_segments, seed, shuffle_window)
+    order = _Order(strategy, pool_size, seed, shuffle_window)
+    packing = _pack("pack_dataset", lengths, capacity, overlong, max_segments, order)
     for name, column in columns.items():
         row = packing._first_other(column)
         if row is not None:
@@ -457,38 +503,4 @@ def pack_dataset(
             f"{counted(packing.truncated, 'token')} of others",
             stacklevel=2,
         )
-    packed = {name: packing.apply(column) for name, column in columns.items()}
-    packed["seq_lengths"] = Ragged(packing.lengths.astype(np.int32), packing.offsets)
-    ends, edges = np.cumsum(packing.pack_lengths), [0]
-    while edges[-1] < len(packing):
-        tokens = _TOKENS_A_CHUNK + (ends[edges[-1] - 1] if edges[-1] else 0)
-        edges.append(max(int(np.searchsorted(ends, tokens, side="right")), edges[-1] + 1))
-    chunks = [
-        pa.table({name: _as_lists(rows[begin:end]) for name, rows in packed.items()})
-        for begin, end in pairwise(edges if len(edges) > 1 else (0, 0))
-    ]
-    form = dataset.format
-    table = pa.concat_tables(chunks)
-    info = datasets.DatasetInfo(features=_features_of(table.schema, dataset.features))
-    return datasets.Dataset(table, info).with_format(form["type"], **form["format_kwargs"])
-
-
-def _features_of(schema: Any, given: Any) -> Any:
-    """The types of the columns for datasets, which, unlike Arrow's, have names of classes."""
-    import datasets
-
-    features = datasets.Features.from_arrow_schema(schema)
-    for name in set(features) & set(given):
-        element = getattr(given[name], "feature", None)
-        packed = None if element is None else type(features[name])(element)
-        if packed and datasets.Features({name: packed}).type[name].type == schema.field(name).type:
-            features[name] = packed
-    return features
-
-
-def _as_lists(rows: Ragged) -> Any:
-    """Rows as Arrow lists with 32-bit offsets, as datasets uses them."""
-    import pyarrow as pa
-
-    array = rows.to_arrow()
-    return array.cast(pa.list_(array.type.value_type))
+    return as_dataset(dataset, packing, columns)

@@ -8,14 +8,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .state import NO_CAP
+
+NO_CAP = 2**63 - 1
 
 # Batches in a window, with shuffle_window="auto". If lengths are log-normal, about 1.4 % of a batch
 # of 32 is then padding, and rows still meet different rows in every epoch.
 _WINDOW_BATCHES = 100
 
+# Rows held back to fill packs, with pool_size="auto": one in 256, between these. A larger pool finds
+# the row that fills a pack sooner; at the end of few rows, it leaves more packs that are not full.
+_POOL_LEAST, _POOL_MOST, _POOL_PART = 256, 4096, 256
+
 Array = NDArray[np.int64]
 Plan = tuple[Array, Array]
+
+
+def read_pool(
+    function: str, strategy: Any, pool_size: Any, rows: int, *, shuffle_window: Any, packs: bool
+) -> tuple[str, int | None]:
+    """Read how packs are filled: the strategy, and the rows in the pool; None without a pool.
+
+    `shuffle_window` is what was passed for it, or None; `packs` tells whether there are packs.
+    """
+    strategy = _core.read_choice(function, "strategy", strategy, ("pool", "best_fit"))
+    if isinstance(pool_size, str):
+        _core.read_choice(function, "pool_size", pool_size, ("auto",))
+        pool_size = None
+    else:
+        pool_size = _core.read_int(function, "pool_size", pool_size, 1, NO_CAP)
+        if not packs:
+            raise ValueError(
+                f"{function}(): pool_size={pool_size} without packs; expected padding_free=True "
+                "and max_tokens= too, or no pool_size"
+            )
+    if strategy == "best_fit" and pool_size is not None:
+        raise ValueError(
+            f"{function}(): pool_size={pool_size} with strategy='best_fit'; expected "
+            "strategy='pool', or no pool_size"
+        )
+    if packs and strategy == "pool" and shuffle_window is not None:
+        raise ValueError(
+            f"{function}(): shuffle_window={_core.show(shuffle_window)} with strategy='pool'; "
+            "expected pool_size=, or strategy='best_fit' too"
+        )
+    if strategy == "best_fit" or not packs:
+        return strategy, None
+    auto = min(max(rows // _POOL_PART, _POOL_LEAST), _POOL_MOST)
+    return strategy, auto if pool_size is None else pool_size
 
 
 class Planner:
@@ -39,10 +78,12 @@ class Planner:
             self.rows, total, *_ = self._survey()
         most = self.settings["max_length"]
         self.truncated = 0 if most is None else int((lengths > most).sum())
-        if window is None:
+        if settings["pool_size"] is not None:
+            window = None
+        elif window is None:
             window = self._auto_window(total) if auto_window else max(len(lengths), 1)
         self.settings["shuffle_window"] = window
-        self._kept: tuple[int, Plan] | None = None
+        self._kept: tuple[tuple[int, int], Plan] | None = None
 
     def _survey(self) -> tuple[int, int, int, int]:
         return _core.survey_lengths(self.function, self.lengths, self.settings)
@@ -68,12 +109,18 @@ class Planner:
         batches = max(min(self.rows // (4 * batch), _WINDOW_BATCHES), 1)
         return int(min(batch * batches, NO_CAP))
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int, ranks: int = 1) -> Plan:
         """Give an epoch's indices [rows], and offsets [batches + 1] into them."""
-        epoch = epoch if self.settings["shuffle"] else 0
-        if self._kept is None or self._kept[0] != epoch:
-            plan = _core.plan_batches(self.function, self.lengths, self.settings, epoch)
-            self._kept = (epoch, plan)
+        is_shuffled = self.settings["shuffle"]
+        in_runs = is_shuffled and self.settings["balance"] is None
+        key = (
+            epoch if is_shuffled else 0,
+            ranks if in_runs or self.settings["longest_first"] else 1,
+        )
+        if self._kept is None or self._kept[0] != key:
+            settings = {**self.settings, "ranks": key[1]}
+            plan = _core.plan_batches(self.function, self.lengths, settings, key[0])
+            self._kept = (key, plan)
         return self._kept[1]
 
     def row_costs(self, rows: Array) -> Array:

@@ -59,36 +59,48 @@ class Run:
     """An iteration: its epoch, and how far it is."""
 
     epoch: int
+    planned: int  # the number of ranks that the epoch was planned for
+    rows: int  # in the epoch
     steps: Steps
     moves: int
     done: int = 0
 
 
-def deal(offsets: Array, begin: int, ranks: int, uneven: str) -> Steps:
+def deal(
+    offsets: Array,
+    begin: int,
+    ranks: int,
+    uneven: str,
+    *,
+    steps: int = 0,
+    repeats_own: bool = False,
+) -> Steps:
     """Divide the rest of an epoch, from row number `begin` on, among the ranks.
 
     Batches go to ranks in turn. If their number is not a multiple of the number of ranks, "drop"
     leaves the last ones out, "repeat" begins again with the first ones, and "split" cuts some of
     the last ones into smaller batches, in the same order. (If there are not enough rows for that,
-    it repeats too.)
+    it repeats too; with `repeats_own` each rank its own first batch.) They are also cut where there
+    would be fewer than `steps`.
     """
     first = int(np.searchsorted(offsets, begin, side="right")) - 1
     edges = offsets[first:].copy()
     if len(edges):
         edges[0] = begin
     begins, ends = edges[:-1], edges[1:]
-    count, lacking = len(begins), -len(begins) % ranks
     dropped = repeated = 0
-    if lacking and uneven == "drop":
-        kept = count - count % ranks
+    if uneven == "drop":
+        kept = len(begins) - len(begins) % ranks
         dropped = int(edges[-1] - edges[kept])
         begins, ends = begins[:kept], ends[:kept]
-    if lacking and uneven == "split":
+    wanted = max(steps, -(-len(begins) // ranks)) * ranks
+    lacking = wanted - len(begins) if len(begins) else 0
+    if lacking and (uneven == "split" or steps):
         begins, ends = _split_last(begins, ends, ranks, lacking)
-        lacking = -len(begins) % ranks
     once = len(begins)
-    if lacking and uneven != "drop":
-        again = np.resize(np.arange(count), lacking)
+    if once and once < wanted:
+        again = np.arange(once, wanted) % ranks if repeats_own else np.arange(wanted - once)
+        again %= once
         repeated = int((ends[again] - begins[again]).sum())
         begins = np.concatenate([begins, begins[again]])
         ends = np.concatenate([ends, ends[again]])
@@ -97,7 +109,7 @@ def deal(offsets: Array, begin: int, ranks: int, uneven: str) -> Steps:
 
 def _split_last(begins: Array, ends: Array, ranks: int, lacking: int) -> tuple[Array, Array]:
     """Make `lacking` more batches, by cutting those of as few of the last steps as possible."""
-    steps = len(begins) // ranks + 1
+    steps = -(-len(begins) // ranks)
     spare = ends - begins - 1
     spare_of_step = np.add.reduceat(spare, np.arange(steps) * ranks)
     enough = np.cumsum(spare_of_step[::-1]) >= lacking
@@ -142,14 +154,47 @@ def dealt(indices: Array, steps: Steps, rank: int) -> Iterator[list[int]]:
 
 
 def shared(
-    indices: Array, steps: Steps, rank: int, row_costs: Callable[[Array], Array]
+    indices: Array,
+    steps: Steps,
+    rank: int,
+    row_costs: Callable[[Array], Array],
+    *,
+    begins_as_planned: bool,
 ) -> Iterator[list[int]]:
-    """Divide the rows of each step again, by cost; steps that repeat batches do not change."""
+    """Divide the rows of each step again, by cost; steps that repeat batches do not change.
+
+    With `begins_as_planned` the first step does not change either: it has the most expensive
+    batches, and no later share costs more.
+    """
     begins = steps.begins.reshape(-1, steps.ranks)
     ends = steps.ends.reshape(-1, steps.ranks)
-    for begin, end in zip(begins, ends, strict=True):
-        if (begin[1:] != end[:-1]).any():
-            yield indices[begin[rank] : end[rank]].tolist()
-            continue
-        rows = indices[begin[0] : end[-1]]
-        yield rows[_core.share_rows(row_costs(rows), steps.ranks) == rank].tolist()
+    for step, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+        own = indices[begin[rank] : end[rank]]
+        if not (begin[1:] != end[:-1]).any() and not (begins_as_planned and step == 0):
+            rows = indices[begin[0] : end[-1]]
+            costs = row_costs(rows)
+            ranks = _core.share_rows(costs, steps.ranks)
+            if not begins_as_planned or _lowers_most(costs, ranks, begin - begin[0]):
+                own = rows[ranks == rank]
+        yield own.tolist()
+
+
+def _lowers_most(costs: Array, ranks: Array, begins: Array) -> bool:
+    """Tell whether the dearest share costs at most what the dearest batch does."""
+    shares = np.bincount(ranks, costs)
+    return bool(shares.max() <= np.add.reduceat(costs.astype(np.float64), begins).max())
+
+
+def handed_out(
+    indices: Array, steps: Steps, batches: Callable[[int], Iterator[list[int]]]
+) -> list[tuple[Array, Array]]:
+    """Give, for each rank, the rows that it gets, in order, and how many each batch has."""
+    if steps.ranks == 1 and steps.once == len(steps.begins):
+        end = int(steps.ends[-1]) if len(steps) else steps.begin
+        return [(indices[steps.begin : end], steps.ends - steps.begins)]
+    given = []
+    for rank in range(steps.ranks):
+        own = list(batches(rank))
+        rows = np.fromiter((row for batch in own for row in batch), np.int64)
+        given.append((rows, np.fromiter(map(len, own), np.int64)))
+    return given

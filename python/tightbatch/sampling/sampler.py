@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from inspect import signature
 from typing import Any, Literal
 
@@ -11,33 +11,16 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._words import counted
-from .plan import Plan, Planner
-from .ranks import Run, Steps, deal, dealt, in_line, shared
-from .state import NO_CAP, check_state
+from .fairness import Fairness, measure
+from .order import restore
+from .plan import NO_CAP, Planner, read_pool
+from .ranks import Run, Steps, deal, dealt, handed_out, in_line, shared
+from .state import NAME, Place
 
 __all__ = ["LengthBatchSampler"]
 
-# The settings that decide the order of an epoch. A saved position is valid only for the same ones.
-_ORDER = (
-    "max_tokens",
-    "padding_free",
-    "quadratic_length",
-    "max_length",
-    "overlong",
-    "pad_to_multiple_of",
-    "boundaries",
-    "shuffle",
-    "shuffle_window",
-    "balance",
-    "longest_first",
-    "seed",
-    "drop_last",
-)
-_PLAN = 1  # changes when a release plans differently: old states do not fit then
-_NAME = "LengthBatchSampler"
 
-
-class LengthBatchSampler:
+class LengthBatchSampler(Place):
     """Batches of rows of similar length, in a new order every epoch.
 
     Pass it to ``DataLoader(dataset, batch_sampler=sampler, collate_fn=...)``. It reads only
@@ -48,8 +31,7 @@ class LengthBatchSampler:
     (Rows of length 0 count as 1 here.) With both caps, a batch stays below both.
 
     `padding_free` is for a collator that puts rows one after another: a batch costs the sum of its
-    rows, each rounded up. With `max_tokens` batches are then packs, filled by best fit: each row
-    goes into the pack in which it leaves the least room.
+    rows, each rounded up. With `max_tokens` batches are then packs.
 
     An epoch is planned in five steps:
 
@@ -58,36 +40,46 @@ class LengthBatchSampler:
        first. Rows of equal length keep their random order.
     3. Each window is cut, from its longest row on, into full batches. A batch is full when it could
        not take one more row as long as its longest. The rest of a window, too few rows for a batch,
-       joins the next window before that is sorted. With packs, all are kept except the emptiest one
-       of the window, whose rows join the next.
+       joins the next window before that is sorted.
     4. The rest of the last window is the one batch that is not full: the tail.
-    5. The full batches are sorted by cost and divided into runs of `balance` (fewer, if there are
-       few batches), and these into runs of 16. The runs are shuffled, and the batches in them too.
-       The tail, if there is one, comes last.
+    5. The full batches are shuffled. With several ranks they are sorted by cost and divided into
+       runs of `balance` before; then the runs are shuffled, and the batches in each of them, so
+       that the ranks of a step have similar work. The tail, if there is one, comes last. With
+       `longest_first` the most expensive batch for each rank, which may be the tail, is taken out
+       before and comes first.
+
+    Packs need no sorting. Instead of steps 2 to 4, the shuffled rows go into packs one after
+    another, and a pool of rows that are held back ends each pack with those that fill it, as for
+    :func:`tightbatch.pack`. The last pack is the tail, if it is not full. So packs are full, and
+    else as random as batches can be. `fairness` tells how random a plan is. With
+    ``strategy="best_fit"`` windows are packed, each row into the pack in which it leaves the least
+    room, and the rows of a window's emptiest pack join the next one; rows of like length are then
+    in the same packs.
 
     Without `shuffle`, steps 1 and 5 are left out, and one window holds all rows. Then every epoch
     goes from the longest batch to the shortest, and rows of equal length are in the order of their
-    indices.
+    indices. Packs from a pool are in about the order of the indices.
 
     Every index comes exactly once in an epoch, rows of length 0 too. Only `drop_last` and
     `overlong="drop"` leave rows out; `dropped` counts them. If `batch_size` is the only cap and
     rows are shuffled, `drop_last` leaves out random rows. With `max_tokens`, or without shuffling,
-    it leaves out the shortest rows of the last window.
+    it leaves out the tail: the shortest rows of the last window, or the last pack.
 
-    The plan of an epoch depends only on lengths, settings, seed and epoch. It is the same on every
-    machine and for any number of ranks. It is made when it is first needed, and kept until the
-    next.
+    The plan of an epoch depends only on lengths, settings, seed, epoch, and on the number of ranks
+    that began it; not on that with `balance` and without `longest_first`. It is the same on every
+    machine. It is made when it is first needed, and kept until the next.
 
     **Ranks.** Of `num_replicas` ranks, `rank` gets the batches number rank, rank + num_replicas,
     ... of one global order. So the batches of one step follow each other in this order, and cost
-    about the same if `num_replicas` divides `balance`. With `padding_free` and no `max_tokens`, the
-    rows of each step are divided again, by largest differencing, so that all ranks have similar
-    cost and equal numbers of rows. All ranks make the same number of steps; `tail` says how.
+    about the same. With `padding_free` and no `max_tokens`, the rows of each step are divided
+    again, by largest differencing, so that all ranks have similar cost and equal numbers of rows.
+    All ranks make the same number of steps; `tail` says how.
 
-    **Resuming.** `state_dict` holds the epoch, and how many of its rows all ranks together have
-    got. A sampler with the same lengths and settings continues there, on any number of ranks. (With
-    another number of ranks, the batches of a step may differ more in cost for the rest of the
-    epoch.) Copies and pickles keep the epoch, but not the position in it.
+    **Resuming.** `state_dict` holds the epoch, how many of its rows all ranks together have got,
+    and for how many ranks it was planned. A sampler with the same lengths and settings continues
+    there, in the same order, on any number of ranks. (With another number of ranks, the batches of
+    a step may differ more in cost for the rest of the epoch.) Copies and pickles keep the epoch,
+    but not the position in it.
 
     Parameters
     ----------
@@ -116,12 +108,17 @@ class LengthBatchSampler:
         How many shuffled rows are sorted together. A larger window leaves less padding and mixes
         less. None is one window of all rows: then a row is always with rows of nearly its own
         length. "auto" is 100 batches, but at most a quarter of the rows, and at least one batch.
-    balance : int
-        How many batches of about the same cost stay together. If the number of ranks divides it (or
-        16), all ranks have similar work at each step; with more ranks, pass their number. 1: all
-        orders of batches are equally likely, for a single rank.
+    strategy : {"pool", "best_fit"}
+        How packs are filled, with `padding_free` and `max_tokens`.
+    pool_size : int or "auto"
+        Rows that are held back to fill packs. "auto" is one in 256 of the rows, at least 256 and at
+        most 4,096.
+    balance : int, optional
+        How many batches of about the same cost stay together. None is the number of ranks, so that
+        for one rank all orders of batches are equally likely. Pass it where another library shares
+        out the batches of this sampler among ranks: their number, or a multiple of it.
     longest_first : bool
-        Whether a shuffled epoch begins with the most expensive full batch. Then memory that is too
+        Whether every rank begins an epoch with its most expensive batch. Then memory that is too
         small fails at the first step.
     seed : int
         The seed of the random orders, from 0 to 2**64 - 1.
@@ -132,8 +129,8 @@ class LengthBatchSampler:
         What to do, without `drop_last`, if the last batches are too few for a step of all ranks.
         "split" cuts some of the last batches into smaller ones, so that every row still comes
         exactly once, which is right for evaluation too. (If nearly all batches have one row, there
-        may be nothing to cut; then it repeats.) "repeat" gives out the first batches again;
-        `repeated` counts their rows.
+        may be nothing to cut; then it repeats.) "repeat" gives out the first batches again (with
+        `longest_first` each rank its own); `repeated` counts their rows.
     pad_to_multiple_of : int, optional
         The collator rounds the width up to a multiple of this; `max_tokens` counts that.
     boundaries : sequence of int, optional
@@ -149,8 +146,10 @@ class LengthBatchSampler:
         None if `max_tokens` makes the number of rows vary, as other libraries expect.
     max_length : int or None
         As given, or lower with ``overlong="truncate"``.
-    shuffle_window : int
-        Rows in a window: the number that "auto" or None stands for.
+    shuffle_window : int or None
+        Rows in a window: the number that "auto" or None stands for. None where a pool is used.
+    pool_size : int or None
+        Rows in the pool: the number that "auto" stands for. None without a pool.
     truncated : int
         How many rows are longer than `max_length`.
     max_tokens, padding_free, ... :
@@ -173,10 +172,7 @@ class LengthBatchSampler:
     to the next, unless `set_epoch` has moved it since. An iteration that is stopped before its end
     does not, so the next one repeats the epoch. Several iterations may run at the same time. A
     DataLoader with workers reads ahead: before the loop ends, the sampler may be at the next epoch
-    already, and with `max_tokens` its ``len`` is that epoch's. (A torchdata loader that loads a
-    state from the very end of an epoch reads ahead once without effect; if there are fewer batches
-    than workers prefetch, that skips an epoch. Save the state after the last batch, inside the
-    loop.)
+    already, and with `max_tokens` its ``len`` is that epoch's.
 
     Sorting in windows of shuffled rows was described, as sequence bucketing, by V. Khomenko et al.,
     "Accelerating recurrent neural network training using sequence bucketing and multi-GPU data
@@ -207,8 +203,10 @@ class LengthBatchSampler:
     max_length: int | None
     pad_to_multiple_of: int | None
     quadratic_length: int | None
-    shuffle_window: int
-    balance: int
+    shuffle_window: int | None
+    strategy: str
+    pool_size: int | None
+    balance: int | None
     padding_free: bool
     shuffle: bool
     longest_first: bool
@@ -229,7 +227,9 @@ class LengthBatchSampler:
         overlong: Literal["error", "truncate", "drop"] = "error",
         shuffle: bool = True,
         shuffle_window: int | Literal["auto"] | None = "auto",
-        balance: int = 48,
+        strategy: Literal["pool", "best_fit"] = "pool",
+        pool_size: int | Literal["auto"] = "auto",
+        balance: int | None = None,
         longest_first: bool = False,
         seed: int = 0,
         drop_last: bool = False,
@@ -240,7 +240,7 @@ class LengthBatchSampler:
         rank: int = 0,
     ) -> None:
         if batch_size is None and max_tokens is None:
-            raise ValueError(f"{_NAME}(): pass batch_size=, max_tokens= or both")
+            raise ValueError(f"{NAME}(): pass batch_size=, max_tokens= or both")
         auto = isinstance(shuffle_window, str)
         given = {
             "batch_size": batch_size,
@@ -249,7 +249,9 @@ class LengthBatchSampler:
             "pad_to_multiple_of": pad_to_multiple_of,
             "quadratic_length": quadratic_length,
             "shuffle_window": None if auto else shuffle_window,
+            "pool_size": None,
             "balance": balance,
+            "ranks": 1,
             "padding_free": padding_free,
             "shuffle": shuffle,
             "longest_first": longest_first,
@@ -257,84 +259,61 @@ class LengthBatchSampler:
             "overlong": overlong,
             "seed": seed,
         }
-        settings = _core.read_plan_settings(_NAME, given)
+        settings = _core.read_plan_settings(NAME, given)
         if settings["overlong"] == "split":
             raise ValueError(
-                f"{_NAME}(): overlong='split'; expected one of 'error', 'truncate', 'drop': "
+                f"{NAME}(): overlong='split'; expected one of 'error', 'truncate', 'drop': "
                 "a sampler yields whole rows; tightbatch.pack splits them"
             )
         if auto:
-            _core.read_choice(_NAME, "shuffle_window", shuffle_window, ("auto",))
+            _core.read_choice(NAME, "shuffle_window", shuffle_window, ("auto",))
         if boundaries is not None:
-            settings["boundaries"] = _core.read_boundaries(_NAME, None, boundaries)
+            settings["boundaries"] = _core.read_boundaries(NAME, None, boundaries)
             if settings["padding_free"]:
-                raise ValueError(f"{_NAME}(): boundaries= with padding_free=True; expected one")
-        self.tail = _core.read_choice(_NAME, "tail", tail, ("split", "repeat"))
-        self.num_replicas = _core.read_int(_NAME, "num_replicas", num_replicas, 1, NO_CAP)
-        self.rank = _core.read_int(_NAME, "rank", rank, 0, NO_CAP)
+                raise ValueError(f"{NAME}(): boundaries= with padding_free=True; expected one")
+        self.tail = _core.read_choice(NAME, "tail", tail, ("split", "repeat"))
+        self.num_replicas = _core.read_int(NAME, "num_replicas", num_replicas, 1, NO_CAP)
+        self.rank = _core.read_int(NAME, "rank", rank, 0, NO_CAP)
         if self.rank >= self.num_replicas:
             raise ValueError(
-                f"{_NAME}(): rank={self.rank} of num_replicas={self.num_replicas}; expected "
+                f"{NAME}(): rank={self.rank} of num_replicas={self.num_replicas}; expected "
                 f"a rank from 0 to {self.num_replicas - 1}"
             )
         if "Sampler" in type(lengths).__name__:
             raise TypeError(
-                f"{_NAME}(): found type {type(lengths).__name__}, expected lengths. If Lightning "
+                f"{NAME}(): found type {type(lengths).__name__}, expected lengths. If Lightning "
                 "passes a sampler, give its Trainer use_distributed_sampler=False, and pass "
                 "num_replicas= and rank= here; for predict, pass "
                 "DataLoader(sampler=this, batch_size=None)"
             )
-        read_lengths = _core.read_lengths(_NAME, "lengths", lengths)
-        self._planner = Planner(_NAME, read_lengths, settings, auto_window=auto)
+        read_lengths = _core.read_lengths(NAME, "lengths", lengths)
+        self.strategy, settings["pool_size"] = read_pool(
+            NAME,
+            strategy,
+            pool_size,
+            len(read_lengths),
+            shuffle_window=None if auto else shuffle_window or "None",
+            packs=settings["padding_free"] and settings["max_tokens"] is not None,
+        )
+        self._planner = Planner(NAME, read_lengths, settings, auto_window=auto)
         if 0 < self._planner.rows < self.num_replicas and self.tail == "split":
             raise ValueError(
-                f"{_NAME}(): {self._planner.rows} rows for num_replicas={self.num_replicas}; "
+                f"{NAME}(): {self._planner.rows} rows for num_replicas={self.num_replicas}; "
                 "expected at least a row for each rank, or tail='repeat'"
             )
         self.__dict__.update(self._planner.settings)
+        del self.__dict__["ranks"]  # the planner's: num_replicas, or what a state says
         self.boundaries = None if boundaries is None else settings["boundaries"].tolist()
         if self.max_tokens is not None:
             self.batch_size = None
         self.truncated = self._planner.truncated
-        self._epoch = 0
-        self._begin = 0
-        self._moves = 0  # counts set_epoch and load_state_dict; an older iteration moves no epoch
-        self._run: Run | None = None
         self._dealt: tuple[NDArray[np.int64], Steps] | None = None
+        self._move(0)
 
     @property
     def sampler(self) -> LengthBatchSampler:
         """The sampler itself, because accelerate and Lightning look for ``set_epoch`` here."""
         return self
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that the next iteration runs."""
-        return self._epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration runs; iterations that have begun do not change.
-
-        Choosing the current epoch changes nothing: after `load_state_dict` in the middle of an
-        epoch, the sampler still continues there.
-
-        Parameters
-        ----------
-        epoch : int
-            From 0 to 2**63 - 1; a ValueError, TypeError or OverflowError otherwise.
-
-        Examples
-        --------
-        >>> import tightbatch as tb
-        >>> sampler = tb.LengthBatchSampler([4, 2, 3], batch_size=2)
-        >>> sampler.set_epoch(5)
-        >>> sampler.epoch
-        5
-        """
-        number = _core.read_int(f"{_NAME}.set_epoch", "epoch", epoch, 0, NO_CAP)
-        if number != self._epoch:
-            self._epoch, self._begin, self._run = number, 0, None
-            self._moves += 1
 
     @property
     def dropped(self) -> int:
@@ -346,130 +325,152 @@ class LengthBatchSampler:
         """How many rows the coming iteration hands out twice, on all ranks together."""
         return self._deal().repeated
 
-    def _plan(self) -> Plan:
-        """The coming epoch: indices [rows], and offsets [batches + 1] into them."""
-        return self._planner.plan(self._epoch)
-
     def _deal(self) -> Steps:
         """The steps of the coming iteration: those of a whole epoch, or of the rest of one."""
         offsets = self._plan()[1]
-        uneven = "drop" if self.drop_last else self.tail
         if self._dealt is None or self._dealt[0] is not offsets:
-            self._dealt = (offsets, deal(offsets, 0, self.num_replicas, uneven))
+            self._dealt = (offsets, self._deal_from(offsets, 0))
         steps = self._dealt[1]
         if self._begin == 0:
             return steps
-        rest = steps.go_on(self._begin)
-        return deal(offsets, self._begin, self.num_replicas, uneven) if rest is None else rest
+        return steps.go_on(self._begin) or self._deal_from(offsets, self._begin)
+
+    def _deal_from(self, offsets: NDArray[np.int64], begin: int) -> Steps:
+        uneven = "drop" if self.drop_last else self.tail
+        steps = 0 if begin else self._least_steps
+        own = self.longest_first
+        return deal(offsets, begin, self.num_replicas, uneven, steps=steps, repeats_own=own)
 
     def __len__(self) -> int:
         """Batches of this rank in the coming epoch, exactly, counted from its beginning."""
         batches = len(self._plan()[1]) - 1
-        return batches // self.num_replicas if self.drop_last else -(-batches // self.num_replicas)
+        steps = batches // self.num_replicas
+        if not self.drop_last:
+            steps = -(-batches // self.num_replicas)
+        return max(steps, self._least_steps) if steps else 0
+
+    def _even_out(self, epochs: int) -> None:
+        """Let the first epochs have the same number of steps, that of the longest.
+
+        For loops that ask for ``len`` once, as that of transformers' Trainer does.
+        """
+        self._least_steps = 0
+        if self.max_tokens is not None and self.shuffle:
+            counts = []
+            for epoch in range(epochs):
+                self._move(epoch)
+                counts.append(len(self))
+            self._least_steps = max(counts, default=0)
+            self._move(0)
+        self._dealt = None
 
     def __iter__(self) -> Iterator[list[int]]:
         """Run through the epoch that the sampler is at now."""
-        indices = self._plan()[0]
-        self._run = run = Run(self._epoch, self._deal(), self._moves)
+        indices, offsets = self._plan()
+        steps, rows = self._deal(), int(offsets[-1])
+        self._run = run = Run(self._epoch, self._planned, rows, steps, self._moves)
+        self._is_loaded = False
+        return self._hand_out(run, self._batches(indices, steps, self.rank))
+
+    def _batches(self, indices: NDArray[np.int64], steps: Steps, rank: int) -> Iterator[list[int]]:
         if self.padding_free and self.max_tokens is None and self.num_replicas > 1:
-            batches = shared(indices, run.steps, self.rank, self._planner.row_costs)
-        elif self.num_replicas > 1:
-            batches = dealt(indices, run.steps, self.rank)
-        else:
-            batches = in_line(indices, run.steps.begins, run.steps.ends)
-        return self._hand_out(run, batches)
+            kept = self.longest_first and steps.begin == 0
+            costs = self._planner.row_costs
+            return shared(indices, steps, rank, costs, begins_as_planned=kept)
+        if self.num_replicas > 1:
+            return dealt(indices, steps, rank)
+        return in_line(indices, steps.begins, steps.ends)
 
     def _hand_out(self, run: Run, batches: Iterator[list[int]]) -> Iterator[list[int]]:
+        self._asked = None
         for batch in batches:
             run.done += 1
             yield batch
         if (self._epoch, self._moves) == (run.epoch, run.moves):
-            self._epoch, self._begin = min(run.epoch + 1, NO_CAP), 0
+            self._move(min(run.epoch + 1, NO_CAP), ended=True)
+            self._run = run
 
-    def state_dict(self, batches_consumed: int | None = None) -> dict[str, Any]:
-        """Give the position of the latest iteration, as a small dict that is new at every call.
+    def restore_order(self, outputs: Any, *, fill: Any = None) -> Any:
+        """Put what a model gave for the batches of the latest iteration into the data set's order.
 
         Parameters
         ----------
-        batches_consumed : int, optional
-            How many batches of the latest iteration this rank has trained on. A DataLoader with
-            workers takes batches ahead; without this number, all that it took count as done.
+        outputs : list, tensor, array, dict or tuple
+            A list of what each batch gave, from the first to the last: a tensor, an array or a
+            list with an item for each row, or a dict or tuple of these. Or one of these that has
+            all rows already. Rows that another library repeated at the end are cut. With
+            `num_replicas` above 1, a list with this for each rank, as
+            ``torch.distributed.all_gather_object`` gives it; of a row that came twice, the first
+            output counts.
+        fill : object, optional
+            What rows get that the sampler left out (`drop_last`, ``overlong="drop"``).
 
         Returns
         -------
-        dict
-            For `load_state_dict` of a sampler with the same lengths and settings, on any number of
-            ranks. After the last batch of an epoch it is the beginning of the next epoch.
+        tensor, array, list, dict or tuple
+            Item i is that of row i of the data set. Tensors, or arrays, of one element type and of
+            rows of one shape become one of shape [rows, ...]; others become a list of rows. Dicts
+            and tuples keep their keys and places.
 
         Raises
         ------
         ValueError
-            When it is more than the batches that were handed out.
+            When the outputs are not those of every row, when keys differ, or when the sampler left
+            rows out and there is no `fill`.
+        TypeError
+            When there is no item for each row: leave out what a batch has one of, like a loss.
 
         Examples
         --------
         >>> import tightbatch as tb
-        >>> sampler = tb.LengthBatchSampler([4, 2, 3, 5], batch_size=1)
-        >>> batches = iter(sampler)
-        >>> first, second = next(batches), next(batches)
-        >>> state = sampler.state_dict()
-        >>> other = tb.LengthBatchSampler([4, 2, 3, 5], batch_size=1)
-        >>> other.load_state_dict(state)
-        >>> list(other) == list(batches)
+        >>> rows = ["eleven", "two", "three"]
+        >>> sampler = tb.LengthBatchSampler(list(map(len, rows)), batch_size=2, shuffle=False)
+        >>> outputs = [[rows[row].upper() for row in batch] for batch in sampler]
+        >>> outputs
+        [['ELEVEN', 'THREE'], ['TWO']]
+        >>> sampler.restore_order(outputs)
+        ['ELEVEN', 'TWO', 'THREE']
+        """
+        name, run = f"{NAME}.restore_order", self._run
+        epoch, planned = (self._epoch, self._planned) if run is None else (run.epoch, run.planned)
+        steps = self._deal() if run is None else run.steps
+        if steps.begin:
+            raise ValueError(
+                f"{name}(): the latest iteration began after {steps.begin} rows, where a state was "
+                "loaded; expected one of a whole epoch"
+            )
+        indices = self._planner.plan(epoch, planned)[0]
+        given = handed_out(indices, steps, lambda rank: self._batches(indices, steps, rank))
+        return restore(name, outputs, given, len(self._planner.lengths), fill)
+
+    def fairness(self) -> Fairness:
+        """Tell how far the batches of the coming epoch are from random batches.
+
+        Batches of rows of like length are no random sample of the rows: the price of less padding.
+        This gives that price: the spread of rows a batch, that of the mean lengths of batches, and
+        how alike neighbouring batches are, beside those of random batches under the same caps.
+        10 million rows take a fraction of a second.
+
+        Returns
+        -------
+        Fairness
+            Of whole batches, on all ranks together. ``print`` shows it as a table.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> lengths = [3, 5, 4] * 2000
+        >>> sampler = tb.LengthBatchSampler(lengths, max_tokens=64, padding_free=True)
+        >>> fairness = sampler.fairness()
+        >>> fairness.plan.rows_mean, fairness.plan.padding
+        (16.0, 0.0)
+        >>> fairness.plan.length_std < 2 * fairness.random.length_std
         True
         """
-        run = self._run
-        handed_out = 0 if run is None else run.done
-        done = handed_out
-        if batches_consumed is not None:
-            name = f"{_NAME}.state_dict"
-            done = _core.read_int(name, "batches_consumed", batches_consumed, 0, NO_CAP)
-        if done > handed_out:
-            raise ValueError(
-                f"{_NAME}.state_dict(): batches_consumed={done}, but the latest iteration has "
-                f"handed out {handed_out}"
-            )
-        epoch, begin = self._epoch, self._begin
-        if run is not None and done < len(run.steps):
-            epoch, begin = run.epoch, run.steps.end_of(done)
-        elif run is not None and epoch == run.epoch:
-            epoch, begin = min(epoch + 1, NO_CAP), 0
-        return {
-            "epoch": epoch,
-            "rows": begin,
-            "lengths": [len(self._planner.lengths), self._planner.fingerprint],
-            "settings": self._order(),
-        }
-
-    def _order(self) -> dict[str, Any]:
-        order = {"batch_size": self._planner.settings["batch_size"]} | {
-            name: getattr(self, name) for name in _ORDER
-        }
-        order["plan"] = _PLAN
-        order["boundaries"] = None if self.boundaries is None else self.boundaries.copy()
-        return order
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was called: the next iteration begins there.
-
-        It raises a ValueError that says what differs if the state has other lengths or settings,
-        and a TypeError if it is not a mapping.
-
-        Examples
-        --------
-        >>> import tightbatch as tb
-        >>> sampler = tb.LengthBatchSampler([4, 2, 3], batch_size=2)
-        >>> sampler.load_state_dict(sampler.state_dict())
-        """
-        name = f"{_NAME}.load_state_dict"
-        check_state(name, state, self.state_dict())
-        epoch = _core.read_int(name, "epoch", state["epoch"], 0, NO_CAP)
-        self._epoch, self._begin, self._run = epoch, int(state["rows"]), None
-        self._moves += 1
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Give everything except the iterations that have begun."""
-        return {**self.__dict__, "_run": None, "_dealt": None}
+        planner = self._planner
+        indices, offsets = self._plan()
+        ranks = self.num_replicas
+        return measure(NAME, planner.lengths, planner.settings, indices, offsets, ranks)
 
     def __repr__(self) -> str:
         """Show the settings that differ from the default."""
@@ -477,7 +478,8 @@ class LengthBatchSampler:
         given = [f"batch_size={batch_size!r}"] if batch_size else []
         for name, parameter in signature(LengthBatchSampler).parameters.items():
             value = getattr(self, name, parameter.default)
-            if name != "batch_size" and value != parameter.default:
+            unused = name in ("shuffle_window", "pool_size") and value is None
+            if name != "batch_size" and value != parameter.default and not unused:
                 given.append(f"{name}={value!r}")
         rows = counted(len(self._planner.lengths), "row")
         return f"<LengthBatchSampler of {rows}: {', '.join(given)}>"

@@ -1,0 +1,282 @@
+"""Batches of similar length in transformers' Trainer, and in those that are made from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from .. import _core
+from ..dataset import lengths as count_lengths
+from ..sampling.sampler import LengthBatchSampler
+
+__all__ = ["batch_by_length"]
+
+_NAME = "batch_by_length"
+_T = TypeVar("_T")
+# What a DataLoader is made of beside its data set and its batches, of those that this torch has.
+_LOADING = (
+    "collate_fn",
+    "num_workers",
+    "pin_memory",
+    "timeout",
+    "worker_init_fn",
+    "multiprocessing_context",
+    "generator",
+    "prefetch_factor",
+    "persistent_workers",
+    "pin_memory_device",
+    "in_order",
+)
+
+
+@dataclass
+class _Asked:
+    lengths: Any
+    column: str | None
+    evaluation: bool
+    settings: dict[str, Any]
+
+
+def batch_by_length(
+    trainer: _T,
+    *,
+    lengths: Any = None,
+    column: str | None = None,
+    evaluation: bool = False,
+    **settings: Any,
+) -> _T:
+    """Let a Trainer train on batches of similar length: those of a `LengthBatchSampler`.
+
+    It works on transformers' ``Trainer`` and on trainers that are made from it, such as TRL's
+    ``SFTTrainer``, before ``train()``. Resuming from a checkpoint, gradient accumulation,
+    ``max_steps`` and several processes work as ever: each row comes once in an epoch, every process
+    and every epoch has the same number of steps, and the epochs are those of the sampler. With
+    ``max_tokens``, where the number of batches varies, the last batches of the epochs with fewer
+    are cut for that into smaller ones.
+
+    Parameters
+    ----------
+    trainer : transformers.Trainer
+        Its collator, data set and arguments stay as they are.
+    lengths : sequence of int, optional
+        The length of each row of ``train_dataset``. Without it :func:`tightbatch.lengths` reads
+        `column`.
+    column : str, optional
+        The column of tokens; by default the model's main input, as a rule "input_ids".
+    evaluation : bool
+        Whether ``evaluate()`` and ``predict()`` take rows by length as well,
+        ``per_device_eval_batch_size`` at a time. What they give, and what ``compute_metrics`` gets,
+        is in the order of the data set. A loss that is a mean over tokens, or a metric of each
+        batch, then weighs them by other batches. (With ``dataloader_drop_last``, or without
+        ``eval_do_concat_batches``, evaluation stays in order.)
+    **settings
+        Of :class:`tightbatch.LengthBatchSampler`. By default `batch_size`, if there is no
+        `max_tokens`, is ``per_device_train_batch_size``, `seed` is the trainer's ``data_seed`` or
+        ``seed``, and `drop_last` its ``dataloader_drop_last``.
+
+    Returns
+    -------
+    transformers.Trainer
+        The same trainer. Its class is a subclass, of the same name, of the class that it had.
+
+    Raises
+    ------
+    TypeError
+        When it is no Trainer, when a setting is none of the sampler's, or when lengths cannot be
+        read from the data set: pass `lengths`.
+    ValueError
+        When the trainer is told to batch in another way too: a ``train_sampling_strategy``,
+        ``dispatch_batches``, ``split_batches``, or ``auto_find_batch_size`` with `max_tokens`.
+        These, and errors of the sampler, come with ``train()``.
+
+    Examples
+    --------
+    >>> import tightbatch as tb
+    >>> trainer = transformers.Trainer(model, args, train_dataset=rows)  # doctest: +SKIP
+    >>> trainer = tb.huggingface.batch_by_length(trainer, max_tokens=4096)  # doctest: +SKIP
+    >>> trainer.train()  # doctest: +SKIP
+    """
+    import transformers
+
+    if not isinstance(trainer, transformers.Trainer):
+        raise TypeError(
+            f"{_NAME}(): trainer={_core.describe(trainer)}; expected a transformers.Trainer"
+        )
+    if column is not None and not isinstance(column, str):
+        raise TypeError(f"{_NAME}(): column={_core.describe(column)}; expected a str")
+    for name in ("num_replicas", "rank"):
+        if name in settings:
+            raise TypeError(f"{_NAME}(): found {name}=, which the trainer knows; leave it out")
+    if {"batch_size", "max_tokens"} & settings.keys():
+        LengthBatchSampler([], **settings)
+    else:
+        LengthBatchSampler([], batch_size=1, **settings)
+    if lengths is not None:
+        lengths = _core.read_lengths(_NAME, "lengths", lengths)
+    evaluation = _core.read_flag(_NAME, "evaluation", evaluation)
+    own = type(trainer)
+    if not issubclass(own, _ByLength):
+        names = {"__module__": own.__module__, "__doc__": own.__doc__}
+        trainer.__class__ = type(own.__name__, (_ByLength, own), names)
+    vars(trainer)["_by_length"] = _Asked(lengths, column, evaluation, settings)
+    return trainer
+
+
+class _ByLength:
+    """What of a Trainer becomes another; it stands before the trainer's own class."""
+
+    _by_length: _Asked
+
+    def get_train_dataloader(self: Any) -> Any:
+        asked = self._by_length
+        _check_arguments(self.args, asked.settings)
+        loader = super().get_train_dataloader()  # type: ignore[misc]
+        ranks, rank = _find_share(loader)
+        lengths = asked.lengths
+        if lengths is None:
+            lengths = self._lengths_of(self.train_dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        own = {"seed": seed, "drop_last": self.args.dataloader_drop_last, **asked.settings}
+        if own.get("batch_size") is None and own.get("max_tokens") is None:
+            own["batch_size"] = self._train_batch_size
+        sampler = LengthBatchSampler(lengths, num_replicas=ranks, rank=rank, **own)
+        _check_count(sampler, loader)
+        sampler._even_out(_count_epochs(self.args, len(sampler)))
+        return _prepare(_loader_of(loader, sampler), self.accelerator)
+
+    def get_eval_dataloader(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._evaluate_by_length(super().get_eval_dataloader(*args, **kwargs))  # type: ignore[misc]
+
+    def get_test_dataloader(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._evaluate_by_length(super().get_test_dataloader(*args, **kwargs))  # type: ignore[misc]
+
+    def evaluation_loop(self: Any, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        evaluate = super().evaluation_loop  # type: ignore[misc]
+        sampler = getattr(dataloader, "_tightbatch_sampler", None)
+        if sampler is None:
+            return evaluate(dataloader, *args, **kwargs)
+        given = self.compute_metrics
+        if given is not None and not self.args.batch_eval_metrics:
+            self.compute_metrics = lambda prediction: given(_in_order(sampler, prediction))
+        try:
+            output = evaluate(dataloader, *args, **kwargs)
+        finally:
+            self.compute_metrics = given
+        return output._replace(
+            predictions=_restore(sampler, output.predictions),
+            label_ids=_restore(sampler, output.label_ids),
+        )
+
+    def _lengths_of(self: Any, dataset: Any) -> Any:
+        column = self._by_length.column or getattr(self.model, "main_input_name", "input_ids")
+        try:
+            return count_lengths(dataset, column=column)
+        except (TypeError, KeyError, ValueError) as error:
+            raise type(error)(
+                f"{_NAME}(): no lengths in {type(dataset).__name__} ({error}); pass lengths=, or "
+                "column= with the name of the column of tokens"
+            ) from error
+
+    def _evaluate_by_length(self: Any, loader: Any) -> Any:
+        is_plain = self.args.dataloader_drop_last or not self.args.eval_do_concat_batches
+        if is_plain or not self._by_length.evaluation:
+            return loader
+        # A loader with persistent workers comes again: then so does ours.
+        known = loader.__dict__.get("_tightbatch_loader")
+        if known is None:
+            sampler = LengthBatchSampler(
+                self._lengths_of(loader.dataset),
+                batch_size=self.args.eval_batch_size,
+                shuffle=False,
+            )
+            known = self.accelerator.prepare(_loader_of(loader, sampler))
+            known._tightbatch_sampler = sampler
+            loader._tightbatch_loader = known
+        return known
+
+
+def _check_arguments(args: Any, settings: dict[str, Any]) -> None:
+    strategy = getattr(args, "train_sampling_strategy", "random")
+    config = args.accelerator_config
+    for name, found, expected in (
+        ("train_sampling_strategy", strategy, "random"),
+        ("dispatch_batches", bool(getattr(config, "dispatch_batches", None)), False),
+        ("split_batches", bool(getattr(config, "split_batches", None)), False),
+    ):
+        if found != expected:
+            raise ValueError(
+                f"{_NAME}(): the trainer has {name}={found!r}; expected {expected!r}: the batches "
+                "are those of tightbatch"
+            )
+    if args.auto_find_batch_size and settings.get("max_tokens") is not None:
+        raise ValueError(
+            f"{_NAME}(): the trainer has auto_find_batch_size=True, which does not lower "
+            "max_tokens; expected batch_size= alone, or longest_first=True to find out at once"
+        )
+
+
+def _find_share(loader: Any) -> tuple[int, int]:
+    """Give how many processes share the batches, and which of them this is."""
+    shard: Any = getattr(loader, "batch_sampler", None)
+    if type(shard).__name__ == "BatchSamplerShard":
+        return shard.num_processes, shard.process_index
+    return 1, 0
+
+
+def _check_count(sampler: LengthBatchSampler, loader: Any) -> None:
+    found, expected = len(sampler._planner.lengths), len(loader.dataset)
+    if found != expected:
+        raise ValueError(
+            f"{_NAME}(): {found} lengths for a train_dataset of {expected} rows; expected a length "
+            "for each row"
+        )
+
+
+def _count_epochs(args: Any, steps: int) -> int:
+    """How many epochs there may be: all of them are to have the same number of steps."""
+    epochs = float(args.num_train_epochs)
+    if args.max_steps > 0:
+        epochs = args.max_steps * args.gradient_accumulation_steps / max(steps, 1)
+    return max(math.ceil(epochs), 1)
+
+
+def _loader_of(loader: Any, sampler: LengthBatchSampler) -> Any:
+    """Make a DataLoader like this one, with other batches."""
+    from torch.utils.data import DataLoader
+
+    options = {name: getattr(loader, name) for name in _LOADING if hasattr(loader, name)}
+    return DataLoader(loader.dataset, batch_sampler=sampler, **options)
+
+
+def _prepare(loader: Any, accelerator: Any) -> Any:
+    """Prepare as accelerate does, but for sharing out batches: the sampler did that already."""
+    from accelerate.data_loader import prepare_data_loader  # type: ignore[import-untyped]
+
+    prepared = prepare_data_loader(
+        loader,
+        accelerator.device,
+        num_processes=1,
+        process_index=0,
+        put_on_device=accelerator.device_placement,
+        rng_types=accelerator.rng_types.copy(),
+        dispatch_batches=False,
+        non_blocking=accelerator.non_blocking,
+        use_stateful_dataloader=accelerator.use_stateful_dataloader,
+    )
+    prepared._is_accelerate_prepared = True
+    return prepared
+
+
+def _restore(sampler: LengthBatchSampler, value: Any) -> Any:
+    return sampler.restore_order(tuple(value) if isinstance(value, list) else value)
+
+
+def _in_order(sampler: LengthBatchSampler, prediction: Any) -> Any:
+    """Give an EvalPrediction in the order of the data set."""
+    return type(prediction)(
+        predictions=_restore(sampler, prediction.predictions),
+        label_ids=_restore(sampler, prediction.label_ids),
+        inputs=_restore(sampler, prediction.inputs),
+        losses=_restore(sampler, prediction.losses),
+    )
