@@ -59,7 +59,7 @@ def test_only_the_group_that_is_broken_is_named(make, broken):
 @pytest.mark.parametrize("make", BROKEN, ids=lambda f: f.__name__)
 def test_positions_beyond_the_model_are_found(make):
     made = make(np.random.default_rng(3))
-    row, begin, end = max(made.spans, key=lambda span: span[2] - span[1])
+    _, begin, end = max(made.spans, key=lambda span: span[2] - span[1])
     length = end - begin
     assert tb.check_batch(made.columns, max_position=length, raises=False).ok
     report = tb.check_batch(made.columns, max_position=length - 1, raises=False)

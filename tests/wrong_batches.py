@@ -1,5 +1,7 @@
 """Right batches of every kind, what can be broken in them, and the spellings of both."""
 
+import itertools
+
 import numpy as np
 
 VOCAB = 30_000
@@ -84,7 +86,7 @@ def flat(rng, names=("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_leng
         names[2]: max(lengths),
         names[3]: max(lengths),
     }
-    spans = [(0, int(a), int(b)) for a, b in zip(cu[:-1], cu[1:], strict=True)]
+    spans = [(0, int(a), int(b)) for a, b in itertools.pairwise(cu)]
     return Made(columns, spans, rng)
 
 
@@ -354,7 +356,7 @@ def moved_segment(made):
 
 def split_segment(made):
     key = name_of(made, "seq_idx", "segment_ids", "attention_mask")
-    row, begin, end = made.spans[0]
+    row, _, end = made.spans[0]
     made.columns[key][row, end - 1 :] += 1
     return "rows_disagree", key, row, end - 1
 

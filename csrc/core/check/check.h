@@ -15,8 +15,8 @@
 /* What a column is for. */
 typedef enum {
     TB_ROLE_IDS,
-    TB_ROLE_EMBEDS,            /* only its first two dimensions are used */
-    TB_ROLE_MASK,              /* [rows, width], or a square one for each row */
+    TB_ROLE_EMBEDS, /* only its first two dimensions are used */
+    TB_ROLE_MASK,   /* [rows, width], or a square one for each row */
     TB_ROLE_POSITIONS,
     TB_ROLE_BOUNDARIES,        /* cu_seqlens */
     TB_ROLE_PADDED_BOUNDARIES, /* those that count each segment's padding too */
@@ -128,22 +128,22 @@ typedef struct {
     tb_check_column *columns;
     int count;
     tb_finding *findings; /* room for TB_MOST_FINDINGS */
-    ptrdiff_t found; /* may be more than there is room for */
+    ptrdiff_t found;      /* may be more than there is room for */
     /* The rest is the core's. */
     ptrdiff_t rows, width, total;
-    ptrdiff_t choices; /* rows that have one label together; 1 */
-    int grid_from;   /* the column whose shape the batch has, or -1 */
-    int ids;         /* the column of ids, or -1 */
-    int real_from;   /* the column that knows padding, or -1 */
-    int starts_from; /* the one that knows where segments begin, or -1 */
+    ptrdiff_t choices;   /* rows that have one label together; 1 */
+    int grid_from;       /* the column whose shape the batch has, or -1 */
+    int ids;             /* the column of ids, or -1 */
+    int real_from;       /* the column that knows padding, or -1 */
+    int starts_from;     /* the one that knows where segments begin, or -1 */
     tb_stretch *extents; /* what is real of each row */
     tb_stretch *spans;
     ptrdiff_t span_count;
     ptrdiff_t real_total;
-    ptrdiff_t room;       /* of spans, starts and votes */
+    ptrdiff_t room; /* of spans, starts and votes */
     ptrdiff_t *starts;
-    int64_t *votes;       /* of each token; or the labels of each segment */
-    int has_doubts;       /* segment numbers do not rise */
+    int64_t *votes; /* of each token; or the labels of each segment */
+    int has_doubts; /* segment numbers do not rise */
     int are_ids_in_range;
 } tb_check;
 

@@ -38,7 +38,8 @@ compare_boundaries(tb_check *check, int i, int other)
         if (b[j] == b[j + 1] || (k == check->span_count) || b[j + 1] <= span.begin) {
             continue;
         }
-        int64_t end = k + 1 < check->span_count ? check->spans[k + 1].begin : check->total;
+        int64_t end =
+            k + 1 < check->span_count ? check->spans[k + 1].begin : check->total;
         if (b[j] != span.begin) {
             tb_note(check, TB_FOUND_ROWS, i, other, -1, j, b[j], span.begin);
             return;
@@ -65,8 +66,8 @@ compare_with_padded(tb_check *check, int i)
 
     for (int k = 0; k < check->count; k++) {
         const tb_check_column *padded = &check->columns[k];
-        if (padded->role != TB_ROLE_PADDED_BOUNDARIES ||
-            padded->form != TB_FORM_LIST || !padded->is_sound) {
+        if (padded->role != TB_ROLE_PADDED_BOUNDARIES || padded->form != TB_FORM_LIST ||
+            !padded->is_sound) {
             continue;
         }
         for (ptrdiff_t j = 1; j < tb_min(column->size, padded->size); j++) {
@@ -166,9 +167,8 @@ compare_seq_lengths(tb_check *check, int i, int other)
             if (lengths[j] == 0) {
                 continue;
             }
-            int64_t length = k < check->span_count
-                                 ? check->spans[k].end - check->spans[k].begin
-                                 : 0;
+            int64_t length =
+                k < check->span_count ? check->spans[k].end - check->spans[k].begin : 0;
             if (lengths[j] != length) {
                 tb_note(check, TB_FOUND_LENGTH, i, other, r, j, lengths[j], length);
                 return;

@@ -13,9 +13,11 @@ check_range(tb_check *check, int i)
     ptrdiff_t at = 0, row_size = check->width * each;
 
     while (row_size > 0 && at < ids->size) {
-        at += tb_scan_range(ids->wide + at, ids->size - at, limit < 0 ? INT64_MAX : limit);
+        at += tb_scan_range(ids->wide + at, ids->size - at,
+                            limit < 0 ? INT64_MAX : limit);
         if (at < ids->size) {
-            tb_note_at(check, TB_FOUND_ID_RANGE, i, -1, at / each, ids->wide[at], limit);
+            tb_note_at(check, TB_FOUND_ID_RANGE, i, -1, at / each, ids->wide[at],
+                       limit);
             at = (at / row_size + 1) * row_size;
         }
     }
@@ -56,8 +58,8 @@ has_no_label(const tb_check *check, tb_stretch span)
 {
     for (int i = 0; i < check->count; i++) {
         const tb_check_column *column = &check->columns[i];
-        int is_labels = column->role >= TB_ROLE_LABELS &&
-                        column->role <= TB_ROLE_DECODER_LABELS;
+        int is_labels =
+            column->role >= TB_ROLE_LABELS && column->role <= TB_ROLE_DECODER_LABELS;
         ptrdiff_t length = span.end - span.begin;
         if (is_labels && column->form == TB_FORM_GRID &&
             tb_scan_other(column->wide + span.begin, length,

@@ -83,11 +83,16 @@ tb_widen(tb_check_column *column)
 }
 
 /* Roles whose shape is the batch's, the most telling first. */
-static const tb_role shapes[] = {TB_ROLE_IDS,      TB_ROLE_MASK,
-                                 TB_ROLE_POSITIONS, TB_ROLE_SEQ_IDX,
-                                 TB_ROLE_SEGMENT_IDS, TB_ROLE_EMBEDS,
-                                 TB_ROLE_SHIFTED_LABELS, TB_ROLE_LABELS,
-                                 TB_ROLE_TARGETS,  TB_ROLE_DECODER_LABELS,
+static const tb_role shapes[] = {TB_ROLE_IDS,
+                                 TB_ROLE_MASK,
+                                 TB_ROLE_POSITIONS,
+                                 TB_ROLE_SEQ_IDX,
+                                 TB_ROLE_SEGMENT_IDS,
+                                 TB_ROLE_EMBEDS,
+                                 TB_ROLE_SHIFTED_LABELS,
+                                 TB_ROLE_LABELS,
+                                 TB_ROLE_TARGETS,
+                                 TB_ROLE_DECODER_LABELS,
                                  TB_ROLE_LOSS_MASK};
 
 /* Whether a column alone says how many rows and tokens there are. */
@@ -100,7 +105,8 @@ tells_shape(const tb_check_column *column)
     if (column->role == TB_ROLE_EMBEDS) {
         return column->ndim == 3;
     }
-    return column->ndim == 2 && (column->role != TB_ROLE_POSITIONS || column->shape[0] > 0);
+    return column->ndim == 2 &&
+           (column->role != TB_ROLE_POSITIONS || column->shape[0] > 0);
 }
 
 /* Ids [rows, choices, width] with a mask of the same shape: each choice is a row. */
@@ -125,8 +131,7 @@ flatten_choices(tb_check *check, const tb_check_column *ids)
 
     for (int i = 0; i < check->count; i++) {
         tb_check_column *column = &check->columns[i];
-        if (column->ndim == 3 &&
-            memcmp(column->shape, shape, sizeof shape) == 0) {
+        if (column->ndim == 3 && memcmp(column->shape, shape, sizeof shape) == 0) {
             column->ndim = 2;
             column->shape[0] = shape[0] * shape[1];
             column->shape[1] = shape[2];
@@ -212,8 +217,7 @@ is_square(const tb_check *check, const tb_check_column *column)
 
     return column->ndim >= 3 && column->ndim <= 4 &&
            column->shape[last] == check->width &&
-           (column->shape[last - 1] == check->width ||
-            column->shape[last - 1] == 1) &&
+           (column->shape[last - 1] == check->width || column->shape[last - 1] == 1) &&
            (column->shape[0] == check->rows || column->shape[0] == 1);
 }
 

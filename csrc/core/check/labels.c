@@ -1,37 +1,15 @@
 /* Labels: none on padding, none that another row predicts, none off by one, and some in
  * each row. */
 #include "core/base/size.h"
+#include "core/check/label_work.h"
 #include "core/check/scan.h"
 #include "core/check/story.h"
 
 /* Labels of token ids are at least this somewhere; tags are below. */
 enum { LEAST_TOKEN = 256 };
 
-/* What the labels of a segment, or of all, are. `shift` is how far ahead of a label its
- * token is. */
-typedef struct {
-    ptrdiff_t trained;
-    ptrdiff_t comparable; /* of them, those whose token is in the segment */
-    ptrdiff_t same;       /* of them, those that are that token */
-    ptrdiff_t bad;        /* the first out of range, flat, or -1 */
-} label_counts;
-
-typedef struct {
-    tb_check *check;
-    int column;
-    const int64_t *labels;
-    const int64_t *ids; /* or NULL */
-    int64_t ignored;
-    int64_t limit;
-    int shift;
-    int repeats; /* the labels are the tokens: those of a language model */
-    ptrdiff_t tail;
-    label_counts all;
-    int64_t *trained; /* in each segment */
-} label_work;
-
 static void
-count_each(const label_work *w, tb_stretch span, int shift, label_counts *counts)
+count_each(const tb_label_work *w, tb_stretch span, int shift, tb_label_counts *counts)
 {
     for (ptrdiff_t at = span.begin; at < span.end; at++) {
         int64_t label = w->labels[at];
@@ -50,13 +28,12 @@ count_each(const label_work *w, tb_stretch span, int shift, label_counts *counts
 }
 
 /* Labels that are the tokens, after some that are ignored, are compared as memory. */
-static label_counts
-count_labels(const label_work *w, tb_stretch span, int shift)
+static tb_label_counts
+count_labels(const tb_label_work *w, tb_stretch span, int shift)
 {
-    label_counts counts = {0, 0, 0, -1};
-    ptrdiff_t first =
-        span.begin + tb_scan_other(w->labels + span.begin, span.end - span.begin,
-                                   w->ignored);
+    tb_label_counts counts = {0, 0, 0, -1};
+    ptrdiff_t first = span.begin + tb_scan_other(w->labels + span.begin,
+                                                 span.end - span.begin, w->ignored);
     ptrdiff_t count = span.end - tb_max(shift, 0) - first;
 
     if (first == span.end) {
@@ -66,28 +43,28 @@ count_labels(const label_work *w, tb_stretch span, int shift)
         tb_scan_equal(w->labels + first, w->ids + first + shift, count) == count &&
         (w->check->are_ids_in_range ||
          tb_scan_range(w->ids + first + shift, count, w->limit) == count)) {
-        counts = (label_counts){count, count, count, -1};
+        counts = (tb_label_counts){count, count, count, -1};
         first += count;
     }
     count_each(w, (tb_stretch){first, span.end}, shift, &counts);
     return counts;
 }
 
-static label_counts
-add_counts(label_counts a, label_counts b)
+static tb_label_counts
+add_counts(tb_label_counts a, tb_label_counts b)
 {
-    return (label_counts){a.trained + b.trained, a.comparable + b.comparable,
-                          a.same + b.same, a.bad >= 0 ? a.bad : b.bad};
+    return (tb_label_counts){a.trained + b.trained, a.comparable + b.comparable,
+                             a.same + b.same, a.bad >= 0 ? a.bad : b.bad};
 }
 
 /* All segments at one shift. With `trained`, notes how many labels each has. */
-static label_counts
-count_all(const label_work *w, int shift, int64_t *trained)
+static tb_label_counts
+count_all(const tb_label_work *w, int shift, int64_t *trained)
 {
-    label_counts all = {0, 0, 0, -1};
+    tb_label_counts all = {0, 0, 0, -1};
 
     for (ptrdiff_t k = 0; k < w->check->span_count; k++) {
-        label_counts counts = count_labels(w, w->check->spans[k], shift);
+        tb_label_counts counts = count_labels(w, w->check->spans[k], shift);
         if (trained != NULL) {
             trained[k] = counts.trained;
         }
@@ -97,7 +74,7 @@ count_all(const label_work *w, int shift, int64_t *trained)
 }
 
 static int
-are_tokens(label_counts counts)
+are_tokens(tb_label_counts counts)
 {
     return counts.comparable > 0 && 3 * counts.same >= 2 * counts.comparable;
 }
@@ -105,10 +82,10 @@ are_tokens(label_counts counts)
 /* --- shift ------------------------------------------------------------------------ */
 
 static void
-note_shift(const label_work *w, tb_stretch span, int shift)
+note_shift(const tb_label_work *w, tb_stretch span, int shift)
 {
-    ptrdiff_t first = tb_scan_other(w->labels + span.begin, span.end - span.begin,
-                                    w->ignored);
+    ptrdiff_t first =
+        tb_scan_other(w->labels + span.begin, span.end - span.begin, w->ignored);
 
     tb_note_at(w->check, TB_FOUND_LABEL_SHIFT, w->column, w->check->ids,
                tb_min(span.begin + first, span.end - 1), shift, w->shift);
@@ -116,12 +93,12 @@ note_shift(const label_work *w, tb_stretch span, int shift)
 
 /* Which other shift the labels of all segments have; 1 if one was found. */
 static int
-find_shift_of_all(label_work *w)
+find_shift_of_all(tb_label_work *w)
 {
     const tb_check *check = w->check;
 
     for (int shift = w->shift - 1; shift <= w->shift + 1; shift += 2) {
-        label_counts counts = count_all(w, shift, NULL);
+        tb_label_counts counts = count_all(w, shift, NULL);
         if (counts.comparable < 3 || !are_tokens(counts)) {
             continue;
         }
@@ -144,19 +121,19 @@ find_shift_of_all(label_work *w)
 
 /* Segments whose labels alone are shifted. */
 static int
-find_shift_of_each(const label_work *w)
+find_shift_of_each(const tb_label_work *w)
 {
     const tb_check *check = w->check;
     ptrdiff_t row = -1;
 
     for (ptrdiff_t k = 0; k < check->span_count; k++) {
         tb_stretch span = check->spans[k];
-        label_counts counts = count_labels(w, span, w->shift);
+        tb_label_counts counts = count_labels(w, span, w->shift);
         if (2 * counts.same >= counts.comparable || span.begin / check->width == row) {
             continue;
         }
         for (int shift = w->shift - 1; shift <= w->shift + 1; shift += 2) {
-            label_counts other = count_labels(w, span, shift);
+            tb_label_counts other = count_labels(w, span, shift);
             if (other.comparable >= 2 && other.same == other.comparable) {
                 note_shift(w, span, shift);
                 row = span.begin / check->width;
@@ -171,14 +148,14 @@ find_shift_of_each(const label_work *w)
 
 /* The first trained label of padding in a row, or -1. */
 static ptrdiff_t
-find_on_padding(const label_work *w, ptrdiff_t row)
+find_on_padding(const tb_label_work *w, ptrdiff_t row)
 {
     tb_stretch extent = w->check->extents[row];
     ptrdiff_t from = row * w->check->width, to = from + w->check->width;
-    ptrdiff_t before = from + tb_scan_other(w->labels + from, extent.begin - from,
-                                            w->ignored);
-    ptrdiff_t after = extent.end + tb_scan_other(w->labels + extent.end,
-                                                 to - extent.end, w->ignored);
+    ptrdiff_t before =
+        from + tb_scan_other(w->labels + from, extent.begin - from, w->ignored);
+    ptrdiff_t after =
+        extent.end + tb_scan_other(w->labels + extent.end, to - extent.end, w->ignored);
 
     return before < extent.begin ? before : after < to ? after : -1;
 }
@@ -186,7 +163,7 @@ find_on_padding(const label_work *w, ptrdiff_t row)
 /* Whether labels may be rows of their own, a decoder's, that have the width of the ids
  * by chance: one run in each row, of token ids, or with ends of its own. */
 static int
-are_own_rows(const label_work *w)
+are_own_rows(const tb_label_work *w)
 {
     const tb_check *check = w->check;
     int64_t highest = 0;
@@ -218,8 +195,9 @@ are_own_rows(const label_work *w)
             padded++;
             /* One label alone says nothing. */
             int is_run = to - extent.end > 1 || highest < LEAST_TOKEN;
-            alike += is_run && last == to && tb_scan_constant(w->labels + extent.end, 8,
-                                                    to - extent.end) == to - extent.end;
+            alike += is_run && last == to &&
+                     tb_scan_constant(w->labels + extent.end, 8, to - extent.end) ==
+                         to - extent.end;
         }
     }
     int is_fill = alike == padded && padded > 0 && farthest > 1;
@@ -228,7 +206,7 @@ are_own_rows(const label_work *w)
 }
 
 static void
-check_padding(const label_work *w)
+check_padding(const tb_label_work *w)
 {
     tb_check *check = w->check;
     int is_mask = check->columns[w->column].role == TB_ROLE_LOSS_MASK;
@@ -253,7 +231,7 @@ check_padding(const label_work *w)
 /* The place in a segment whose label another segment's token predicts, or belongs to;
  * -1 where there is none. */
 static ptrdiff_t
-find_crossing(const label_work *w, ptrdiff_t k)
+find_crossing(const tb_label_work *w, ptrdiff_t k)
 {
     const tb_check *check = w->check;
     tb_stretch span = check->spans[k];
@@ -279,7 +257,7 @@ find_crossing(const label_work *w, ptrdiff_t k)
 }
 
 static void
-check_crossing(const label_work *w)
+check_crossing(const tb_label_work *w)
 {
     tb_check *check = w->check;
     ptrdiff_t row = -1;
@@ -294,112 +272,6 @@ check_crossing(const label_work *w)
     }
 }
 
-/* --- rows without a label --------------------------------------------------------- */
-
-/* How the labels of segments lie together. */
-typedef struct {
-    ptrdiff_t runs;
-    ptrdiff_t labelled; /* segments with labels */
-    ptrdiff_t at_ends;  /* of them, those with one run, which reaches their end */
-    ptrdiff_t possible; /* labels that they could have */
-} label_runs;
-
-static label_runs
-count_runs(const label_work *w)
-{
-    label_runs all = {0, 0, 0, 0};
-
-    for (ptrdiff_t k = 0; k < w->check->span_count; k++) {
-        tb_stretch span = w->check->spans[k];
-        ptrdiff_t runs = 0;
-        for (ptrdiff_t at = span.begin; at < span.end; at++) {
-            runs += w->labels[at] != w->ignored &&
-                    (at == span.begin || w->labels[at - 1] == w->ignored);
-        }
-        /* The last label of the next token is not there. */
-        ptrdiff_t last = span.end - 1 - (w->shift > 0);
-        all.runs += runs;
-        all.labelled += runs > 0;
-        all.possible += runs > 0 ? span.end - span.begin - 1 : 0;
-        all.at_ends += runs == 1 && last >= span.begin && w->labels[last] != w->ignored;
-    }
-    return all;
-}
-
-/* Whether a segment of `length` tokens can be without a label by chance, as in masked
- * language modelling, where labels are few and far between. */
-static int
-may_lack_labels(const label_work *w, ptrdiff_t length)
-{
-    label_runs runs = count_runs(w);
-    ptrdiff_t trained = w->all.trained;
-    int are_long = 5 * runs.runs <= 2 * trained;
-    int are_answers = runs.at_ends == runs.labelled && (w->repeats || w->shift > 0);
-
-    /* Answers reach the end, whole texts are labelled all over; by chance neither is
-     * seen in several rows, or in many labels. */
-    if (are_answers &&
-        (are_long || 2 * trained >= runs.possible || runs.labelled >= 3)) {
-        return 0;
-    }
-    if (are_long && trained >= (runs.at_ends == runs.labelled ? 6 : 8)) {
-        return 0;
-    }
-    double chance = 1, none = 1 - (double)trained / (double)w->check->real_total;
-    for (ptrdiff_t i = 0; i < length && chance > 1e-6; i++) {
-        chance *= none;
-    }
-    return chance > 1e-6;
-}
-
-/* Whether another segment ends with the same id, without a label. */
-static int
-ends_alike(const label_work *w, ptrdiff_t k)
-{
-    int64_t last = w->ids[w->check->spans[k].end - 1];
-
-    for (ptrdiff_t i = 0; i < w->check->span_count; i++) {
-        ptrdiff_t at = w->check->spans[i].end - 1;
-        if (i != k && w->ids[at] == last && w->labels[at] == w->ignored) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* The length of a segment without labels, less what may be its own padding, where there
- * is no mask to tell: ids at its end that are all alike. */
-static ptrdiff_t
-measure_segment(const label_work *w, ptrdiff_t k)
-{
-    tb_stretch span = w->check->spans[k];
-    ptrdiff_t length = span.end - span.begin, run = 1;
-
-    if (w->check->real_from >= 0 || w->ids == NULL) {
-        return length;
-    }
-    while (run < length && w->ids[span.end - 1 - run] == w->ids[span.end - 1]) {
-        run++;
-    }
-    return run > 1 || ends_alike(w, k) ? length - run : length;
-}
-
-static void
-check_rows(const label_work *w)
-{
-    tb_check *check = w->check;
-
-    for (ptrdiff_t k = 0; k < tb_min(w->tail, check->span_count); k++) {
-        tb_stretch span = check->spans[k];
-        ptrdiff_t length = span.end - span.begin;
-        if (w->trained[k] == 0 && length > 1 && measure_segment(w, k) > 1 &&
-            !may_lack_labels(w, length)) {
-            tb_note_at(check, TB_FOUND_ROW_UNLABELLED, w->column, -1, span.begin, length,
-                       -1);
-        }
-    }
-}
-
 /* --- all -------------------------------------------------------------------------- */
 
 static void
@@ -408,13 +280,20 @@ check_column(tb_check *check, int i)
     const tb_check_column *column = &check->columns[i];
     int is_mask = column->role == TB_ROLE_LOSS_MASK;
     int64_t vocab = check->settings.vocab_size;
-    label_work w = {check, i, column->wide, NULL,
-                    is_mask ? 0 : check->settings.ignore_index,
-                    is_mask ? 2 : vocab < 0 ? INT64_MAX : vocab,
-                    column->role == TB_ROLE_SHIFTED_LABELS ||
-                        column->role == TB_ROLE_DECODER_LABELS,
-                    0, 0, {0, 0, 0, -1},
-                    check->votes};
+    tb_label_work w = {check,
+                       i,
+                       column->wide,
+                       NULL,
+                       is_mask ? 0 : check->settings.ignore_index,
+                       is_mask     ? 2
+                       : vocab < 0 ? INT64_MAX
+                                   : vocab,
+                       column->role == TB_ROLE_SHIFTED_LABELS ||
+                           column->role == TB_ROLE_DECODER_LABELS,
+                       0,
+                       0,
+                       {0, 0, 0, -1},
+                       check->votes};
 
     if (check->ids >= 0 && !is_mask) {
         w.ids = check->columns[check->ids].wide;
@@ -428,7 +307,7 @@ check_column(tb_check *check, int i)
     }
     int is_shifted = 0;
     if (w.ids != NULL && w.all.trained > 0) {
-        is_shifted = !w.repeats ? find_shift_of_all(&w)
+        is_shifted = !w.repeats                      ? find_shift_of_all(&w)
                      : w.all.same < w.all.comparable ? find_shift_of_each(&w)
                                                      : 0;
     }
@@ -437,10 +316,11 @@ check_column(tb_check *check, int i)
         tb_note(check, TB_FOUND_BATCH_UNLABELLED, i, -1, -1, -1, 0, -1);
         return;
     }
-    if (!is_shifted && !is_mask && (w.repeats || column->role == TB_ROLE_SHIFTED_LABELS)) {
+    if (!is_shifted && !is_mask &&
+        (w.repeats || column->role == TB_ROLE_SHIFTED_LABELS)) {
         check_crossing(&w);
     }
-    check_rows(&w);
+    tb_check_labelled_rows(&w);
 }
 
 /* Labels of rows: as many as rows, and not all ignored. */

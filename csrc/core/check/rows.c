@@ -39,9 +39,8 @@ find_plain_extent(const tb_check_column *mask, ptrdiff_t at, ptrdiff_t width,
             return 0;
         }
         high = low + run_end(mask, at + low, width - low);
-        if (high < width &&
-            (element(mask, at + high) != 0 ||
-             run_end(mask, at + high, width - high) != width - high)) {
+        if (high < width && (element(mask, at + high) != 0 ||
+                             run_end(mask, at + high, width - high) != width - high)) {
             return 0;
         }
     }
@@ -54,14 +53,16 @@ find_plain_extent(const tb_check_column *mask, ptrdiff_t at, ptrdiff_t width,
 static int
 is_numbered(const tb_check *check, const tb_check_column *mask)
 {
-    int64_t before = 0, highest = 0;
+    int64_t before = 0;
+    ptrdiff_t above = 0; /* one number above 1 is rather a fault than a segment */
 
     for (ptrdiff_t r = 0; r < check->rows; r++) {
         int64_t last = 0;
         int ended = 0;
         for (ptrdiff_t at = r * check->width; at < (r + 1) * check->width;) {
             int64_t value = element(mask, at);
-            at += run_end(mask, at, (r + 1) * check->width - at);
+            ptrdiff_t length = run_end(mask, at, (r + 1) * check->width - at);
+            at += length;
             if (value == 0) {
                 ended = last != 0;
                 continue;
@@ -71,11 +72,11 @@ is_numbered(const tb_check *check, const tb_check_column *mask)
                 return 0;
             }
             last = value;
-            highest = value > highest ? value : highest;
+            above += value > 1 ? length : 0;
         }
         before = last;
     }
-    return highest > 1;
+    return above > 1;
 }
 
 /* A row of a mask that is not plain: notes why, and takes what is not 0 as real. */
@@ -166,8 +167,8 @@ read_square_extents(tb_check *check, const tb_check_column *square)
             }
         }
         ptrdiff_t from = r * check->width;
-        check->extents[r] =
-            first < last ? (tb_stretch){from + first, from + last} : (tb_stretch){from, from};
+        check->extents[r] = first < last ? (tb_stretch){from + first, from + last}
+                                         : (tb_stretch){from, from};
     }
 }
 
@@ -245,7 +246,8 @@ typedef struct {
 static int
 compare_runs(const void *a, const void *b)
 {
-    const numbered_run *left = (const numbered_run *)a, *right = (const numbered_run *)b;
+    const numbered_run *left = (const numbered_run *)a,
+                       *right = (const numbered_run *)b;
 
     if (left->value != right->value) {
         return left->value < right->value ? -1 : 1;
@@ -274,8 +276,7 @@ tb_examine_segments(tb_check *check, int i)
 {
     tb_check_column *column = &check->columns[i];
     int64_t padding = column->role == TB_ROLE_SEQ_IDX ? -1 : 0;
-    numbered_run *runs =
-        (numbered_run *)tb_allocate_array(check->width, sizeof *runs);
+    numbered_run *runs = (numbered_run *)tb_allocate_array(check->width, sizeof *runs);
 
     if (runs == NULL) {
         return TB_ERR_MEMORY;

@@ -21,9 +21,8 @@ shows(const tb_check_column *column, ptrdiff_t at)
         return tb_read_element(column->data, column->type, at) != 0;
     }
     const char *data = (const char *)column->data;
-    if (tb_cast_elements(column->type, TB_F64,
-                         data + at * tb_type_size(column->type), 1, &value,
-                         &bad) != TB_OK) {
+    if (tb_cast_elements(column->type, TB_F64, data + at * tb_type_size(column->type),
+                         1, &value, &bad) != TB_OK) {
         return 0;
     }
     return value > HIDDEN;

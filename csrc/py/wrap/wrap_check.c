@@ -179,8 +179,8 @@ run_check(checked_batch *batch, int wants_segments)
     tb_status status = tb_check_columns(check);
     tb_restore_gil(thread);
 
-    PyObject *answer = status == TB_OK ? answer_with(check, wants_segments)
-                                       : PyErr_NoMemory();
+    PyObject *answer =
+        status == TB_OK ? answer_with(check, wants_segments) : PyErr_NoMemory();
     tb_end_check(check);
     return answer;
 }
@@ -263,7 +263,6 @@ done:
 }
 
 PyMethodDef tb_check_methods[] = {
-    {"check_batch", (PyCFunction)(void (*)(void))wrap_check_batch, METH_FASTCALL,
-     NULL},
+    {"check_batch", (PyCFunction)(void (*)(void))wrap_check_batch, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

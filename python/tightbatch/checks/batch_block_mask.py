@@ -114,7 +114,9 @@ def _check_row(
         hidden = ~blocks.allows(row, queries, keys)
         if hidden.any():
             at = int(np.argmax(hidden))
-            message = f"the token does not see token {int(keys[at])} of its own row, which it should"
+            message = (
+                f"the token does not see token {int(keys[at])} of its own row, which it should"
+            )
             return Finding(
                 "mask_blind", key, row, int(queries[at]), message, KINDS["mask_blind"][1]
             )
@@ -129,9 +131,15 @@ def _find_wide_block(
     for query, other in np.argwhere(full):
         of_queries = numbers[query * blocks.query_size : (query + 1) * blocks.query_size]
         of_keys = numbers[other * blocks.key_size : (other + 1) * blocks.key_size]
-        if of_queries.size and of_keys.size and len({*of_queries.tolist(), *of_keys.tolist()} - {-1}) > 1:
+        if (
+            of_queries.size
+            and of_keys.size
+            and len({*of_queries.tolist(), *of_keys.tolist()} - {-1}) > 1
+        ):
             far = int(np.argmax(of_keys != of_queries[0]))
-            return _leak(key, row, int(query) * blocks.query_size, int(other) * blocks.key_size + far)
+            return _leak(
+                key, row, int(query) * blocks.query_size, int(other) * blocks.key_size + far
+            )
     return None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from .. import _core
 from .._words import counted
 
-__all__ = ["BatchReport", "Finding"]
+__all__ = ["BatchReport", "Finding", "error_message"]
 
 _SHOWN = 5  # findings in an error's message
 _ROWS = 30  # findings in a report's text
@@ -123,14 +123,6 @@ class BatchReport:
             "notes": list(self.notes),
         }
 
-    def error(self) -> str:
-        """The message of the error that check_batch raises: the first findings, and how many."""
-        lines = [str(finding) for finding in self.findings[:_SHOWN]]
-        rest = self.count - len(lines)
-        more = [f"... and {rest} more; raises=False gives them all"] if rest > 0 else []
-        head = f"check_batch(): found {counted(self.count, 'fault')} in the batch"
-        return "\n".join([f"{head}:", *(f"  {line}" for line in lines + more)])
-
     def __str__(self) -> str:
         """The summary, a line for each finding, and the notes."""
         lines = [f"  {finding}" for finding in self.findings[:_ROWS]]
@@ -157,6 +149,15 @@ class BatchReport:
         looked = f"{counted(len(self.columns), 'column')} looked at"
         found = "nothing wrong" if self.ok else counted(self.count, "fault")
         return f"{found}; {looked}: {', '.join(self.columns)}"
+
+
+def error_message(report: BatchReport) -> str:
+    """Give the message of the error that check_batch raises: the first findings, and how many."""
+    lines = [str(finding) for finding in report.findings[:_SHOWN]]
+    rest = report.count - len(lines)
+    more = [f"... and {rest} more; raises=False gives them all"] if rest > 0 else []
+    head = f"check_batch(): found {counted(report.count, 'fault')} in the batch"
+    return "\n".join([f"{head}:", *(f"  {line}" for line in lines + more)])
 
 
 def _cell(value: Any) -> str:

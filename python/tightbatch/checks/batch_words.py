@@ -137,17 +137,21 @@ KINDS: dict[str, Words] = {
         "a token of the row is not seen, and positions counted from the mask jump",
     ),
     "mask_joins_rows": (
-        lambda f: f"found ones across the start of a row that {_against(f)} has here, expected no "
-        "mask of two dimensions beside packed rows",
+        lambda f: (
+            f"found ones across the start of a row that {_against(f)} has here, expected no "
+            "mask of two dimensions beside packed rows"
+        ),
         f"with such a mask models do not look for packed rows: {LEAKS}",
     ),
     "mask_leak": (_leak, LEAKS),
     "mask_blind": (_blind, "the token is predicted without its own context, or from nothing (NaN)"),
     "rows_disagree": (_rows, LEAKS),
     "boundaries_start": (
-        lambda f: "found no boundaries, expected 0 first"
-        if f.place is None
-        else f"found {f.found} first, expected 0",
+        lambda f: (
+            "found no boundaries, expected 0 first"
+            if f.place is None
+            else f"found {f.found} first, expected 0"
+        ),
         "tokens before the first boundary belong to no row: their outputs are not written",
     ),
     "boundaries_order": (
@@ -163,8 +167,10 @@ KINDS: dict[str, Words] = {
         "the end of longer rows is not computed: outputs and gradients are wrong",
     ),
     "longest_is_tail": (
-        lambda f: f"found {f.found}, the length of the padding at the end; the longest row has "
-        f"{f.expected} tokens",
+        lambda f: (
+            f"found {f.found}, the length of the padding at the end; the longest row has "
+            f"{f.expected} tokens"
+        ),
         "attention kernels are launched for rows as long as the padding: slow, not wrong",
     ),
     "positions_restart": (

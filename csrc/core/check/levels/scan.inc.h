@@ -18,15 +18,15 @@ count_up(const int64_t *p, ptrdiff_t n, int64_t start)
     ptrdiff_t i = 0;
 
     for (; i + 2 * LANES <= n; i += 2 * LANES) {
-        a = or(a, xor(load(p + i), here));
-        b = or(b, xor(load(p + i + LANES), next));
+        a = or (a, xor(load(p + i), here));
+        b = or (b, xor(load(p + i + LANES), next));
         here = add(here, step);
         next = add(next, step);
     }
     for (; i < n; i++) {
         rest |= (uint64_t)p[i] ^ ((uint64_t)start + (uint64_t)i);
     }
-    return rest == 0 && !any_bit(or(a, b));
+    return rest == 0 && !any_bit(or (a, b));
 }
 
 /* The sign bit of an id, or of what is left to the largest, is set outside the range. */
@@ -39,13 +39,13 @@ in_range(const int64_t *p, ptrdiff_t n, int64_t limit)
 
     for (; i + 2 * LANES <= n; i += 2 * LANES) {
         vec x = load(p + i), y = load(p + i + LANES);
-        a = or(a, or(x, sub(largest, x)));
-        b = or(b, or(y, sub(largest, y)));
+        a = or (a, or (x, sub(largest, x)));
+        b = or (b, or (y, sub(largest, y)));
     }
     for (; i < n; i++) {
         rest |= (uint64_t)p[i] | ((uint64_t)limit - 1 - (uint64_t)p[i]);
     }
-    return rest >> 63 == 0 && !any_sign(or(a, b));
+    return rest >> 63 == 0 && !any_sign(or (a, b));
 }
 
 TARGET static int
@@ -56,13 +56,13 @@ equal(const int64_t *p, const int64_t *q, ptrdiff_t n)
     ptrdiff_t i = 0;
 
     for (; i + 2 * LANES <= n; i += 2 * LANES) {
-        a = or(a, xor(load(p + i), load(q + i)));
-        b = or(b, xor(load(p + i + LANES), load(q + i + LANES)));
+        a = or (a, xor(load(p + i), load(q + i)));
+        b = or (b, xor(load(p + i + LANES), load(q + i + LANES)));
     }
     for (; i < n; i++) {
         rest |= (uint64_t)p[i] ^ (uint64_t)q[i];
     }
-    return rest == 0 && !any_bit(or(a, b));
+    return rest == 0 && !any_bit(or (a, b));
 }
 
 TARGET static int
@@ -73,13 +73,13 @@ constant(const int64_t *p, ptrdiff_t n, int64_t value)
     ptrdiff_t i = 0;
 
     for (; i + 2 * LANES <= n; i += 2 * LANES) {
-        a = or(a, xor(load(p + i), all));
-        b = or(b, xor(load(p + i + LANES), all));
+        a = or (a, xor(load(p + i), all));
+        b = or (b, xor(load(p + i + LANES), all));
     }
     for (; i < n; i++) {
         rest |= (uint64_t)p[i] ^ (uint64_t)value;
     }
-    return rest == 0 && !any_bit(or(a, b));
+    return rest == 0 && !any_bit(or (a, b));
 }
 
 /* ~x & (x - 1) has the sign bit for x = 0 alone. */
@@ -92,7 +92,7 @@ without(const int64_t *p, ptrdiff_t n, int64_t value)
 
     for (; i + LANES <= n; i += LANES) {
         vec x = xor(load(p + i), all);
-        a = or(a, and_not(x, sub(x, one)));
+        a = or (a, and_not(x, sub(x, one)));
     }
     for (; i < n; i++) {
         uint64_t x = (uint64_t)p[i] ^ (uint64_t)value;

@@ -11,7 +11,7 @@
 #    define load(p) _mm512_loadu_si512(p)
 #    define set(value) _mm512_set1_epi64(value)
 #    define none() _mm512_setzero_si512()
-#    define count_from(start)                  \
+#    define count_from(start)                      \
         _mm512_add_epi64(_mm512_set1_epi64(start), \
                          _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7))
 #    define add(a, b) _mm512_add_epi64(a, b)

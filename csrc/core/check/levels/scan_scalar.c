@@ -47,20 +47,14 @@ sub(vec a, vec b)
     return (vec){a.low - b.low, a.high - b.high};
 }
 
-static inline vec
-or(vec a, vec b)
+static inline vec or (vec a, vec b)
 {
     return (vec){a.low | b.low, a.high | b.high};
 }
 
-static inline vec
-xor(vec a, vec b)
-{
-    return (vec){a.low ^ b.low, a.high ^ b.high};
-}
+static inline vec xor (vec a, vec b) { return (vec){a.low ^ b.low, a.high ^ b.high}; }
 
-static inline vec
-and_not(vec a, vec b)
+    static inline vec and_not(vec a, vec b)
 {
     return (vec){~a.low & b.low, ~a.high & b.high};
 }
