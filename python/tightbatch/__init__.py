@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .checks.batch import CheckedCollator, check_batch
+from .checks.batch_report import BatchReport, Finding
 from .checks.model import check_model
 from .checks.model_report import ModelReport
 from .collate.batch import Batch
@@ -29,6 +31,7 @@ from .padding import (
 )
 from .ragged import Ragged
 from .sampling.buckets import bucket_boundaries
+from .sampling.fairness import Fairness
 from .sampling.packing import Packing, pack, pack_dataset
 from .sampling.sampler import LengthBatchSampler
 
@@ -36,7 +39,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
+    "BatchReport",
+    "CheckedCollator",
     "ConversionCounts",
+    "Fairness",
+    "Finding",
     "HalfReport",
     "LengthBatchSampler",
     "ModelReport",
@@ -48,6 +55,7 @@ __all__ = [
     "attention_mask",
     "block_mask",
     "bucket_boundaries",
+    "check_batch",
     "check_model",
     "cu_seqlens",
     "fixed_pad_sequences",
