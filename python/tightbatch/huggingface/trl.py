@@ -171,29 +171,35 @@ class DataCollatorForLanguageModeling(Collator):
         return build(dict, values, block)  # type: ignore[no-any-return]
 
     def _padded(self, columns: dict[Any, Any], tensors: str) -> tuple[dict[Any, Any], Any]:
-        function, ids = type(self).__name__, columns["input_ids"]
+        function = type(self).__name__
         if "seq_lengths" in columns:
             _refuse_packs(function)
         settings = ColumnSettings(0, INT64, pad_to_multiple_of=self.pad_to_multiple_of)
         fills = {"labels": IGNORED, "attention_mask": 0, **dict.fromkeys(_learned(columns), 0)}
         specs: list[ColumnSpec] = [
-            ("input_ids", ids, "main", settings._replace(padding_value=self.pad_token_id))
+            (
+                "input_ids",
+                columns["input_ids"],
+                "main",
+                settings._replace(padding_value=self.pad_token_id),
+            )
         ]
         for key, fill in fills.items():
             if key in columns:
                 own = settings._replace(padding_value=fill)
                 specs.append((key, columns[key], "per_token", own))
-        if self.return_position_ids:
-            lengths = row_lengths(function, ids)
-            numbers = Ragged(
-                _core.position_ids(lengths, None, "right", None, True), _offsets(lengths)
-            )
-            specs.append(("position_ids", numbers, "per_token", settings))
         extras = {"labels": "like_main", "attention_mask": "mask"}
         extras = {key: name for key, name in extras.items() if key not in columns}
-        names = [*(spec[0] for spec in specs), *extras]
+        if self.return_position_ids:
+            extras["position_ids"] = "positions"
         made, block = pad_columns(
-            function, specs, names, ("right", "right"), tuple(extras.values()), tensors
+            function,
+            specs,
+            [*(spec[0] for spec in specs), *extras],
+            ("right", "right"),
+            tuple((name, 0) for name in extras.values()),
+            tensors,
+            tuple((i, 0) for i in range(1, len(specs))),
         )
         if "labels" not in columns:
             arrays = (np.asarray(made[key]) for key in ("input_ids", "attention_mask", "labels"))
