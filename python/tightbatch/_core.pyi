@@ -210,4 +210,25 @@ def to_float32(x: Any, overflow: str, out: Any, return_counts: bool, /) -> Any: 
 def half_loss(
     function: str, key: Any, x: Any, errors: bool, exponents: bool, /
 ) -> tuple[str, tuple[Any, ...]]: ...
+def check_batch(
+    function: str,
+    keys: tuple[str, ...],
+    roles: bytes,
+    partners: bytes,
+    values: list[Any],
+    max_position: int | None,
+    vocab_size: int | None,
+    ignore_index: int,
+    wants_segments: bool,
+    /,
+) -> (
+    int
+    | tuple[
+        list[tuple[int, int, int, int, int, int, int]],
+        int,
+        tuple[int, int],
+        NDArray[np.int64],
+    ]
+    | None
+): ...
 def cpu_levels() -> tuple[str, list[str]]: ...

@@ -191,8 +191,14 @@ class PadCollator(Collator):
                         "expected one of them"
                     )
                 kinds[key] = "kept" if name == "keep" else name
-        # The side of the columns that have none of their own.
-        side = "right" if isinstance(self.padding_side, Mapping) else self.padding_side
+        side: Side = "right"  # of the columns that have none of their own
+        if not isinstance(self.padding_side, Mapping):
+            side = self.padding_side
+        elif None in self.padding_side.values():
+            raise TypeError(
+                f"{NAME}(): padding_side={_core.show(self.padding_side)}; expected 'right' or "
+                "'left' for each key"
+            )
         options = {
             "padding_value": self.padding_value,
             "dtype": self.dtype,
