@@ -194,7 +194,7 @@ class PadCollator(Collator):
         side: Side = "right"  # of the columns that have none of their own
         if not isinstance(self.padding_side, Mapping):
             side = self.padding_side
-        elif None in self.padding_side.values():
+        elif any(given is None for given in self.padding_side.values()):
             raise TypeError(
                 f"{NAME}(): padding_side={_core.show(self.padding_side)}; expected 'right' or "
                 "'left' for each key"
