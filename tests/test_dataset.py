@@ -348,7 +348,6 @@ def test_mixed_types_name_column_and_row(column, row):
         None,
         "abc",
         b"abc",
-        {"a": 1},
         np.array(3),
         np.array(["2020-01-01"], "M8[D]"),
         pa.array([["a"], ["b"]]),

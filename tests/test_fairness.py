@@ -114,7 +114,7 @@ def test_nothing_to_measure():
 def test_lengths_beyond_32_bits_are_measured():
     lengths = [2**61, 2**61 - 2**40, 2**60, 1]
     found = LengthBatchSampler(lengths, max_tokens=2**62, padding_free=True, shuffle=False)
-    rows, means = numbers_of(np.array(lengths, float), list(found))
+    _, means = numbers_of(np.array(lengths, float), list(found))
     assert found.fairness().plan.length_std == pytest.approx(means.std(), rel=1e-9)
 
 

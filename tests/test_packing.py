@@ -267,6 +267,7 @@ PLANS = {
         "capacity": 301,
         "overlong": "split",
         "strategy": "best_fit",
+        "seed": 5,
         "shuffle_window": 700,
     },
 }

@@ -91,7 +91,7 @@ class Fairness:
     @property
     def chance(self) -> float:
         """The standard deviation of the correlation of neighbours that chance alone gives."""
-        return 1 / max(self.steps.batches - 1, 1) ** 0.5
+        return float(max(self.steps.batches - 1, 1) ** -0.5)
 
     @property
     def forced(self) -> float:

@@ -15,8 +15,8 @@ NO_CAP = 2**63 - 1
 # of 32 is then padding, and rows still meet different rows in every epoch.
 _WINDOW_BATCHES = 100
 
-# Rows held back to fill packs, with pool_size="auto": one in 256, between these. A larger pool finds
-# the row that fills a pack sooner; at the end of few rows, it leaves more packs that are not full.
+# Rows held back to fill packs, with pool_size="auto": one in 256, between these. A larger pool
+# finds the row that fills a pack sooner, but leaves more packs at the end that are not full.
 _POOL_LEAST, _POOL_MOST, _POOL_PART = 256, 4096, 256
 
 Array = NDArray[np.int64]
