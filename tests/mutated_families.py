@@ -23,6 +23,7 @@ HALVES = "half_errors half half_report half_checkpoints".split()
 HUGGINGFACE = "huggingface_rows huggingface_labels huggingface huggingface_lm".split()
 AMP = ["amp_scaler", "amp_overflow", "amp"]
 TENSORS = ["padding_torch", "padding_dlpack"]
+CHECKS = ["check_batch", "check_batch_use", "check_batch_right"]
 COMPARE = ["compare_lines", "compare"]
 LAST = ["binding", "references", "wrong_arguments", "messages", "memory"]
 
@@ -31,6 +32,7 @@ ROOMS = ["csrc/core", "csrc/py", "python/tightbatch"]
 # By the first pattern found in the file's name.
 FAMILIES = [
     (r"core/(cast|loss)/", [*HALVES, "padding_half", "padding_exactness", "padding_types"]),
+    (r"core/check/|wrap_check|checks/batch", [*CHECKS, *LAST]),
     (r"core/plan/", PLANS),
     (r"core/arrow/", COLUMNS),
     (r"core/layout/padding_free", BATCHES[6:]),

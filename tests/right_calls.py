@@ -67,6 +67,10 @@ def arrow_table():
     return pa.table({"input_ids": [[1, None], [3]]})
 
 
+def numpy_collator(samples):
+    return tb.PadCollator(return_tensors="np")(samples)
+
+
 def hf_dataset():
     rows = {"input_ids": [[1, 2], [3]]}
     return pytest.importorskip("datasets").Dataset.from_dict(rows)
@@ -126,6 +130,7 @@ VALID = {
     "block_mask": LENGTHS,
     "batch_by_length": {"trainer": trainer, "batch_size": 2},
     "bucket_boundaries": {**LENGTHS, "k": 1},
+    "check_batch": {"batch": {"input_ids": [[1, 2], [3, 4]]}},
     "check_model": {"model": module, "collate_fn": lambda: tb.PadCollator(), "samples": ROWS},
     "cu_seqlens": LENGTHS,
     "fixed_pad_sequences": {**SEQUENCES, "max_length": 4},
@@ -143,6 +148,8 @@ VALID = {
     "to_float32": FLOATS,
     "uniform_length_batching": {**SEQUENCES, "batch_size": 2},
     "unpad": {"array": np.ones((2, 3), np.int64), "lengths_or_mask": [1, 2]},
+    "CheckedCollator": {"collate_fn": lambda: numpy_collator},
+    "CheckedCollator.__call__": {"samples": FEATURES},
     "LengthBatchSampler": {**LENGTHS, "batch_size": 2, "num_replicas": 2},
     "Fairness.to_dict": {},
     "LengthBatchSampler.fairness": {},
@@ -175,6 +182,7 @@ VALID = {
     "RaggedDataset.from_hf": {"dataset": hf_dataset_with_null, "fill_null": 0},
     "Batch.to": {"device": "cpu"},
     "Batch.pin_memory": {},
+    "BatchReport.to_dict": {},
     "ModelReport.plot": {},
     "ModelReport.summary": {},
     "ModelReport.to_dict": {},
@@ -233,6 +241,8 @@ def precision():
 
 # What makes the object of a method; of these classes, how their constructor is called.
 OBJECTS = {
+    "BatchReport": lambda: tb.check_batch({"input_ids": [[1, 2], [3, 4]]}),
+    "CheckedCollator": lambda: tb.CheckedCollator(numpy_collator),
     "Amp": amp,
     "Batch": tb.Batch,
     "Fairness": lambda: sampler().fairness(),

@@ -77,7 +77,6 @@ def test_incumbents_labels_of_unequal_length_are_padded():
         ([np.zeros((2, 3)), np.zeros((2, 4))], ValueError, ["row 1", "(4,)", "(3,)"]),
         ([1j, 2j], TypeError, ["row 0"]),
         ([[1j]], TypeError, ["row 0", "column 0"]),
-        ([{"a": 1}], TypeError, ["row 0", "dict"]),
         ([object()], TypeError, ["row 0", "object"]),
     ],
 )

@@ -621,7 +621,7 @@ def test_a_missing_package_is_named(
         "find_spec",
         lambda found: None if found == name else find(found) or "there",
     )
-    fix = 'pip install "tightbatch[demo]"'
+    fix = f"pip install {name}"
     if name == "torch" and sys.version_info >= (3, 15):
         fix += ", with Python 3.14 or earlier"
     fails(f"{name} not installed: {fix}")

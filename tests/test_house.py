@@ -27,7 +27,7 @@ C_ROOMS = [
     ["core/base"],  # status, sizes, memory, sorting
     ["core/cast"],  # element types and their conversion
     # What is done with elements, and what is done with lengths, apart from each other.
-    ["core/layout", "core/plan", "core/arrow", "core/loss"],
+    ["core/layout", "core/plan", "core/arrow", "core/loss", "core/check"],
     ["py/base"],  # errors, the module's state
     ["py/input"],  # what is handed in, read into structs and into plain memory
     ["py/output"],  # batches, out=, Arrow: what is handed out
@@ -37,7 +37,7 @@ PYTHON_ROOMS = [
     ["_core"],
     ["_types", "_words", "_numpy_fallback"],
     ["ragged", "masks"],
-    ["_arrow", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
+    ["_arrow", "_records", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
     ["dataset"],  # columns, and their lengths
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],
@@ -63,6 +63,8 @@ MODULES = [
     "amp.overflow",
     "amp.precision",
     "amp.step",
+    "checks.batch",
+    "checks.batch_report",
     "checks.model",
     "checks.model_report",
     "huggingface.padding",
@@ -78,6 +80,8 @@ NEEDED = {
     "sampling.packing": "datasets",
     "half.conversion": "ml_dtypes",
     "amp": "torch",
+    "checks.batch": "numpy",
+    "checks.batch_report": "numpy",
     "checks": "torch",
     "huggingface": "torch",
 }
@@ -301,8 +305,10 @@ def test_what_is_public_is_documented(name):
     assert ">>> " in doc
     if name not in (
         "Batch",
+        "BatchReport",
         "ConversionCounts",
         "Fairness",
+        "Finding",
         "HalfReport",
         "ModelReport",
         "Packing",

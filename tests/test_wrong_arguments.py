@@ -66,6 +66,8 @@ OPERATORS = ("__call__", "__getitem__", "__getitems__", "__contains__")
 RESULTS = {
     "Batch": "a dict, with dict's constructor",
     "ConversionCounts": "made by to_float16",
+    "BatchReport": "made by check_batch",
+    "Finding": "made by check_batch",
     "HalfReport": "made by half_report",
     "ModelReport": "made by check_model",
     "Overflow": "made by Amp.overflow",
@@ -109,6 +111,9 @@ KINDS = {
     "width": Integer(0),
     "window": Integer(1),
     "growth_interval": Integer(1),
+    "ignore_index": Integer(-(2**63)),
+    "max_position": Integer(1),
+    "skip": Instance(but=("a dict",), error=(TypeError, ValueError)),
     "min_scale": Real(2.0**-126, 2.0**126),
     "max_scale": Real(2.0**-126, 2.0**126),
     "mlm_probability": Real(0, 1),
@@ -233,6 +238,9 @@ OWN = {
         "block_size": Or(first=Integer(1), second=Instance(error=ValueError)),
         "lengths": PACKS,
     },
+    "check_batch": {"batch": Instance(error=(TypeError, ValueError))},
+    "CheckedCollator": {"collate_fn": Instance(but=("a function", "a type"))},
+    "CheckedCollator.__call__": {"samples": Anything(reason="the collate function reads it")},
     "check_model": {
         "model": Instance(),
         "collate_fn": Instance(but=("a function",)),

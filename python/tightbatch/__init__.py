@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .checks.batch import CheckedCollator, check_batch
+from .checks.batch_report import BatchReport, Finding
 from .checks.model import check_model
 from .checks.model_report import ModelReport
 from .collate.batch import Batch
@@ -37,8 +39,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
+    "BatchReport",
+    "CheckedCollator",
     "ConversionCounts",
     "Fairness",
+    "Finding",
     "HalfReport",
     "LengthBatchSampler",
     "ModelReport",
@@ -50,6 +55,7 @@ __all__ = [
     "attention_mask",
     "block_mask",
     "bucket_boundaries",
+    "check_batch",
     "check_model",
     "cu_seqlens",
     "fixed_pad_sequences",

@@ -41,7 +41,11 @@ def position_ids(
     /,
 ) -> NDArray[np.int64]: ...
 def gather_columns(
-    function: str, samples: Sequence[Mapping[Any, Any]], /
+    function: str,
+    key: Any,
+    samples: Iterable[Any],
+    as_dict: Callable[[str, Any, int, Any], dict[Any, Any]],
+    /,
 ) -> dict[Any, list[Any]]: ...
 def pad_columns(
     function: str,
@@ -206,4 +210,25 @@ def to_float32(x: Any, overflow: str, out: Any, return_counts: bool, /) -> Any: 
 def half_loss(
     function: str, key: Any, x: Any, errors: bool, exponents: bool, /
 ) -> tuple[str, tuple[Any, ...]]: ...
+def check_batch(
+    function: str,
+    keys: tuple[str, ...],
+    roles: bytes,
+    partners: bytes,
+    values: list[Any],
+    max_position: int | None,
+    vocab_size: int | None,
+    ignore_index: int,
+    wants_segments: bool,
+    /,
+) -> (
+    int
+    | tuple[
+        list[tuple[int, int, int, int, int, int, int]],
+        int,
+        tuple[int, int],
+        NDArray[np.int64],
+    ]
+    | None
+): ...
 def cpu_levels() -> tuple[str, list[str]]: ...

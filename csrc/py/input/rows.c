@@ -113,7 +113,7 @@ note_view(tb_column *column, Py_ssize_t i, tb_view *view)
     column->data[i] = view->data;
     column->lengths[i] = view->shape[0];
     column->types[i] = (unsigned char)view->dtype.type;
-    column->held[i] = view->owner == NULL;
+    column->sources[i] = view->source;
     note_array_row(column, i);
     answer = view->ndim == 1 && view->shape[0] == 0
                  ? 0
@@ -161,9 +161,16 @@ refuse_row(const tb_column *column, Py_ssize_t i, PyObject *row)
 static int
 note_sequence(tb_column *column, Py_ssize_t i, PyObject *row)
 {
+    PyObject *keys = NULL;
     if (!PySequence_Check(row) || PyUnicode_Check(row) || PyType_Check(row) ||
         PyDict_Check(row)) {
         return refuse_row(column, i, row);
+    }
+    /* A mapping that is no dict: it would be asked for items 0, 1, 2, ... */
+    int found = tb_find_attribute((PyObject *)Py_TYPE(row), "keys", &keys);
+    Py_XDECREF(keys);
+    if (found != 0) {
+        return found < 0 ? -1 : refuse_row(column, i, row);
     }
     PyObject *tuple = PySequence_Tuple(row);
     if (tuple == NULL) {
@@ -232,7 +239,7 @@ survey_rectangle(tb_column *column, tb_view *view)
         column->data[i] = (const char *)view->data + i * pitch;
         column->lengths[i] = view->shape[1];
         column->types[i] = (unsigned char)view->dtype.type;
-        column->held[i] = !is_copy;
+        column->sources[i] = is_copy ? NULL : view->source;
     }
     column->array_row = column->count > 0 ? 0 : -1;
     return note_trailing(column, 0, view->ndim - 2, view->shape + 2);
@@ -313,6 +320,7 @@ tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,
                tb_column *column)
 {
     memset(column, 0, sizeof *column);
+    column->state = state;
     column->context = *context;
     column->ndim = -1;
     column->array_row = -1;

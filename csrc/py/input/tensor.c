@@ -147,8 +147,6 @@ is_contiguous(const tb_dl_tensor *tensor)
 int
 tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view)
 {
-    tb_dl_tensor tensor;
-
     if (state->dlpack == NULL ||
         (Py_TYPE(object) != state->tensor && Py_TYPE(object) != state->parameter)) {
         return 0;
@@ -156,7 +154,19 @@ tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view)
     /* A lazily negated tensor's memory holds the values before the negation. */
     PyObject *is_neg = PyObject_CallOneArg(state->tensor_is_neg, object);
     Py_XDECREF(is_neg);
-    if (is_neg != Py_False || state->dlpack->tensor_from_object(object, &tensor) != 0) {
+    if (is_neg != Py_False) {
+        PyErr_Clear();
+        return 0;
+    }
+    return tb_view_exchanged(state, object, view);
+}
+
+int
+tb_view_exchanged(tb_state *state, PyObject *object, tb_view *view)
+{
+    tb_dl_tensor tensor;
+
+    if (state->dlpack->tensor_from_object(object, &tensor) != 0) {
         PyErr_Clear();
         return 0;
     }
@@ -166,6 +176,7 @@ tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view)
     }
     int64_t count = 1;
     view->owner = NULL;
+    view->source = object;
     view->ndim = tensor.ndim;
     for (int d = 0; d < tensor.ndim; d++) {
         view->shape[d] = (npy_intp)tensor.shape[d];
@@ -207,6 +218,21 @@ tb_check_storage(const tb_context *context, PyObject *tensor, const tb_view *vie
                            (long long)held);
     }
     return 0;
+}
+
+/* A view of a copy: nothing but torch's methods, which may be the user's own, tells
+ * whether a tensor's memory moved. */
+static int
+copy_view(PyArrayObject *array, tb_view *view)
+{
+    view->owner = (PyObject *)PyArray_NewCopy(array, NPY_CORDER);
+    view->source = NULL;
+    if (view->owner == NULL) {
+        Py_CLEAR(view->dtype.descr);
+        return -1;
+    }
+    view->data = PyArray_DATA((PyArrayObject *)view->owner);
+    return 1;
 }
 
 /* Copies lose what autograd knows. torch.no_grad() says that this is meant. */
@@ -269,10 +295,9 @@ tb_view_tensor(tb_state *state, const tb_context *context, Py_ssize_t row,
     }
     answer = tb_view_array(state, context, row, array, view) < 0 ? -1 : 1;
     if (answer > 0 && view->owner == NULL) {
-        view->owner = (PyObject *)array;
-        array = NULL;
+        answer = copy_view(array, view);
     }
-    Py_XDECREF((PyObject *)array);
+    Py_DECREF((PyObject *)array);
     if (is_bfloat16) {
         view->dtype = (tb_dtype){TB_BF16, 2, NULL};
     }

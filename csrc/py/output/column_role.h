@@ -8,7 +8,7 @@
 #ifndef TB_COLUMN_ROLE_H
 #define TB_COLUMN_ROLE_H
 
-#include "py/output/columns.h"
+#include "py/output/column_output.h"
 
 /* Settles `is_sequence` of the columns and the sources of the extras, once the types are
  * known. `promote`: where no column is of tokens, the first of rows is a sequence. An

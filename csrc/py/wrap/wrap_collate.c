@@ -56,27 +56,19 @@ refuse_keys(const tb_context *context, PyObject *first, PyObject *sample,
     return -1;
 }
 
-/* A sample as a dict, a new reference: itself, or a copy of any other mapping. */
+/* A sample as a dict, a new reference: itself, or what as_dict() makes of any other. A
+ * subclass of dict may make its values when it is asked for them, so it is no dict here.
+ */
 static PyObject *
-sample_as_dict(const tb_context *context, PyObject *sample, Py_ssize_t row)
+sample_as_dict(PyObject *const *args, PyObject *sample, Py_ssize_t row)
 {
-    if (PyDict_Check(sample)) {
+    if (PyDict_CheckExact(sample)) {
         return Py_NewRef(sample);
     }
-    PyObject *keys;
-    int found = tb_find_attribute(sample, "keys", &keys);
-    if (found < 0) {
-        return NULL;
-    }
-    Py_XDECREF(keys);
-    if (found == 0) {
-        tb_raise_at(context, PyExc_TypeError, row, -1,
-                    "found type %s, expected a dict as in row 0",
-                    Py_TYPE(sample)->tp_name);
-        return NULL;
-    }
-    PyObject *dict = PyDict_New();
-    if (dict != NULL && PyDict_Update(dict, sample) < 0) {
+    PyObject *dict =
+        PyObject_CallFunction(args[3], "OOnO", args[0], args[1], row, sample);
+    if (dict != NULL && !PyDict_Check(dict)) {
+        PyErr_SetString(PyExc_TypeError, "gather_columns(): as_dict() gave no dict");
         Py_CLEAR(dict);
     }
     return dict;
@@ -104,8 +96,10 @@ scatter_sample(const tb_context *context, PyObject *columns, PyObject *first,
     return 0;
 }
 
-/* gather_columns(function, samples: list of mappings) -> {key: list of values}, keys in
- * the order of the first sample. Every sample has the same keys, or it is an error. */
+/* gather_columns(function, key, samples, as_dict) -> {key: list of values}, keys in the
+ * order of the first sample. Every sample has the same keys, or it is an error. `key` is
+ * that of the column that the samples are, or None. as_dict(function, key, row, sample)
+ * reads a sample that is not a dict. */
 static PyObject *
 wrap_gather_columns(PyObject *Py_UNUSED(module), PyObject *const *args,
                     Py_ssize_t nargs)
@@ -114,15 +108,16 @@ wrap_gather_columns(PyObject *Py_UNUSED(module), PyObject *const *args,
     PyObject *fast = NULL, *columns = NULL, *first = NULL, *key, *value;
     Py_ssize_t position = 0, count;
 
-    if (tb_check_count("gather_columns", nargs, 2) < 0) {
+    if (tb_check_count("gather_columns", nargs, 4) < 0) {
         return NULL;
     }
-    fast = tb_read_function(args[0], &context) < 0 ? NULL : PySequence_Tuple(args[1]);
+    context.key = args[1] == Py_None ? NULL : args[1];
+    fast = tb_read_function(args[0], &context) < 0 ? NULL : PySequence_Tuple(args[2]);
     count = fast == NULL ? 0 : PyTuple_GET_SIZE(fast);
     if (count == 0) {
         goto done;
     }
-    first = sample_as_dict(&context, PyTuple_GET_ITEM(fast, 0), 0);
+    first = sample_as_dict(args, PyTuple_GET_ITEM(fast, 0), 0);
     columns = first == NULL ? NULL : PyDict_New();
     while (columns != NULL && PyDict_Next(first, &position, &key, &value)) {
         PyObject *column = PyList_New(count);
@@ -132,7 +127,8 @@ wrap_gather_columns(PyObject *Py_UNUSED(module), PyObject *const *args,
         Py_XDECREF(column);
     }
     for (Py_ssize_t i = 0; columns != NULL && i < count; i++) {
-        PyObject *sample = sample_as_dict(&context, PyTuple_GET_ITEM(fast, i), i);
+        PyObject *sample = i == 0 ? Py_NewRef(first)
+                                  : sample_as_dict(args, PyTuple_GET_ITEM(fast, i), i);
         if (sample == NULL || scatter_sample(&context, columns, first, sample, i) < 0) {
             Py_CLEAR(columns);
         }

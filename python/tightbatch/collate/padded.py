@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .._records import join
 from .._types import Side, Tensors
 from ..ragged import Ragged
 from .batch import Batch
@@ -19,7 +20,7 @@ from .packs import refuse_packs
 from .padded_plan import GRIDS, KINDS, Plan, Wishes, no_rows, plan_columns, with_renamed
 from .roles import read_name
 from .rows import fill_missing, join_rows, kind_of_positions, split_rows, without_none
-from .samples import columns_of, kind_of
+from .samples import columns_of, inside, kind_of, nested_columns
 
 __all__ = ["PadCollator"]
 
@@ -35,12 +36,15 @@ MOST_PLANS, MOST_KEYS = 64, 4096  # sets of keys, and keys, that are remembered
 class PadCollator(Collator):
     """Pad, stack and list the columns of samples: a ``collate_fn`` for a torch DataLoader.
 
-    Samples are dicts (or other mappings), tuples, namedtuples, or bare rows (a list, an array, a
-    tensor). A whole batch from a :class:`tightbatch.RaggedDataset`, or as an Arrow table, works
-    too. Rows of tokens, and what belongs to them, are padded, each column to its own width;
-    numbers are stacked; strings and None become lists. What a column is follows from its name, as
-    transformers, TRL, sentence-transformers, torchtune and verl use names (see
-    docs/collating.md), or from a setting that names its key. Nothing is cut without ``max_length``.
+    Samples are dicts (or other mappings, dataclasses, attrs classes, pydantic models), tuples,
+    namedtuples, or bare rows (a list, an array, a tensor). A whole batch from a
+    :class:`tightbatch.RaggedDataset`, as columns by key, or as an Arrow table, works too. A dict in
+    a sample becomes a Batch in the batch, as samples of their own; a tuple of anything but numbers
+    keeps its structure; "a.b" is key b in the dict a. Rows of tokens, and what belongs to them, are
+    padded, each column to its own width; numbers are stacked; strings and None become lists. What a
+    column is follows from its name, as transformers, TRL, sentence-transformers, torchtune and verl
+    use names (see docs/collating.md), or from a setting that names its key. Nothing is cut without
+    ``max_length``.
 
     Parameters
     ----------
@@ -163,6 +167,7 @@ class PadCollator(Collator):
     _kinds: dict[Any, str] = field(init=False, repr=False, compare=False)
     _wishes: Wishes = field(init=False, repr=False, compare=False)
     _plans: dict[Any, Plan] = field(init=False, repr=False, compare=False)
+    _inner: dict[Any, PadCollator] = field(init=False, repr=False, compare=False)  # of nested parts
     _sides: tuple[Side, Side] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -186,8 +191,14 @@ class PadCollator(Collator):
                         "expected one of them"
                     )
                 kinds[key] = "kept" if name == "keep" else name
-        # The side of the columns that have none of their own.
-        side = "right" if isinstance(self.padding_side, Mapping) else self.padding_side
+        side: Side = "right"  # of the columns that have none of their own
+        if not isinstance(self.padding_side, Mapping):
+            side = self.padding_side
+        elif any(given is None for given in self.padding_side.values()):
+            raise TypeError(
+                f"{NAME}(): padding_side={_core.show(self.padding_side)}; expected 'right' or "
+                "'left' for each key"
+            )
         options = {
             "padding_value": self.padding_value,
             "dtype": self.dtype,
@@ -212,6 +223,7 @@ class PadCollator(Collator):
             ("_kinds", kinds),
             ("_wishes", wishes),
             ("_plans", {}),
+            ("_inner", {}),
             ("_sides", sides),
         ):
             object.__setattr__(self, name, value)
@@ -266,15 +278,36 @@ class PadCollator(Collator):
     def __call__(self, samples: Any) -> Any:
         """Collate a batch of samples."""
         columns, sample = self._columns_of(samples)
-        columns, kinds = self._kinds_of(columns)
+        return self._make(columns, sample, None)
+
+    def _make(self, columns: dict[Any, Any], sample: Any, path: Any) -> Any:
+        """Make a batch of columns, or the part of one that is at a path."""
+        columns, kinds = self._kinds_of(columns, path)
         met = (sample, tuple(kinds.items()))
         plan = self._plans.get(met)
         if plan is None:
-            plan = self._settle(sample, kinds)
+            plan = self._settle(sample, kinds, path)
             if len(self._plans) >= MOST_PLANS:
                 self._plans.clear()
             self._plans[met] = plan
-        return self._collate(plan, columns, Batch if sample is dict else sample)
+        return self._collate(plan, columns, Batch if sample is dict else sample, path)
+
+    def _make_nested(self, key: Any, column: Any, path: Any) -> Any:
+        """Make what is inside a column; settings of "key.x" are those of "x" there."""
+        columns, sample = nested_columns(NAME, path, column)
+        inner = self._inner.get((key, sample))
+        if inner is None:
+            changes = {
+                f.name: inside(key, f.name, getattr(self, f.name)) for f in fields(self) if f.init
+            }
+            if sample is not dict:  # tuples keep their structure
+                changes |= dict.fromkeys(("attention_mask", "return_lengths"), False)
+                changes["return_position_ids"] = False
+            inner = replace(self, **changes)
+            if len(self._inner) >= MOST_PLANS:
+                self._inner.clear()
+            self._inner[key, sample] = inner
+        return inner._make(columns, sample, path)
 
     def _columns_of(self, samples: Any) -> tuple[dict[Any, Any], Any]:
         """Give the columns; where a sample lacks one that is joined, None stands for its rows."""
@@ -288,24 +321,29 @@ class PadCollator(Collator):
                 raise
             return columns_of(NAME, filled, only_mappings=False)
 
-    def _kinds_of(self, columns: dict[Any, Any]) -> tuple[dict[Any, Any], dict[Any, str]]:
-        """Give the kind of each column, and the columns, of which some rows may be replaced."""
+    def _kinds_of(
+        self, columns: dict[Any, Any], path: Any
+    ) -> tuple[dict[Any, Any], dict[Any, str]]:
+        """Give the kind of each column, and the columns: nested ones are made already."""
         kinds: dict[Any, str] = {}
         joined: dict[Any, Any] = {}
         told = self._kinds
         for key, column in columns.items():
             kind = told.get(key) or self._learn(key)
+            at = key if path is None else join(path, key)
             if kind == "unknown":
-                kind = kind_of(NAME, key, column)
+                kind = kind_of(NAME, at, column, nested=True)
+                if kind == "nested":
+                    joined[key] = self._make_nested(key, column, at)
             elif kind == "positions":
-                kind = kind_of(NAME, key, column)
+                kind = kind_of(NAME, at, column)
                 if kind == "rows":
                     kind = kind_of_positions(key, column, columns)
             elif kind == "described":
                 is_joined = any(grid in columns for grid in GRIDS[key])
-                kind = "concat" if is_joined else kind_of(NAME, key, column)
+                kind = "concat" if is_joined else kind_of(NAME, at, column)
             elif kind == "stack":
-                kind = "number" if kind_of(NAME, key, column) == "number" else "stack"
+                kind = "number" if kind_of(NAME, at, column) == "number" else "stack"
             if kind == "concat" and not isinstance(column, Ragged):
                 joined[key], kind = without_none(column)
             kinds[key] = kind
@@ -318,7 +356,7 @@ class PadCollator(Collator):
             self._kinds[key] = kind
         return kind
 
-    def _settle(self, sample: Any, kinds: dict[Any, str]) -> Plan:
+    def _settle(self, sample: Any, kinds: dict[Any, str], path: Any) -> Plan:
         added = self.attention_mask or self.return_lengths or self.return_position_ids
         if hasattr(sample, "_fields") and added:
             raise ValueError(
@@ -326,13 +364,17 @@ class PadCollator(Collator):
                 "expected dict or tuple samples"
             )
         refuse_packs(NAME, kinds)
-        return plan_columns(self._wishes, kinds, sample)
+        is_part = path is not None or "nested" in kinds.values()
+        wishes = self._wishes.of_part(kinds) if is_part else self._wishes
+        return plan_columns(wishes, kinds, sample)
 
-    def _collate(self, plan: Plan, columns: Mapping[Any, Any], cls: Any) -> Any:
+    def _collate(self, plan: Plan, columns: Mapping[Any, Any], cls: Any, path: Any) -> Any:
         """Pad, stack or list each column, and put the results together as a ``cls``."""
         specs: list[ColumnSpec] = [
             (key, columns[key], role, settings) for key, _, role, settings in plan.columns
         ]
+        if path is not None:
+            specs = [(join(path, key), *others) for key, *others in specs]
         reshape = None
         if plan.split:
             leads = {}
@@ -355,7 +397,8 @@ class PadCollator(Collator):
         if self.attention_mask and len(made) < len(plan.names):
             raise no_rows("attention_mask")
         for key, name in plan.listed.items():
-            made[name] = list(columns[key])
+            column = columns[key]
+            made[name] = column if isinstance(column, (dict, tuple)) else list(column)
         if plan.listed:
             order = {name: made[name] for name in plan.order}
             made = {**order, **made}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .. import _core
@@ -20,6 +20,7 @@ GRIDS: dict[str, list[str]] = {}
 for _grid, _image in roles.DESCRIBED.items():
     GRIDS.setdefault(_image, []).append(_grid)
 ROWS = ("rows", "time_last", "positions_first")  # kinds of columns that have tokens or positions
+NOT_MADE = ("listed", "kept", "nested")  # not by C
 LENGTHS = "lengths"
 MASK, POSITIONS = "attention_mask", "position_ids"
 WIDTHS = ("width", "max_length", "pad_to_multiple_of", "boundaries")
@@ -65,6 +66,20 @@ class Wishes:
             key in given for given in options
         )
 
+    def of_part(self, kinds: Mapping[Any, str]) -> Wishes:
+        """Give what can be asked of a part of a nested batch: other parts have the rest."""
+        has_rows = any(kind in ROWS for kind in kinds.values())
+        lengths = self.lengths
+        if lengths is not None:
+            lengths = {key: name for key, name in lengths.items() if key in kinds}
+        return replace(
+            self,
+            attention_mask=self.attention_mask if has_rows else False,
+            lengths=lengths,
+            return_lengths=self.return_lengths and has_rows,
+            return_position_ids=self.return_position_ids and has_rows,
+        )
+
     @property
     def tells_of_all(self) -> bool:
         """Tell whether a setting for all columns is one of sequences."""
@@ -90,7 +105,7 @@ class _Planner:
         self.outputs = _rename(wishes.rename if sample is dict else {}, kinds)
         self.read = {key: roles.read_name(self.outputs[key]) for key in kinds}
         self.rows = [key for key, kind in kinds.items() if kind in ROWS]
-        self.made = [key for key, kind in kinds.items() if kind not in ("listed", "kept", "none")]
+        self.made = [key for key, kind in kinds.items() if kind not in (*NOT_MADE, "none")]
         self.mains = self._find_mains()
         self.first = self._find_first()
 
@@ -135,11 +150,7 @@ class _Planner:
             tuple((kind, index) for _, kind, index in extras),
             self.first == -1 and self.wishes.tells_of_all,
             {i: self.kinds[key] for i, key in enumerate(self.made) if self.kinds[key] in ROWS[1:]},
-            {
-                key: self.outputs[key]
-                for key, kind in self.kinds.items()
-                if kind in ("listed", "kept")
-            },
+            {key: self.outputs[key] for key, kind in self.kinds.items() if kind in NOT_MADE},
             [self.outputs[key] for key, kind in self.kinds.items() if kind != "none"],
         )
 

@@ -1,0 +1,33 @@
+/* What is known of a column of labels while it is checked. */
+#ifndef TB_LABEL_WORK_H
+#define TB_LABEL_WORK_H
+
+#include "core/check/story.h"
+
+/* What the labels of a segment, or of all, are. `shift` is how far ahead of a label its
+ * token is. */
+typedef struct {
+    ptrdiff_t trained;
+    ptrdiff_t comparable; /* of them, those whose token is in the segment */
+    ptrdiff_t same;       /* of them, those that are that token */
+    ptrdiff_t bad;        /* the first out of range, flat, or -1 */
+} tb_label_counts;
+
+typedef struct {
+    tb_check *check;
+    int column;
+    const int64_t *labels;
+    const int64_t *ids; /* or NULL */
+    int64_t ignored;
+    int64_t limit;
+    int shift;
+    int repeats; /* the labels are the tokens: those of a language model */
+    ptrdiff_t tail;
+    tb_label_counts all;
+    int64_t *trained; /* in each segment */
+} tb_label_work;
+
+/* Notes segments without a label, but for those that lack one by chance. */
+void tb_check_labelled_rows(const tb_label_work *w);
+
+#endif

@@ -1,0 +1,407 @@
+/* Labels: none on padding, none that another row predicts, none off by one, and some in
+ * each row. */
+#include "core/base/size.h"
+#include "core/check/label_work.h"
+#include "core/check/scan.h"
+#include "core/check/story.h"
+
+/* Labels of token ids are at least this somewhere; tags are below. */
+enum { LEAST_TOKEN = 256 };
+
+static void
+count_each(const tb_label_work *w, tb_stretch span, int shift, tb_label_counts *counts)
+{
+    for (ptrdiff_t at = span.begin; at < span.end; at++) {
+        int64_t label = w->labels[at];
+        if (label == w->ignored) {
+            continue;
+        }
+        counts->trained++;
+        if (counts->bad < 0 && (label < 0 || label >= w->limit)) {
+            counts->bad = at;
+        }
+        if (w->ids != NULL && at + shift >= span.begin && at + shift < span.end) {
+            counts->comparable++;
+            counts->same += label == w->ids[at + shift];
+        }
+    }
+}
+
+/* Labels that are the tokens, after some that are ignored, are compared as memory. */
+static tb_label_counts
+count_labels(const tb_label_work *w, tb_stretch span, int shift)
+{
+    tb_label_counts counts = {0, 0, 0, -1};
+    ptrdiff_t first = span.begin + tb_scan_other(w->labels + span.begin,
+                                                 span.end - span.begin, w->ignored);
+    ptrdiff_t count = span.end - tb_max(shift, 0) - first;
+
+    if (first == span.end) {
+        return counts;
+    }
+    if (w->ids != NULL && first + shift >= span.begin && count > 0 &&
+        tb_scan_equal(w->labels + first, w->ids + first + shift, count) == count &&
+        (w->check->are_ids_in_range ||
+         tb_scan_range(w->ids + first + shift, count, w->limit) == count)) {
+        counts = (tb_label_counts){count, count, count, -1};
+        first += count;
+    }
+    count_each(w, (tb_stretch){first, span.end}, shift, &counts);
+    return counts;
+}
+
+static tb_label_counts
+add_counts(tb_label_counts a, tb_label_counts b)
+{
+    return (tb_label_counts){a.trained + b.trained, a.comparable + b.comparable,
+                             a.same + b.same, a.bad >= 0 ? a.bad : b.bad};
+}
+
+/* All segments at one shift. With `trained`, notes how many labels each has. */
+static tb_label_counts
+count_all(const tb_label_work *w, int shift, int64_t *trained)
+{
+    tb_label_counts all = {0, 0, 0, -1};
+
+    for (ptrdiff_t k = 0; k < w->check->span_count; k++) {
+        tb_label_counts counts = count_labels(w, w->check->spans[k], shift);
+        if (trained != NULL) {
+            trained[k] = counts.trained;
+        }
+        all = add_counts(all, counts);
+    }
+    return all;
+}
+
+static int
+are_tokens(tb_label_counts counts)
+{
+    return counts.comparable > 0 && 3 * counts.same >= 2 * counts.comparable;
+}
+
+/* --- shift ------------------------------------------------------------------------ */
+
+static void
+note_shift(const tb_label_work *w, tb_stretch span, int shift)
+{
+    ptrdiff_t first =
+        tb_scan_other(w->labels + span.begin, span.end - span.begin, w->ignored);
+
+    tb_note_at(w->check, TB_FOUND_LABEL_SHIFT, w->column, w->check->ids,
+               tb_min(span.begin + first, span.end - 1), shift, w->shift);
+}
+
+/* Which other shift the labels of all segments have; 1 if one was found. */
+static int
+find_shift_of_all(tb_label_work *w)
+{
+    const tb_check *check = w->check;
+
+    for (int shift = w->shift - 1; shift <= w->shift + 1; shift += 2) {
+        tb_label_counts counts = count_all(w, shift, NULL);
+        if (counts.comparable < 3 || !are_tokens(counts)) {
+            continue;
+        }
+        if (check->columns[w->column].role == TB_ROLE_TARGETS && shift == 1) {
+            w->shift = 1;
+            w->repeats = 1;
+            w->all.comparable = counts.comparable;
+            w->all.same = counts.same;
+            return 0;
+        }
+        for (ptrdiff_t k = 0; k < check->span_count; k++) {
+            if (w->trained[k] > 0) {
+                note_shift(w, check->spans[k], shift);
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
+/* Segments whose labels alone are shifted. */
+static int
+find_shift_of_each(const tb_label_work *w)
+{
+    const tb_check *check = w->check;
+    ptrdiff_t row = -1;
+
+    for (ptrdiff_t k = 0; k < check->span_count; k++) {
+        tb_stretch span = check->spans[k];
+        tb_label_counts counts = count_labels(w, span, w->shift);
+        if (2 * counts.same >= counts.comparable || span.begin / check->width == row) {
+            continue;
+        }
+        for (int shift = w->shift - 1; shift <= w->shift + 1; shift += 2) {
+            tb_label_counts other = count_labels(w, span, shift);
+            if (other.comparable >= 2 && other.same == other.comparable) {
+                note_shift(w, span, shift);
+                row = span.begin / check->width;
+                break;
+            }
+        }
+    }
+    return row >= 0;
+}
+
+/* --- padding ---------------------------------------------------------------------- */
+
+/* The first trained label of padding in a row, or -1. */
+static ptrdiff_t
+find_on_padding(const tb_label_work *w, ptrdiff_t row)
+{
+    tb_stretch extent = w->check->extents[row];
+    ptrdiff_t from = row * w->check->width, to = from + w->check->width;
+    ptrdiff_t before =
+        from + tb_scan_other(w->labels + from, extent.begin - from, w->ignored);
+    ptrdiff_t after =
+        extent.end + tb_scan_other(w->labels + extent.end, to - extent.end, w->ignored);
+
+    return before < extent.begin ? before : after < to ? after : -1;
+}
+
+/* Whether labels may be rows of their own, a decoder's, that have the width of the ids
+ * by chance: one run in each row, of token ids, or with ends of its own. */
+static int
+are_own_rows(const tb_label_work *w)
+{
+    const tb_check *check = w->check;
+    int64_t highest = 0;
+    ptrdiff_t matched = 0, missed = 0, farthest = 0, alike = 0, padded = 0;
+
+    for (ptrdiff_t r = 0; r < check->rows; r++) {
+        ptrdiff_t from = r * check->width, to = from + check->width;
+        tb_stretch extent = check->extents[r];
+        ptrdiff_t first = from + tb_scan_other(w->labels + from, to - from, w->ignored);
+        ptrdiff_t last = to;
+        while (last > first && w->labels[last - 1] == w->ignored) {
+            last--;
+        }
+        if (tb_scan_value(w->labels + first, last - first, w->ignored) < last - first ||
+            (first > from && last < to)) {
+            return 0;
+        }
+        for (ptrdiff_t at = first; at < last; at++) {
+            highest = tb_max(highest, w->labels[at]);
+        }
+        int is_whole = first == from && last == to;
+        int has_all = extent.begin == from && extent.end == to;
+        int is_same = first == extent.begin && last == extent.end;
+        ptrdiff_t off = last > extent.end ? last - extent.end : extent.end - last;
+        matched += is_same && !(is_whole && has_all);
+        missed += !is_same;
+        farthest = tb_max(farthest, off);
+        if (last > extent.end) {
+            padded++;
+            /* One label alone says nothing. */
+            int is_run = to - extent.end > 1 || highest < LEAST_TOKEN;
+            alike += is_run && last == to &&
+                     tb_scan_constant(w->labels + extent.end, 8, to - extent.end) ==
+                         to - extent.end;
+        }
+    }
+    int is_fill = alike == padded && padded > 0 && farthest > 1;
+    return highest >= LEAST_TOKEN ? !is_fill
+                                  : missed > matched && farthest > 1 && !is_fill;
+}
+
+static void
+check_padding(const tb_label_work *w)
+{
+    tb_check *check = w->check;
+    int is_mask = check->columns[w->column].role == TB_ROLE_LOSS_MASK;
+    int may_be_own = !w->repeats && w->shift == 0 && !is_mask;
+
+    for (ptrdiff_t r = 0; r < check->rows; r++) {
+        ptrdiff_t at = find_on_padding(w, r);
+        if (at < 0) {
+            continue;
+        }
+        if (may_be_own && are_own_rows(w)) {
+            return;
+        }
+        may_be_own = 0;
+        tb_note_at(check, TB_FOUND_LABEL_ON_PADDING, w->column, check->real_from, at,
+                   w->labels[at], w->ignored);
+    }
+}
+
+/* --- from one row into the next --------------------------------------------------- */
+
+/* The place in a segment whose label another segment's token predicts, or belongs to;
+ * -1 where there is none. */
+static ptrdiff_t
+find_crossing(const tb_label_work *w, ptrdiff_t k)
+{
+    const tb_check *check = w->check;
+    tb_stretch span = check->spans[k];
+    int after_another = k > 0 && check->spans[k - 1].end == span.begin &&
+                        span.begin % check->width != 0;
+    int before_another = k + 1 < check->span_count &&
+                         check->spans[k + 1].begin == span.end &&
+                         span.end % check->width != 0;
+    ptrdiff_t last = span.end - 1;
+
+    if (w->shift == 0) {
+        return after_another && w->labels[span.begin] != w->ignored ? span.begin : -1;
+    }
+    if (w->labels[last] == w->ignored) {
+        return -1;
+    }
+    if (check->columns[w->column].role == TB_ROLE_SHIFTED_LABELS) {
+        return last;
+    }
+    return before_another && w->ids != NULL && w->labels[last] == w->ids[span.end]
+               ? last
+               : -1;
+}
+
+static void
+check_crossing(const tb_label_work *w)
+{
+    tb_check *check = w->check;
+    ptrdiff_t row = -1;
+
+    for (ptrdiff_t k = 0; k < check->span_count; k++) {
+        ptrdiff_t at = find_crossing(w, k);
+        if (at >= 0 && at / check->width != row) {
+            row = at / check->width;
+            tb_note_at(check, TB_FOUND_LABEL_CROSSES, w->column, check->starts_from, at,
+                       w->labels[at], w->ignored);
+        }
+    }
+}
+
+/* --- all -------------------------------------------------------------------------- */
+
+static void
+check_column(tb_check *check, int i)
+{
+    const tb_check_column *column = &check->columns[i];
+    int is_mask = column->role == TB_ROLE_LOSS_MASK;
+    int64_t vocab = check->settings.vocab_size;
+    tb_label_work w = {check,
+                       i,
+                       column->wide,
+                       NULL,
+                       is_mask ? 0 : check->settings.ignore_index,
+                       is_mask     ? 2
+                       : vocab < 0 ? INT64_MAX
+                                   : vocab,
+                       column->role == TB_ROLE_SHIFTED_LABELS ||
+                           column->role == TB_ROLE_DECODER_LABELS,
+                       0,
+                       0,
+                       {0, 0, 0, -1},
+                       check->votes};
+
+    if (check->ids >= 0 && !is_mask) {
+        w.ids = check->columns[check->ids].wide;
+    }
+    w.tail = tb_find_tail(check);
+    w.all = count_all(&w, w.shift, w.trained);
+    w.repeats = are_tokens(w.all);
+    if (w.all.bad >= 0) {
+        tb_note_at(check, is_mask ? TB_FOUND_MASK_VALUE : TB_FOUND_LABEL_RANGE, i, -1,
+                   w.all.bad, w.labels[w.all.bad], is_mask ? 1 : vocab);
+    }
+    int is_shifted = 0;
+    if (w.ids != NULL && w.all.trained > 0) {
+        is_shifted = !w.repeats                      ? find_shift_of_all(&w)
+                     : w.all.same < w.all.comparable ? find_shift_of_each(&w)
+                                                     : 0;
+    }
+    check_padding(&w);
+    if (w.all.trained == 0) {
+        tb_note(check, TB_FOUND_BATCH_UNLABELLED, i, -1, -1, -1, 0, -1);
+        return;
+    }
+    if (!is_shifted && !is_mask &&
+        (w.repeats || column->role == TB_ROLE_SHIFTED_LABELS)) {
+        check_crossing(&w);
+    }
+    tb_check_labelled_rows(&w);
+}
+
+/* Labels of rows: as many as rows, and not all ignored. */
+static void
+check_row_labels(tb_check *check, int i)
+{
+    const tb_check_column *column = &check->columns[i];
+    int64_t ignored = check->settings.ignore_index;
+    ptrdiff_t count = column->ndim > 0 ? column->shape[0] : 1;
+    ptrdiff_t each = column->ndim == 2 ? column->shape[1] : 1;
+
+    if (count != check->rows && count * check->choices != check->rows &&
+        !(check->rows == 1 &&
+          (count == check->span_count || count == tb_find_tail(check)))) {
+        tb_note(check, TB_FOUND_SHAPE, i, check->grid_from, -1, -1, count,
+                column->ndim == 2 ? each : -1);
+        return;
+    }
+    if (column->size > 0 &&
+        tb_scan_other(column->wide, column->size, ignored) == column->size) {
+        tb_note(check, TB_FOUND_BATCH_UNLABELLED, i, -1, -1, -1, 0, -1);
+        return;
+    }
+    for (ptrdiff_t r = 0; column->ndim == 2 && r < count; r++) {
+        if (tb_scan_other(column->wide + r * each, each, ignored) == each) {
+            tb_note(check, TB_FOUND_ROW_UNLABELLED, i, -1, r, -1, each, -1);
+        }
+    }
+}
+
+/* shift_labels beside labels: at each token the label of the next. */
+static void
+compare_shifted(tb_check *check, int shifted, int labels)
+{
+    const int64_t *next = check->columns[shifted].wide;
+    const int64_t *own = check->columns[labels].wide;
+    ptrdiff_t row = -1;
+
+    for (ptrdiff_t k = 0; k < check->span_count; k++) {
+        tb_stretch span = check->spans[k];
+        ptrdiff_t count = span.end - span.begin - 1;
+        ptrdiff_t at = tb_scan_equal(next + span.begin, own + span.begin + 1, count);
+        if (at < count && span.begin / check->width != row) {
+            row = span.begin / check->width;
+            at += span.begin;
+            tb_note_at(check, TB_FOUND_LABEL_DIFFERS, shifted, labels, at, next[at],
+                       own[at + 1]);
+        }
+    }
+}
+
+static int
+find_labels(const tb_check *check, tb_role role)
+{
+    for (int i = 0; i < check->count; i++) {
+        if (check->columns[i].role == role && check->columns[i].form == TB_FORM_GRID) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+void
+tb_check_labels(tb_check *check)
+{
+    int shifted = find_labels(check, TB_ROLE_SHIFTED_LABELS);
+    int labels = find_labels(check, TB_ROLE_LABELS);
+
+    for (int i = 0; i < check->count; i++) {
+        const tb_check_column *column = &check->columns[i];
+        if (column->form == TB_FORM_LIST && column->role == TB_ROLE_ROW_LABELS) {
+            check_row_labels(check, i);
+        }
+        else if (column->form == TB_FORM_GRID &&
+                 ((column->role >= TB_ROLE_LABELS &&
+                   column->role <= TB_ROLE_DECODER_LABELS) ||
+                  column->role == TB_ROLE_LOSS_MASK)) {
+            check_column(check, i);
+        }
+    }
+    if (shifted >= 0 && labels >= 0) {
+        compare_shifted(check, shifted, labels);
+    }
+}
