@@ -230,8 +230,9 @@ def pack(
 
     With ``strategy="best_fit"`` each row, from the longest to the shortest, goes into the pack in
     which it leaves the least room. That never needs more than 11/9 of the least number of packs,
-    plus one pack (D. S. Johnson, 1973), but most packs hold rows of one length. It is rarely
-    fuller by more than 0.1 % of the capacity, and often less full than a pool. `Packing.lower_bound` tells how few packs there could be.
+    plus one pack (D. S. Johnson, 1973), but most packs hold rows of one length. It is rarely fuller
+    by more than 0.1 % of the capacity, and often less full than a pool. `Packing.lower_bound` tells
+    how few packs there could be.
 
     Rows of length 0 are packed like all others.
 
