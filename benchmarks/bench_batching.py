@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count, islice
+from typing import Any
 
 from harness import Row, compare, one_thread, run
 
@@ -154,6 +155,28 @@ def plan_by_tokens() -> list[Row]:
     )
 
 
+def plan_without_padding() -> list[Row]:
+    """Packs from a pool, against best fit in windows and over all rows."""
+    lengths = text_lengths(ROWS)
+
+    def sampler(**options: Any) -> tb.LengthBatchSampler:
+        return tb.LengthBatchSampler(lengths, max_tokens=MAX_TOKENS, padding_free=True, **options)
+
+    pool, windows = sampler(), sampler(strategy="best_fit")
+    whole = sampler(strategy="best_fit", shuffle_window=None)
+    fair, like = pool.fairness().plan, whole.fairness().plan
+    return compare(
+        f"plan of {ROWS:,} rows without padding, max_tokens={MAX_TOKENS:,}",
+        replan(pool),
+        {
+            "best fit, windows of 100 batches": (replan(windows), 1),
+            "best fit, all rows": (replan(whole), 1),
+        },
+        f"not filled: {100 * fair.padding:.3f} %, best fit {100 * like.padding:.3f} %; rows a "
+        f"batch: {fair.rows_mean:.0f} +- {fair.rows_std:.0f}, best fit +- {like.rows_std:.0f}",
+    )
+
+
 def whole_epoch() -> list[Row]:
     """Plan and run through it, with the default window."""
     lengths = text_lengths(ROWS)
@@ -224,6 +247,7 @@ BENCHMARKS = [
     plan_64,
     plan_one_window,
     plan_by_tokens,
+    plan_without_padding,
     whole_epoch,
     construction,
     resume,

@@ -1,4 +1,4 @@
-"""tb.pack and Packing.apply against TRL's packing and a sort by NumPy, a million rows."""
+"""tb.pack and Packing.apply against TRL's packing, NumPy's sort and best fit, a million rows."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def wide_against_trl() -> list[Row]:
 
 
 def against_sort() -> list[Row]:
-    """To sort the lengths is the least that best-fit decreasing has to do."""
+    """To sort the lengths is the least that best-fit decreasing has to do; a pool need not."""
     found = []
     for kind, lengths in (("text", text_lengths(ROWS)), ("wide", wide_lengths(ROWS))):
         found += compare(
@@ -108,17 +108,25 @@ def against_sort() -> list[Row]:
     return found
 
 
-def with_a_seed() -> list[Row]:
-    """Shuffled rows, packed 500 packs at a time."""
-    lengths = text_lengths(ROWS)
-    packing, whole = tb.pack(lengths, CAPACITY, seed=0), tb.pack(lengths, CAPACITY)
-    return compare(
-        f"packs of {ROWS:,} rows (text), with a seed",
-        lambda: tb.pack(lengths, CAPACITY, seed=0),
-        {"np.argsort(kind='stable')": (lambda: np.argsort(lengths, kind="stable"), None)},
-        f"{len(packing):,} packs, {100 * packing.efficiency:.3f} % full; "
-        f"without a seed {len(whole):,}",
-    )
+def against_best_fit() -> list[Row]:
+    """Packs from a pool, against best fit over all rows: both shuffle first."""
+    found = []
+    for kind, lengths in (("text", text_lengths(ROWS)), ("wide", wide_lengths(ROWS))):
+        pool, best = tb.pack(lengths, CAPACITY), tb.pack(lengths, CAPACITY, strategy="best_fit")
+        spreads = [packing.fairness().plan.rows_std for packing in (pool, best)]
+        found += compare(
+            f"packs of {ROWS:,} rows ({kind}) from a pool",
+            lambda lengths=lengths: tb.pack(lengths, CAPACITY),  # type: ignore[misc]
+            {
+                "strategy='best_fit'": (
+                    lambda lengths=lengths: tb.pack(lengths, CAPACITY, strategy="best_fit"),  # type: ignore[misc]
+                    1,
+                )
+            },
+            f"{len(pool):,} packs, {100 * pool.efficiency:.3f} % full, rows a pack +- "
+            f"{spreads[0]:.1f}; best fit {len(best):,}, +- {spreads[1]:.1f}",
+        )
+    return found
 
 
 def moving() -> list[Row]:
@@ -132,7 +140,7 @@ def moving() -> list[Row]:
     )
 
 
-BENCHMARKS = [text_against_trl, wide_against_trl, against_sort, with_a_seed, moving]
+BENCHMARKS = [text_against_trl, wide_against_trl, against_sort, against_best_fit, moving]
 
 if __name__ == "__main__":
     run(BENCHMARKS, __doc__)

@@ -1,8 +1,8 @@
 """What grouping rows by length costs in loss and accuracy: one model, many seeds, every order.
 
-The model, the text and the training are those of ``python -m tightbatch compare --quick``. Each seed
-chooses held-out rows, weights and orders anew, and trains from the same start under each way of
-making batches.
+The model, the text and the training are those of ``python -m tightbatch compare --quick``. Each
+seed chooses held-out rows, weights and orders anew, and trains from the same start under each way
+of making batches.
 
     python benchmarks/fairness.py                 # 12 seeds: about ten minutes on one core
     python benchmarks/fairness.py --seeds 2       # a first look

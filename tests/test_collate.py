@@ -224,15 +224,15 @@ def test_dtypes_by_key():
 
 def test_bfloat16_goes_by_its_bits():
     rows = [torch.tensor([1.0, -2.0, float("nan")]).bfloat16(), torch.tensor([3.0]).bfloat16()]
-    batch = tb.PadCollator(padding_value=0.5)([{"x": row} for row in rows])
-    assert batch["x"].dtype == torch.bfloat16
-    assert torch.equal(batch["x"][1], torch.tensor([3.0, 0.5, 0.5]).bfloat16())
-    assert batch["x"][0, :2].tolist() == [1.0, -2.0]
-    assert batch["x"][0, 2].isnan()
+    values = tb.PadCollator(padding_value=0.5)([{"input_values": row} for row in rows])
+    assert values["input_values"].dtype == torch.bfloat16
+    assert torch.equal(values["input_values"][1], torch.tensor([3.0, 0.5, 0.5]).bfloat16())
+    assert values["input_values"][0, :2].tolist() == [1.0, -2.0]
+    assert values["input_values"][0, 2].isnan()
 
 
 def test_int_lists_that_turn_out_to_hold_a_float():
-    batch = collate([{"x": [1, 2], "n": 1}, {"x": [0.5], "n": 2}])
+    batch = collate([{"x": [1, 2], "n": 1}, {"x": [0.5], "n": 2}], padding_value={"x": 0})
     assert_same(batch["x"], [[1, 2], [0.5, 0]], np.float32)
     assert_same(batch["n"], [1, 2], np.int64)
 

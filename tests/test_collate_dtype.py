@@ -63,7 +63,7 @@ def test_other_floating_types():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     rows = [{"x": np.array([1, 0.5], ml_dtypes.float8_e4m3fn)}, {"x": [2]}]
     for dtype in (np.longdouble, ml_dtypes.float8_e5m2, "float32"):
-        batch = tb.PadCollator(dtype=dtype, return_tensors="np")(rows)
+        batch = tb.PadCollator({"x": 0}, dtype=dtype, return_tensors="np")(rows)
         assert batch["x"].dtype == dtype
         assert batch["x"].astype(float).tolist() == [[1, 0.5], [2, 0]]
         assert batch["attention_mask"].dtype == np.int64

@@ -77,7 +77,6 @@ def test_incumbents_labels_of_unequal_length_are_padded():
         ([np.zeros((2, 3)), np.zeros((2, 4))], ValueError, ["row 1", "(4,)", "(3,)"]),
         ([1j, 2j], TypeError, ["row 0"]),
         ([[1j]], TypeError, ["row 0", "column 0"]),
-        ([{"a": 1}], TypeError, ["row 0", "dict"]),
         ([object()], TypeError, ["row 0", "object"]),
     ],
 )
@@ -132,7 +131,19 @@ def test_samples_of_different_kinds():
         ({"dtype": {"x": "no such"}}, TypeError, ["'x'", "no such"]),
         ({"return_tensors": "tf"}, ValueError, ["return_tensors='tf'", "'pt'", "'np'"]),
         ({"attention_mask": "yes"}, TypeError, ["attention_mask='yes'"]),
-        ({"padding_side": "right", "return_lengths": "no"}, TypeError, ["return_lengths='no'"]),
+        ({"padding_side": {"x": "up"}}, ValueError, ["'x'", "padding_side='up'"]),
+        ({"padding_side": {"x": 1}}, TypeError, ["'x'", "padding_side=1"]),
+        ({"return_lengths": 1.5}, TypeError, ["return_lengths=1.5", "True, False"]),
+        ({"return_lengths": [None]}, TypeError, ["return_lengths=[None]"]),
+        ({"return_lengths": {"x": 1}}, TypeError, ["return_lengths={'x': 1}", "names"]),
+        ({"return_position_ids": 1}, TypeError, ["return_position_ids=1"]),
+        ({"keep": 1.5}, TypeError, ["keep=1.5", "keys"]),
+        ({"stack": {"x": 1}}, TypeError, ["stack={'x': 1}", "keys"]),
+        ({"concat": [True]}, TypeError, ["concat=[True]", "keys"]),
+        ({"time_last": None}, TypeError, ["time_last=None", "keys"]),
+        ({"keep": "x", "concat": ["x"]}, ValueError, ["'x'", "keep=", "concat="]),
+        ({"concat": "x", "time_last": ["x"]}, ValueError, ["'x'", "concat=", "time_last="]),
+        ({"rename": ["x"]}, TypeError, ["rename=['x']", "mapping"]),
     ],
 )
 def test_options_are_refused_when_they_are_given(options, kind, parts):

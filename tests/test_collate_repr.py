@@ -62,8 +62,9 @@ def test_a_batch_shows_keys_types_and_shapes():
     for tensors in ("pt", "np"):
         batch = tb.PadCollator(return_tensors=tensors)(SAMPLES)
         assert repr(batch) == str(batch) == shown
-    batch = tb.PadCollator(dtype={"x": torch.bfloat16})([{"x": [1.5]}]).to("meta")
-    assert repr(batch) == "Batch(x: bfloat16 [1, 1] on meta, attention_mask: int64 [1, 1] on meta)"
+    batch = tb.PadCollator(dtype={"x": torch.bfloat16})([{"x": [1.5], "y": [1]}]).to("meta")
+    shown = "Batch(x: bfloat16 [1, 1] on meta, y: int64 [1, 1] on meta, "
+    assert repr(batch) == shown + "attention_mask: int64 [1, 1] on meta)"
     batch = tb.PaddingFreeCollator(naming="megatron")([{"input_ids": [1, 2]}])
     assert "max_seqlen_q: 2, max_seqlen_kv: 2" in repr(batch)
     assert "qkv_format: 'thd'" in repr(batch)

@@ -351,7 +351,7 @@ def test_empty_texts_are_left_out_and_counted(tmp_path: Path, run: Run) -> None:
 def test_a_mask_that_hides_nothing_is_found(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tightbatch.compare import batches
+    from tightbatch.compare import batches, check
 
     right = batches.collator
 
@@ -360,13 +360,13 @@ def test_a_mask_that_hides_nothing_is_found(
 
         def unmasked(rows: list[Any]) -> Any:
             batch = collate(rows)
-            if strategy.key == "dynamic":
-                batch["attention_mask"].fill_(1)
+            batch["attention_mask"].fill_(1)
             return batch
 
-        return unmasked
+        return unmasked if strategy.key == "dynamic" else collate
 
-    monkeypatch.setattr(batches, "collator", wrong)
+    for module in (batches, check):
+        monkeypatch.setattr(module, "collator", wrong)
     texts, labels = sentences(90)
     write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))
     code, figures, out = run("--data", tmp_path / "a.jsonl")
@@ -621,7 +621,7 @@ def test_a_missing_package_is_named(
         "find_spec",
         lambda found: None if found == name else find(found) or "there",
     )
-    fix = 'pip install "tightbatch[demo]"'
+    fix = f"pip install {name}"
     if name == "torch" and sys.version_info >= (3, 15):
         fix += ", with Python 3.14 or earlier"
     fails(f"{name} not installed: {fix}")

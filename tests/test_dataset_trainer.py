@@ -355,3 +355,39 @@ def test_sequence_to_sequence(tokenizer, splits, tmp_path):
         np.testing.assert_array_equal(prediction.label_ids, answers[0][1].label_ids)
     expected = parts["test"]["labels"]
     assert [[t for t in row if t > 0] for row in answers[0][1].label_ids.tolist()] == expected
+
+
+@pytest.mark.parametrize("key", ["label", "label_ids", "labels"])
+def test_a_trainer_gets_a_loss_from_pad_collator(tokenizer, splits, tmp_path, key):
+    """Labels under any of the names that transformers' collators take reach the model."""
+    data = splits["train"].select(range(16))
+    data = data if key == "label" else data.rename_column("label", key)
+    arguments = theirs.TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=2,
+        per_device_train_batch_size=8,
+        report_to=[],
+        use_cpu=True,
+        save_strategy="no",
+    )
+    columns = ["input_ids", key]
+    trainer = theirs.Trainer(
+        classifier(tokenizer),
+        arguments,
+        train_dataset=tb.RaggedDataset.from_hf(data.select_columns(columns)),
+        eval_dataset=tb.RaggedDataset.from_hf(data.select_columns(columns)),
+        data_collator=tb.PadCollator.from_tokenizer(tokenizer),
+    )
+    assert trainer.train().training_loss > 0
+    assert trainer.evaluate()["eval_loss"] > 0
+
+
+def test_a_plain_model_gets_a_loss_and_what_it_would_get_alone(tokenizer):
+    model = classifier(tokenizer).eval()
+    samples = [{"input_ids": [2, 9, 8, 7, 3], "label": 1}, {"input_ids": [2, 9, 3], "label": 0}]
+    collate = tb.PadCollator.from_tokenizer(tokenizer)
+    with torch.no_grad():
+        together = model(**collate(samples))
+        alone = [model(**collate([sample])) for sample in samples]
+    torch.testing.assert_close(together.logits, torch.cat([out.logits for out in alone]))
+    torch.testing.assert_close(together.loss, sum(out.loss for out in alone) / 2)

@@ -82,6 +82,7 @@ def test_the_readme_shows_examples_and_lists_all_that_is_public():
         "Batch",
         "BatchReport",
         "ConversionCounts",
+        "Fairness",
         "Finding",
         "HalfReport",
         "ModelReport",

@@ -37,7 +37,7 @@ PYTHON_ROOMS = [
     ["_core"],
     ["_types", "_words", "_numpy_fallback"],
     ["ragged", "masks"],
-    ["_arrow", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
+    ["_arrow", "_records", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
     ["dataset"],  # columns, and their lengths
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],
@@ -307,6 +307,7 @@ def test_what_is_public_is_documented(name):
         "Batch",
         "BatchReport",
         "ConversionCounts",
+        "Fairness",
         "Finding",
         "HalfReport",
         "ModelReport",

@@ -69,7 +69,7 @@ WIDENING = {
     "rows": collate(tb.PadCollator(return_tensors="np"), ROWS),
     "columns": collate(
         tb.PadCollator(return_tensors="np"),
-        [{"a": row, "b": row, "input_ids": [1]} for row in ROWS],
+        [{"a": row, "b": row, "input_ids": [1] * len(row)} for row in ROWS],
     ),
     "padding-free": collate(tb.PaddingFreeCollator(return_tensors="np"), SEGMENTS),
 }

@@ -267,7 +267,6 @@ PLANS = {
         "capacity": 301,
         "overlong": "split",
         "strategy": "best_fit",
-        "strategy": "best_fit",
         "seed": 5,
         "shuffle_window": 700,
     },

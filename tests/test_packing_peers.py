@@ -15,6 +15,7 @@ trl_data = pytest.importorskip("trl.data_utils", exc_type=ImportError)
 trl_pack = getattr(trl_data, "_pack_bfd", None)
 needs_pack = pytest.mark.skipif(trl_pack is None, reason="trl has no _pack_bfd")
 
+BEST_FIT = {"strategy": "best_fit", "seed": None}  # as trl packs
 CAPACITIES = [1, 7, 64, 65, 127, 128, 129, 2048, 2049]
 
 
@@ -49,7 +50,7 @@ def test_packs_of_trl(capacity, overlong, most):
     longest = {"longer": 3 * capacity, "shorter": capacity, "short": -(-capacity // 5)}[most]
     for seed in range(3):
         rows = tb.Ragged.from_sequences(draw_rows(300, longest, seed, least=1))
-        packing = tb.pack(rows.lengths, capacity, overlong=overlong)
+        packing = tb.pack(rows.lengths, capacity, overlong=overlong, **BEST_FIT)
         theirs, seq_lengths = by_trl(rows.tolist(), capacity, overlong)
         theirs, emptiest = emptiest_last(theirs)
         seq_lengths.append(seq_lengths.pop(emptiest))
@@ -66,7 +67,8 @@ def test_never_more_packs_than_trl(overlong):
     """Empty rows, which trl leaves out, take no pack of their own."""
     for capacity in CAPACITIES:
         rows = [row.tolist() for row in draw_rows(300, capacity + capacity // 3, capacity)]
-        packing = tb.pack([len(row) for row in rows], capacity, overlong=overlong)
+        lengths = [len(row) for row in rows]
+        packing = tb.pack(lengths, capacity, overlong=overlong, **BEST_FIT)
         theirs, _ = by_trl(rows, capacity, overlong)
         assert len(packing) == len(theirs)
         assert sorted(packing.apply(tb.Ragged.from_sequences(rows)).tolist()) == sorted(theirs)
@@ -169,7 +171,7 @@ def test_other_kinds_of_lists():
     dataset = datasets.Dataset.from_dict(
         {name: rows.tolist() for name in features}, features=datasets.Features(features)
     )
-    packed = tb.pack_dataset(dataset, 6)
+    packed = tb.pack_dataset(dataset, 6, seed=None)
     assert packed[:] == {
         **{name: rows.reshape(2, 6).tolist() for name in features},
         "seq_lengths": [[3, 3], [3, 3]],
@@ -219,7 +221,7 @@ def test_at_most_as_many_packs_as_trl(strategy):
     overlong = {"bfd": "truncate", "bfd_split": "split"}[strategy]
     for capacity in (256, 2048):
         theirs = trl_data.pack_dataset(dataset, capacity, strategy=strategy)
-        ours = told(dataset, capacity, overlong=overlong)
+        ours = told(dataset, capacity, overlong=overlong, **BEST_FIT)
         assert ours.num_rows <= theirs.num_rows
         assert ours.features == theirs.features
         for column in theirs.column_names:
@@ -229,7 +231,7 @@ def test_at_most_as_many_packs_as_trl(strategy):
 def test_packs_of_trls_dataset():
     """Up to their order, where trl packs all rows at once."""
     dataset = make_dataset(900).select_columns(["labels", "input_ids"])
-    sides = [trl_data.pack_dataset(dataset, 512, strategy="bfd"), tb.pack_dataset(dataset, 512)]
+    sides = [trl_data.pack_dataset(dataset, 512, strategy="bfd"), tb.pack_dataset(dataset, 512, **BEST_FIT)]
     theirs, ours = (sorted(side.to_list(), key=lambda row: row["input_ids"]) for side in sides)
     assert ours == theirs
 
@@ -329,8 +331,13 @@ def test_packs_of_many_rows_through_a_loader():
 def test_a_dataset_is_packed_in_windows_as_lengths_are():
     dataset = make_dataset(300)
     lengths = [len(row) for row in dataset["input_ids"]]
-    options = {"seed": 3, "shuffle_window": 50}
+    options = {"strategy": "best_fit", "seed": 3, "shuffle_window": 50}
     packed = tb.pack_dataset(dataset, 512, **options)
     assert packed["seq_lengths"][:] == tb.pack(lengths, 512, **options).seq_lengths.tolist()
     with fails(ValueError, "pack_dataset()", "shuffle_window=50", "seed="):
+        tb.pack_dataset(dataset, 512, strategy="best_fit", seed=None, shuffle_window=50)
+    with fails(ValueError, "pack_dataset()", "shuffle_window=50", "pool_size="):
         tb.pack_dataset(dataset, 512, shuffle_window=50)
+    options = {"pool_size": 9, "seed": None}
+    packed = tb.pack_dataset(dataset, 512, **options)
+    assert packed["seq_lengths"][:] == tb.pack(lengths, 512, **options).seq_lengths.tolist()

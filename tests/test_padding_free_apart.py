@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tightbatch as tb
-from checks import fails
+from checks import WORKER_LIMIT, fails
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -364,3 +364,29 @@ def test_padding_the_rows_gives_the_same_loss():
     padded = tb.PadCollator()(labelled)
     padded["num_items_in_batch"] = free["num_items_in_batch"]
     torch.testing.assert_close(model(**free).loss, model(**padded).loss, **CLOSE)
+
+
+class Tagged:
+    """Module-level, so that a spawned worker can import it."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, i):
+        ids = list(range(1, 3 + i))
+        return {"input_ids": ids, "attention_mask": [1] * len(ids), "label": i}
+
+
+def test_workers_send_masks_and_labels_of_rows():
+    collate = tb.PaddingFreeCollator(
+        attention_mask="bidirectional", return_labels=False, max_tokens=24, max_segments=8
+    )
+    loader = torch.utils.data.DataLoader(
+        Tagged(), 3, collate_fn=collate, num_workers=1, timeout=WORKER_LIMIT
+    )
+    data = Tagged()
+    for k, batch in enumerate(loader):
+        wanted = collate([data[i] for i in range(3 * k, 3 * k + 3)])
+        assert list(batch) == list(wanted)
+        for key, value in wanted.items():
+            torch.testing.assert_close(batch[key], value)

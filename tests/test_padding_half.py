@@ -459,7 +459,7 @@ def test_bfloat16_without_ml_dtypes():
         assert wide.tolist() == np.array([rows[0][:2].tolist()], dtype).tolist()
 
     samples = [{"ids": [1] * len(row), "x": row} for row in rows]
-    for collate in (tb.PadCollator(dtype={"x": "bfloat16"}, padding_value=0.5),
+    for collate in (tb.PadCollator(dtype={"x": "bfloat16"}, padding_value=0.5, attention_mask=True),
                     tb.PadCollator({"x": 0.5}, dtype={"x": torch.bfloat16})):
         batch = collate([{"x": row} for row in rows])
         assert batch["x"].dtype == torch.bfloat16

@@ -177,6 +177,16 @@ class Key(Kind):
 
 
 @dataclass(frozen=True)
+class Keys(Kind):
+    """A key of samples, or several: names, or positions in a tuple."""
+
+    def errors(self, value):
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            return None
+        return None if isinstance(value, list | set) else TypeError
+
+
+@dataclass(frozen=True)
 class Instance(Kind):
     """An object of a type, or with a method."""
 

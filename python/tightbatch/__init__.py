@@ -31,6 +31,7 @@ from .padding import (
 )
 from .ragged import Ragged
 from .sampling.buckets import bucket_boundaries
+from .sampling.fairness import Fairness
 from .sampling.packing import Packing, pack, pack_dataset
 from .sampling.sampler import LengthBatchSampler
 
@@ -41,6 +42,7 @@ __all__ = [
     "BatchReport",
     "CheckedCollator",
     "ConversionCounts",
+    "Fairness",
     "Finding",
     "HalfReport",
     "LengthBatchSampler",

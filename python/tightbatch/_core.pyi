@@ -41,18 +41,24 @@ def position_ids(
     /,
 ) -> NDArray[np.int64]: ...
 def gather_columns(
-    function: str, samples: Sequence[Mapping[Any, Any]], /
+    function: str,
+    key: Any,
+    samples: Iterable[Any],
+    as_dict: Callable[[str, Any, int, Any], dict[Any, Any]],
+    /,
 ) -> dict[Any, list[Any]]: ...
 def pad_columns(
     function: str,
     specs: Sequence[tuple[Any, Any, str, tuple[Any, ...]]],
     padding_side: str,
     truncation_side: str,
-    extras: tuple[str, ...],
+    links: tuple[tuple[int, int], ...],
+    extras: tuple[tuple[str, int], ...],
+    promote: bool,
     allocate: Callable[[int], NDArray[np.uint8]] | None,
     as_tensors: bool,
     /,
-) -> list[tuple[NDArray[Any], int, bool]]: ...
+) -> list[tuple[NDArray[Any] | None, int, bool]]: ...
 def show(value: Any, /) -> str: ...
 def describe(value: Any, /) -> str: ...
 def check_columns(
@@ -76,6 +82,15 @@ def survey_lengths(
 def plan_batches(
     function: str, lengths: NDArray[np.int64], settings: dict[str, Any], epoch: int, /
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+def measure_plan(
+    function: str,
+    lengths: NDArray[np.int64],
+    settings: dict[str, Any],
+    indices: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    ranks: int,
+    /,
+) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]: ...
 def row_costs(
     function: str, lengths: NDArray[np.int64], settings: dict[str, Any], /
 ) -> NDArray[np.int64]: ...

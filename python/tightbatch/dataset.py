@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _arrow, _core
 from ._arrow import Text
+from ._records import Samples, gather, is_record, join, read_field
 from ._words import counted
 from .ragged import MappedFile, Ragged, is_one, row_indices
 
@@ -17,27 +18,7 @@ __all__ = ["RaggedDataset", "lengths"]
 
 
 # Where columns can come from.
-SOURCES = "samples (dicts), an Arrow table, a datasets.Dataset or a RaggedDataset"
-
-
-class Samples(Sequence[Any]):
-    """The samples of a batch, kept as columns: a collator reads the columns, others see dicts."""
-
-    def __init__(self, columns: dict[str, Any], size: int) -> None:
-        self.columns, self.size = columns, size
-
-    def __len__(self) -> int:
-        return self.size
-
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(self.size)[row_indices("Samples", index, self.size)]]
-        i = _core.read_index("Samples", "index", index, self.size)
-        return {name: column[i] for name, column in self.columns.items()}
+SOURCES = "samples (dicts or dataclasses), an Arrow table, a datasets.Dataset or a RaggedDataset"
 
 
 class RaggedDataset:
@@ -52,14 +33,16 @@ class RaggedDataset:
     columns : {name: column}, or iterable of samples
         A column is a :class:`tightbatch.Ragged`, an Arrow list array, an array (one dimension:
         numbers; more: rows of one length), a list of rows (copied into a Ragged), a list of numbers
-        or a list of strings. All columns have the same length. A tokenizer's BatchEncoding works as
-        such a mapping. Samples are dicts (or other mappings) that all have the same keys.
+        or a list of strings; or, nested, a mapping of columns or a list of samples. All columns
+        have the same length. A tokenizer's BatchEncoding works as such a mapping. Samples are
+        dicts, other mappings, dataclasses, attrs classes or pydantic models, all with the same
+        keys.
 
     Raises
     ------
     TypeError
         When a column holds something else, or mixed types (the message names column and row), or
-        when a sample is not a mapping.
+        when a sample has no keys.
     ValueError
         When the columns differ in length.
 
@@ -81,27 +64,27 @@ class RaggedDataset:
            [5, 6, 7]])
     """
 
-    def __init__(self, columns: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, columns: Mapping[str, Any] | Iterable[Any]) -> None:
         given = columns if isinstance(columns, Mapping) else _gather(columns)
         self._set({name: _as_column(name, column) for name, column in given.items()})
 
-    def _set(self, columns: dict[str, Any], source: Any = None) -> None:
+    def _set(self, columns: dict[str, Any], source: Any = None, path: Any = None) -> None:
         counts = {name: len(column) for name, column in columns.items()}
         for name, count in counts.items():
             first = next(iter(counts))
             if count != counts[first]:
                 raise ValueError(
-                    f"RaggedDataset(): column {name!r} has {count} rows, expected "
-                    f"{counts[first]} as in {first!r}"
+                    f"RaggedDataset(): column {join(path, name)!r} has {count} rows, expected "
+                    f"{counts[first]} as in {join(path, first)!r}"
                 )
         self._columns = columns
         self._count = next(iter(counts.values()), 0)
         self._source = source  # what from_hf opens again
 
     @classmethod
-    def _of(cls, columns: dict[str, Any], source: Any = None) -> RaggedDataset:
+    def _of(cls, columns: dict[str, Any], source: Any = None, path: Any = None) -> RaggedDataset:
         dataset = cls.__new__(cls)
-        dataset._set(columns, source)
+        dataset._set(columns, source, path)
         return dataset
 
     @classmethod
@@ -247,12 +230,12 @@ def lengths(sequences: Any, column: str | None = None) -> NDArray[np.int64]:
     Parameters
     ----------
     sequences : iterable of rows, samples, table or dataset
-        Rows as for :func:`pad`. With ``column`` also samples (a list of dicts, or what a
-        collator gets), columns (a dict of them, or a tokenizer's BatchEncoding), an Arrow table
-        (anything with ``__arrow_c_stream__``), a Hugging Face ``datasets.Dataset`` or a
+        Rows as for :func:`pad`. With ``column`` also samples (a list of dicts, of dataclasses, or
+        what a collator gets), columns (a dict of them, or a tokenizer's BatchEncoding), an Arrow
+        table (anything with ``__arrow_c_stream__``), a Hugging Face ``datasets.Dataset`` or a
         :class:`RaggedDataset`. Of tables and datasets only the offsets are read.
     column : str, optional
-        The column of rows, if there are columns.
+        The column of rows, if there are columns; "a.b" is column b of the nested column a.
 
     Returns
     -------
@@ -292,7 +275,11 @@ def lengths(sequences: Any, column: str | None = None) -> NDArray[np.int64]:
 def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
     """Give the lengths of one column of a dataset, samples or a mapping."""
     columns = source.columns if isinstance(source, Samples) else source
-    if column not in (columns.column_names if isinstance(columns, RaggedDataset) else columns):
+    names = columns.column_names if isinstance(columns, RaggedDataset) else columns
+    if column not in names:
+        outer, _, inner = column.partition(".")
+        if inner and outer in names:
+            return lengths(columns[outer], inner)
         if isinstance(columns, Mapping) and any(map(_is_hf, columns.values())):
             found = type(source).__name__  # a DatasetDict
             raise TypeError(f"lengths(): found {found}, expected {SOURCES}: take one split")
@@ -308,11 +295,16 @@ def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
 def _rows_of(samples: Any, column: str) -> list[Any]:
     """Take one column out of samples."""
     hint = f"a dict that has {column!r}: column={column!r} is for {SOURCES}"
-    rows = []
+    rows: list[Any] = []
     for i, sample in enumerate(_mappings("lengths", "sequences", samples, SOURCES, hint)):
-        if column not in sample:
+        row = read_field(sample, column)
+        outer, _, inner = column.partition(".")
+        if not row and inner:
+            inside = read_field(sample, outer)
+            row = read_field(inside[0], inner) if inside and is_record(inside[0]) else ()
+        if not row:
             raise KeyError(f"lengths(): row {i}: there is no column {_core.show(column)}")
-        rows.append(sample[column])
+        rows += row
     return rows
 
 
@@ -326,18 +318,16 @@ def _gather(samples: Any) -> dict[Any, list[Any]]:
     expected = "columns ({name: column}) or samples (dicts)"
     hint = f'{expected}; of rows make a column: {{"input_ids": rows}}'
     samples = _mappings("RaggedDataset", "columns", samples, expected, hint)
-    return _core.gather_columns("RaggedDataset", samples)
+    return gather("RaggedDataset", None, samples)
 
 
-def _mappings(
-    function: str, name: str, samples: Any, expected: str, in_a_row: str
-) -> list[Mapping[Any, Any]]:
-    """Read samples, each a mapping; say what is expected as a whole, or of a row."""
+def _mappings(function: str, name: str, samples: Any, expected: str, in_a_row: str) -> list[Any]:
+    """Read samples, each with fields; say what is expected as a whole, or of a row."""
     if isinstance(samples, (str, bytes)) or not isinstance(samples, Iterable):
         raise TypeError(f"{function}(): {name}={_core.describe(samples)}; expected {expected}")
-    mappings: list[Mapping[Any, Any]] = list(samples)
+    mappings: list[Any] = list(samples)
     for i, sample in enumerate(mappings):
-        if not isinstance(sample, Mapping):
+        if not is_record(sample):
             found = type(sample).__name__
             raise TypeError(f"{function}(): row {i}: found {found}, expected {in_a_row}")
     return mappings
@@ -438,6 +428,8 @@ def _as_column(name: str, column: Any) -> Any:
     function = "RaggedDataset"
     if isinstance(column, (Ragged, Text)):
         return column
+    if isinstance(column, Mapping):
+        return _as_nested(name, column)
     if _core.is_arrow(column):
         return _arrow.as_column(function, name, column)
     if isinstance(column, np.ndarray) or hasattr(column, "untyped_storage"):
@@ -446,7 +438,7 @@ def _as_column(name: str, column: Any) -> Any:
         if column.dtype.kind in "biuf" or column.dtype.isbuiltin == 2:
             return column
         column = column.tolist() if column.dtype.kind == "U" else column.dtype
-    no_rows = isinstance(column, (str, bytes, Mapping)) or not isinstance(column, Iterable)
+    no_rows = isinstance(column, (str, bytes)) or not isinstance(column, Iterable)
     if no_rows or getattr(column, "ndim", 1) == 0:
         raise TypeError(
             f"{function}(): column {name!r} is {column!r:.40}; expected rows, numbers or strings"
@@ -458,7 +450,16 @@ def _as_column(name: str, column: Any) -> Any:
         return _Strings(values)
     if isinstance(first, (bool, int, float)) or getattr(first, "ndim", None) == 0:
         return _core.as_numbers(function, name, values)
+    if is_record(first):
+        return _as_nested(name, gather(function, name, values))
     return _core.flatten(function, Ragged, name, values, None)
+
+
+def _as_nested(path: str, columns: Mapping[Any, Any]) -> RaggedDataset:
+    if not columns:
+        raise TypeError(f"RaggedDataset(): key {path!r}, row 0: found no keys, expected some")
+    given = {name: _as_column(join(path, name), column) for name, column in columns.items()}
+    return RaggedDataset._of(given, path=path)
 
 
 def _check_strings(name: str, values: list[Any]) -> None:
@@ -485,6 +486,8 @@ class _Strings(list[Any]):
 def _batch_of(column: Any, chosen: Any) -> Any:
     if isinstance(column, Ragged):
         return column._take(chosen)
+    if isinstance(column, RaggedDataset):
+        return column.__getitems__(chosen)
     part = column[chosen]
     return part.tolist() if isinstance(part, Text) else part
 
@@ -492,4 +495,6 @@ def _batch_of(column: Any, chosen: Any) -> Any:
 def _describe(column: Any) -> str:
     if isinstance(column, Ragged):
         return f"rows of {column.dtype}{column.trailing or ''}"
+    if isinstance(column, RaggedDataset):
+        return f"columns {', '.join(column.column_names)}"
     return str(column.dtype) if isinstance(column, np.ndarray) else "text"

@@ -62,7 +62,7 @@ weigh(tb_check *check, int i, ptrdiff_t starts)
         if (!count_up_everywhere(check, column)) {
             return (tb_weight){0, 0};
         }
-        return (tb_weight){6, check->span_count > check->rows ? 4 : 1};
+        return (tb_weight){7, check->span_count > check->rows ? 4 : 1};
     }
     int is_numbered = column->role == TB_ROLE_SEQ_IDX ||
                       column->role == TB_ROLE_SEGMENT_IDS || column->is_numbered;

@@ -56,6 +56,17 @@ tb_raise_at(const tb_context *context, PyObject *exception, Py_ssize_t row,
     return -1;
 }
 
+void
+tb_set_cause(PyObject *cause)
+{
+    PyObject *exception = cause == NULL ? NULL : tb_save_exception();
+
+    if (exception != NULL) {
+        PyException_SetCause(exception, Py_NewRef(cause));
+        tb_restore_exception(exception);
+    }
+}
+
 /* repr() of a number of more digits than sys.get_int_max_str_digits() raises. */
 static PyObject *
 show_unprintable(PyObject *object)

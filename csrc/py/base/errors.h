@@ -17,6 +17,9 @@ typedef struct {
 int tb_raise_at(const tb_context *context, PyObject *exception, Py_ssize_t row,
                 Py_ssize_t column, const char *format, ...);
 
+/* Makes `cause`, an exception or NULL, the cause of the exception that is set. */
+void tb_set_cause(PyObject *cause);
+
 /* A value for a message: its repr(), cut if it is long; its type if repr() raises. */
 PyObject *tb_show(PyObject *object);
 

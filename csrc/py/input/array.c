@@ -34,11 +34,16 @@ tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
     }
     int refused = tb_dtype_from_descr(state, PyArray_DESCR(array), &view->dtype);
     if (refused != 0) {
+        const char *hint =
+            PyArray_ISCOMPLEX(array)
+                ? "real numbers; torch.view_as_real() makes pairs of them"
+                : "numbers";
         return refused < 0 ? -1
                            : tb_raise_at(context, PyExc_TypeError, row, -1,
-                                         "found an array of dtype %S, expected numbers",
-                                         (PyObject *)PyArray_DESCR(array));
+                                         "found an array of dtype %S, expected %s",
+                                         (PyObject *)PyArray_DESCR(array), hint);
     }
+    view->source = (PyObject *)array;
     if (!PyArray_ISCARRAY_RO(array)) {
         array = (PyArrayObject *)PyArray_FROM_OF(
             (PyObject *)array, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED);
@@ -47,6 +52,7 @@ tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
             return -1;
         }
         view->owner = (PyObject *)array;
+        view->source = NULL;
     }
     view->data = PyArray_DATA(array);
     view->ndim = PyArray_NDIM(array);
@@ -60,13 +66,16 @@ int
 tb_view_buffer(tb_state *state, const tb_context *context, Py_ssize_t row,
                PyObject *object, tb_view *view)
 {
-    PyObject *source, *method = NULL;
+    PyObject *source = NULL, *method = NULL;
 
     if (PyObject_CheckBuffer(object)) {
         /* Through a memoryview: NumPy reads bytes themselves as one string. */
         source = PyMemoryView_FromObject(object);
+        if (source == NULL && PyErr_ExceptionMatches(PyExc_BufferError)) {
+            PyErr_Clear(); /* JAX has no buffer of its bfloat16, but an array */
+        }
     }
-    else {
+    if (source == NULL && !PyErr_Occurred()) {
         int found = tb_find_attribute(object, "__array__", &method);
         Py_XDECREF(method);
         if (found <= 0) {

@@ -10,7 +10,9 @@ typedef struct {
     tb_dtype dtype;
     int ndim;
     npy_intp shape[NPY_MAXDIMS];
-    PyObject *owner; /* owned: keeps `data` alive if the object itself does not */
+    PyObject *owner;  /* owned: keeps `data` alive if the object itself does not */
+    PyObject *source; /* borrowed, of `owner` or the caller: the array or tensor whose
+                       * memory `data` is, which others may resize; NULL for a copy */
 } tb_view;
 
 /* The view of an array. An array of another layout is copied, and `owner` is the copy.

@@ -1,12 +1,14 @@
 #include "py/input/column.h"
 
+#include "py/input/tensor.h"
+
 #include <string.h>
 
 int
 tb_allocate_rows(tb_column *column, Py_ssize_t count)
 {
-    size_t each = sizeof *column->data + sizeof *column->lengths +
-                  sizeof *column->types + sizeof *column->held;
+    size_t each = sizeof *column->data + sizeof *column->sources +
+                  sizeof *column->lengths + sizeof *column->types;
 
     if ((size_t)count > (size_t)PTRDIFF_MAX / each - 1) {
         PyErr_NoMemory();
@@ -19,11 +21,10 @@ tb_allocate_rows(tb_column *column, Py_ssize_t count)
     }
     column->count = count;
     column->data = (const void **)(void *)block;
-    column->lengths =
-        (ptrdiff_t *)(void *)(block + (size_t)count * sizeof *column->data);
+    column->sources = (PyObject **)(void *)(column->data + count);
+    column->lengths = (ptrdiff_t *)(void *)(column->sources + count);
     column->types = (unsigned char *)(column->lengths + count);
-    column->held = column->types + count;
-    memset(column->held, 0, (size_t)count);
+    memset(column->sources, 0, (size_t)count * sizeof *column->sources);
     return 0;
 }
 
@@ -36,32 +37,38 @@ tb_note_owner(tb_column *column, PyObject *owner)
     return column->owners == NULL ? -1 : PyList_Append(column->owners, owner);
 }
 
-/* Whether an array still has its elements from `data` on, in the shape that the survey
- * saw: `first` dimensions of these sizes, and the trailing ones. What is no array has
- * memory that only its own library moves. */
+/* Whether an array or tensor still has its elements from `data` on, in the shape that
+ * the survey saw: `first` dimensions of these sizes, and the trailing ones. */
 static int
 is_unmoved(const tb_column *column, PyObject *object, const void *data, int first,
            const ptrdiff_t *sizes)
 {
-    PyArrayObject *array = (PyArrayObject *)object;
     int trailing = column->ndim < 0 ? 0 : column->ndim;
-
-    if (!PyArray_Check(object)) {
-        return 1;
-    }
     /* A row without positions may have any trailing shape, and nothing of it is read. */
-    int is_empty = sizes[first - 1] == 0;
-    if (PyArray_DATA(array) != data || PyArray_NDIM(array) < first ||
-        (!is_empty && PyArray_NDIM(array) != first + trailing)) {
-        return 0;
-    }
-    for (int d = 0; d < first; d++) {
-        if (PyArray_DIM(array, d) != sizes[d]) {
+    int is_empty = sizes[first - 1] == 0, ndim;
+    const npy_intp *shape;
+    tb_view view;
+
+    if (PyArray_Check(object)) {
+        PyArrayObject *array = (PyArrayObject *)object;
+        ndim = PyArray_NDIM(array);
+        shape = PyArray_DIMS(array);
+        if (PyArray_DATA(array) != data) {
             return 0;
         }
     }
-    return is_empty || memcmp(PyArray_DIMS(array) + first, column->trailing,
-                              (size_t)trailing * sizeof *column->trailing) == 0;
+    else {
+        if (!tb_view_exchanged(column->state, object, &view) ||
+            (view.data != data && !is_empty)) {
+            return 0;
+        }
+        ndim = view.ndim;
+        shape = view.shape;
+    }
+    return ndim >= first && (is_empty || ndim == first + trailing) &&
+           memcmp(shape, sizes, (size_t)first * sizeof *shape) == 0 &&
+           (is_empty || memcmp(shape + first, column->trailing,
+                               (size_t)trailing * sizeof *shape) == 0);
 }
 
 static int
@@ -83,8 +90,9 @@ tb_verify_rows(const tb_column *column)
                    : refuse_moved(column, 0);
     }
     for (ptrdiff_t i = 0; i < column->count; i++) {
-        if (column->held[i] && !is_unmoved(column, PyTuple_GET_ITEM(column->rows, i),
-                                           column->data[i], 1, &column->lengths[i])) {
+        if (column->sources[i] != NULL &&
+            !is_unmoved(column, column->sources[i], column->data[i], 1,
+                        &column->lengths[i])) {
             return refuse_moved(column, i);
         }
     }

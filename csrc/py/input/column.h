@@ -15,6 +15,7 @@ typedef struct {
 } tb_guard;
 
 typedef struct {
+    tb_state *state;
     tb_context context;
     PyObject *rows;   /* a tuple: keeps alive what the pointers below point to */
     PyObject *owners; /* a list of arrays that were made for it, or NULL */
@@ -22,7 +23,8 @@ typedef struct {
     const void **data;    /* for each row its elements, or the list itself */
     ptrdiff_t *lengths;   /* positions */
     unsigned char *types; /* a tb_type or TB_LIST, each row */
-    unsigned char *held;  /* 1: `data` is the memory of the row object itself */
+    PyObject **sources;   /* borrowed: the array or tensor whose memory `data` is; NULL
+                           * for a list, and for a copy of our own */
     ptrdiff_t lists;      /* how many rows are lists */
     int ndim;             /* of one position; -1 until a row is known */
     npy_intp trailing[TB_MAX_TRAILING];
@@ -42,8 +44,8 @@ tb_dtype tb_row_dtype(const tb_column *column, ptrdiff_t i);
 /* The rows' lengths as a new int64 array [batch]. */
 PyArrayObject *tb_new_lengths(const tb_column *column);
 
-/* RuntimeError if an array's memory is not what the survey saw: Python code that ran
- * meanwhile, such as an __index__, can resize it. */
+/* RuntimeError if the memory of an array or a tensor is not what the survey saw: Python
+ * code that ran meanwhile, such as an __index__, can resize it. */
 int tb_verify_rows(const tb_column *column);
 
 /* Room for `count` rows. */

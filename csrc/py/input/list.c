@@ -1,5 +1,7 @@
 #include "py/input/list.h"
 
+#include "py/input/tensor.h"
+
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -49,7 +51,8 @@ read_bools(PyObject *const *items, Py_ssize_t n, unsigned char *TB_RESTRICT dst)
 }
 
 static tb_read
-refuse_item(const tb_list_reader *reader, Py_ssize_t column, PyObject *item)
+refuse_item(const tb_list_reader *reader, Py_ssize_t column, PyObject *item,
+            const tb_number *number)
 {
     const char *expected = tb_type_is_float(reader->dtype.type) || reader->provisional
                                ? "a number"
@@ -57,13 +60,21 @@ refuse_item(const tb_list_reader *reader, Py_ssize_t column, PyObject *item)
     if (tb_is_list(item)) {
         expected = "a number: rows must be nested equally deep";
     }
-    else if (PyArray_Check(item)) {
+    else if (PyArray_Check(item) && tb_is_masked((PyArrayObject *)item) > 0) {
+        expected =
+            "a number: .filled(value) or .compressed() of the masked array that "
+            "this is from gives one";
+    }
+    else if (PyArray_Check(item) && PyArray_NDIM((PyArrayObject *)item) > 0) {
         expected = "a number: stack a list of arrays with numpy.stack()";
     }
     PyObject *found = tb_describe(item);
     if (found != NULL) {
         tb_raise_at(reader->context, PyExc_TypeError, reader->row, column,
                     "found %U, expected %s", found, expected);
+        if (number->kind == TB_NOT_A_NUMBER) {
+            tb_set_cause(number->object);
+        }
         Py_DECREF(found);
     }
     return TB_READ_ERROR;
@@ -136,9 +147,13 @@ read_item(tb_list_reader *reader, PyObject *item, Py_ssize_t column, void *dst)
          reader->guard.check(reader->guard.memory) < 0)) {
         goto done;
     }
+    if (number.kind == TB_NUMBER_FLOAT && !PyFloat_Check(item) &&
+        tb_refuse_grad(reader->state, reader->context, reader->row, column, item) < 0) {
+        goto done;
+    }
     if (number.kind == TB_NOT_A_NUMBER ||
         (number.kind == TB_NUMBER_BOOL && reader->no_bools)) {
-        refuse_item(reader, column, item);
+        refuse_item(reader, column, item, &number);
     }
     else if (must_widen(reader, number.kind)) {
         answer = TB_READ_WIDEN;

@@ -32,6 +32,35 @@ read_int(PyObject *item, tb_number *number)
     return 0;
 }
 
+/* An array of another library, such as JAX's: it has a dtype and an item(). */
+static int
+is_foreign_array(PyObject *item)
+{
+    static const char *const names[] = {"__array__", "dtype", "item"};
+    int found = 1;
+
+    if (PyType_Check(item) || !PyType_HasFeature(Py_TYPE(item), Py_TPFLAGS_HEAPTYPE)) {
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof names / sizeof *names && found > 0; i++) {
+        PyObject *value = NULL;
+        found = tb_find_attribute(item, names[i], &value);
+        Py_XDECREF(value);
+    }
+    return found;
+}
+
+/* A scalar of a type that was added to NumPy, such as ml_dtypes.bfloat16. */
+static int
+is_of_added_type(PyObject *scalar)
+{
+    PyArray_Descr *descr = PyArray_DescrFromScalar(scalar);
+    int answer = descr == NULL ? -1 : PyTypeNum_ISUSERDEF(descr->type_num);
+
+    Py_XDECREF((PyObject *)descr);
+    return answer;
+}
+
 /* A scalar with a type of its own: 0-d arrays and tensors, NumPy's floats and bools. A
  * masked one is not a number. -1 with an exception. */
 static int
@@ -41,10 +70,27 @@ is_boxed_number(tb_state *state, PyObject *item)
         int masked = tb_is_masked((PyArrayObject *)item);
         return masked < 0 ? -1 : !masked && PyArray_NDIM((PyArrayObject *)item) == 0;
     }
-    if (PyArray_IsScalar(item, Floating) || PyArray_IsScalar(item, Bool)) {
-        return 1;
+    if (PyArray_IsScalar(item, Generic)) {
+        return PyArray_IsScalar(item, Floating) || PyArray_IsScalar(item, Bool) ||
+               is_of_added_type(item);
     }
-    return tb_is_tensor(state, item);
+    int is_tensor = tb_is_tensor(state, item);
+    return is_tensor != 0 ? is_tensor : is_foreign_array(item);
+}
+
+/* The number in an array or tensor, through its item(); NULL, without an exception and
+ * with the reason in `number`, where it has no value to read: a tensor that vmap() or
+ * torch.export traces, say. */
+static PyObject *
+read_item(PyObject *item, tb_number *number)
+{
+    PyObject *value = PyObject_CallMethod(item, "item", NULL);
+
+    if (value == NULL && !PyArray_Check(item) &&
+        PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        number->object = tb_save_exception();
+    }
+    return value;
 }
 
 static int
@@ -61,15 +107,19 @@ read_boxed_number(PyObject *item, tb_number *number)
         number->f = PyFloat_AsDouble(item);
         return number->f == -1.0 && PyErr_Occurred() ? -1 : 0;
     }
+    /* Where NumPy counts time, item() gives an integer. */
+    if (PyArray_Check(item) && PyArray_ISDATETIME((PyArrayObject *)item)) {
+        return 0;
+    }
     PyObject *ndim = PyObject_GetAttrString(item, "ndim"), *value = NULL;
     long dimensions = ndim == NULL ? -1 : PyLong_AsLong(ndim);
     Py_XDECREF(ndim);
     if (dimensions != 0) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    value = PyObject_CallMethod(item, "item", NULL);
+    value = read_item(item, number);
     if (value == NULL) {
-        return -1;
+        return number->object != NULL ? 0 : -1;
     }
     int answer = 0;
     if (PyBool_Check(value)) {
@@ -79,9 +129,10 @@ read_boxed_number(PyObject *item, tb_number *number)
     else if (PyLong_Check(value)) {
         answer = read_int(value, number);
     }
-    else if (PyFloat_Check(value)) {
+    else if (PyFloat_Check(value) || PyArray_IsScalar(value, Floating)) {
         number->kind = TB_NUMBER_FLOAT;
-        number->f = PyFloat_AS_DOUBLE(value);
+        number->f = PyFloat_AsDouble(value); /* of a longdouble too */
+        answer = number->f == -1.0 && PyErr_Occurred() ? -1 : 0;
     }
     Py_DECREF(value);
     return answer;
@@ -295,6 +346,7 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
         if (found != NULL) {
             tb_raise_at(context, PyExc_TypeError, -1, -1,
                         "padding_value is %U, expected a number", found);
+            tb_set_cause(number.object);
             Py_DECREF(found);
         }
     }

@@ -18,7 +18,8 @@ typedef struct {
     int64_t i;
     uint64_t u;
     double f;
-    PyObject *object; /* owned: the int that TB_NUMBER_HUGE is, else NULL */
+    PyObject *object; /* owned: the int that TB_NUMBER_HUGE is; why a tensor of no
+                       * dimensions is TB_NOT_A_NUMBER, an exception; else NULL */
 } tb_number;
 
 /* Reads a number. May run Python code (an __index__), after which nothing borrowed from

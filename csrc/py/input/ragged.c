@@ -399,7 +399,6 @@ place_rows(tb_column *column, const tb_ragged *buffers, const tb_view *first)
         position *= first->shape[d];
     }
     memset(column->types, (int)first->dtype.type, (size_t)column->count);
-    memset(column->held, 1, (size_t)column->count);
     for (ptrdiff_t i = 0; i < column->count; i++) {
         int64_t start = starts[i], length = lengths[i];
         column->lengths[i] = length;
@@ -418,6 +417,7 @@ place_rows(tb_column *column, const tb_ragged *buffers, const tb_view *first)
                 "lies outside the values of its Ragged: they were resized");
         }
         column->data[i] = data + (start - bounds[k]) * position;
+        column->sources[i] = PyTuple_GET_ITEM(buffers->chunks, k);
         if (column->array_row < 0) {
             column->array_row = i;
         }

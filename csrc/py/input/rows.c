@@ -53,8 +53,11 @@ note_trailing(tb_column *column, Py_ssize_t row, int ndim, const npy_intp *shape
         tb_raise_at(&column->context, is_mixed ? PyExc_TypeError : PyExc_ValueError,
                     row, is_mixed ? 0 : -1,
                     "each position has shape %S, expected %S as in row %zd: only the "
-                    "first dimension may vary",
-                    found, expected, (Py_ssize_t)column->shape_row);
+                    "first dimension may vary%s",
+                    found, expected, (Py_ssize_t)column->shape_row,
+                    strcmp(column->context.function, "PadCollator") == 0
+                        ? "; time_last= pads the last one instead, keep= lists the rows"
+                        : "");
     }
     Py_XDECREF(found);
     Py_XDECREF(expected);
@@ -110,7 +113,7 @@ note_view(tb_column *column, Py_ssize_t i, tb_view *view)
     column->data[i] = view->data;
     column->lengths[i] = view->shape[0];
     column->types[i] = (unsigned char)view->dtype.type;
-    column->held[i] = view->owner == NULL;
+    column->sources[i] = view->source;
     note_array_row(column, i);
     answer = view->ndim == 1 && view->shape[0] == 0
                  ? 0
@@ -158,9 +161,16 @@ refuse_row(const tb_column *column, Py_ssize_t i, PyObject *row)
 static int
 note_sequence(tb_column *column, Py_ssize_t i, PyObject *row)
 {
+    PyObject *keys = NULL;
     if (!PySequence_Check(row) || PyUnicode_Check(row) || PyType_Check(row) ||
         PyDict_Check(row)) {
         return refuse_row(column, i, row);
+    }
+    /* A mapping that is no dict: it would be asked for items 0, 1, 2, ... */
+    int found = tb_find_attribute((PyObject *)Py_TYPE(row), "keys", &keys);
+    Py_XDECREF(keys);
+    if (found != 0) {
+        return found < 0 ? -1 : refuse_row(column, i, row);
     }
     PyObject *tuple = PySequence_Tuple(row);
     if (tuple == NULL) {
@@ -229,7 +239,7 @@ survey_rectangle(tb_column *column, tb_view *view)
         column->data[i] = (const char *)view->data + i * pitch;
         column->lengths[i] = view->shape[1];
         column->types[i] = (unsigned char)view->dtype.type;
-        column->held[i] = !is_copy;
+        column->sources[i] = is_copy ? NULL : view->source;
     }
     column->array_row = column->count > 0 ? 0 : -1;
     return note_trailing(column, 0, view->ndim - 2, view->shape + 2);
@@ -310,6 +320,7 @@ tb_survey_rows(tb_state *state, const tb_context *context, PyObject *sequences,
                tb_column *column)
 {
     memset(column, 0, sizeof *column);
+    column->state = state;
     column->context = *context;
     column->ndim = -1;
     column->array_row = -1;

@@ -1,5 +1,7 @@
 #include "py/input/settings.h"
 
+#include "py/input/array.h"
+
 #include <string.h>
 
 const char *const tb_sides[] = {"right", "left", NULL};
@@ -106,6 +108,24 @@ has_dimensions(PyObject *value)
     return answer;
 }
 
+/* Whether the exception that is set is of a tensor that has no value to read, such as
+ * one that vmap() or torch.export traces. */
+static int
+is_valueless_tensor(PyObject *value)
+{
+    PyObject *ndim = NULL, *exception;
+
+    if (!PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        return 0;
+    }
+    exception = tb_save_exception();
+    int found = tb_find_attribute(value, "ndim", &ndim);
+    Py_XDECREF(ndim);
+    PyErr_Clear();
+    tb_restore_exception(exception);
+    return found > 0;
+}
+
 /* The Python int that `value` is, a new reference; NULL, without an exception, for what
  * is no integer. */
 static PyObject *
@@ -118,13 +138,15 @@ as_python_int(PyObject *value)
         has_dimensions(value) != 0) {
         return NULL;
     }
-    /* Arrays have an __index__, whatever they hold. */
+    /* Arrays have an __index__, whatever they hold, and masked ones under their mask. */
     if (PyArray_Check(value) && (PyArray_NDIM((PyArrayObject *)value) > 0 ||
-                                 !PyArray_ISINTEGER((PyArrayObject *)value))) {
+                                 !PyArray_ISINTEGER((PyArrayObject *)value) ||
+                                 tb_is_masked((PyArrayObject *)value) != 0)) {
         return NULL;
     }
     PyObject *number = PyNumber_Index(value);
-    if (number == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
+    if (number == NULL &&
+        (PyErr_ExceptionMatches(PyExc_TypeError) || is_valueless_tensor(value))) {
         PyErr_Clear(); /* tensors have one too */
     }
     return number;

@@ -147,8 +147,6 @@ is_contiguous(const tb_dl_tensor *tensor)
 int
 tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view)
 {
-    tb_dl_tensor tensor;
-
     if (state->dlpack == NULL ||
         (Py_TYPE(object) != state->tensor && Py_TYPE(object) != state->parameter)) {
         return 0;
@@ -156,7 +154,19 @@ tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view)
     /* A lazily negated tensor's memory holds the values before the negation. */
     PyObject *is_neg = PyObject_CallOneArg(state->tensor_is_neg, object);
     Py_XDECREF(is_neg);
-    if (is_neg != Py_False || state->dlpack->tensor_from_object(object, &tensor) != 0) {
+    if (is_neg != Py_False) {
+        PyErr_Clear();
+        return 0;
+    }
+    return tb_view_exchanged(state, object, view);
+}
+
+int
+tb_view_exchanged(tb_state *state, PyObject *object, tb_view *view)
+{
+    tb_dl_tensor tensor;
+
+    if (state->dlpack->tensor_from_object(object, &tensor) != 0) {
         PyErr_Clear();
         return 0;
     }
@@ -166,6 +176,7 @@ tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view)
     }
     int64_t count = 1;
     view->owner = NULL;
+    view->source = object;
     view->ndim = tensor.ndim;
     for (int d = 0; d < tensor.ndim; d++) {
         view->shape[d] = (npy_intp)tensor.shape[d];
@@ -209,6 +220,55 @@ tb_check_storage(const tb_context *context, PyObject *tensor, const tb_view *vie
     return 0;
 }
 
+/* A view of a copy: nothing but torch's methods, which may be the user's own, tells
+ * whether a tensor's memory moved. */
+static int
+copy_view(PyArrayObject *array, tb_view *view)
+{
+    view->owner = (PyObject *)PyArray_NewCopy(array, NPY_CORDER);
+    view->source = NULL;
+    if (view->owner == NULL) {
+        Py_CLEAR(view->dtype.descr);
+        return -1;
+    }
+    view->data = PyArray_DATA((PyArrayObject *)view->owner);
+    return 1;
+}
+
+/* Copies lose what autograd knows. torch.no_grad() says that this is meant. */
+int
+tb_refuse_grad(tb_state *state, const tb_context *context, Py_ssize_t row,
+               Py_ssize_t column, PyObject *object)
+{
+    PyObject *needs = NULL, *torch = NULL, *enabled = NULL;
+    int answer = tb_is_tensor(state, object);
+
+    if (answer <= 0) {
+        return answer;
+    }
+    needs = PyObject_GetAttrString(object, "requires_grad");
+    if (needs == Py_True) {
+        torch = PyImport_ImportModule("torch");
+        enabled =
+            torch == NULL ? NULL : PyObject_CallMethod(torch, "is_grad_enabled", NULL);
+        answer =
+            enabled == NULL ? -1
+            : enabled != Py_True
+                ? 0
+                : tb_raise_at(context, PyExc_TypeError, row, column,
+                              "found a tensor that requires a gradient, but a copy has "
+                              "none; pass .detach() of it, or call this under "
+                              "torch.no_grad()");
+    }
+    else {
+        answer = needs == NULL ? -1 : 0;
+    }
+    Py_XDECREF(needs);
+    Py_XDECREF(torch);
+    Py_XDECREF(enabled);
+    return answer;
+}
+
 int
 tb_view_tensor(tb_state *state, const tb_context *context, Py_ssize_t row,
                PyObject *object, tb_view *view)
@@ -220,19 +280,24 @@ tb_view_tensor(tb_state *state, const tb_context *context, Py_ssize_t row,
         return answer;
     }
     if (tb_view_plain_tensor(state, object, view)) {
-        return 1;
+        return tb_type_is_float(view->dtype.type) &&
+                       tb_refuse_grad(state, context, row, -1, object) < 0
+                   ? -1
+                   : 1;
     }
     int is_bfloat16 = 0;
-    PyArrayObject *array = tb_tensor_array(context, row, "found", object, &is_bfloat16);
+    PyArrayObject *array =
+        tb_refuse_grad(state, context, row, -1, object) < 0
+            ? NULL
+            : tb_tensor_array(context, row, "found", object, &is_bfloat16);
     if (array == NULL) {
         return -1;
     }
     answer = tb_view_array(state, context, row, array, view) < 0 ? -1 : 1;
     if (answer > 0 && view->owner == NULL) {
-        view->owner = (PyObject *)array;
-        array = NULL;
+        answer = copy_view(array, view);
     }
-    Py_XDECREF((PyObject *)array);
+    Py_DECREF((PyObject *)array);
     if (is_bfloat16) {
         view->dtype = (tb_dtype){TB_BF16, 2, NULL};
     }

@@ -36,15 +36,15 @@ refuse_as_torch(const tensor_use *use, PyObject *dtype)
         return -1;
     }
     PyObject *exception = tb_save_exception();
-    PyObject *kind = dtype == NULL ? PyUnicode_FromString("unknown dtype")
-                                   : PyUnicode_FromFormat("dtype %S", dtype);
+    PyObject *kind = dtype == NULL ? PyUnicode_FromString("")
+                                   : PyUnicode_FromFormat(" of dtype %S", dtype);
     PyObject *reason =
-        kind == NULL
-            ? NULL
-            : PyUnicode_FromFormat("a tensor of %U, which cannot be read: %.200S", kind,
-                                   exception);
+        kind == NULL ? NULL
+                     : PyUnicode_FromFormat("a tensor%U that cannot be read: %.200S",
+                                            kind, exception);
     if (reason != NULL) {
         (void)refuse_tensor(use, PyExc_TypeError, "%U", reason);
+        tb_set_cause(exception);
     }
     Py_XDECREF(kind);
     Py_XDECREF(reason);
@@ -106,9 +106,12 @@ check_layout(const tensor_use *use, PyObject *torch, PyObject *tensor)
     int answer = -1;
 
     if (strided != NULL) {
-        const char *format = is_nested      ? "a nested tensor (%S)"
-                             : is_quantized ? "a quantized tensor (%S)"
-                                            : "a sparse tensor (%S)";
+        const char *format =
+            Py_TYPE(layout) != Py_TYPE(strided)
+                ? "a tensor whose __torch_function__ gives %R as its layout"
+            : is_nested    ? "a nested tensor (%S)"
+            : is_quantized ? "a quantized tensor (%S)"
+                           : "a sparse tensor (%S)";
         if (is_nested || is_quantized || layout != strided) {
             PyObject *kind = PyUnicode_FromFormat(format, layout);
             if (kind != NULL) {
@@ -190,9 +193,24 @@ find_extent(const tensor_use *use, PyObject *tensor)
                                       : (last + 1) * size;
 }
 
+/* Refuses a tensor without memory: torch has it raise when it is asked where the memory
+ * is. A subclass says so later. */
+static int
+check_memory(const tensor_use *use, PyObject *torch, PyObject *tensor,
+             PyObject *storage)
+{
+    PyObject *plain = get_attribute(use, torch, "Tensor");
+    int is_plain = plain == (PyObject *)Py_TYPE(tensor);
+    PyObject *begin = is_plain ? call_method(use, storage, "data_ptr") : NULL;
+
+    Py_XDECREF(plain);
+    Py_XDECREF(begin);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 /* Refuses a storage that was resized to less than its tensors need. */
 static int
-check_extent(const tensor_use *use, PyObject *tensor)
+check_extent(const tensor_use *use, PyObject *torch, PyObject *tensor)
 {
     int64_t needed = find_extent(use, tensor);
     PyObject *storage = needed < 0 || PyErr_Occurred()
@@ -201,6 +219,9 @@ check_extent(const tensor_use *use, PyObject *tensor)
     PyObject *held = storage == NULL ? NULL : call_method(use, storage, "nbytes");
     int answer = -1;
 
+    if (held != NULL && needed > 0 && check_memory(use, torch, tensor, storage) < 0) {
+        Py_CLEAR(held);
+    }
     if (held != NULL && PyLong_Check(held)) {
         int64_t bytes = PyLong_AsLongLong(held);
         answer =
@@ -295,7 +316,7 @@ tb_tensor_array(const tb_context *context, Py_ssize_t row, const char *verb,
 
     *is_bfloat16 = 0;
     if (torch != NULL && check_layout(&use, torch, tensor) == 0 &&
-        check_device(&use, tensor) == 0 && check_extent(&use, tensor) == 0 &&
+        check_device(&use, tensor) == 0 && check_extent(&use, torch, tensor) == 0 &&
         (!is_written || check_written(&use, torch, tensor) == 0)) {
         array = export_tensor(&use, torch, tensor, is_bfloat16);
     }

@@ -3,10 +3,10 @@
 
 /* --- read ------------------------------------------------------------------------ */
 
-static const char *const role_names[] = {"main",        "rows",       "per_token",
-                                         "numbers",     "labels",     "labels_of_main",
-                                         "labels_kept", "row_labels", "attention_mask",
-                                         "seq_lengths", NULL};
+static const char *const role_names[] = {
+    "main",           "rows",        "per_token",  "numbers",        "labels",
+    "labels_of_main", "labels_kept", "row_labels", "attention_mask", "seq_lengths",
+    "sequence",       "loose",       "stack",      "concat",         NULL};
 
 /* The fields of a tuple (key, rows, role, settings), and of columns.ColumnSettings. */
 enum { KEY, ROWS, ROLE, SETTINGS, SPEC_FIELDS };
@@ -18,6 +18,8 @@ enum {
     MAX_LENGTH,
     PAD_TO_MULTIPLE_OF,
     BOUNDARIES,
+    PADDING_SIDE,
+    FLOAT_PADDING_VALUE,
     SETTINGS_FIELDS
 };
 
@@ -30,6 +32,8 @@ check_fields(const tb_context *context, PyObject *given, Py_ssize_t fields)
     return tb_raise_at(context, PyExc_TypeError, -1, -1,
                        "malformed column; expected a tuple of %zd", fields);
 }
+
+const tb_pad_options tb_unpadded = {.width = -1, .max_length = -1, .multiple = 1};
 
 /* Ascending widths as the collator keeps them: an int64 array, borrowed. */
 static int
@@ -83,6 +87,12 @@ tb_read_column_settings(tb_state *state, PyObject *settings, tb_column_spec *spe
         return -1;
     }
     spec->padding_value = PyTuple_GET_ITEM(settings, PADDING_VALUE);
+    spec->float_padding_value = PyTuple_GET_ITEM(settings, FLOAT_PADDING_VALUE);
+    PyObject *side = PyTuple_GET_ITEM(settings, PADDING_SIDE);
+    if (side != Py_None && tb_read_choice(context, "padding_side", side, tb_sides,
+                                          &options->pad_left) < 0) {
+        return -1;
+    }
     if (tb_dtype_from_object(state, context, PyTuple_GET_ITEM(settings, DTYPE),
                              &spec->dtype) < 0 ||
         read_float_dtype(state, PyTuple_GET_ITEM(settings, FLOAT_DTYPE), spec) < 0 ||
@@ -122,7 +132,11 @@ tb_read_column_spec(tb_state *state, const tb_context *context,
     }
     if (tb_role_is_numbers(spec->role)) { /* one row, as wide as the batch */
         spec->context.one_row = 1;
-        spec->options = (tb_pad_options){.width = -1, .max_length = -1, .multiple = 1};
+        spec->options = tb_unpadded;
+    }
+    if (spec->role == TB_ROLE_STACK || spec->role == TB_ROLE_CONCAT) {
+        spec->options = tb_unpadded;
+        spec->options.flat = spec->role == TB_ROLE_CONCAT;
     }
     return 0;
 }

@@ -16,18 +16,26 @@ typedef enum {
     TB_ROLE_LABELS_KEPT,    /* padding-free: per token, as they are */
     TB_ROLE_ROW_LABELS,     /* padding-free: one number for each row, [segments] */
     TB_ROLE_MASK,           /* padding-free: must be ones, and is left out */
-    TB_ROLE_SEGMENTS        /* padding-free: lengths of each row's segments; left out */
+    TB_ROLE_SEGMENTS,       /* padding-free: lengths of each row's segments; left out */
+    TB_ROLE_SEQUENCE,       /* padded: rows of numbers, or of vectors */
+    TB_ROLE_LOOSE,          /* a name that says nothing: see column_role.h */
+    TB_ROLE_STACK,          /* rows of one shape, as they are */
+    TB_ROLE_CONCAT          /* one after another along the first dimension */
 } tb_column_role;
 
 typedef struct {
     tb_context context; /* names the key, unless it is None */
     PyObject *rows;     /* borrowed */
     tb_column_role role;
-    PyObject *padding_value; /* borrowed */
-    tb_dtype dtype;          /* item_size 0: none is asked for */
-    tb_dtype float_dtype;    /* of a column that otherwise would be floating; or 0 */
+    PyObject *padding_value;       /* borrowed */
+    PyObject *float_padding_value; /* the same of a column of floats, or None */
+    tb_dtype dtype;                /* item_size 0: none is asked for */
+    tb_dtype float_dtype; /* of a column that otherwise would be floating; or 0 */
     tb_pad_options options;
 } tb_column_spec;
+
+/* The options of what is not padded. */
+extern const tb_pad_options tb_unpadded;
 
 /* Whether the column has one number for each row. */
 static inline int

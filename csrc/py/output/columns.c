@@ -2,6 +2,7 @@
 #include "py/output/columns.h"
 #include "core/base/size.h"
 #include "core/layout/mask.h"
+#include "py/output/column_role.h"
 #include "py/output/fill.h"
 #include "py/output/layout.h"
 #include "py/output/settle.h"
@@ -80,40 +81,106 @@ tb_settle_widened(tb_state *state, const tb_column_spec *spec, tb_column *column
 /* --- arrays ----------------------------------------------------------------------- */
 
 int
-tb_read_extra(const tb_context *context, PyObject *name, tb_output_kind *kind)
+tb_read_extra(const tb_context *context, PyObject *given, Py_ssize_t columns,
+              tb_output *output)
 {
-    static const char *const names[] = {"mask", "lengths", "like_main", NULL};
+    static const char *const names[] = {"mask", "lengths", "like_main", "positions",
+                                        NULL};
     int place;
 
-    if (tb_read_choice(context, "extra", name, names, &place) < 0) {
+    if (!PyTuple_Check(given) || PyTuple_GET_SIZE(given) != 2) {
+        return tb_raise_at(context, PyExc_TypeError, -1, -1, "malformed extra");
+    }
+    if (tb_read_choice(context, "extra", PyTuple_GET_ITEM(given, 0), names, &place) <
+        0) {
         return -1;
     }
-    *kind = (tb_output_kind)(TB_OUTPUT_MASK + place);
+    output->kind = (tb_output_kind)(TB_OUTPUT_MASK + place);
+    output->source = PyLong_AsSsize_t(PyTuple_GET_ITEM(given, 1));
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    if (output->source < TB_FIND_SOURCE || output->source >= columns) {
+        return tb_raise_at(context, PyExc_TypeError, -1, -1,
+                           "there is no column for %S", PyTuple_GET_ITEM(given, 0));
+    }
     return 0;
 }
 
-static int
-lay_out_output(tb_state *state, const tb_output *main, tb_output *output)
+static void
+lay_out_extra(const tb_output *source, tb_output *output)
 {
-    if (output->kind != TB_OUTPUT_COLUMN) {
-        output->layout = main->layout;
-        output->layout.type = TB_I64;
-        output->layout.item_size = 8;
-        output->layout.trailing = 1;
-        memset(output->layout.fill, 0, sizeof output->layout.fill);
-        output->ndim = output->kind == TB_OUTPUT_LENGTHS ? 1 : 2;
-        output->dims[0] = main->column.count;
-        output->dims[1] = main->layout.width;
-        return 0;
+    output->layout = source->layout;
+    output->layout.type = TB_I64;
+    output->layout.item_size = 8;
+    output->layout.trailing = 1;
+    memset(output->layout.fill, 0, sizeof output->layout.fill);
+    output->ndim = output->kind == TB_OUTPUT_LENGTHS ? 1 : 2;
+    output->dims[0] = source->column.count;
+    output->dims[1] = source->layout.width;
+}
+
+static int
+read_fill(tb_state *state, tb_output *output)
+{
+    const tb_column_spec *spec = &output->spec;
+    PyObject *fill = spec->padding_value;
+
+    if (spec->float_padding_value != NULL && spec->float_padding_value != Py_None &&
+        tb_type_is_float(output->column.dtype.type)) {
+        fill = spec->float_padding_value;
     }
-    if (tb_settle_widened(state, &output->spec, &output->column) < 0 ||
-        tb_lay_out(&output->column, &output->spec.options, &output->layout) < 0) {
+    if (fill == Py_None) {
+        return tb_raise_at(
+            &spec->context, PyExc_ValueError, -1, -1,
+            "1 is a token in a mask of this name for some libraries, and "
+            "padding for others; expected padding_value={key: 0} or 1, or "
+            "the name 'attention_mask'");
+    }
+    return tb_read_fill(state, &spec->context, fill, &output->column.dtype,
+                        output->layout.fill);
+}
+
+static int
+lay_out_column(tb_state *state, tb_output *output)
+{
+    const tb_pad_options *options =
+        output->is_sequence ? &output->spec.options : &tb_unpadded;
+
+    if (output->spec.role == TB_ROLE_CONCAT) {
+        options = &output->spec.options;
+    }
+    if (tb_lay_out(&output->column, options, &output->layout) < 0) {
         return -1;
     }
-    return tb_needs_fill(&output->column, &output->layout)
-               ? tb_read_fill(state, &output->spec.context, output->spec.padding_value,
-                              &output->column.dtype, output->layout.fill)
-               : 0;
+    return tb_needs_fill(&output->column, &output->layout) ? read_fill(state, output)
+                                                           : 0;
+}
+
+/* Columns first: the extras have the layouts of theirs. */
+static int
+lay_out_all(tb_state *state, tb_output *outputs, Py_ssize_t count, int promote)
+{
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (outputs[i].kind == TB_OUTPUT_COLUMN &&
+            tb_settle_widened(state, &outputs[i].spec, &outputs[i].column) < 0) {
+            return -1;
+        }
+    }
+    if (tb_settle_roles(outputs, count, promote) < 0) {
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (outputs[i].kind == TB_OUTPUT_COLUMN) {
+            if (lay_out_column(state, &outputs[i]) < 0) {
+                return -1;
+            }
+        }
+        else if (outputs[i].kind != TB_OUTPUT_NONE) {
+            lay_out_extra(&outputs[outputs[i].source], &outputs[i]);
+        }
+    }
+    return 0;
 }
 
 /* NumPy has no bfloat16, so its bits go to torch as int16. */
@@ -138,9 +205,9 @@ output_shape(const tb_output *output, npy_intp *dims)
         return output->ndim;
     }
     int ndim = tb_output_shape(&output->column, &output->layout, dims);
-    if (tb_role_is_numbers(output->spec.role)) {
-        dims[0] = dims[1];
-        ndim = 1;
+    if (tb_role_is_numbers(output->spec.role) || output->spec.role == TB_ROLE_CONCAT) {
+        ndim--; /* there is one row, without a dimension for it */
+        memmove(dims, dims + 1, (size_t)ndim * sizeof *dims);
     }
     return ndim;
 }
@@ -153,6 +220,9 @@ assign_offsets(tb_output *outputs, Py_ssize_t count, ptrdiff_t *size)
     ptrdiff_t end = 0;
 
     for (Py_ssize_t i = 0; i < count; i++) {
+        if (outputs[i].kind == TB_OUTPUT_NONE) {
+            continue;
+        }
         int ndim = output_shape(&outputs[i], dims);
         ptrdiff_t bytes = outputs[i].layout.item_size;
         int too_large = 0;
@@ -196,6 +266,9 @@ tb_allocate_outputs(tb_state *state, tb_output *outputs, Py_ssize_t count,
         }
     }
     for (Py_ssize_t i = 0; i < count; i++) {
+        if (outputs[i].kind == TB_OUTPUT_NONE) {
+            continue;
+        }
         PyArray_Descr *descr = carrier_descr(state, &outputs[i], as_tensors);
         int ndim = output_shape(&outputs[i], dims);
         if (descr == NULL) {
@@ -225,14 +298,17 @@ done:
 
 /* Fills what is made from lengths alone; no Python object is read. */
 static void
-fill_extra(const tb_output *main, const tb_output *output, void *out)
+fill_extra(const tb_column *column, const tb_output *output, void *out)
 {
     static const int64_t one = 1;
-    const tb_column *column = &main->column;
 
     if (output->kind == TB_OUTPUT_MASK) {
         tb_mask_rows(column->lengths, column->count, &output->layout,
                      (const unsigned char *)&one, out);
+    }
+    else if (output->kind == TB_OUTPUT_POSITIONS) {
+        tb_position_rows(column->lengths, column->count, &output->layout,
+                         (int64_t *)out);
     }
     else if (output->kind == TB_OUTPUT_LENGTHS) {
         for (ptrdiff_t i = 0; i < column->count; i++) {
@@ -243,39 +319,38 @@ fill_extra(const tb_output *main, const tb_output *output, void *out)
 }
 
 static tb_read
-fill_output(tb_state *state, const tb_output *main, tb_output *output)
+fill_output(tb_state *state, const tb_output *outputs, tb_output *output)
 {
-    void *out = PyArray_DATA(output->out);
-
     if (output->kind == TB_OUTPUT_COLUMN) {
-        return tb_fill_rows(state, &output->column, &output->layout, out);
+        return tb_fill_rows(state, &output->column, &output->layout,
+                            PyArray_DATA(output->out));
+    }
+    if (output->kind == TB_OUTPUT_NONE) {
+        return TB_READ_DONE;
     }
     PyThreadState *thread = tb_release_gil(PyArray_NBYTES(output->out));
-    fill_extra(main, output, out);
+    fill_extra(&outputs[output->source].column, output, PyArray_DATA(output->out));
     tb_restore_gil(thread);
     return TB_READ_DONE;
 }
 
 int
-tb_run_outputs(tb_state *state, tb_output *outputs, Py_ssize_t count, Py_ssize_t main,
+tb_run_outputs(tb_state *state, tb_output *outputs, Py_ssize_t count, int promote,
                PyObject *allocate, int as_tensors)
 {
-    const tb_output *source = main < 0 ? NULL : &outputs[main];
     tb_read read;
 
     do {
         read = TB_READ_DONE;
         for (Py_ssize_t i = 0; i < count; i++) {
             Py_CLEAR(outputs[i].out);
-            if (lay_out_output(state, source, &outputs[i]) < 0) {
-                return -1;
-            }
         }
-        if (tb_allocate_outputs(state, outputs, count, allocate, as_tensors) < 0) {
+        if (lay_out_all(state, outputs, count, promote) < 0 ||
+            tb_allocate_outputs(state, outputs, count, allocate, as_tensors) < 0) {
             return -1;
         }
         for (Py_ssize_t i = 0; i < count && read == TB_READ_DONE; i++) {
-            read = fill_output(state, source, &outputs[i]);
+            read = fill_output(state, outputs, &outputs[i]);
         }
     } while (read == TB_READ_WIDEN);
     return read == TB_READ_DONE ? 0 : -1;
@@ -289,9 +364,9 @@ tb_answer_outputs(const tb_output *outputs, Py_ssize_t count)
     for (Py_ssize_t i = 0; answer != NULL && i < count; i++) {
         int is_bfloat16 = outputs[i].kind == TB_OUTPUT_COLUMN &&
                           outputs[i].column.dtype.type == TB_BF16;
-        PyObject *entry =
-            Py_BuildValue("(OnO)", outputs[i].out, (Py_ssize_t)outputs[i].offset,
-                          is_bfloat16 ? Py_True : Py_False);
+        PyObject *entry = Py_BuildValue(
+            "(OnO)", outputs[i].out == NULL ? Py_None : (PyObject *)outputs[i].out,
+            (Py_ssize_t)outputs[i].offset, is_bfloat16 ? Py_True : Py_False);
         if (entry == NULL) {
             Py_CLEAR(answer);
             break;

@@ -113,7 +113,7 @@ tb_convert_row(tb_state *state, tb_column *column, tb_span kept, ptrdiff_t i)
     }
     column->lists -= column->types[i] == TB_LIST;
     column->types[i] = by_float64 ? TB_F64 : (unsigned char)column->dtype.type;
-    column->held[i] = 0;
+    column->sources[i] = NULL;
     column->data[i] = PyArray_DATA(converted);
     column->lengths[i] = kept.count;
     Py_DECREF(converted);

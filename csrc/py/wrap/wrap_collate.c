@@ -56,27 +56,19 @@ refuse_keys(const tb_context *context, PyObject *first, PyObject *sample,
     return -1;
 }
 
-/* A sample as a dict, a new reference: itself, or a copy of any other mapping. */
+/* A sample as a dict, a new reference: itself, or what as_dict() makes of any other. A
+ * subclass of dict may make its values when it is asked for them, so it is no dict here.
+ */
 static PyObject *
-sample_as_dict(const tb_context *context, PyObject *sample, Py_ssize_t row)
+sample_as_dict(PyObject *const *args, PyObject *sample, Py_ssize_t row)
 {
-    if (PyDict_Check(sample)) {
+    if (PyDict_CheckExact(sample)) {
         return Py_NewRef(sample);
     }
-    PyObject *keys;
-    int found = tb_find_attribute(sample, "keys", &keys);
-    if (found < 0) {
-        return NULL;
-    }
-    Py_XDECREF(keys);
-    if (found == 0) {
-        tb_raise_at(context, PyExc_TypeError, row, -1,
-                    "found type %s, expected a dict as in row 0",
-                    Py_TYPE(sample)->tp_name);
-        return NULL;
-    }
-    PyObject *dict = PyDict_New();
-    if (dict != NULL && PyDict_Update(dict, sample) < 0) {
+    PyObject *dict =
+        PyObject_CallFunction(args[3], "OOnO", args[0], args[1], row, sample);
+    if (dict != NULL && !PyDict_Check(dict)) {
+        PyErr_SetString(PyExc_TypeError, "gather_columns(): as_dict() gave no dict");
         Py_CLEAR(dict);
     }
     return dict;
@@ -104,8 +96,10 @@ scatter_sample(const tb_context *context, PyObject *columns, PyObject *first,
     return 0;
 }
 
-/* gather_columns(function, samples: list of mappings) -> {key: list of values}, keys in
- * the order of the first sample. Every sample has the same keys, or it is an error. */
+/* gather_columns(function, key, samples, as_dict) -> {key: list of values}, keys in the
+ * order of the first sample. Every sample has the same keys, or it is an error. `key` is
+ * that of the column that the samples are, or None. as_dict(function, key, row, sample)
+ * reads a sample that is not a dict. */
 static PyObject *
 wrap_gather_columns(PyObject *Py_UNUSED(module), PyObject *const *args,
                     Py_ssize_t nargs)
@@ -114,15 +108,16 @@ wrap_gather_columns(PyObject *Py_UNUSED(module), PyObject *const *args,
     PyObject *fast = NULL, *columns = NULL, *first = NULL, *key, *value;
     Py_ssize_t position = 0, count;
 
-    if (tb_check_count("gather_columns", nargs, 2) < 0) {
+    if (tb_check_count("gather_columns", nargs, 4) < 0) {
         return NULL;
     }
-    fast = tb_read_function(args[0], &context) < 0 ? NULL : PySequence_Tuple(args[1]);
+    context.key = args[1] == Py_None ? NULL : args[1];
+    fast = tb_read_function(args[0], &context) < 0 ? NULL : PySequence_Tuple(args[2]);
     count = fast == NULL ? 0 : PyTuple_GET_SIZE(fast);
     if (count == 0) {
         goto done;
     }
-    first = sample_as_dict(&context, PyTuple_GET_ITEM(fast, 0), 0);
+    first = sample_as_dict(args, PyTuple_GET_ITEM(fast, 0), 0);
     columns = first == NULL ? NULL : PyDict_New();
     while (columns != NULL && PyDict_Next(first, &position, &key, &value)) {
         PyObject *column = PyList_New(count);
@@ -132,7 +127,8 @@ wrap_gather_columns(PyObject *Py_UNUSED(module), PyObject *const *args,
         Py_XDECREF(column);
     }
     for (Py_ssize_t i = 0; columns != NULL && i < count; i++) {
-        PyObject *sample = sample_as_dict(&context, PyTuple_GET_ITEM(fast, i), i);
+        PyObject *sample = i == 0 ? Py_NewRef(first)
+                                  : sample_as_dict(args, PyTuple_GET_ITEM(fast, i), i);
         if (sample == NULL || scatter_sample(&context, columns, first, sample, i) < 0) {
             Py_CLEAR(columns);
         }
@@ -146,14 +142,13 @@ done:
 
 /* --- columns padded together ------------------------------------------------------ */
 
-/* Reads all specs, in order. Returns the index of the main one, -1 if there is none. */
+/* Reads all specs, in order. */
 static int
 read_columns(tb_state *state, const tb_context *context, const tb_pad_options *sides,
-             PyObject *specs, tb_output *outputs, Py_ssize_t *main)
+             PyObject *specs, tb_output *outputs)
 {
     Py_ssize_t count = PyList_GET_SIZE(specs);
 
-    *main = -1;
     for (Py_ssize_t i = 0; i < count; i++) {
         tb_output *output = &outputs[i];
         if (tb_read_column_spec(state, context, sides, PyList_GET_ITEM(specs, i),
@@ -162,12 +157,31 @@ read_columns(tb_state *state, const tb_context *context, const tb_pad_options *s
             tb_settle_spec(state, &output->spec, NULL, &output->column) < 0) {
             return -1;
         }
-        *main = output->spec.role == TB_ROLE_MAIN ? i : *main;
     }
-    for (Py_ssize_t i = 0; i < count && *main >= 0; i++) {
-        const tb_column *column = &outputs[i].column;
-        if (outputs[i].spec.role == TB_ROLE_PER_TOKEN && column->ndim <= 0 &&
-            tb_check_per_token(column, &outputs[*main].column) < 0) {
+    return 0;
+}
+
+/* Holds columns with a value for each token against those of the tokens: `links` is a
+ * tuple of pairs of their indices. */
+static int
+check_links(const tb_context *context, PyObject *links, const tb_output *outputs,
+            Py_ssize_t count)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(links); i++) {
+        PyObject *link = PyTuple_GET_ITEM(links, i);
+        if (!PyTuple_Check(link) || PyTuple_GET_SIZE(link) != 2) {
+            return tb_raise_at(context, PyExc_TypeError, -1, -1, "malformed links");
+        }
+        Py_ssize_t column = PyLong_AsSsize_t(PyTuple_GET_ITEM(link, 0));
+        Py_ssize_t tokens = PyLong_AsSsize_t(PyTuple_GET_ITEM(link, 1));
+        if (PyErr_Occurred()) {
+            return -1;
+        }
+        if (column < 0 || column >= count || tokens < 0 || tokens >= count) {
+            return tb_raise_at(context, PyExc_TypeError, -1, -1, "malformed links");
+        }
+        if (outputs[column].column.ndim <= 0 &&
+            tb_check_per_token(&outputs[column].column, &outputs[tokens].column) < 0) {
             return -1;
         }
     }
@@ -186,11 +200,12 @@ read_sides(const tb_context *context, PyObject *padding, PyObject *truncation,
                                 &options->cut_left);
 }
 
-/* pad_columns(function, specs, padding_side, truncation_side, extras, allocate,
- *             as_tensors) -> [(array, offset, is_bfloat16), ...]
+/* pad_columns(function, specs, padding_side, truncation_side, links, extras, promote,
+ *             allocate, as_tensors) -> [(array or None, offset, is_bfloat16), ...]
  *
- * `specs` is a list of (key, rows, role, settings). `extras`, a tuple of "mask" and what
- * else columns.h names, are for the main column and come after the columns.
+ * `specs` is a list of (key, rows, role, settings). `links` is a tuple of (column with a
+ * value for each token, column of the tokens). `extras`, a tuple of ("mask" or what else
+ * columns.h names, column), come after the columns; -1 is the first of tokens.
  * allocate(bytes) -> uint8 array, or None: an array each. */
 static PyObject *
 wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -199,42 +214,35 @@ wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     tb_context context = {0};
     tb_pad_options sides;
     PyObject *answer = NULL;
-    Py_ssize_t main, count, total;
-    int as_tensors;
+    int promote, as_tensors;
 
-    if (tb_check_count("pad_columns", nargs, 7) < 0 ||
+    if (tb_check_count("pad_columns", nargs, 9) < 0 ||
         tb_read_function(args[0], &context) < 0 ||
         read_sides(&context, args[2], args[3], &sides) < 0 ||
-        tb_read_flag(&context, "as_tensors", args[6], &as_tensors) < 0) {
+        tb_read_flag(&context, "promote", args[6], &promote) < 0 ||
+        tb_read_flag(&context, "as_tensors", args[8], &as_tensors) < 0) {
         return NULL;
     }
-    if (!PyList_Check(args[1]) || !PyTuple_Check(args[4])) {
+    if (!PyList_Check(args[1]) || !PyTuple_Check(args[4]) || !PyTuple_Check(args[5])) {
         PyErr_SetString(PyExc_TypeError, "pad_columns(): malformed arguments");
         return NULL;
     }
-    count = PyList_GET_SIZE(args[1]);
-    total = count + PyTuple_GET_SIZE(args[4]);
+    Py_ssize_t count = PyList_GET_SIZE(args[1]);
+    Py_ssize_t total = count + PyTuple_GET_SIZE(args[5]);
     tb_output *outputs = PyMem_Calloc((size_t)total + 1, sizeof *outputs);
     if (outputs == NULL) {
         return PyErr_NoMemory();
     }
-    if (read_columns(state, &context, &sides, args[1], outputs, &main) < 0) {
-        goto done;
+    int failed = read_columns(state, &context, &sides, args[1], outputs) < 0 ||
+                 check_links(&context, args[4], outputs, count) < 0;
+    for (Py_ssize_t i = count; i < total && !failed; i++) {
+        failed = tb_read_extra(&context, PyTuple_GET_ITEM(args[5], i - count), count,
+                               &outputs[i]) < 0;
     }
-    for (Py_ssize_t i = count; i < total; i++) {
-        if (tb_read_extra(&context, PyTuple_GET_ITEM(args[4], i - count),
-                          &outputs[i].kind) < 0) {
-            goto done;
-        }
-        if (main < 0) {
-            tb_raise_at(&context, PyExc_TypeError, -1, -1, "there is no main column");
-            goto done;
-        }
-    }
-    if (tb_run_outputs(state, outputs, total, main, args[5], as_tensors) == 0) {
+    if (!failed &&
+        tb_run_outputs(state, outputs, total, promote, args[7], as_tensors) == 0) {
         answer = tb_answer_outputs(outputs, total);
     }
-done:
     for (Py_ssize_t i = 0; i < total; i++) {
         tb_clear_output(&outputs[i]);
     }

@@ -43,7 +43,7 @@ find_overlap(tb_state *state, const tb_column *column, PyArrayObject *out)
     const char *begin = PyArray_BYTES(out), *end = begin + PyArray_NBYTES(out);
 
     for (ptrdiff_t i = 0; i < column->count; i++) {
-        if (column->held[i] && overlaps(column, i, begin, end)) {
+        if (column->sources[i] != NULL && overlaps(column, i, begin, end)) {
             return i;
         }
     }

@@ -184,6 +184,8 @@ wrap_as_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     context.key = args[1] == Py_None ? NULL : args[1];
     int is_tensor = tb_is_tensor(state, args[2]);
     if (is_tensor != 0) {
+        is_tensor =
+            is_tensor < 0 ? -1 : tb_refuse_grad(state, &context, -1, -1, args[2]);
         return is_tensor < 0 ? NULL : array_of_tensor(state, &context, args[2]);
     }
     PyObject *source = PyBytes_Check(args[2]) || PyByteArray_Check(args[2])

@@ -136,7 +136,7 @@ class GradScaler(torch.amp.GradScaler):
         self._overflowed: dict[str, None] = {}  # in order, each once
         self._skipped = 0
         self._skipped_on_device: torch.Tensor | None = None  # by fused optimizers, not yet read
-        self._bad_losses: list[torch.Tensor] = []  # flags on their devices, since the last update
+        self._losses: list[torch.Tensor] = []  # since the last update; read after an overflow
         # Good steps since the scale was lowered, and since an overflow; None: it grew since.
         self._since_lowered: int | None = None
         self._since_overflow: int | None = None
@@ -185,12 +185,12 @@ class GradScaler(torch.amp.GradScaler):
         return tuple(self._overflowed)
 
     def scale(self, outputs: Any) -> Any:
-        """Multiply a loss by the scale, as torch does, and note whether it is finite.
+        """Multiply a loss by the scale, as torch does, and keep it until ``update()``.
 
         Parameters
         ----------
         outputs : tensor, or iterable of tensors
-            Nothing waits for the device.
+            If a gradient overflows, ``update()`` looks whether they are finite.
 
         Returns
         -------
@@ -276,7 +276,7 @@ class GradScaler(torch.amp.GradScaler):
             self._since_lowered = self._since_overflow = None
         else:
             self._adapt()
-        self._bad_losses.clear()
+        self._losses.clear()
         if self._scale is not None:
             self._scale.clamp_(self.min_scale, self.max_scale)
 
@@ -328,7 +328,7 @@ class GradScaler(torch.amp.GradScaler):
     def __getstate__(self) -> dict[str, Any]:
         """Give the state to pickle, with counts as numbers instead of tensors on a device."""
         self._skipped = self.skipped_steps
-        return {**super().__getstate__(), "_bad_losses": []}
+        return {**super().__getstate__(), "_losses": []}
 
     def _read_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Read the numbers of a state, and keep the scale within the limits."""
@@ -350,7 +350,7 @@ class GradScaler(torch.amp.GradScaler):
 
     def _note_losses(self, outputs: Any) -> None:
         if isinstance(outputs, torch.Tensor):
-            self._bad_losses.append(outputs.detach().isfinite().all().logical_not_())
+            self._losses.append(outputs.detach())
         elif isinstance(outputs, list | tuple):
             for output in outputs:
                 self._note_losses(output)
@@ -368,12 +368,13 @@ class GradScaler(torch.amp.GradScaler):
         scale, tracker = self._scale.clone(), self._growth_tracker.clone()
         super().update()
         if not is_known:  # only the device knows: a bad loss takes back what was lowered
-            for flag in self._bad_losses:
-                is_bad = flag.to(scale.device, non_blocking=True) & (self._scale < scale)
+            for loss in self._losses:
+                is_bad = loss.isfinite().all().logical_not_().to(scale.device, non_blocking=True)
+                is_bad &= self._scale < scale
                 self._scale.copy_(torch.where(is_bad, scale, self._scale))
                 self._growth_tracker.copy_(torch.where(is_bad, tracker, self._growth_tracker))
             return
-        is_loss_bad = any(flag.item() for flag in self._bad_losses)
+        is_loss_bad = not all(bool(loss.isfinite().all()) for loss in self._losses)
         is_steady = self._since_overflow is not None and self._since_overflow >= STEADY
         self._is_helpless = is_loss_bad or (not is_steady and scale.item() <= self.min_scale)
         if is_loss_bad or is_steady:
@@ -461,7 +462,7 @@ class GradScaler(torch.amp.GradScaler):
         """Forget an iteration in which an exception was raised before ``update()``."""
         if self._enabled:
             self._per_optimizer_states.clear()
-            self._bad_losses.clear()
+            self._losses.clear()
 
 
 def _read_scale(name: str, value: Any) -> float:

@@ -6,12 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import _core
+from . import pytree
+from .shared import plain_type
 
 __all__ = ["Batch"]
 
 
 class Batch(dict[Any, Any]):
     """A batch: a dict of tensors (or arrays, or lists) that can be moved as a whole.
+
+    Values may be nested: tuples, lists and batches. torch and JAX take it as they take a dict
+    (a pytree): ``torch.func``, ``torch.export``, ``jax.jit``, ``jax.tree.map`` and others return a
+    Batch again.
+
+    Notes
+    -----
+    The class is registered with either library by the first Batch that is made after its import.
 
     Examples
     --------
@@ -24,10 +34,39 @@ class Batch(dict[Any, Any]):
             [7, 0]])
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if pytree.waiting and not pytree.is_compiling():
+            pytree.register_imported()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Make a subclass a pytree too."""
+        super().__init_subclass__(**kwargs)
+        pytree.add(cls)
+
+    def __reduce__(self) -> Any:
+        """Pickle and copy it by its entries, so that a process that reads it registers it too."""
+        return type(self), (dict(self),), vars(self) or None
+
     def __repr__(self) -> str:
         """Show keys, types and shapes; of anything but tensors, arrays and lists, the value."""
         parts = (f"{key}: {_describe(value)}" for key, value in self.items())
         return f"{type(self).__name__}({', '.join(parts)})"
+
+    def __or__(self, other: Any) -> Any:
+        """Give a batch of the entries of both; those of ``other`` win."""
+        return self._like({**self, **other}) if isinstance(other, dict) else NotImplemented
+
+    def __ror__(self, other: Any) -> Any:
+        """Give a batch of the entries of both; those of this batch win."""
+        return self._like({**other, **self}) if isinstance(other, dict) else NotImplemented
+
+    def copy(self) -> Any:
+        """Copy the batch, but not its tensors."""
+        return self._like(self)
+
+    def _like(self, values: dict[Any, Any]) -> Any:
+        return plain_type(type(self))(values)
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
         """Move the tensors to a device, in place, and return the batch.
@@ -43,7 +82,8 @@ class Batch(dict[Any, Any]):
         -------
         Batch
             This batch, so that both ``batch.to(device)`` and ``batch = batch.to(device)`` work,
-            as with transformers' BatchEncoding.
+            as with transformers' BatchEncoding. Tensors in nested batches, tuples and lists are
+            moved too.
         """
         waits_not = _core.read_flag("Batch.to", "non_blocking", non_blocking)
         return self._replace(lambda tensor: tensor.to(device, non_blocking=waits_not))
@@ -63,7 +103,25 @@ class Batch(dict[Any, Any]):
         for key, value in self.items():
             if isinstance(value, torch.Tensor):
                 self[key] = function(value)
+            elif isinstance(value, (dict, list, tuple)):
+                self[key] = _replaced(value, function, torch.Tensor)
         return self
+
+
+def _replaced(value: Any, function: Callable[[Any], Any], tensor: type) -> Any:
+    """Do the same inside a nested value."""
+    if isinstance(value, tensor):
+        return function(value)
+    if isinstance(value, Batch):
+        return value._replace(function)
+    if type(value) is dict:
+        return {key: _replaced(part, function, tensor) for key, part in value.items()}
+    if not isinstance(value, (list, tuple)) or all(isinstance(part, str) for part in value):
+        return value
+    parts = [_replaced(part, function, tensor) for part in value]
+    if type(value) in (list, tuple):
+        return type(value)(parts)
+    return value._make(parts) if hasattr(value, "_make") else value
 
 
 def _describe(value: Any) -> str:
@@ -71,6 +129,11 @@ def _describe(value: Any) -> str:
         text = f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
         device = str(getattr(value, "device", "cpu"))
         return text if device == "cpu" else f"{text} on {device}"
+    if isinstance(value, Batch):
+        return repr(value)
     if isinstance(value, (list, tuple)):
         return f"{type(value).__name__} of {len(value)}"
     return _core.show(value)
+
+
+pytree.add(Batch)

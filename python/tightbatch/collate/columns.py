@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, Literal, NamedTuple
 
@@ -11,19 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .samples import LABELS
+from .._types import Side
+from . import roles
 from .shared import Block, shared_type
 
 TENSORS = ("pt", "np")
-# Fills of the columns with these keys, unless `padding_value` has another. torch's cross-entropy
-# ignores -100.
-FILLS: dict[Any, float] = {
-    **dict.fromkeys(LABELS, -100),
-    "attention_mask": 0,
-    "token_type_ids": 0,
-    "position_ids": 0,
-    "special_tokens_mask": 1,
-}
 
 
 class ColumnSettings(NamedTuple):
@@ -36,12 +28,14 @@ class ColumnSettings(NamedTuple):
     max_length: int | None = None
     pad_to_multiple_of: int | None = None
     boundaries: NDArray[np.int64] | None = None
+    padding_side: Side | None = None  # None: that of all columns
+    float_padding_value: float | None = None  # instead of padding_value, of a column of floats
 
 
 DEFAULT = ColumnSettings()
-# What happens to a column. Columns of rows are padded, or put one after another. Masks and lengths
-# are made from the "main" one; a "per_token" column has a value for each of its tokens. The last
-# six are for batches without padding.
+# What happens to a column. Columns of rows are padded, or put one after another; a "per_token"
+# column has a value for each token of the "main" one. Those from "labels" to "seq_lengths" are for
+# batches without padding. What happens to the last four is in column_role.h.
 Role = Literal[
     "main",
     "rows",
@@ -53,8 +47,54 @@ Role = Literal[
     "row_labels",
     "attention_mask",
     "seq_lengths",
+    "sequence",
+    "loose",
+    "stack",
+    "concat",
 ]
 ColumnSpec = tuple[Any, Any, Role, ColumnSettings]  # key, rows, role, settings
+Links = tuple[tuple[int, int], ...]
+Extras = tuple[tuple[str, int], ...]
+
+
+class SettingsByKey(dict[Any, ColumnSettings]):
+    """The settings of each key: as given, or else by what its name means (roles.py).
+
+    Under None are those of a name that says nothing.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.options = dict(options)
+        if not isinstance(self.options["dtype"], Mapping):
+            self.options["float_dtype"] = self.options.pop("dtype")
+        self.mappings = {k: v for k, v in self.options.items() if isinstance(v, Mapping)}
+        for key in dict.fromkeys(
+            (None, *(key for given in self.mappings.values() for key in given))
+        ):
+            self[key] = self._settle(key)
+
+    def __missing__(self, key: Any) -> ColumnSettings:
+        settings = self[key] = self._settle(key)
+        return settings
+
+    def _settle(self, key: Any) -> ColumnSettings:
+        own: dict[str, Any] = {
+            name: option.get(key) if name in self.mappings else option
+            for name, option in self.options.items()
+        }
+        own["padding_value"] = self._fill_of(key)
+        return ColumnSettings(**own)
+
+    def _fill_of(self, key: Any) -> Any:
+        given, name = self.options["padding_value"], roles.read_name(key)
+        if "padding_value" not in self.mappings:
+            return roles.FILLS.get(name.meaning, given)
+        if key in given:
+            return given[key]
+        of_all = roles.PATTERNS.get(name.meaning)
+        if of_all in given:
+            return given[of_all]
+        return roles.FILLS.get(name.meaning, 0)
 
 
 def settle_columns(
@@ -62,32 +102,15 @@ def settle_columns(
     options: Mapping[str, Any],
     padding_side: str = "right",
     truncation_side: str = "right",
-) -> dict[Any, ColumnSettings]:
-    """Give the settings of each key, and under None those of every other key; check all of them.
+) -> SettingsByKey:
+    """Give the settings of each key; check all of them.
 
     ``options`` are those of :class:`ColumnSettings`: a value for all columns, or a mapping of
     keys to values. One dtype for all is for all that hold floats.
     """
-    options = dict(options)
-    if not isinstance(options["dtype"], Mapping):
-        options["float_dtype"] = options.pop("dtype")
-    mappings = [option for option in options.values() if isinstance(option, Mapping)]
-    named: dict[Any, ColumnSettings] = {}
-    for key in dict.fromkeys((None, *FILLS, *(key for given in mappings for key in given))):
-        own: dict[str, Any] = {
-            name: option.get(key) if isinstance(option, Mapping) else option
-            for name, option in options.items()
-        }
-        own["padding_value"] = _fill_of(key, options["padding_value"])
-        named[key] = ColumnSettings(**own)
+    named = SettingsByKey(options)
     _core.check_columns(function, named, padding_side, truncation_side)
     return named
-
-
-def _fill_of(key: Any, given: Any) -> Any:
-    if isinstance(given, Mapping):
-        return given.get(key, FILLS.get(key, 0))
-    return FILLS.get(key, given)
 
 
 def pad_columns(
@@ -95,15 +118,25 @@ def pad_columns(
     specs: list[ColumnSpec],
     names: Iterable[Any],
     sides: tuple[str, str],
-    extras: tuple[str, ...],
+    extras: Extras,
     return_tensors: str,
+    links: Links = (),
+    promote: bool = False,
+    reshape: Callable[[list[Any]], list[Any]] | None = None,
 ) -> tuple[dict[Any, Any], Block | None]:
     """Make the arrays or tensors of a padded batch by name: first the specs', then the extras.
 
-    In a DataLoader worker they are views of one block of shared memory. It is returned too.
+    An extra is a kind and the index of its column; -1 is the first column of tokens, and with
+    ``promote`` else the first of rows. Without a column it is left out. A link is the index of a
+    column with a value for each token, and of that of the tokens. In a DataLoader worker they are
+    views of one block of shared memory. It is returned too.
     """
     block, allocate, as_tensors = _memory_for(function, return_tensors)
-    outputs = _core.pad_columns(function, specs, *sides, extras, allocate, as_tensors)
+    outputs = _core.pad_columns(
+        function, specs, *sides, links, extras, promote, allocate, as_tensors
+    )
+    if reshape is not None:
+        outputs = reshape(outputs)
     return _named(function, names, outputs, block, as_tensors), block
 
 
@@ -155,10 +188,13 @@ def _named(
 ) -> dict[Any, Any]:
     """Name the arrays or tensors that C made, and note which lie in the block."""
     if not as_tensors:
-        return {name: out[0] for name, out in zip(names, outputs, strict=True)}
+        return {
+            name: out[0] for name, out in zip(names, outputs, strict=True) if out[0] is not None
+        }
     values = _tensors(function, names, outputs)
     if block is not None:
-        block.views = [(v, out[1]) for v, out in zip(values.values(), outputs, strict=True)]
+        offsets = (out[1] for out in outputs if out[0] is not None)
+        block.views = list(zip(values.values(), offsets, strict=True))
     return values
 
 
@@ -166,6 +202,8 @@ def _tensors(function: str, names: Iterable[Any], outputs: list[Any]) -> dict[An
     torch = _torch(function)
     from_numpy, values = torch.from_numpy, {}
     for name, (array, _, is_bfloat16) in zip(names, outputs, strict=True):
+        if array is None:  # left out
+            continue
         try:
             tensor = from_numpy(array)
         except TypeError as error:

@@ -38,8 +38,8 @@ def find_settings(model: Any, make: Make, given: Mapping[str, Any]) -> dict[str,
     import torch
 
     if not isinstance(model, torch.nn.Module):
-        found = type(model).__name__
-        raise TypeError(f"{FUNCTION}(): model has type {found}; expected a torch.nn.Module")
+        given_type = type(model).__name__
+        raise TypeError(f"{FUNCTION}(): model has type {given_type}; expected a torch.nn.Module")
     with _evaluated(model), torch.no_grad():
         rows = _rows(model)
         alone = [

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .samples import Kind
-
 __all__ = ["refuse_packs"]
 
 
-def refuse_packs(function: str, kinds: Mapping[Any, Kind]) -> None:
+def refuse_packs(function: str, kinds: Mapping[Any, str]) -> None:
     """Refuse a column of segments' lengths: in a padded batch nothing would keep them apart."""
     if kinds.get("seq_lengths") == "rows":
         raise ValueError(

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
 
 from .. import _core
+from .._records import join
 from .._types import Side, Tensors
 from ..masks import segment_mask
 from .batch import Batch
 from .columns import (
     TENSORS,
     Collator,
-    ColumnSettings,
     ColumnSpec,
     Role,
+    SettingsByKey,
     build,
     flatten_columns,
+    pad_columns,
     settle_columns,
 )
 from .kept_apart import find_settings
-from .samples import LABELS, Kind, choose_main, columns_of, kind_of
+from .samples import LABELS, Kind, choose_main, columns_of, inside, kind_of, nested_columns
 
 __all__ = ["PaddingFreeCollator"]
 
@@ -50,7 +52,8 @@ class PaddingFreeCollator(Collator):
     """Put the rows of a batch one after another, without padding: a ``collate_fn``.
 
     Attention for variable lengths, such as FlashAttention, takes a whole batch as one row of
-    tokens, with the boundaries of its segments. Samples are dicts (or other mappings). A whole
+    tokens, with the boundaries of its segments. Samples are dicts (or other mappings, dataclasses,
+    attrs classes, pydantic models); a dict in them becomes a Batch in the batch. A whole
     batch from a :class:`tightbatch.RaggedDataset`, or as an Arrow table, works too.
 
     Columns with a value for each token are put one row after another. As with
@@ -202,7 +205,7 @@ class PaddingFreeCollator(Collator):
     return_tensors: Tensors = "pt"
     # Settings by key, under None those of every other key; the extras, by their names in the batch
     # and in C; names that the samples' own columns cannot have.
-    _named: dict[Any, ColumnSettings] = field(init=False, repr=False, compare=False)
+    _named: SettingsByKey = field(init=False, repr=False, compare=False)
     _extras: dict[str, str] = field(init=False, repr=False, compare=False)
     _reserved: frozenset[str] = field(init=False, repr=False, compare=False)
 
@@ -302,36 +305,84 @@ attention_mask='bidirectional')
     def __call__(self, samples: Iterable[Any]) -> Batch:
         """Collate a batch of samples."""
         columns, _ = columns_of(NAME, samples)
+        return self._collate(columns, None)
+
+    def _collate(self, columns: dict[Any, Any], path: Any) -> Batch:
+        """Make a batch of columns, or the part of one that is at a path."""
         if not self._reserved.isdisjoint(columns):
             key = next(key for key in columns if key in self._reserved)
             raise ValueError(
-                f"{NAME}(): key {key!r}: the collator makes a column of this name, but the samples "
-                "have one too; remove or rename it"
+                f"{NAME}(): key {join(path, key)!r}: the collator makes a column of this name, but "
+                "the samples have one too; remove or rename it"
             )
         kinds = {
-            key: kind_of(NAME, key, column)
+            key: kind_of(NAME, join(path, key), column, nested=True)
             for key, column in columns.items()
             if key not in ("attention_mask", "seq_lengths")
         }
+        if path is not None or "nested" in kinds.values():
+            columns = self._with_nested(columns, kinds, path)
+            if "rows" not in kinds.values():
+                return self._stack(columns, kinds, path)
         main = _require_main(kinds)
-        named, other = self._named, self._named[None]
-        specs: list[ColumnSpec] = [(main, columns[main], "main", named.get(main, other))]
+        named = self._named
+        specs: list[ColumnSpec] = [(main, columns[main], "main", named[main])]
         names, labels = [main], self._labels_role(kinds, main)
         if labels is not None:
             names.append("labels")
             specs.append(("labels", columns.get("labels"), labels, named["labels"]))
         for key, kind in kinds.items():
-            if kind != "listed" and key not in names:
+            if kind not in ("listed", "nested") and key not in names:
                 role: Role = "per_token"
                 if kind == "number":
                     role = "row_labels" if key in LABELS else "numbers"
-                specs.append((key, columns[key], role, named.get(key, other)))
+                specs.append((key, columns[key], role, named[key]))
                 names.append(key)
         if "attention_mask" in columns:
-            specs.append(("attention_mask", columns["attention_mask"], "attention_mask", other))
+            specs.append(
+                (
+                    "attention_mask",
+                    columns["attention_mask"],
+                    "attention_mask",
+                    named["attention_mask"],
+                )
+            )
         if "seq_lengths" in columns:
-            specs.append(("seq_lengths", columns["seq_lengths"], "seq_lengths", other))
+            specs.append(
+                ("seq_lengths", columns["seq_lengths"], "seq_lengths", named["seq_lengths"])
+            )
+        if path is not None:
+            specs = [(join(path, key), *others) for key, *others in specs]
         return self._make(kinds, columns, names, specs, labels is not None)
+
+    def _with_nested(
+        self, columns: dict[Any, Any], kinds: Mapping[Any, Kind], path: Any
+    ) -> dict[Any, Any]:
+        """Make the nested columns, each as samples of its own; the others stay."""
+        made = dict(columns)
+        for key, kind in kinds.items():
+            if kind == "nested":
+                at = join(path, key)
+                inner, sample = nested_columns(NAME, at, columns[key])
+                if sample is not dict:
+                    raise TypeError(
+                        f"{NAME}(): key {_core.show(at)}, row 0: found type {sample.__name__}, "
+                        "expected a dict, tokens, a number or text"
+                    )
+                settings = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+                settings = {name: inside(key, name, given) for name, given in settings.items()}
+                made[key] = type(self)(**settings)._collate(inner, at)
+        return made
+
+    def _stack(self, columns: dict[Any, Any], kinds: Mapping[Any, Kind], path: Any) -> Batch:
+        """Make a part that has no rows: of numbers and text."""
+        names = [key for key, kind in kinds.items() if kind == "number"]
+        specs: list[ColumnSpec] = [
+            (join(path, key), columns[key], "numbers", self._named[key]) for key in names
+        ]
+        sides = ("right", "right")
+        made, block = pad_columns(NAME, specs, names, sides, (), self.return_tensors)
+        return build(Batch, {**columns, **made}, block)  # type: ignore[no-any-return]
 
     def _labels_role(self, kinds: Mapping[Any, Kind], main: Any) -> Role | None:
         """Choose the role of the labels; None if there are no labels of tokens."""

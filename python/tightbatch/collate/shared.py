@@ -101,12 +101,17 @@ class SharedBatch:
     block: Block
 
     def __reduce__(self) -> Any:
-        cls = next(c for c in type(self).__mro__ if c.__module__ != __name__)
+        cls = plain_type(type(self))
         batch: Any = self
         keys = list(batch) if isinstance(batch, Mapping) else None
         values = list(batch) if keys is None else list(batch.values())
         places = [self.block.place(value) for value in values]
         return rebuild, (cls, keys, self.block.tensor, places)
+
+
+def plain_type(cls: type) -> Any:
+    """Give the class that a SharedBatch's class was made of; any other class as it is."""
+    return next(c for c in cls.__mro__ if c.__module__ != __name__)
 
 
 @functools.cache

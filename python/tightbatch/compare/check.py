@@ -28,7 +28,7 @@ from tightbatch.compare.model import Row, Setup
 if TYPE_CHECKING:
     import torch
 
-ROWS, QUICK_ROWS, PROBE_ROWS = 32, 16, 8  # that the check reads
+ROWS, QUICK_ROWS, PROBE_ROWS = 24, 8, 8  # that the check reads
 
 
 def one_batch(setup: Setup, strategy: Strategy) -> Callable[[list[Row]], Any]:
@@ -110,7 +110,16 @@ def check_padding(setup: Setup, plan: list[Strategy]) -> dict[str, Any]:
     largest difference under each strategy, and those of the controls.
     """
     rows = checked_rows(setup, QUICK_ROWS if setup.settings.quick else ROWS)
-    agreements = [agreement(examine(setup, rows, one), one) for one in plan]
+    known: list[tuple[Any, tb.ModelReport]] = []
+    agreements = []
+    for one in plan:
+        # Strategies that only differ in which rows share a batch make the same one of these rows.
+        key = (collator(one, setup), one.layout, one.precision.dtype)
+        report = next((report for other, report in known if other == key), None)
+        if report is None:
+            report = examine(setup, rows, one)
+            known.append((key, report))
+        agreements.append(agreement(report, one))
     fixed = examine(setup, rows, plan[0], mask=False)
     packs = [examine(setup, rows, s, mask=False) for s in plan if s.layout == "packs"]
     return {

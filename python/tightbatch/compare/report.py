@@ -64,7 +64,7 @@ def check_packages(settings: Namespace) -> None:
         needed.append("pyarrow")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        fix = 'pip install "tightbatch[demo]"'
+        fix = f"pip install {' '.join(missing)}"
         if "torch" in missing and sys.version_info >= (3, 15):
             fix += ", with Python 3.14 or earlier"
         raise CompareError(f"{' and '.join(missing)} not installed: {fix}")

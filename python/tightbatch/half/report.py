@@ -468,7 +468,7 @@ def _plot(report: HalfReport, ax: Any) -> Any:
             import matplotlib.pyplot as plt
         except ImportError as error:
             raise ImportError(
-                "HalfReport.plot() draws with matplotlib: pip install 'tightbatch[plot]'"
+                "HalfReport.plot() draws with matplotlib: pip install matplotlib"
             ) from error
         ax = plt.subplots(figsize=(9, 3.5), layout="constrained")[1]
     found = np.flatnonzero(counts)

@@ -12,7 +12,6 @@ from .. import _core
 from ..collate.batch import Batch
 from ..collate.columns import (
     DEFAULT,
-    FILLS,
     TENSORS,
     ColumnSettings,
     ColumnSpec,
@@ -21,15 +20,15 @@ from ..collate.columns import (
 )
 from ..collate.packs import refuse_packs
 from ..collate.padded import check_tokenizer
-from ..collate.samples import LABELS, PER_TOKEN, kind_of
+from ..collate.samples import LABELS, kind_of
 from ..ragged import Ragged
 
 INT64, BOOL, FLOAT32, FLOAT64 = map(np.dtype, ("int64", "bool", "float32", "float64"))
 STRATEGIES = ("longest", "max_length", "do_not_pad")
 REQUIRED = ("label_pad_token_id", "separator_id")  # integers that may not be None
 LARGE = 10**20  # what transformers has for "no model_max_length"
-# What is padded beside the input, to its width; transformers pads no position_ids.
-PADDED = PER_TOKEN - {"position_ids"}
+# What is padded beside the input, to its width, and with what; transformers pads no position_ids.
+FILLS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
 
 
 @functools.cache
@@ -225,7 +224,7 @@ class Features:
                 self.add(key, column, "numbers", DEFAULT._replace(dtype=dtype))
             elif key == self.main:
                 self.add_rows(key, column, self._fill(), self.asked, dtype, "main")
-            elif key in PADDED and not is_matrix(column):
+            elif key in FILLS and not is_matrix(column):
                 fill = FILLS[key]
                 if key == "token_type_ids":
                     fill = getattr(self.tokenizer, "pad_token_type_id", 0)
@@ -278,8 +277,16 @@ class Features:
         sides = ("right" if self.side is None else self.side, "right")
         if self.makes_mask and "attention_mask" not in self.columns:
             extras, names = ("mask", *extras), ("attention_mask", *names)
+        main = self.names.index(self.main)
+        links = tuple((i, main) for i, spec in enumerate(self.specs) if spec[2] == "per_token")
         values, block = pad_columns(
-            self.function, self.specs, [*self.names, *names], sides, extras, self.return_tensors
+            self.function,
+            self.specs,
+            [*self.names, *names],
+            sides,
+            tuple((extra, main) for extra in extras),
+            self.return_tensors,
+            links,
         )
         if self.listed:
             values = {**values, **self.listed}

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .. import _core
+from .._records import Samples, is_record
 from .._types import Side, Tensors
 from ..collate.columns import Collator, ColumnSettings, build
 from ..collate.samples import columns_of
-from ..dataset import Samples
 from ._features import Features, check_settings, encoding, is_matrix, read_ids, row_lengths
 
 __all__ = ["DataCollatorForLanguageModeling"]
@@ -266,11 +265,7 @@ def _token_array(padding: Features, values: dict[Any, Any]) -> Any:
 
 def _is_bare(features: Any) -> bool:
     """Tell whether features are rows of tokens instead of dicts."""
-    return (
-        isinstance(features, (list, tuple))
-        and len(features) > 0
-        and not isinstance(features[0], Mapping)
-    )
+    return isinstance(features, (list, tuple)) and len(features) > 0 and not is_record(features[0])
 
 
 def _as_given(values: dict[Any, Any], first: Any, tensors: str) -> dict[Any, Any]:

@@ -91,7 +91,7 @@ class Fairness:
     @property
     def chance(self) -> float:
         """The standard deviation of the correlation of neighbours that chance alone gives."""
-        return 1 / max(self.steps.batches - 1, 1) ** 0.5
+        return float(max(self.steps.batches - 1, 1) ** -0.5)
 
     @property
     def forced(self) -> float:
@@ -132,8 +132,8 @@ class Fairness:
         if self.steps.correlation > 4 * self.chance:
             what = "steps" if self.ranks > 1 else "batches"
             found.append(
-                f"Neighbouring {what} are alike, more than by chance ({self.chance:.3f}): rows of "
-                "like length are met one after another."
+                f"Neighbouring {what} are alike (chance alone: {self.chance:.3f}): rows of like "
+                "length follow each other."
             )
         return found
 

@@ -8,12 +8,38 @@ from typing import Any
 
 import numpy as np
 
+from ..dataset import RaggedDataset
 from ..ragged import Ragged
 
-__all__ = ["as_dataset", "seq_lengths"]
+__all__ = ["as_dataset", "read_columns", "seq_lengths"]
 
 # The most tokens of a packed dataset: Arrow's lists count them in 32 bits.
 _TOKENS_A_CHUNK = 2**30
+
+
+def read_columns(dataset: Any) -> dict[str, Ragged]:
+    """Read the columns of a dataset; each must hold lists of numbers."""
+    import datasets
+
+    if not isinstance(dataset, datasets.Dataset):
+        raise TypeError(
+            f"pack_dataset(): dataset has type {type(dataset).__name__}; expected a "
+            "datasets.Dataset (one split of a DatasetDict)"
+        )
+    source = RaggedDataset.from_hf(dataset)
+    columns = {name: source[name] for name in source.column_names}
+    if not columns or "seq_lengths" in columns:
+        raise ValueError(
+            f"pack_dataset(): found the columns {list(columns)}; expected at least one, and none "
+            "named 'seq_lengths'"
+        )
+    for name, column in columns.items():
+        if not isinstance(column, Ragged):
+            raise TypeError(
+                f"pack_dataset(): column {name!r} does not hold lists of numbers; remove it, or "
+                "choose the columns with dataset.select_columns"
+            )
+    return columns
 
 
 def seq_lengths(lengths: Any, offsets: Any) -> Ragged:

@@ -14,16 +14,14 @@ from numpy.typing import NDArray
 from .. import _core
 from .._types import Overlong
 from .._words import counted
-from ..dataset import RaggedDataset
 from ..ragged import Ragged
 from .fairness import Fairness, measure
-from .packed_dataset import as_dataset, seq_lengths
+from .packed_dataset import as_dataset, read_columns, seq_lengths
 from .plan import NO_CAP, lower_bound, read_pool
 from .ranks import in_line
+from .segments import check_numbered, fit_rows
 
 __all__ = ["Packing", "pack", "pack_dataset"]
-
-_MOST_SEGMENTS = 2**32 - 1  # that the planner numbers
 
 Array = NDArray[np.int64]
 Strategy = Literal["pool", "best_fit"]
@@ -321,10 +319,15 @@ def _pack(
     if max_segments is not None:
         max_segments = _core.read_int(function, "max_segments", max_segments, 1, NO_CAP - 1)
     given: Array = _core.read_lengths(function, "lengths", lengths)
-    sizes, rows, starts, truncated = _fit(function, given, capacity, caps["overlong"])
-    _check_numbered(function, sizes, rows)
+    sizes, rows, starts, truncated = fit_rows(function, given, capacity, caps["overlong"])
+    check_numbered(function, sizes, rows)
     _, pool_size = read_pool(
-        function, order.strategy, order.pool_size, len(sizes), shuffle_window=window, packs=True
+        function,
+        order.strategy,
+        order.pool_size,
+        len(sizes),
+        shuffle_window="auto" if window is None else window,
+        packs=True,
     )
     if seed is None and window is not None:
         raise ValueError(
@@ -367,56 +370,6 @@ _PACKING = {
     "longest_first": False,
     "drop_last": False,
 }
-
-
-def _fit(
-    function: str, lengths: Array, capacity: int, overlong: str
-) -> tuple[Array, Array | None, Array | None, int]:
-    """Give the segments to pack: sizes, rows and starts (None: all rows), and tokens cut off."""
-    long = lengths > capacity
-    if not long.any():
-        return lengths, None, None, 0
-    if overlong == "error":
-        row = int(long.argmax())
-        raise ValueError(
-            f"{function}(): row {row}: length {lengths[row]} is more than capacity={capacity}; "
-            "pass overlong='truncate', 'split' or 'drop', or a larger capacity"
-        )
-    if overlong == "drop":
-        rows = np.flatnonzero(~long)
-        return lengths[rows], rows, None, 0
-    if overlong == "truncate":
-        sizes = np.minimum(lengths, capacity)
-        return sizes, None, None, int(lengths.sum() - sizes.sum())
-    rows, starts, sizes = _split(function, lengths, capacity)
-    return sizes, rows, starts, 0
-
-
-def _split(function: str, lengths: Array, capacity: int) -> tuple[Array, Array, Array]:
-    """Split rows into segments of at most the capacity: their rows, starts and lengths."""
-    counts = np.maximum(-(-lengths // capacity), 1)
-    if counts.sum(dtype=np.float64) > _MOST_SEGMENTS:
-        row = int(counts.argmax())
-        raise ValueError(
-            f"{function}(): row {row}: length {lengths[row]} makes {counts[row]} segments of "
-            f"capacity={capacity}, and all rows make more than {_MOST_SEGMENTS}; pass a larger one"
-        )
-    rows = np.repeat(np.arange(len(lengths)), counts)
-    firsts = np.cumsum(counts) - counts
-    starts = (np.arange(len(rows)) - firsts[rows]) * capacity
-    return rows, starts, np.minimum(lengths[rows] - starts, capacity)
-
-
-def _check_numbered(function: str, sizes: Array, rows: Array | None) -> None:
-    """Check that a length and a row number fit into the 64 bits of the planner's sort key."""
-    longest = int(sizes.max(initial=0))
-    if longest.bit_length() + max(len(sizes) - 1, 0).bit_length() > 64:
-        segment = int(sizes.argmax())
-        row = segment if rows is None else rows[segment]
-        raise ValueError(
-            f"{function}(): row {row}: length {longest} is too long to plan for {len(sizes)} rows; "
-            "pass a smaller capacity and overlong='truncate', 'split' or 'drop'"
-        )
 
 
 def pack_dataset(
@@ -465,26 +418,7 @@ def pack_dataset(
     >>> tb.pack_dataset(rows, 4, seed=None)[:]
     {'input_ids': [[1, 2, 3, 4], [5, 6]], 'seq_lengths': [[3, 1], [2]]}
     """
-    import datasets
-
-    if not isinstance(dataset, datasets.Dataset):
-        raise TypeError(
-            f"pack_dataset(): dataset has type {type(dataset).__name__}; expected a "
-            "datasets.Dataset (one split of a DatasetDict)"
-        )
-    source = RaggedDataset.from_hf(dataset)
-    columns = {name: source[name] for name in source.column_names}
-    if not columns or "seq_lengths" in columns:
-        raise ValueError(
-            f"pack_dataset(): found the columns {list(columns)}; expected at least one, and none "
-            "named 'seq_lengths'"
-        )
-    for name, column in columns.items():
-        if not isinstance(column, Ragged):
-            raise TypeError(
-                f"pack_dataset(): column {name!r} does not hold lists of numbers; remove it, or "
-                "choose the columns with dataset.select_columns"
-            )
+    columns = read_columns(dataset)
     first = next(iter(columns))
     lengths = columns[first].lengths
     order = _Order(strategy, pool_size, seed, shuffle_window)

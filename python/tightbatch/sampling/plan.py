@@ -15,8 +15,8 @@ NO_CAP = 2**63 - 1
 # of 32 is then padding, and rows still meet different rows in every epoch.
 _WINDOW_BATCHES = 100
 
-# Rows held back to fill packs, with pool_size="auto": one in 256, between these. A larger pool finds
-# the row that fills a pack sooner; at the end of few rows, it leaves more packs that are not full.
+# Rows held back to fill packs, with pool_size="auto": one in 256, between these. A larger pool
+# finds the row that fills a pack sooner, but leaves more packs at the end that are not full.
 _POOL_LEAST, _POOL_MOST, _POOL_PART = 256, 4096, 256
 
 Array = NDArray[np.int64]
@@ -28,7 +28,7 @@ def read_pool(
 ) -> tuple[str, int | None]:
     """Read how packs are filled: the strategy, and the rows in the pool; None without a pool.
 
-    `shuffle_window` is what was passed for it, or None; `packs` tells whether there are packs.
+    `shuffle_window` is what was passed for it, or "auto"; `packs` tells whether there are packs.
     """
     strategy = _core.read_choice(function, "strategy", strategy, ("pool", "best_fit"))
     if isinstance(pool_size, str):
@@ -46,7 +46,7 @@ def read_pool(
             f"{function}(): pool_size={pool_size} with strategy='best_fit'; expected "
             "strategy='pool', or no pool_size"
         )
-    if packs and strategy == "pool" and shuffle_window is not None:
+    if packs and strategy == "pool" and shuffle_window != "auto":
         raise ValueError(
             f"{function}(): shuffle_window={_core.show(shuffle_window)} with strategy='pool'; "
             "expected pool_size=, or strategy='best_fit' too"

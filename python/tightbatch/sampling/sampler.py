@@ -292,7 +292,7 @@ class LengthBatchSampler(Place):
             strategy,
             pool_size,
             len(read_lengths),
-            shuffle_window=None if auto else shuffle_window or "None",
+            shuffle_window="auto" if auto else settings["shuffle_window"],
             packs=settings["padding_free"] and settings["max_tokens"] is not None,
         )
         self._planner = Planner(NAME, read_lengths, settings, auto_window=auto)
@@ -462,8 +462,8 @@ class LengthBatchSampler(Place):
         >>> lengths = [3, 5, 4] * 2000
         >>> sampler = tb.LengthBatchSampler(lengths, max_tokens=64, padding_free=True)
         >>> fairness = sampler.fairness()
-        >>> fairness.plan.rows_mean, fairness.plan.padding
-        (16.0, 0.0)
+        >>> round(fairness.plan.rows_mean), round(fairness.plan.padding, 2)
+        (16, 0.0)
         >>> fairness.plan.length_std < 2 * fairness.random.length_std
         True
         """
