@@ -103,9 +103,9 @@ def check_numbers():
 def check_rows():
     for dtype in ("int32", "float16", "bfloat16", "bool"):
         rows = [jnp.array([1, 0], dtype), jnp.array([1], dtype)]
-        for given in (rows, [{"x": row} for row in rows]):
+        for given in (rows, [{"features": row} for row in rows]):
             batch = tb.PadCollator(return_tensors="np")(given)
-            array = batch if given is rows else batch["x"]
+            array = batch if given is rows else batch["features"]
             assert (array.dtype, array.astype(float).tolist()) == (dtype, [[1, 0], [1, 0]])
     columns = {"x": jnp.arange(6).reshape(2, 3), "y": jnp.array([0.5, 1.5])}
     batch = tb.PadCollator(return_tensors="np")(columns)

@@ -207,7 +207,7 @@ CALLS = {
         [{"a": t, "b": 1}, {"a": t, "b": Number(act)}]
     )["a"],
     "subclass": lambda t, act: tb.pad([t.as_subclass(Sub), Row(act)]),
-    "parameter": lambda t, act: tb.pad([Row(lambda: None), torch.nn.Parameter(t), Row(act)]),
+    "parameter": lambda t, act: tb.pad([Row(lambda: None), torch.nn.Parameter(t, False), Row(act)]),
     "negated": lambda t, act: -tb.pad([torch._neg_view(t), Row(act)]),
 }
 
@@ -217,7 +217,7 @@ class Sub(torch.Tensor):
 
 
 def collate(*samples):
-    return tb.PadCollator(return_tensors="np")(list(samples))
+    return tb.PadCollator({"a": 0}, return_tensors="np")(list(samples))
 
 
 def run_hostile():

@@ -89,7 +89,7 @@ VALUES = {
     "torch.tensor(0.5, dtype=torch.float64)": ("float32", "float64", 0.5),
     "torch.tensor(0.5, dtype=torch.float16)": ("float32", "float16", 0.5),
     "torch.tensor(0.5, dtype=torch.bfloat16)": ("float32", "bfloat16", 0.5),
-    "torch.nn.Parameter(torch.tensor(0.5))": ("float32", "float32", 0.5),
+    "torch.nn.Parameter(torch.tensor(0.5), False)": ("float32", "float32", 0.5),
 }
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork()")
 
