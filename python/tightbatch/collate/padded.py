@@ -21,7 +21,7 @@ from .padded_plan import GRIDS, KINDS, Plan, Wishes, no_rows, plan_columns, with
 from .roles import read_name
 from .rows import fill_missing, join_rows, kind_of_positions, split_rows, without_none
 from .samples import columns_of, inside, kind_of, nested_columns
-from .tokenizers import is_extractor, read_tokenizer
+from .tokenizers import read_tokenizer
 
 __all__ = ["PadCollator"]
 
@@ -257,8 +257,8 @@ class PadCollator(Collator):
         TypeError
             When it is none of these; and as :class:`PadCollator`.
         """
-        tokenizer = read_tokenizer("PadCollator.from_tokenizer", tokenizer)
-        if is_extractor(tokenizer):
+        tokenizer, extracts = read_tokenizer("PadCollator.from_tokenizer", tokenizer)
+        if extracts:
             return cls(**{**_settings_of(tokenizer), **options})
         if tokenizer.pad_token_id is None:
             raise ValueError(

@@ -6,24 +6,23 @@ from typing import Any
 
 from .. import _core
 
-__all__ = ["is_extractor", "read_tokenizer"]
+__all__ = ["read_tokenizer"]
 
+# What a feature extractor of sequences has, as transformers has them for audio.
 _EXTRACTOR = ("feature_size", "padding_value", "padding_side", "model_input_names")
 
 
-def is_extractor(given: Any) -> bool:
-    """Tell whether it is a feature extractor of sequences, as transformers has for audio."""
-    return not hasattr(given, "pad_token_id") and all(hasattr(given, name) for name in _EXTRACTOR)
+def read_tokenizer(function: str, given: Any, *, only_tokens: bool = False) -> tuple[Any, bool]:
+    """Give a tokenizer or a feature extractor, also of a processor, and whether it is an extractor.
 
-
-def read_tokenizer(function: str, given: Any, *, only_tokens: bool = False) -> Any:
-    """Give the tokenizer or the feature extractor, also of a processor; refuse anything else."""
+    Anything else is refused.
+    """
     if hasattr(given, "pad_token_id"):
-        return given
+        return given, False
     extractor = getattr(given, "feature_extractor", None)
     extractor = given if extractor is None else extractor
-    if is_extractor(extractor) and not only_tokens:
-        return _require_plain(function, extractor)
+    if not only_tokens and all(hasattr(extractor, name) for name in _EXTRACTOR):
+        return _require_plain(function, extractor), True
     expected = "a tokenizer with a pad_token_id"
     hint = ""
     if isinstance(given, str):

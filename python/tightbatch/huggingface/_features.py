@@ -21,7 +21,7 @@ from ..collate.columns import (
 )
 from ..collate.packs import refuse_packs
 from ..collate.samples import LABELS, kind_of
-from ..collate.tokenizers import is_extractor, read_tokenizer
+from ..collate.tokenizers import read_tokenizer
 from ..ragged import Ragged
 
 INT64, BOOL, FLOAT32, FLOAT64 = map(np.dtype, ("int64", "bool", "float32", "float64"))
@@ -99,8 +99,11 @@ def read_ids(function: str, name: str, given: Any) -> NDArray[np.int64]:
     return _core.read_lengths(function, name, ids)
 
 
-def check_settings(collator: Any, return_tensors: Any) -> None:
-    """Refuse wrong settings of a collator; they may change between calls."""
+def check_settings(collator: Any, return_tensors: Any) -> tuple[Any, bool]:
+    """Refuse wrong settings of a collator; they may change between calls.
+
+    Give what pads, None without a tokenizer, and whether it is a feature extractor.
+    """
     function, given = type(collator).__name__, vars(collator)
     _core.read_choice(function, "return_tensors", return_tensors, TENSORS)
     for name, least in (
@@ -128,8 +131,9 @@ def check_settings(collator: Any, return_tensors: Any) -> None:
             _core.read_flag(function, name, given[name])
     if "padding" in given:
         read_padding(function, given["padding"])
-    if given.get("tokenizer") is not None:
-        read_tokenizer(function, given["tokenizer"], only_tokens="mlm" in given)
+    if given.get("tokenizer") is None:
+        return None, False
+    return read_tokenizer(function, given["tokenizer"], only_tokens="mlm" in given)
 
 
 def read_padding(function: str, padding: Any) -> str:
@@ -143,20 +147,19 @@ class Features:
     """The columns of one batch, with the settings to pad them as a tokenizer's pad() does."""
 
     encoding = "BatchEncoding"
+    extracts = False
     hint = ""
     fills: Mapping[str, float] = FILLS
 
-    def __init__(self, collator: Any, columns: dict[Any, Any], return_tensors: Any = None) -> None:
+    def __init__(
+        self, collator: Any, columns: dict[Any, Any], return_tensors: Any, tokenizer: Any
+    ) -> None:
         self.function = type(collator).__name__
-        return_tensors = collator.return_tensors if return_tensors is None else return_tensors
-        check_settings(collator, return_tensors)
         self.columns, self.return_tensors = columns, return_tensors
         self.specs: list[ColumnSpec] = []
         self.names: list[Any] = []
         self.listed: dict[Any, Any] = {}
-        self.tokenizer, self.multiple = collator.tokenizer, collator.pad_to_multiple_of
-        if self.tokenizer is not None:
-            self.tokenizer = read_tokenizer(self.function, self.tokenizer)
+        self.tokenizer, self.multiple = tokenizer, collator.pad_to_multiple_of
         self.pad_token_id, self.side = collator.pad_token_id, collator.padding_side
         self.main, self.makes_mask = "input_ids", True
         if self.tokenizer is not None:
@@ -222,9 +225,13 @@ class Features:
             )
         self.listed = {key: self.columns[key] for key, kind in kinds.items() if kind == "listed"}
         order = [key for key in kinds if key not in self.listed] if self.listed else list(kinds)
+        # transformers makes lists of all columns if the input is not a list, and else of none.
+        main = self.columns[self.main]
+        as_lists = isinstance(main, Ragged) or not isinstance(main[0], (list, tuple))
+        as_lists = as_lists and not self.extracts
         for key in order:
             column = self.columns[key]
-            dtype = self._dtype_of(column)
+            dtype = _as_list_dtype(column, self.return_tensors) if as_lists else None
             if kinds[key] == "number":
                 self.add(key, column, "numbers", DEFAULT._replace(dtype=dtype))
             elif key == self.main:
@@ -233,18 +240,11 @@ class Features:
                 fill = self.fills[key]
                 if key == "token_type_ids":
                     fill = getattr(self.tokenizer, "pad_token_type_id", 0)
-                if _is_bool(column) and not is_extractor(self.tokenizer):
+                if _is_bool(column) and not self.extracts:
                     dtype = INT64  # transformers makes ints of a mask of bools when it pads it
                 self.add_rows(key, column, fill, self.asked, dtype, "per_token")
             else:
                 self._add_other(key, column, dtype)
-
-    def _dtype_of(self, column: Any) -> Any:
-        """Give the type to ask for; None: the column's own."""
-        # transformers makes lists of all columns if the input is not a list, and else of none.
-        main = self.columns[self.main]
-        as_lists = isinstance(main, Ragged) or not isinstance(main[0], (list, tuple))
-        return _as_list_dtype(column, self.return_tensors) if as_lists else None
 
     def add_rows(
         self,
@@ -268,7 +268,7 @@ class Features:
         lengths = row_lengths(self.function, column)
         ragged = bool((lengths != lengths[0]).any())
         if ragged and key in LABELS and self.pads:
-            width = None if is_extractor(self.tokenizer) else self.width
+            width = None if self.extracts else self.width
             self.add(key, column, "rows", ColumnSettings(-100, dtype, width=width))
             return
         why = "only inputs and labels are padded; PadCollator pads every column"
@@ -312,6 +312,7 @@ class ExtractedFeatures(Features):
     """The same, padded as a feature extractor's pad() does."""
 
     encoding = "BatchFeature"
+    extracts = True
     hint = "; of a processor it is the feature extractor that pads: for text, pass its tokenizer"
     fills: Mapping[str, float] = {"attention_mask": 0}
 
@@ -338,9 +339,6 @@ class ExtractedFeatures(Features):
             )
         # A column of ints takes 0 and not 0.0.
         return int(value or 0) if float(value or 0).is_integer() else value
-
-    def _dtype_of(self, column: Any) -> Any:
-        return None
 
     def add(self, key: Any, column: Any, role: Role, settings: ColumnSettings) -> None:
         """Add a column; floats become float32 if they are not narrower."""
@@ -370,7 +368,7 @@ class ExtractedFeatures(Features):
 
 def features_of(collator: Any, columns: dict[Any, Any], return_tensors: Any = None) -> Features:
     """Read a batch for a collator whose "tokenizer" may be a feature extractor or a processor."""
-    given = collator.tokenizer
-    if given is not None and is_extractor(read_tokenizer(type(collator).__name__, given)):
-        return ExtractedFeatures(collator, columns, return_tensors)
-    return Features(collator, columns, return_tensors)
+    return_tensors = collator.return_tensors if return_tensors is None else return_tensors
+    tokenizer, extracts = check_settings(collator, return_tensors)
+    cls = ExtractedFeatures if extracts else Features
+    return cls(collator, columns, return_tensors, tokenizer)

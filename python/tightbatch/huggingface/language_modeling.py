@@ -14,7 +14,15 @@ from .._records import Samples, is_record
 from .._types import Side, Tensors
 from ..collate.columns import Collator, ColumnSettings, build
 from ..collate.samples import columns_of
-from ._features import Features, check_settings, encoding, is_matrix, read_ids, row_lengths
+from ._features import (
+    Features,
+    check_settings,
+    encoding,
+    features_of,
+    is_matrix,
+    read_ids,
+    row_lengths,
+)
 
 __all__ = ["DataCollatorForLanguageModeling"]
 
@@ -139,7 +147,7 @@ class DataCollatorForLanguageModeling(Collator):
         )
         bare = not isinstance(features, Samples) and _is_bare(features)
         columns = {"input_ids": features} if bare else columns_of(function, features)[0]
-        padding = Features(self, columns, tensors)
+        padding = features_of(self, columns, tensors)
         if bare:
             padding.makes_mask = False
             lengths = row_lengths(function, features)
