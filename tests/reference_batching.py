@@ -126,6 +126,7 @@ class Pool:
         total = sum(held >> self.shift for _, held in self.held)
         return (
             len(self.pack) < self.max_rows
+            and not self.is_chosen
             and left >= 0
             and (left >> self.shift) * len(self.held) >= total
         )
@@ -138,10 +139,16 @@ class Pool:
         self.held.remove(held)
         self.pack.append(held)
 
+    def start(self):
+        """The oldest row; whether packs hold less than three rows decides how they are filled."""
+        total = sum(held >> self.shift for _, held in self.held)
+        self.is_chosen = total > (self.capacity // 3 >> self.shift) * len(self.held)
+        self.move(self.held[0])
+
     def end(self):
         """Rows of the pool end the pack: the best, or the first of the best pair."""
         while len(self.pack) < self.max_rows and (best := self.largest(self.room())):
-            least, spare = self.room() - best[1], self.capacity // 2048
+            least, spare = self.room() - best[1], self.capacity // (256 if self.is_chosen else 2048)
             if len(self.pack) < self.max_rows - 1:
                 for held in self.held[:8]:
                     other = self.largest(self.room() - held[1], but=held)
@@ -157,7 +164,7 @@ class Pool:
             self.held.append((row, cost))
             return
         if not self.pack:
-            self.move(self.held[0])
+            self.start()
         if self.has_room(cost):
             self.pack.append((row, cost))
             if len(self.pack) < self.max_rows:
@@ -169,7 +176,7 @@ class Pool:
     def drain(self):
         while self.held or self.pack:
             if not self.pack:
-                self.move(self.held[0])
+                self.start()
             while self.held and self.has_room(self.held[0][1]):
                 self.move(self.held[0])
             self.end()

@@ -287,7 +287,7 @@ def test_features(dtype, by):
             return (self.layer(x) * keep).sum(1) / keep.sum(1)
 
     given = [{"x": torch.randn(n, 5, dtype=dtype)} for n in LENGTHS]
-    report = tb.check_model(Frames(), tb.PadCollator(), given)
+    report = tb.check_model(Frames(), tb.PadCollator({"x": 0}), given)
     assert report.holds is (by == "mask"), report
     assert report.dtype == str(dtype).removeprefix("torch.")
     assert report.tolerance < (1e-4 if dtype == torch.float32 else 1e-12)
@@ -309,7 +309,7 @@ def test_frames_last_and_fewer_steps_out():
             return self.layer(x).transpose(1, 2)  # of which a row has lengths // 2
 
     def collate(batch):
-        made = tb.PadCollator(return_lengths=True)(batch)
+        made = tb.PadCollator({"x": 0}, return_lengths=True)(batch)
         return {"x": made["x"].transpose(1, 2).contiguous(), "lengths": made["lengths"]}
 
     given = [{"x": torch.randn(n, 5)} for n in (6, 4, 10)]
@@ -553,6 +553,22 @@ def test_a_collate_fn_may_sort():
 
     assert tb.check_model(Mean("mask"), by_length, samples()).holds
     assert not tb.check_model(Mean(), by_length, samples()).holds
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_tokens_that_the_collate_fn_adds_are_no_padding(side):
+    """A first and a last token, which no sample has."""
+
+    def collate(batch):
+        return padded(padding_side=side)(
+            [{"input_ids": [1, *sample["input_ids"], 2]} for sample in batch]
+        )
+
+    report = tb.check_model(Mean("mask"), collate, samples())
+    assert report.holds, report
+    wrong = tb.check_model(Mean(), collate, samples())
+    assert {"padding -> row 0", "padding -> row 1", "padding -> row 3"} <= set(wrong.leaks)
+    assert "padding -> row 2" not in wrong.leaks
 
 
 @pytest.mark.parametrize(

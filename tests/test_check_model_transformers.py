@@ -173,11 +173,20 @@ def labelled():
 @pytest.mark.parametrize(
     "options", [{}, {"max_tokens": 32}, {"segment_multiple_of": 4, "shift_labels": True}], ids=repr
 )
-def test_our_padding_free_batches_hold_without_a_cache(name, attention, training, options):
-    collate = without_cache(tb.PaddingFreeCollator(**options))
+def test_our_padding_free_batches_hold_as_they_are(name, attention, training, options):
+    collate = tb.PaddingFreeCollator(**options)
     report = tb.check_model(make(name, attention), collate, samples(), training=training)
     assert report.holds, report
     assert np.isnan(report.padding).all() is np.bool_(not options)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_our_flattened_batches_hold_as_they_are(name):
+    from tightbatch.huggingface import DataCollatorWithFlattening
+
+    for options in ({}, {"return_flash_attn_kwargs": True, "return_seq_idx": True}):
+        report = tb.check_model(make(name), DataCollatorWithFlattening(**options), labelled())
+        assert report.holds, report
 
 
 @pytest.mark.parametrize("name", BOTH_WAYS)
@@ -196,7 +205,7 @@ def test_packs_of_rows_hold_or_leak_by_what_is_made_of_them():
         {"input_ids": third + fourth, "seq_lengths": [12, 3]},
     ]
     model = make("Llama")
-    apart = tb.check_model(model, without_cache(tb.PaddingFreeCollator()), packs)
+    apart = tb.check_model(model, tb.PaddingFreeCollator(), packs)
     assert apart.rows == ("row 0.0", "row 0.1", "row 1.0", "row 1.1")
     assert apart.holds, apart
 
@@ -329,7 +338,7 @@ def test_half_precision(dtype):
 def test_flex_attention():
     model, given = make("Llama", "flex_attention"), samples((5, 3))
     assert tb.check_model(model, tb.PadCollator(), given).holds
-    assert tb.check_model(model, without_cache(tb.PaddingFreeCollator()), given).holds
+    assert tb.check_model(model, tb.PaddingFreeCollator(), given).holds
     flattened = transformers.DataCollatorWithFlattening()
     rows = [{**sample, "labels": sample["input_ids"]} for sample in given]
     assert between(tb.check_model(model, flattened, rows)) == {"row 0 -> row 1"}

@@ -133,7 +133,7 @@ def test_the_private_function_refuses_what_would_crash():
     for boundaries in (*bad, np.arange(6)[::2], np.array([2], ">i8"), np.array([2], np.int32)):
         spec = ("x", [[1]], "main", settings._replace(boundaries=boundaries))
         with fails(TypeError, "f()", "boundaries", "int64"):
-            _core.pad_columns("f", [spec], "right", "right", (), (), False, None, False)
+            _core.pad_columns("f", [spec], "right", "right", (), (), "none", None, False)
 
 
 def test_the_private_function_refuses_malformed_columns():
@@ -153,7 +153,7 @@ def test_the_private_function_refuses_malformed_columns():
 
 
 def pad_columns(specs):
-    return _core.pad_columns("f", specs, "right", "right", (), (), False, None, False)
+    return _core.pad_columns("f", specs, "right", "right", (), (), "none", None, False)
 
 
 def flatten_columns(specs):

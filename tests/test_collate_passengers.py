@@ -174,6 +174,18 @@ def test_bare_rows_and_the_first_of_a_tuple_are_sequences():
     assert collate([([1] * len(row), row) for row in rows])[1].shape == (2, 3, 2)
 
 
+def test_rows_of_vectors_are_sequences_where_there_are_no_tokens():
+    rows = images((3, 2), (1, 2))
+    batch = collate([{"n": 1, "x": row} for row in rows])
+    assert batch["x"].shape == (2, 3, 2)
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    for other in ("input_ids", "ids"):
+        with fails(ValueError, NAME, "'x'", "row 1"):
+            collate([{"x": row, other: [1, 2]} for row in rows])
+    with fails(ValueError, NAME, "'y'", "row 1"):
+        collate([{"x": row, "y": row[1:]} for row in images((3, 2), (2, 2))])
+
+
 def test_a_mask_that_is_asked_for_and_covers_nothing():
     with fails(ValueError, NAME, "attention_mask=True", "no column"):
         collate(as_samples("dicts", images((3, 2, 2))), attention_mask=True)

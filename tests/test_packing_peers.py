@@ -231,7 +231,10 @@ def test_at_most_as_many_packs_as_trl(strategy):
 def test_packs_of_trls_dataset():
     """Up to their order, where trl packs all rows at once."""
     dataset = make_dataset(900).select_columns(["labels", "input_ids"])
-    sides = [trl_data.pack_dataset(dataset, 512, strategy="bfd"), tb.pack_dataset(dataset, 512, **BEST_FIT)]
+    sides = [
+        trl_data.pack_dataset(dataset, 512, strategy="bfd"),
+        tb.pack_dataset(dataset, 512, **BEST_FIT),
+    ]
     theirs, ours = (sorted(side.to_list(), key=lambda row: row["input_ids"]) for side in sides)
     assert ours == theirs
 

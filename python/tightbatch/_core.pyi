@@ -54,7 +54,7 @@ def pad_columns(
     truncation_side: str,
     links: tuple[tuple[int, int], ...],
     extras: tuple[tuple[str, int], ...],
-    promote: bool,
+    promote: str,
     allocate: Callable[[int], NDArray[np.uint8]] | None,
     as_tensors: bool,
     /,

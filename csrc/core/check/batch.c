@@ -33,27 +33,40 @@ typedef struct {
     int64_t no;
 } tb_weight;
 
-/* Positions are right by chance nowhere: where each segment counts up from the same
- * start, a restart says more than one list of boundaries, of which one may be wrong. That
- * they go on says less, as that is what positions do that nobody has cared for. */
+/* Whether positions count up from the same start in all of check->spans. */
+static int
+count_up_everywhere(const tb_check *check, const tb_check_column *column)
+{
+    for (ptrdiff_t k = 0; k < check->span_count; k++) {
+        tb_stretch span = check->spans[k];
+        ptrdiff_t length = span.end - span.begin;
+        const int64_t *p = column->wide + span.begin;
+        if (tb_scan_count_up(p, length, column->start) != length) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* A number for each token says more than one list of boundaries, in which one may be
+ * wrong. Positions are right by chance nowhere: a restart says most. That they go on says
+ * less, and nearly nothing where they never restart, as positions do that nobody has
+ * cared for. */
 static tb_weight
 weigh(tb_check *check, int i, ptrdiff_t starts)
 {
     const tb_check_column *column = &check->columns[i];
-    const int64_t *p = column->wide;
 
-    if (column->role != TB_ROLE_POSITIONS || column->form != TB_FORM_GRID) {
-        return (tb_weight){2, 2};
-    }
-    tb_cut_spans(check, starts);
-    for (ptrdiff_t k = 0; k < check->span_count; k++) {
-        tb_stretch span = check->spans[k];
-        ptrdiff_t length = span.end - span.begin;
-        if (tb_scan_count_up(p + span.begin, length, column->start) != length) {
+    if (column->role == TB_ROLE_POSITIONS && column->form == TB_FORM_GRID) {
+        tb_cut_spans(check, starts);
+        if (!count_up_everywhere(check, column)) {
             return (tb_weight){0, 0};
         }
+        return (tb_weight){7, check->span_count > check->rows ? 4 : 1};
     }
-    return (tb_weight){4, 1};
+    int is_numbered = column->role == TB_ROLE_SEQ_IDX ||
+                      column->role == TB_ROLE_SEGMENT_IDS || column->is_numbered;
+    return is_numbered ? (tb_weight){5, 5} : (tb_weight){3, 3};
 }
 
 /* Lists the starts that most columns have, into check->starts; their number. Where as

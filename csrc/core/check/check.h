@@ -5,8 +5,8 @@
  * columns that know it, by majority where they disagree, and then each column is held
  * against it. All places are flat, row * width + column, until they are reported.
  */
-#ifndef TB_CHECK_H
-#define TB_CHECK_H
+#ifndef TB_BATCH_CHECK_H
+#define TB_BATCH_CHECK_H
 
 #include "core/base/macros.h"
 #include "core/base/status.h"

@@ -71,11 +71,11 @@ compare_with_padded(tb_check *check, int i)
             continue;
         }
         for (ptrdiff_t j = 1; j < tb_min(column->size, padded->size); j++) {
-            int64_t length = column->wide[j] - column->wide[j - 1];
-            int64_t room = padded->wide[j] - padded->wide[j - 1];
+            int64_t length = tb_subtract_any(column->wide[j], column->wide[j - 1]);
+            int64_t room = tb_subtract_any(padded->wide[j], padded->wide[j - 1]);
             if (length > room) {
                 tb_note(check, TB_FOUND_ROWS, i, k, -1, j, column->wide[j],
-                        column->wide[j - 1] + room);
+                        tb_add_any(column->wide[j - 1], room));
                 return;
             }
         }
@@ -213,7 +213,7 @@ compare_longest(tb_check *check, int i)
     if (column->partner >= 0 && check->columns[column->partner].form == TB_FORM_LIST) {
         const tb_check_column *of = &check->columns[column->partner];
         for (ptrdiff_t k = 1; k < of->size; k++) {
-            int64_t length = of->wide[k] - of->wide[k - 1];
+            int64_t length = tb_subtract_any(of->wide[k], of->wide[k - 1]);
             which = length > longest ? k - 1 : which;
             longest = length > longest ? length : longest;
         }

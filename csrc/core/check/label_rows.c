@@ -39,11 +39,15 @@ may_lack_labels(const tb_label_work *w, ptrdiff_t length)
 {
     label_runs runs = count_runs(w);
     ptrdiff_t trained = w->all.trained;
+    int is_mask = w->check->columns[w->column].role == TB_ROLE_LOSS_MASK;
     int are_long = 5 * runs.runs <= 2 * trained;
     int are_answers = runs.at_ends == runs.labelled && (w->repeats || w->shift > 0);
 
     /* Answers reach the end, whole texts are labelled all over; by chance neither is
      * seen in several rows, or in many labels. */
+    if (is_mask) {
+        return 0; /* no library draws it */
+    }
     if (are_answers &&
         (are_long || 2 * trained >= runs.possible || runs.labelled >= 3)) {
         return 0;

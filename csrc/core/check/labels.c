@@ -323,6 +323,53 @@ check_column(tb_check *check, int i)
     tb_check_labelled_rows(&w);
 }
 
+/* Whether there may be so many labels of rows: one for each row, or for each segment of
+ * a single row, with the padding or without, or with the empty ones of a static shape. */
+static int
+may_have_labels(const tb_check *check, ptrdiff_t count)
+{
+    if (count == check->rows || count * check->choices == check->rows) {
+        return 1;
+    }
+    for (int i = 0; i < check->count; i++) {
+        const tb_check_column *column = &check->columns[i];
+        if (column->form == TB_FORM_LIST && column->size == count + 1 &&
+            (column->role == TB_ROLE_BOUNDARIES ||
+             column->role == TB_ROLE_PADDED_BOUNDARIES)) {
+            return 1;
+        }
+    }
+    return check->rows == 1 &&
+           (count == check->span_count || count == tb_find_tail(check));
+}
+
+/* Labels [rows, n] of another width than the ids: those of a decoder, but not where
+ * rows are packed, or where labels repeat the ids. */
+static int
+have_wrong_width(const tb_check *check, const tb_check_column *column)
+{
+    ptrdiff_t each = column->ndim == 2 ? column->shape[1] : 1, compared = 0, same = 0;
+
+    if (each < 2 || each == check->width || check->ids < 0 ||
+        column->shape[0] != check->rows) {
+        return 0;
+    }
+    if (check->span_count > check->rows) {
+        return 1;
+    }
+    const int64_t *ids = check->columns[check->ids].wide;
+    for (ptrdiff_t r = 0; r < check->rows; r++) {
+        for (ptrdiff_t c = 0; c < tb_min(each, check->width); c++) {
+            int64_t label = column->wide[r * each + c];
+            if (label != check->settings.ignore_index) {
+                compared++;
+                same += label == ids[r * check->width + c];
+            }
+        }
+    }
+    return compared > 2 && 3 * same >= 2 * compared;
+}
+
 /* Labels of rows: as many as rows, and not all ignored. */
 static void
 check_row_labels(tb_check *check, int i)
@@ -332,9 +379,7 @@ check_row_labels(tb_check *check, int i)
     ptrdiff_t count = column->ndim > 0 ? column->shape[0] : 1;
     ptrdiff_t each = column->ndim == 2 ? column->shape[1] : 1;
 
-    if (count != check->rows && count * check->choices != check->rows &&
-        !(check->rows == 1 &&
-          (count == check->span_count || count == tb_find_tail(check)))) {
+    if (!may_have_labels(check, count) || have_wrong_width(check, column)) {
         tb_note(check, TB_FOUND_SHAPE, i, check->grid_from, -1, -1, count,
                 column->ndim == 2 ? each : -1);
         return;

@@ -15,7 +15,8 @@ compare_segment(tb_check *check, int i, int other, tb_stretch span)
 
     if (at < length) {
         tb_note_at(check, at == 0 ? TB_FOUND_RESTART : TB_FOUND_STEP, i, other,
-                   span.begin + at, column->wide[from + at], column->start + at);
+                   span.begin + at, column->wide[from + at],
+                   tb_add_any(column->start, at));
     }
 }
 

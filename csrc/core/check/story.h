@@ -51,4 +51,17 @@ int tb_sees(const tb_check *check, const tb_check_column *column, ptrdiff_t row,
  * span_count where there is none. */
 ptrdiff_t tb_find_tail(const tb_check *check);
 
+/* Sums and differences of numbers that may be anything: those that do not fit wrap. */
+static inline int64_t
+tb_add_any(int64_t a, int64_t b)
+{
+    return (int64_t)((uint64_t)a + (uint64_t)b);
+}
+
+static inline int64_t
+tb_subtract_any(int64_t a, int64_t b)
+{
+    return (int64_t)((uint64_t)a - (uint64_t)b);
+}
+
 #endif

@@ -203,14 +203,17 @@ pack_batches(tb_batch_plan *plan, const tb_batch_settings *settings, sorted_rows
     return status;
 }
 
-/* Notes the pack that the pool has made. */
+/* Notes the pack that the pool has made, and how many of them are full if it is the last
+ * one. */
 static tb_status
-take_pack(tb_batch_plan *plan, tb_pool *pool, ptrdiff_t *reserved)
+take_pack(tb_batch_plan *plan, tb_pool *pool, ptrdiff_t *reserved, ptrdiff_t *full)
 {
     tb_status status = reserve_starts(plan, reserved, 1);
 
     if (status == TB_OK) {
         ptrdiff_t end = plan->starts[plan->batch_count] + (ptrdiff_t)pool->row_count;
+        int is_full = pool->room == 0 || pool->row_count == pool->max_rows;
+        *full = plan->batch_count + is_full;
         plan->starts[++plan->batch_count] = end;
         tb_begin_pack(pool, plan->items + end);
     }
@@ -242,16 +245,12 @@ draw_batches(tb_batch_plan *plan, const tb_batch_settings *settings, tb_pool *po
             status = tb_add_row(pool, plan->items[i], cost, &is_pack);
         }
         if (is_pack && status == TB_OK) {
-            status = take_pack(plan, pool, &reserved);
+            status = take_pack(plan, pool, &reserved, full);
         }
     }
-    int64_t room = 0, rows = 0; /* of the last pack */
     while (status == TB_OK && tb_drain_pool(pool)) {
-        room = pool->room;
-        rows = pool->row_count;
-        status = take_pack(plan, pool, &reserved);
+        status = take_pack(plan, pool, &reserved, full);
     }
-    *full = plan->batch_count - (room > 0 && rows < pool->max_rows);
     if (settings->drop_last) {
         plan->batch_count = *full;
         plan->row_count = plan->starts[*full];

@@ -6,8 +6,10 @@
 #include <string.h>
 
 enum {
+    FEW_ROWS = 3,      /* in a pack, on average */
     SPARE_PART = 2048, /* of the capacity: a pack with no more room than that is full */
-    PAIRS_TRIED = 8    /* oldest rows, each with the one that fits best beside it */
+    FEW_PART = 256, /* the same with few rows: a second row is needed for other packs */
+    PAIRS_TRIED = 8 /* oldest rows, each with the one that fits best beside it */
 };
 
 static const uint32_t NONE = UINT32_MAX;
@@ -25,7 +27,6 @@ tb_start_pool(tb_pool *pool, int64_t capacity, int64_t max_rows, uint32_t size)
     pool->oldest = pool->newest = NONE;
     pool->shift = bits > 63 ? bits - 63 : 0;
     pool->room = capacity;
-    pool->spare = capacity / SPARE_PART;
     pool->held = (tb_held_row *)tb_allocate_array(places, sizeof *pool->held);
     pool->fits = (tb_pack *)tb_allocate_array(places, sizeof *pool->fits);
     if (pool->held == NULL || pool->fits == NULL) {
@@ -185,6 +186,17 @@ end_pack(tb_pool *pool)
     }
 }
 
+/* The oldest row first. */
+static void
+start_pack(tb_pool *pool)
+{
+    uint64_t part = (uint64_t)(pool->capacity / FEW_ROWS) >> pool->shift;
+
+    pool->is_chosen = pool->total > part * pool->count;
+    pool->spare = pool->capacity / (pool->is_chosen ? FEW_PART : SPARE_PART);
+    move_row(pool, pool->oldest);
+}
+
 tb_status
 tb_hold_row(tb_pool *pool, uint64_t row, int64_t size, int *is_pack)
 {
@@ -192,7 +204,7 @@ tb_hold_row(tb_pool *pool, uint64_t row, int64_t size, int *is_pack)
 
     *is_pack = 0;
     if (pool->count == pool->size && pool->row_count == 0) {
-        move_row(pool, pool->oldest);
+        start_pack(pool);
         if (tb_has_room(pool, size)) {
             tb_put_row(pool, row, size);
             *is_pack = pool->row_count == pool->max_rows;
@@ -212,7 +224,7 @@ int
 tb_drain_pool(tb_pool *pool)
 {
     if (pool->row_count == 0 && pool->count > 0) {
-        move_row(pool, pool->oldest);
+        start_pack(pool);
     }
     while (pool->count > 0 &&
            tb_has_room(pool, pool->capacity - pool->fits[pool->oldest].room)) {

@@ -8,7 +8,8 @@
  * then the largest that fits, while there is one. Each pack begins with the oldest row
  * of the pool, so that no row is held for more packs than the pool has rows.
  *
- * So only the last rows of a pack are chosen by length. Nothing has to be known of the
+ * So only the last rows of a pack are chosen by length. If packs hold less than three
+ * rows on average, all but the first are: there, long rows need the short ones. Nothing has to be known of the
  * rows that are still to come, and memory is for the pool alone.
  */
 #ifndef TB_POOL_H
@@ -37,6 +38,7 @@ typedef struct {
     tb_held_row *held;
     tb_pack *fits; /* of each held row, the room of a pack that it would fill */
     tb_fit_tree tree;
+    int is_chosen; /* packs hold few rows: all but the first are chosen by length */
     int64_t spare; /* so little room need not be filled */
     int shift; /* sums of sizes are kept without their last bits, so that they fit */
     uint64_t total;
@@ -59,8 +61,8 @@ tb_has_room(const tb_pool *pool, int64_t size)
 {
     uint64_t left = (uint64_t)(pool->room - size) >> pool->shift;
 
-    return size <= pool->room && left * pool->count >= pool->total &&
-           pool->row_count < pool->max_rows;
+    return size <= pool->room && !pool->is_chosen &&
+           left * pool->count >= pool->total && pool->row_count < pool->max_rows;
 }
 
 static inline void

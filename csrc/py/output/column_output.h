@@ -24,6 +24,10 @@ typedef enum {
 /* The source is the first column of tokens, which is known when all types are. */
 enum { TB_FIND_SOURCE = -1 };
 
+/* What is a sequence where no column is of tokens: none, the first of rows of vectors,
+ * or the first of any rows that have no more dimensions. */
+typedef enum { TB_PROMOTE_NONE, TB_PROMOTE_VECTORS, TB_PROMOTE_ROWS } tb_promote;
+
 /* One array of the batch. */
 typedef struct {
     tb_output_kind kind;

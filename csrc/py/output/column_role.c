@@ -43,8 +43,10 @@ find_source(tb_output *outputs, Py_ssize_t count, int promote)
             return i;
         }
     }
-    for (Py_ssize_t i = 0; promote && i < count; i++) {
-        if (may_be_source(&outputs[i]) && outputs[i].column.ndim <= 1) {
+    for (Py_ssize_t i = 0; promote != TB_PROMOTE_NONE && i < count; i++) {
+        int ndim = outputs[i].column.ndim;
+        if (may_be_source(&outputs[i]) &&
+            (ndim == 1 || (ndim < 1 && promote == TB_PROMOTE_ROWS))) {
             outputs[i].is_sequence = 1;
             return i;
         }

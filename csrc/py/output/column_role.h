@@ -11,7 +11,7 @@
 #include "py/output/column_output.h"
 
 /* Settles `is_sequence` of the columns and the sources of the extras, once the types are
- * known. `promote`: where no column is of tokens, the first of rows is a sequence. An
+ * known. `promote` is a tb_promote. An
  * extra without a source becomes TB_OUTPUT_NONE; of lengths it is an error. ValueError
  * where rows of a column that is not padded differ in shape. */
 int tb_settle_roles(tb_output *outputs, Py_ssize_t count, int promote);

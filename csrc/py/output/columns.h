@@ -17,7 +17,7 @@ int tb_read_extra(const tb_context *context, PyObject *given, Py_ssize_t columns
                   tb_output *output);
 
 /* Lays out, allocates and fills all; once more, if a list turned out to hold floats.
- * `promote`: where no column is of tokens, the first of rows is the source. `allocate`
+ * `promote` is a tb_promote. `allocate`
  * returns a block for a number of bytes, or is None. */
 int tb_run_outputs(tb_state *state, tb_output *outputs, Py_ssize_t count, int promote,
                    PyObject *allocate, int as_tensors);

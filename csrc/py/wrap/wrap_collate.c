@@ -210,6 +210,7 @@ read_sides(const tb_context *context, PyObject *padding, PyObject *truncation,
 static PyObject *
 wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
+    static const char *const promotions[] = {"none", "vectors", "rows", NULL};
     tb_state *state = tb_state_of(module);
     tb_context context = {0};
     tb_pad_options sides;
@@ -219,7 +220,7 @@ wrap_pad_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (tb_check_count("pad_columns", nargs, 9) < 0 ||
         tb_read_function(args[0], &context) < 0 ||
         read_sides(&context, args[2], args[3], &sides) < 0 ||
-        tb_read_flag(&context, "promote", args[6], &promote) < 0 ||
+        tb_read_choice(&context, "promote", args[6], promotions, &promote) < 0 ||
         tb_read_flag(&context, "as_tensors", args[8], &as_tensors) < 0) {
         return NULL;
     }

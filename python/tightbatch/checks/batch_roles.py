@@ -47,7 +47,7 @@ ENDS: tuple[tuple[str, Role], ...] = (
     (r"seq_idx|sequence_idx|sequence_id|doc(?:ument)?_ids?", Role.SEQ_IDX),
     (r"segment_ids|segmentation", Role.SEGMENT_IDS),
     (r"seq_lengths|pack_lengths|segment_lengths|seq_lens", Role.SEQ_LENGTHS),
-    (r"loss_mask|assistant_masks?", Role.LOSS_MASK),
+    (r"loss_mask|completion_mask|assistant_masks?", Role.LOSS_MASK),
     (r"label|label_ids", Role.LABELS),
     (r"lengths?|seq_len|lens", Role.LENGTHS),
 )
@@ -58,7 +58,6 @@ NAMES: dict[str, Role] = {
     # The entries of a dict of masks, one for each kind of layer.
     **dict.fromkeys(("full_attention", "sliding_attention", "chunked_attention"), Role.MASK),
     "positions": Role.POSITIONS,
-    "completion_mask": Role.LOSS_MASK,
     **dict.fromkeys(("targets", "target"), Role.TARGETS),
 }
 BOUNDARIES = re.compile(

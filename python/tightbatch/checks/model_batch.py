@@ -7,7 +7,7 @@ batch is a row's if it changes when the row's tokens do. What no row changes is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class Grid:
     paths: tuple[Path, ...]
     owner: NDArray[np.int64]  # [lines, columns]: the row's number, or PADDING
     axes: tuple[int, int]  # of lines and of columns; -1 for the lines of a column with none
+    fill: int | None = None  # the id of the padding, where a mask hides it alone
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -180,7 +181,10 @@ def _grids(
             owner = _claim(path, owner, found, numbers, lenient=before is not None)
         paths = (path,) if before is None else (*before.paths, path)
         grids[prefix, shape] = Grid(prefix, paths, owner, before.axes if before else axes)
-    return [_with_gaps(grid) for grid in grids.values()]
+    fills = {grid.prefix: grid.fill for grid in (like.grids if like else ())}
+    return [
+        _with_added(_with_gaps(grid), tensors, fills.get(grid.prefix)) for grid in grids.values()
+    ]
 
 
 def _axes(dim: int, changes: list[NDArray[np.bool_] | None]) -> tuple[int, int]:
@@ -245,6 +249,30 @@ def _with_gaps(grid: Grid) -> Grid:
             between = line[at[0] : at[-1] + 1]
             between[between == PADDING] = row
     return Grid(grid.prefix, grid.paths, owner, grid.axes)
+
+
+def _with_added(grid: Grid, tensors: dict[Path, Tensor], fill: int | None) -> Grid:
+    """Count as a row's also the tokens that the collate_fn adds to it, such as the first of all.
+
+    The mask keeps them, and they are another value than what it hides. A mask that hides nothing
+    tells nothing: it may be what is wrong.
+    """
+    ids = tensors[grid.paths[0]]
+    for path, mask in tensors.items():
+        if not named(path).endswith("attention_mask") or _prefix(path) != grid.prefix:
+            continue
+        kept = mask.cpu().numpy() != 0
+        if tuple(mask.shape) != grid.shape or ids.shape != mask.shape or grid.axes != (0, 1):
+            continue
+        values = ids.cpu().numpy()
+        hidden = np.unique(values[~kept & (grid.owner == PADDING)])
+        fill = int(hidden[0]) if len(hidden) == 1 and values.dtype.kind in "iu" else fill
+        if fill is None or not grid.one_row_a_line:
+            continue
+        rows = np.broadcast_to(grid.owner.max(1, keepdims=True), grid.shape)
+        added = (grid.owner == PADDING) & kept & (values != fill)
+        return replace(grid, owner=np.where(added, rows, grid.owner), fill=fill)
+    return grid
 
 
 # What the model gives.

@@ -74,7 +74,7 @@ class ModelReport:
     ...         return x.mean(1)  # the mean over the padding too
     >>> samples = [{"x": [[1.0], [2.0]]}, {"x": [[3.0]]}]
     >>> def collate(samples):
-    ...     batch = tb.PadCollator()(samples)
+    ...     batch = tb.PadCollator({"x": 0})(samples)
     ...     return {"x": batch["x"], "mask": batch["attention_mask"]}
     >>> report = tb.check_model(Mean(), collate, samples)
     >>> report.holds, report.leaks

@@ -121,15 +121,15 @@ def pad_columns(
     extras: Extras,
     return_tensors: str,
     links: Links = (),
-    promote: bool = False,
+    promote: str = "none",
     reshape: Callable[[list[Any]], list[Any]] | None = None,
 ) -> tuple[dict[Any, Any], Block | None]:
     """Make the arrays or tensors of a padded batch by name: first the specs', then the extras.
 
-    An extra is a kind and the index of its column; -1 is the first column of tokens, and with
-    ``promote`` else the first of rows. Without a column it is left out. A link is the index of a
-    column with a value for each token, and of that of the tokens. In a DataLoader worker they are
-    views of one block of shared memory. It is returned too.
+    An extra is a kind and the index of its column; -1 is the first column of tokens, or else the
+    first of what ``promote`` says: "vectors", or any "rows". Without a column it is left out. A
+    link is the index of a column with a value for each token, and of that of the tokens. In a
+    DataLoader worker they are views of one block of shared memory. It is returned too.
     """
     block, allocate, as_tensors = _memory_for(function, return_tensors)
     outputs = _core.pad_columns(

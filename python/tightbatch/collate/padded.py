@@ -79,8 +79,8 @@ class PadCollator(Collator):
         None: dicts get an int64 mask for each column of tokens (or features) that has none under
         any spelling: ``attention_mask`` for ``input_ids``, ``query_attention_mask`` for
         ``query_input_ids``; without such a column, ``attention_mask`` for the first one of rows of
-        integers. Other samples keep their structure. True: it is always added, to tuples and bare
-        rows at the end. False: it is never added.
+        integers, or else of vectors. Other samples keep their structure. True: it is always added,
+        to tuples and bare rows at the end. False: it is never added.
     return_lengths : bool, key, keys or {key: name}
         True: add ``lengths``, int64, the tokens of each row of the column that the first mask is
         for. Keys: add ``<key>_lengths`` of each, or under the names of a mapping, as CTC needs
@@ -194,7 +194,7 @@ class PadCollator(Collator):
         side: Side = "right"  # of the columns that have none of their own
         if not isinstance(self.padding_side, Mapping):
             side = self.padding_side
-        elif None in self.padding_side.values():
+        elif any(given is None for given in self.padding_side.values()):
             raise TypeError(
                 f"{NAME}(): padding_side={_core.show(self.padding_side)}; expected 'right' or "
                 "'left' for each key"

@@ -42,7 +42,7 @@ class Plan(NamedTuple):
     names: list[Any]  # of the columns and the extras
     links: Links
     extras: Extras
-    promote: bool
+    promote: str
     split: dict[int, str]  # columns of two dimensions that are padded over the second
     listed: dict[Any, Any]  # the names of the keys that become lists
     order: list[Any]  # the names in the order of the keys; the extras follow
@@ -148,7 +148,7 @@ class _Planner:
             names,
             links,
             tuple((kind, index) for _, kind, index in extras),
-            self.first == -1 and self.wishes.tells_of_all,
+            "none" if self.first != -1 else "rows" if self.wishes.tells_of_all else "vectors",
             {i: self.kinds[key] for i, key in enumerate(self.made) if self.kinds[key] in ROWS[1:]},
             {key: self.outputs[key] for key, kind in self.kinds.items() if kind in NOT_MADE},
             [self.outputs[key] for key, kind in self.kinds.items() if kind != "none"],

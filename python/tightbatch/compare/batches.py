@@ -145,7 +145,7 @@ class PackBatches:
                 inputs[name] = torch.from_numpy(mask)[:, None]
         rows = {name: head[name] for name in ("input_ids", "attention_mask")}
         places, pairs = places_of(begins, lengths), len(packs) * width**2
-        return Lines(inputs, rows, places, head["label"], pairs)
+        return Lines(inputs, rows, places, split_labels(head)[1], pairs)
 
 
 def collator(strategy: Strategy, setup: Setup) -> Callable[[list[Row]], Any]:

@@ -15,16 +15,16 @@ NO_CAP = 2**63 - 1
 # of 32 is then padding, and rows still meet different rows in every epoch.
 _WINDOW_BATCHES = 100
 
-# Rows held back to fill packs, with pool_size="auto": one in 256, between these. A larger pool
-# finds the row that fills a pack sooner, but leaves more packs at the end that are not full.
-_POOL_LEAST, _POOL_MOST, _POOL_PART = 256, 4096, 256
+# Rows held back to fill packs, with pool_size="auto": packs are then about as full as with best fit
+# over all rows, and the pool stays in the processor's cache.
+_POOL_ROWS = 8192
 
 Array = NDArray[np.int64]
 Plan = tuple[Array, Array]
 
 
 def read_pool(
-    function: str, strategy: Any, pool_size: Any, rows: int, *, shuffle_window: Any, packs: bool
+    function: str, strategy: Any, pool_size: Any, *, shuffle_window: Any, packs: bool
 ) -> tuple[str, int | None]:
     """Read how packs are filled: the strategy, and the rows in the pool; None without a pool.
 
@@ -53,8 +53,7 @@ def read_pool(
         )
     if strategy == "best_fit" or not packs:
         return strategy, None
-    auto = min(max(rows // _POOL_PART, _POOL_LEAST), _POOL_MOST)
-    return strategy, auto if pool_size is None else pool_size
+    return strategy, _POOL_ROWS if pool_size is None else pool_size
 
 
 class Planner:

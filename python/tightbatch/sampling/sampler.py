@@ -111,8 +111,7 @@ class LengthBatchSampler(Place):
     strategy : {"pool", "best_fit"}
         How packs are filled, with `padding_free` and `max_tokens`.
     pool_size : int or "auto"
-        Rows that are held back to fill packs. "auto" is one in 256 of the rows, at least 256 and at
-        most 4,096.
+        Rows that are held back to fill packs. "auto" is 8,192.
     balance : int, optional
         How many batches of about the same cost stay together. None is the number of ranks, so that
         for one rank all orders of batches are equally likely. Pass it where another library shares
@@ -291,7 +290,6 @@ class LengthBatchSampler(Place):
             NAME,
             strategy,
             pool_size,
-            len(read_lengths),
             shuffle_window="auto" if auto else settings["shuffle_window"],
             packs=settings["padding_free"] and settings["max_tokens"] is not None,
         )
