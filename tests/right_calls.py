@@ -9,6 +9,8 @@ import tightbatch as tb
 
 ROWS = [[1, 2, 3], [4]]
 FEATURES = [{"input_ids": [1, 2], "labels": [1, 2]}, {"input_ids": [3], "labels": [3]}]
+PAIRS = [{"prompt_ids": [1], "chosen_ids": [2, 3], "rejected_ids": [4]}]
+ANSWERS = [{"prompt_ids": [1], "completion_ids": [2, 3], "label": True}]
 
 
 def ragged():
@@ -38,6 +40,25 @@ def collate_with(name, **more):
         return collator([dict(feature) for feature in FEATURES])
 
     return call
+
+
+def collate_as_trl(name, features):
+    def call(**settings):
+        import tightbatch.huggingface.trl as trl
+
+        collator = getattr(trl, name)(**{"return_tensors": "np", "pad_token_id": 0, **settings})
+        return collator([dict(feature) for feature in features])
+
+    return call
+
+
+def made_as_trl(name):
+    def make():
+        import tightbatch.huggingface.trl as trl
+
+        return getattr(trl, name)(0, return_tensors="np")
+
+    return make
 
 
 def flatten_with(**settings):
@@ -182,6 +203,7 @@ VALID = {
     "RaggedDataset.from_hf": {"dataset": hf_dataset_with_null, "fill_null": 0},
     "Batch.to": {"device": "cpu"},
     "Batch.pin_memory": {},
+    "Batch.copy": {},
     "BatchReport.to_dict": {},
     "ModelReport.plot": {},
     "ModelReport.summary": {},
@@ -196,6 +218,12 @@ VALID = {
     "DataCollatorForSeq2Seq.__call__": {"features": FEATURES},
     "DataCollatorForTokenClassification": {},
     "DataCollatorForTokenClassification.__call__": {"features": FEATURES},
+    "DataCollatorForPreference": {},
+    "DataCollatorForPreference.__call__": {"features": PAIRS},
+    "DataCollatorForUnpairedPreference": {},
+    "DataCollatorForUnpairedPreference.__call__": {"features": ANSWERS},
+    "trl:DataCollatorForLanguageModeling": {},
+    "trl:DataCollatorForLanguageModeling.__call__": {"features": FEATURES},
     "DataCollatorWithFlattening": {},
     "DataCollatorWithFlattening.__call__": {"features": FEATURES},
     "DataCollatorWithPadding": {},
@@ -263,6 +291,9 @@ OBJECTS = {
     "DataCollatorForTokenClassification": made_collator(
         "DataCollatorForTokenClassification", pad_token_id=0
     ),
+    "DataCollatorForPreference": made_as_trl("DataCollatorForPreference"),
+    "DataCollatorForUnpairedPreference": made_as_trl("DataCollatorForUnpairedPreference"),
+    "trl:DataCollatorForLanguageModeling": made_as_trl("DataCollatorForLanguageModeling"),
     "DataCollatorWithFlattening": made_collator("DataCollatorWithFlattening"),
     "DataCollatorWithPadding": made_collator("DataCollatorWithPadding", pad_token_id=0),
 }
@@ -271,6 +302,13 @@ CONSTRUCTORS = {
     "DataCollatorForLanguageModeling": collate_with("DataCollatorForLanguageModeling", **MLM),
     "DataCollatorForSeq2Seq": collate_with("DataCollatorForSeq2Seq"),
     "DataCollatorForTokenClassification": collate_with("DataCollatorForTokenClassification"),
+    "DataCollatorForPreference": collate_as_trl("DataCollatorForPreference", PAIRS),
+    "DataCollatorForUnpairedPreference": collate_as_trl(
+        "DataCollatorForUnpairedPreference", ANSWERS
+    ),
+    "trl:DataCollatorForLanguageModeling": collate_as_trl(
+        "DataCollatorForLanguageModeling", FEATURES
+    ),
     "DataCollatorWithFlattening": flatten_with,
     "DataCollatorWithPadding": collate_with("DataCollatorWithPadding"),
 }

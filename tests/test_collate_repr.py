@@ -123,19 +123,6 @@ def test_what_is_no_tokenizer():
         hf.DataCollatorWithPadding("bert")([{"input_ids": [1]}])
 
 
-def test_a_feature_extractor_is_told_what_pads_its_output():
-    transformers = pytest.importorskip("transformers")
-    extractor = transformers.Wav2Vec2FeatureExtractor(padding_value=0.5, padding_side="left")
-    features = [{"input_values": np.ones(3, np.float32)}, {"input_values": np.ones(1, np.float32)}]
-    with fails(TypeError, "DataCollatorWithPadding()", "Wav2Vec2FeatureExtractor", "PadCollator"):
-        hf.DataCollatorWithPadding(extractor)(features)
-    with fails(TypeError, "PadCollator.from_tokenizer()", "padding_value"):
-        tb.PadCollator.from_tokenizer(extractor)
-    collate = tb.PadCollator(extractor.padding_value, padding_side=extractor.padding_side)
-    expected = extractor.pad(features, padding=True, return_tensors="pt")["input_values"]
-    assert torch.equal(collate(features)["input_values"], expected)
-
-
 def test_a_full_shared_memory_is_an_error_and_no_wait():
     """In a mount of its own, so that no other process runs out of it."""
     if not _can_mount():

@@ -70,6 +70,7 @@ MODULES = [
     "huggingface.padding",
     "huggingface.language_modeling",
     "huggingface.flattening",
+    "huggingface.trl",
 ]
 # What examples use that a user of these modules has.
 NEEDED = {
@@ -280,12 +281,13 @@ def test_examples_in_docstrings_run(name):
 
 
 def test_the_data_collators_are_documented():
-    import tightbatch.huggingface
+    import tightbatch.huggingface.trl
 
-    for name in tightbatch.huggingface.__all__:
-        doc = getattr(tightbatch.huggingface, name).__doc__
-        assert ">>> " in doc
-        assert "Raises" in doc
+    for module in (tightbatch.huggingface, tightbatch.huggingface.trl):
+        for name in module.__all__:
+            doc = getattr(module, name).__doc__
+            assert ">>> " in doc
+            assert "Raises" in doc
 
 
 def test_mixed_precision_is_documented():

@@ -40,7 +40,7 @@ from wrong_kinds import (
 )
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
-MODULES = ["tightbatch", "tightbatch.huggingface", "tightbatch.amp"]
+MODULES = ["tightbatch", "tightbatch.huggingface", "tightbatch.huggingface.trl", "tightbatch.amp"]
 NEED_TORCH = ("tightbatch.amp",)
 # What else is needed, by the function that needs it.
 NEED = {
@@ -275,6 +275,8 @@ def public_callables():
         members = importlib.import_module(module)
         for name in members.__all__:
             member = getattr(members, name)
+            if name in found:  # two modules have a class of this name
+                name = f"{module.rpartition('.')[2]}:{name}"
             if not inspect.isclass(member):
                 found[name] = member
                 continue
@@ -361,7 +363,7 @@ def complaint(name, parameter, kind, value, errors):
     if not isinstance(found, errors):
         return f"gives {told}"
     owner, _, method = name.partition(".")
-    place = owner if not method or method in OPERATORS else name
+    place = (owner if not method or method in OPERATORS else name).rpartition(":")[2]
     if not re.search(rf"(?<![\w.]){re.escape(place)}\b", message):
         return f"does not name {place}: {told}"
     if not any(re.search(rf"(?<!\w){word}(?!\w)", message) for word in (parameter, *kind.words)):

@@ -21,6 +21,7 @@ from .padded_plan import GRIDS, KINDS, Plan, Wishes, no_rows, plan_columns, with
 from .roles import read_name
 from .rows import fill_missing, join_rows, kind_of_positions, split_rows, without_none
 from .samples import columns_of, inside, kind_of, nested_columns
+from .tokenizers import is_extractor, read_tokenizer
 
 __all__ = ["PadCollator"]
 
@@ -234,11 +235,14 @@ class PadCollator(Collator):
 
         Parameters
         ----------
-        tokenizer : PreTrainedTokenizerBase
+        tokenizer : PreTrainedTokenizerBase, SequenceFeatureExtractor or ProcessorMixin
             Its ``pad_token_id`` fills all columns of tokens, ``input_ids`` and
             ``query_input_ids`` alike; its ``pad_token_type_id`` all of token types. ``label`` and
             ``label_ids`` become ``labels``, as in transformers' own collators, because its models
-            take no other name; ``rename=None`` prevents it.
+            take no other name; ``rename=None`` prevents it. Of a feature extractor, or of the one
+            that a processor has, ``padding_value`` is used, and where its
+            ``return_attention_mask`` is False, as for Wav2Vec2 models that know no mask, none is
+            added.
         **options
             Parameters of :class:`PadCollator`; they are used instead of the tokenizer's.
 
@@ -251,9 +255,11 @@ class PadCollator(Collator):
         ValueError
             When the tokenizer has no padding token.
         TypeError
-            When it is not a tokenizer; and as :class:`PadCollator`.
+            When it is none of these; and as :class:`PadCollator`.
         """
-        check_tokenizer("PadCollator.from_tokenizer", tokenizer)
+        tokenizer = read_tokenizer("PadCollator.from_tokenizer", tokenizer)
+        if is_extractor(tokenizer):
+            return cls(**{**_settings_of(tokenizer), **options})
         if tokenizer.pad_token_id is None:
             raise ValueError(
                 "PadCollator.from_tokenizer(): the tokenizer has no padding token; set one, as "
@@ -405,22 +411,23 @@ class PadCollator(Collator):
         return build(cls, made, block)
 
 
-def check_tokenizer(function: str, tokenizer: Any) -> None:
-    """Refuse anything but a tokenizer; for a feature extractor, say how to pad its output."""
-    if hasattr(tokenizer, "pad_token_id"):
-        return
-    hint = ""
-    if isinstance(tokenizer, str):
-        hint = f"; transformers.AutoTokenizer.from_pretrained({_core.show(tokenizer)}) gives one"
-    elif hasattr(tokenizer, "padding_value"):
-        hint = (
-            "; to pad what a feature extractor returns, use "
-            "PadCollator(extractor.padding_value, padding_side=extractor.padding_side)"
+def _settings_of(extractor: Any) -> dict[str, Any]:
+    """Give the settings with which a feature extractor's features are padded as it does it."""
+    value = extractor.padding_value
+    if value is None:
+        raise ValueError(
+            "PadCollator.from_tokenizer(): the feature extractor has no padding_value; set one, as "
+            "with feature_extractor.padding_value = 0.0"
         )
-    raise TypeError(
-        f"{function}(): found type {type(tokenizer).__name__}, expected a tokenizer with a "
-        f"pad_token_id{hint}"
-    )
+    settings = {
+        # Columns of ints take 0 and not 0.0.
+        "padding_value": int(value) if float(value).is_integer() else value,
+        "padding_side": extractor.padding_side,
+        "rename": TO_LABELS,
+    }
+    if not getattr(extractor, "return_attention_mask", True):
+        settings["attention_mask"] = False
+    return settings
 
 
 def _read_all_boundaries(given: Any) -> Any:

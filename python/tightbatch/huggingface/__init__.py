@@ -4,6 +4,8 @@
 
 Names, parameters, keys, their order, dtypes and shapes are those of transformers 5.23. Each
 collator takes a tokenizer, as in transformers, or only ``pad_token_id`` (and ``padding_side``).
+Those that pad inputs and labels take a feature extractor or a processor too. TRL's collators are in
+:mod:`tightbatch.huggingface.trl`.
 Features are dicts of lists, arrays or tensors, or a batch of a :class:`tightbatch.RaggedDataset`.
 The result is a ``BatchEncoding`` if transformers is installed, else a :class:`tightbatch.Batch`.
 
@@ -12,9 +14,9 @@ transformers' collators lose data in some cases. These do not:
 - A key that only some features have is a ValueError that names it; transformers takes the keys of
   the first feature and silently drops all others.
 - Labels of different lengths (``labels``, ``label_ids``) are padded with -100 by
-  DataCollatorWithPadding too, to the width of the input; transformers raises an error about
-  nesting. Labels of one length stay as they are in both: DataCollatorForTokenClassification pads
-  labels of tokens.
+  DataCollatorWithPadding too, to the width of the input (beside a feature extractor's input, to a
+  width of their own); transformers raises an error about nesting. Labels of one length stay as they
+  are in both: DataCollatorForTokenClassification pads labels of tokens.
 - An ``attention_mask`` of the features is padded even if the tokenizer does not name it.
 - ``mlm=False`` sets labels of padding to -100 by position and by attention mask. A padding token
   that is also the end-of-sequence token keeps its label; with transformers' labels a model never
@@ -29,6 +31,9 @@ transformers' collators lose data in some cases. These do not:
 - A label longer than its input is an error that names the row.
 - ``padding=False`` with rows of different lengths is an error that names the row; transformers
   raises one about nesting, or with NumPy gives an array of objects.
+- Any processor with a feature extractor works, also one without a pad(), and for labels of
+  sequences. Features with more numbers at a position are padded in the first dimension only;
+  transformers pads the others too where ``feature_size`` is 1.
 - Lengths, types and values are checked, and messages say where; columns of text become lists.
 - ``max_length`` never cuts, in both. A row longer than "max_length" is an error that names it;
   transformers raises one about nesting, or, where all rows have one length, gives a batch that is

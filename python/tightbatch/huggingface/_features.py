@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from ..collate.columns import (
     pad_columns,
 )
 from ..collate.packs import refuse_packs
-from ..collate.padded import check_tokenizer
 from ..collate.samples import LABELS, kind_of
+from ..collate.tokenizers import is_extractor, read_tokenizer
 from ..ragged import Ragged
 
 INT64, BOOL, FLOAT32, FLOAT64 = map(np.dtype, ("int64", "bool", "float32", "float64"))
@@ -32,12 +33,13 @@ FILLS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
 
 
 @functools.cache
-def encoding() -> type:
+def encoding(name: str = "BatchEncoding") -> Any:
+    """Give the type of transformers' batches; ours, if it is not installed."""
     try:
-        from transformers import BatchEncoding
+        import transformers
     except ImportError:
         return Batch
-    return BatchEncoding
+    return getattr(transformers, name)
 
 
 def _as_list_dtype(column: Any, return_tensors: str) -> np.dtype[Any] | None:
@@ -127,7 +129,7 @@ def check_settings(collator: Any, return_tensors: Any) -> None:
     if "padding" in given:
         read_padding(function, given["padding"])
     if given.get("tokenizer") is not None:
-        check_tokenizer(function, given["tokenizer"])
+        read_tokenizer(function, given["tokenizer"], only_tokens="mlm" in given)
 
 
 def read_padding(function: str, padding: Any) -> str:
@@ -140,6 +142,10 @@ def read_padding(function: str, padding: Any) -> str:
 class Features:
     """The columns of one batch, with the settings to pad them as a tokenizer's pad() does."""
 
+    encoding = "BatchEncoding"
+    hint = ""
+    fills: Mapping[str, float] = FILLS
+
     def __init__(self, collator: Any, columns: dict[Any, Any], return_tensors: Any = None) -> None:
         self.function = type(collator).__name__
         return_tensors = collator.return_tensors if return_tensors is None else return_tensors
@@ -149,6 +155,8 @@ class Features:
         self.names: list[Any] = []
         self.listed: dict[Any, Any] = {}
         self.tokenizer, self.multiple = collator.tokenizer, collator.pad_to_multiple_of
+        if self.tokenizer is not None:
+            self.tokenizer = read_tokenizer(self.function, self.tokenizer)
         self.pad_token_id, self.side = collator.pad_token_id, collator.padding_side
         self.main, self.makes_mask = "input_ids", True
         if self.tokenizer is not None:
@@ -161,7 +169,7 @@ class Features:
         if self.main not in columns:
             raise ValueError(
                 f"{self.function}(): the features have no {self.main!r}, but "
-                f"{_core.show(list(columns))}"
+                f"{_core.show(list(columns))}{self.hint}"
             )
 
     def _ask_tokenizer(self, tokenizer: Any) -> None:
@@ -181,10 +189,10 @@ class Features:
         else:
             self.asked = int(longest) if max_length is None else max_length
 
-    def _fill(self) -> int:
+    def _fill(self) -> float:
         if not self.pads:
             return 0
-        fill: int | None = self.pad_token_id
+        fill: float | None = self.pad_token_id
         if fill is None:
             raise ValueError(
                 f"{self.function}(): there is no padding token; set one, as "
@@ -214,25 +222,29 @@ class Features:
             )
         self.listed = {key: self.columns[key] for key, kind in kinds.items() if kind == "listed"}
         order = [key for key in kinds if key not in self.listed] if self.listed else list(kinds)
-        # transformers makes lists of all columns if the input is not a list, and else of none.
-        main = self.columns[self.main]
-        as_lists = isinstance(main, Ragged) or not isinstance(main[0], (list, tuple))
         for key in order:
             column = self.columns[key]
-            dtype = _as_list_dtype(column, self.return_tensors) if as_lists else None
+            dtype = self._dtype_of(column)
             if kinds[key] == "number":
                 self.add(key, column, "numbers", DEFAULT._replace(dtype=dtype))
             elif key == self.main:
                 self.add_rows(key, column, self._fill(), self.asked, dtype, "main")
-            elif key in FILLS and not is_matrix(column):
-                fill = FILLS[key]
+            elif key in self.fills and not is_matrix(column):
+                fill = self.fills[key]
                 if key == "token_type_ids":
                     fill = getattr(self.tokenizer, "pad_token_type_id", 0)
-                if _is_bool(column):
+                if _is_bool(column) and not is_extractor(self.tokenizer):
                     dtype = INT64  # transformers makes ints of a mask of bools when it pads it
                 self.add_rows(key, column, fill, self.asked, dtype, "per_token")
             else:
                 self._add_other(key, column, dtype)
+
+    def _dtype_of(self, column: Any) -> Any:
+        """Give the type to ask for; None: the column's own."""
+        # transformers makes lists of all columns if the input is not a list, and else of none.
+        main = self.columns[self.main]
+        as_lists = isinstance(main, Ragged) or not isinstance(main[0], (list, tuple))
+        return _as_list_dtype(column, self.return_tensors) if as_lists else None
 
     def add_rows(
         self,
@@ -256,7 +268,8 @@ class Features:
         lengths = row_lengths(self.function, column)
         ragged = bool((lengths != lengths[0]).any())
         if ragged and key in LABELS and self.pads:
-            self.add(key, column, "rows", ColumnSettings(-100, dtype, width=self.width))
+            width = None if is_extractor(self.tokenizer) else self.width
+            self.add(key, column, "rows", ColumnSettings(-100, dtype, width=width))
             return
         why = "only inputs and labels are padded; PadCollator pads every column"
         _require_equal(self.function, key, lengths, why)
@@ -293,3 +306,71 @@ class Features:
             order = [key for key in self.columns if key in values]
             values = {**{key: values[key] for key in order}, **values}
         return values, block
+
+
+class ExtractedFeatures(Features):
+    """The same, padded as a feature extractor's pad() does."""
+
+    encoding = "BatchFeature"
+    hint = "; of a processor it is the feature extractor that pads: for text, pass its tokenizer"
+    fills: Mapping[str, float] = {"attention_mask": 0}
+
+    def _ask_tokenizer(self, tokenizer: Any) -> None:
+        self.main, self.makes_mask = tokenizer.model_input_names[0], False
+        self.adds_mask = bool(getattr(tokenizer, "return_attention_mask", True))
+        if self.side is None:
+            self.side = tokenizer.padding_side
+
+    def _ask_width(self, max_length: int | None) -> None:
+        if max_length is None:
+            raise ValueError(
+                f"{self.function}(): padding='max_length' with a feature extractor, which knows no "
+                "length; expected max_length="
+            )
+        self.asked = max_length
+
+    def _fill(self) -> float:
+        value = self.tokenizer.padding_value if self.pad_token_id is None else self.pad_token_id
+        if value is None and self.pads:
+            raise ValueError(
+                f"{self.function}(): the feature extractor has no padding_value; set one, as with "
+                "feature_extractor.padding_value = 0.0"
+            )
+        # A column of ints takes 0 and not 0.0.
+        return int(value or 0) if float(value or 0).is_integer() else value
+
+    def _dtype_of(self, column: Any) -> Any:
+        return None
+
+    def add(self, key: Any, column: Any, role: Role, settings: ColumnSettings) -> None:
+        """Add a column; floats become float32 if they are not narrower."""
+        dtype = getattr(column, "dtype", None) or getattr(column[0], "dtype", None)
+        if settings.dtype is None and "16" not in str(dtype):
+            settings = settings._replace(float_dtype=FLOAT32)
+        self.specs.append((key, column, role, settings))
+        self.names.append(key)
+
+    def finish(
+        self, extras: tuple[str, ...] = (), names: tuple[str, ...] = ()
+    ) -> tuple[dict[Any, Any], Any]:
+        """Make the values; the mask of a feature extractor is int32."""
+        values, block = super().finish(extras, names)
+        if self.adds_mask and "attention_mask" not in self.columns:
+            lengths = row_lengths(self.function, self.columns[self.main])
+            side = "right" if self.side is None else self.side
+            width = values[self.main].shape[1]
+            mask: Any = _core.attention_mask(lengths, width, side, None, np.int32, False)
+            if self.return_tensors == "pt":
+                import torch
+
+                mask = torch.from_numpy(mask)
+            values["attention_mask"] = mask
+        return values, block
+
+
+def features_of(collator: Any, columns: dict[Any, Any], return_tensors: Any = None) -> Features:
+    """Read a batch for a collator whose "tokenizer" may be a feature extractor or a processor."""
+    given = collator.tokenizer
+    if given is not None and is_extractor(read_tokenizer(type(collator).__name__, given)):
+        return ExtractedFeatures(collator, columns, return_tensors)
+    return Features(collator, columns, return_tensors)

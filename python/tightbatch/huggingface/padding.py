@@ -9,7 +9,7 @@ from .._types import Padding, Side, Tensors
 from ..collate.columns import Collator, ColumnSettings, build
 from ..collate.samples import columns_of
 from ..ragged import Ragged
-from ._features import Features, check_settings, encoding
+from ._features import check_settings, encoding, features_of
 
 __all__ = [
     "DataCollatorForSeq2Seq",
@@ -24,12 +24,14 @@ class DataCollatorWithPadding(Collator):
 
     Parameters
     ----------
-    tokenizer : PreTrainedTokenizerBase, optional
-        Its padding token, side and input names are used. Without one, pass ``pad_token_id``.
+    tokenizer : PreTrainedTokenizerBase, SequenceFeatureExtractor or ProcessorMixin, optional
+        Its padding token or value, side and input names are used; of a processor, those of its
+        feature extractor. Without one, pass ``pad_token_id``.
     padding : bool, str or PaddingStrategy
         True or "longest"; "max_length"; False or "do_not_pad".
     max_length : int, optional
-        The width for "max_length"; by default the tokenizer's ``model_max_length``. It never cuts.
+        The width for "max_length"; by default the tokenizer's ``model_max_length`` (a feature
+        extractor has none). It never cuts.
     pad_to_multiple_of : int, optional
         The width is rounded up to a multiple of it.
     return_tensors : {"pt", "np"}
@@ -71,10 +73,10 @@ class DataCollatorWithPadding(Collator):
     def __call__(self, features: Any) -> Any:
         """Collate features into a batch."""
         columns, _ = columns_of(type(self).__name__, features)
-        padding = Features(self, columns)
+        padding = features_of(self, columns)
         padding.add_inputs()
         values, block = padding.finish()
-        return build(encoding(), _renamed(values), block)
+        return build(encoding(padding.encoding), _renamed(values), block)
 
 
 @dataclass(repr=False)
@@ -121,7 +123,7 @@ class DataCollatorForTokenClassification(Collator):
         """Collate features into a batch."""
         columns, _ = columns_of(type(self).__name__, features)
         name = "label" if "label" in columns else "labels"
-        padding = Features(self, columns, return_tensors)
+        padding = features_of(self, columns, return_tensors)
         padding.add_inputs(skipped=(name,))
         if name in columns:
             settings = ColumnSettings(self.label_pad_token_id, "int64", width=padding.width)
@@ -129,7 +131,7 @@ class DataCollatorForTokenClassification(Collator):
         values, block = padding.finish()
         if name in columns:  # after the mask, as in transformers
             values[name] = values.pop(name)
-        return build(encoding(), values, block)
+        return build(encoding(padding.encoding), values, block)
 
 
 @dataclass(repr=False)
@@ -181,7 +183,7 @@ class DataCollatorForSeq2Seq(Collator):
         labels = columns.get(name)
         if labels is not None and not isinstance(labels, Ragged) and not hasattr(labels, "dtype"):
             labels = None if all(label is None for label in labels) else labels
-        padding = Features(self, columns, return_tensors)
+        padding = features_of(self, columns, return_tensors)
         padding.add_inputs(skipped=(name,))
         if labels is not None:
             fixed = padding.asked if self.max_length is not None else None
@@ -192,7 +194,7 @@ class DataCollatorForSeq2Seq(Collator):
         if labels is not None and hasattr(self.model, "prepare_decoder_input_ids_from_labels"):
             make = self.model.prepare_decoder_input_ids_from_labels
             values["decoder_input_ids"] = make(labels=values["labels"])
-        return build(encoding(), values, block)
+        return build(encoding(padding.encoding), values, block)
 
 
 def _renamed(values: dict[Any, Any]) -> dict[Any, Any]:
