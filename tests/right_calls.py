@@ -203,6 +203,7 @@ VALID = {
     "RaggedDataset.from_hf": {"dataset": hf_dataset_with_null, "fill_null": 0},
     "Batch.to": {"device": "cpu"},
     "Batch.pin_memory": {},
+    "Batch.copy": {},
     "BatchReport.to_dict": {},
     "ModelReport.plot": {},
     "ModelReport.summary": {},

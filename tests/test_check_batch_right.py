@@ -30,7 +30,7 @@ def answers(given_rows):
 
 
 def tags(given_rows):
-    return [{"input_ids": row, "labels": [token % 7 for token in row]} for row in given_rows]
+    return [{"input_ids": row, "labels": [token % 5 for token in row]} for row in given_rows]
 
 
 def classes(given_rows):

@@ -171,6 +171,28 @@ def test_rows_of_different_lengths_are_a_finding():
     assert places(batch) == [("shape", "input_ids", 1, None)]
 
 
+def test_rows_in_an_object_array():
+    """As Ray and datasets hand over rows of different lengths, and rows of one length."""
+    rows = np.empty(2, object)
+    rows[:] = [np.array([1, 2]), np.array([3, 4])]
+    assert tb.check_batch({"input_ids": rows}, vocab_size=5).ok
+    assert places({"input_ids": rows}, vocab_size=4) == [("id_range", "input_ids", 1, 1)]
+    rows[1] = np.array([3])
+    assert places({"input_ids": rows}) == [("shape", "input_ids", 1, None)]
+    assert tb.check_batch({"input_ids": [["a", "b"]], "labels": [0], "ids": np.array(["a"])}).ok
+
+
+def test_labels_of_other_tokens():
+    ids = np.arange(300, 308)[None]
+    own = {"input_ids": ids, "labels": ids}
+    for shift, place in ((-1, 1), (0, 0), (2, 0)):
+        shifted = np.full_like(ids, -100)
+        at = slice(max(0, -shift), 8 - max(0, shift))
+        shifted[0, at] = ids[0, at.start + shift : at.stop + shift]
+        found = places({**own, "shift_labels": shifted})
+        assert ("label_shift", "shift_labels", 0, place) in found, shift
+
+
 def test_lengths_of_segments_as_lists():
     batch = {"input_ids": [[1, 2, 3, 4], [5, 6, 0, 0]], "attention_mask": [[1] * 4, [1, 1, 0, 0]]}
     told = {**batch, "seq_lengths": [[4], [2]]}

@@ -1,5 +1,8 @@
 """What a message says of a value that is long or cannot be shown: a part of it, or its type."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 import tightbatch as tb
@@ -129,3 +132,24 @@ def test_names_of_many_columns_are_not_written_out():
         collate(samples)
     assert "row 1" in str(caught.value)
     assert len(str(caught.value)) < 2000
+
+
+def test_what_stops_a_beginner_says_what_to_do():
+    for call, *parts in (
+        (lambda: tb.PadCollator.from_tokenizer("bert"), "str", "AutoTokenizer", "'bert'"),
+        (lambda: tb.RaggedDataset([[1], [2]]), "row 0", "list", '{"input_ids": rows}'),
+        (lambda: tb.Ragged([[1, 2]]), "offsets", "Ragged.from_sequences()"),
+        (lambda: tb.PadCollator(return_tensors="np")([None, None]), "row 0", "None", "a sample"),
+    ):
+        with pytest.raises(TypeError) as caught:
+            call()
+        for part in parts:
+            assert part in str(caught.value)
+
+
+def test_nothing_advises_to_install_what_no_index_has():
+    root = Path(__file__).parent.parent
+    texts = [*(root / "python").rglob("*.py"), *(root / "csrc").rglob("*.[ch]")]
+    texts += [root / "README.md", *(root / "docs").glob("*.md"), *(root / "examples").glob("*.py")]
+    for path in texts:
+        assert not re.search(r"install ['\"]?tightbatch", path.read_text("utf-8")), path

@@ -97,9 +97,9 @@ find_shift_of_all(tb_label_work *w)
 {
     const tb_check *check = w->check;
 
-    for (int shift = w->shift - 1; shift <= w->shift + 1; shift += 2) {
+    for (int shift = -1; shift <= 2; shift++) {
         tb_label_counts counts = count_all(w, shift, NULL);
-        if (counts.comparable < 3 || !are_tokens(counts)) {
+        if (shift == w->shift || counts.comparable < 3 || !are_tokens(counts)) {
             continue;
         }
         if (check->columns[w->column].role == TB_ROLE_TARGETS && shift == 1) {
@@ -132,9 +132,10 @@ find_shift_of_each(const tb_label_work *w)
         if (2 * counts.same >= counts.comparable || span.begin / check->width == row) {
             continue;
         }
-        for (int shift = w->shift - 1; shift <= w->shift + 1; shift += 2) {
+        for (int shift = -1; shift <= 2; shift++) {
             tb_label_counts other = count_labels(w, span, shift);
-            if (other.comparable >= 2 && other.same == other.comparable) {
+            if (shift != w->shift && other.comparable >= 2 &&
+                other.same == other.comparable) {
                 note_shift(w, span, shift);
                 row = span.begin / check->width;
                 break;

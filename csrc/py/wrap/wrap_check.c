@@ -64,6 +64,11 @@ view_column(tb_state *state, const tb_context *context, PyObject *value,
         }
     }
     else if (PyArray_Check(value)) {
+        int kind = PyArray_TYPE((PyArrayObject *)value);
+        if (PyTypeNum_ISFLEXIBLE(kind) || PyTypeNum_ISOBJECT(kind) ||
+            PyTypeNum_ISDATETIME(kind) || PyTypeNum_ISCOMPLEX(kind)) {
+            return 0; /* rows of their own, or nothing to look at */
+        }
         if (tb_view_array(state, context, -1, (PyArrayObject *)value, &view) < 0) {
             return -1;
         }

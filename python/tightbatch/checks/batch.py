@@ -137,7 +137,7 @@ def check_batch(
         raises = _core.read_flag(NAME, "raises", raises)
     skipped = () if type(skip) is tuple and not skip else _read_skip(NAME, skip)
     settings = (max_position, vocab_size, ignore_index)
-    is_mapping = type(batch) is dict or isinstance(batch, Mapping)
+    is_mapping = isinstance(batch, (dict, Mapping))
     columns = batch if is_mapping else flatten(batch, NAME)
     plan = _plan_of(tuple(columns))
     for key in plan.others:

@@ -86,7 +86,7 @@ def _is_object_array(value: Any) -> bool:
 
 
 def _of_numbers(array: NDArray[Any]) -> NDArray[Any] | None:
-    return array if array.dtype.kind in "biuf" or array.dtype.kind == "V" else None
+    return array if array.dtype.kind in "biufV" else None
 
 
 def _read_tensor(tensor: Any, name: str, notes: list[str]) -> Any:
@@ -119,10 +119,6 @@ def _read_rows(rows: list[Any], role: Role, name: str) -> Any:
         array = np.asarray(rows)
     except ValueError:
         raise Ragged(_first_ragged(rows)) from None
-    if array.dtype == object:
-        if any(hasattr(row, "__len__") and not isinstance(row, str) for row in rows):
-            raise Ragged(_first_ragged(rows)) from None
-        return None
     return _of_numbers(array)
 
 

@@ -22,7 +22,7 @@ def plot(report: ModelReport, ax: Any) -> Any:
         from matplotlib.patches import Patch
     except ImportError as error:
         raise ImportError(
-            "ModelReport.plot() draws with matplotlib: pip install 'tightbatch[plot]'"
+            "ModelReport.plot() draws with matplotlib: pip install matplotlib"
         ) from error
     count = len(report.rows)
     values = np.vstack([report.matrix, report.padding, report.alone, report.company, report.again])

@@ -35,7 +35,7 @@ class Batch(dict[Any, Any]):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        dict.__init__(self, *args, **kwargs)
         if pytree.waiting and not pytree.is_compiling():
             pytree.register_imported()
 
