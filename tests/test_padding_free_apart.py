@@ -167,10 +167,10 @@ def test_for_model_refuses_a_model_that_mixes_rows(name):
 
 def test_for_model_keeps_what_is_given():
     model = make_model("bert", dtype="float32")
-    given = {"dtype": {"attention_mask": "bool"}, "return_labels": True}
+    given = {"dtype": {"attention_mask": "float32"}, "return_labels": True}
     collate = tb.PaddingFreeCollator.for_model(model, **given)
     assert (collate.dtype, collate.return_labels) == (given["dtype"], True)
-    assert collate(samples_of(make_rows()))["attention_mask"].dtype == torch.bool
+    assert collate(samples_of(make_rows()))["attention_mask"].dtype == torch.float32
     collate = tb.PaddingFreeCollator.for_model(make_model("llama"), return_use_cache=False)
     assert (collate.attention_mask, collate.return_use_cache) == ("causal", False)
     with fails(ValueError, "for_model()", "RobertaForMaskedLM", "alone"):
@@ -363,7 +363,7 @@ def test_a_tail_without_a_limit_is_never_longer_than_the_rows():
 
 
 def test_for_model_knows_the_positions_of_the_model():
-    model = make_model("GPT2", "eager")
+    model = make_model("gpt2", "eager")
     most = model.config.max_position_embeddings
     rows = [{"input_ids": [3] * 5}, {"input_ids": [4]}]
     sizes = {"max_tokens": 4 * most, "max_segments": 8}
@@ -380,7 +380,7 @@ def test_for_model_knows_the_positions_of_the_model():
 
 @pytest.mark.parametrize("naming", ["transformers", "flash_attn", "varlen_attn"])
 def test_every_naming_keeps_rows_apart_in_a_plain_call(naming):
-    rows, model = make_rows(), make_model("Llama", "sdpa")
+    rows, model = make_rows(), make_model("llama", "sdpa")
     batch = tb.PaddingFreeCollator(naming=naming)(samples_of(rows))
     assert_rows_are_apart(model, rows, batch, starts_of(rows))
 
@@ -388,7 +388,7 @@ def test_every_naming_keeps_rows_apart_in_a_plain_call(naming):
 LENGTHS = ["seq_lens", "seqlens", "pack_lengths", "segment_lengths", "sequence_lengths"]
 LENGTHS += ["query_seq_lengths", "doc_lens"]
 JOINED = {"position_ids": [0, 1, 2, 0], "seq_idx": [0, 0, 0, 1], "document_ids": [5, 5, 5, 2]}
-JOINED |= dict.fromkeys(LENGTHS, [3, 1])
+JOINED |= {key: [3, 1] for key in LENGTHS}
 
 
 @pytest.mark.parametrize("key", JOINED)
