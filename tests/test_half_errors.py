@@ -172,7 +172,7 @@ def test_a_storage_that_was_resized_is_refused(function):
     out.untyped_storage().resize_(16)
     with fails(ValueError, "storage", "16 bytes"):
         tb.to_float16(torch.ones(1000), out=out)
-    with fails(TypeError, "ZeroTensor"):
+    with fails(TypeError, "cannot be read"):  # a ZeroTensor has no memory
         function(torch._efficientzerotensor((1000,)))
 
 
