@@ -291,7 +291,10 @@ def _word(group: Group, values: list[Any], raw: tuple[int, ...], shape: tuple[in
 def _shown(value: Any, at: tuple[int | None, int | None], found: int) -> str:
     """Give a number as it is in its column; the C code knows floats of masks only as not 0 or 1."""
     shape: tuple[int, ...] = getattr(value, "shape", ())
-    if None not in at and len(shape) == 2 and at[0] < shape[0]:  # one row may stand for all
+    row, place = at
+    if row is None or place is None:
+        return str(found)
+    if len(shape) == 2 and row < shape[0]:  # one row may stand for all
         return str(value[at].item())
     return str(found)
 
