@@ -114,3 +114,28 @@ def test_transformers_pads_an_empty_row_to_a_row_of_padding(tokenizer):
     samples = [{"input_ids": [5, 6, 7]}, {"input_ids": []}]
     batch = transformers.DataCollatorWithPadding(tokenizer)(samples)
     assert found_in(batch) == [("mask_empty", "attention_mask", 1, None)]
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize("function", ["create_causal_mask", "create_sliding_window_causal_mask"])
+def test_transformers_own_masks_are_right_and_inverted_ones_are_not(implementation, function):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    masking = pytest.importorskip("transformers.masking_utils")
+    config = transformers.LlamaConfig(
+        hidden_size=8, num_attention_heads=1, num_hidden_layers=1, intermediate_size=8
+    )
+    config.sliding_window, config._attn_implementation = 3, implementation
+    ids = torch.arange(300, 312).view(2, 6)
+    for padded in ([0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]):
+        seen = getattr(masking, function)(
+            config=config,
+            inputs_embeds=torch.zeros(2, 6, 8),
+            attention_mask=torch.tensor([padded, [1] * 6]),
+            past_key_values=None,
+        )
+        assert seen.shape == (2, 1, 6, 6)
+        assert found_in({"input_ids": ids, "attention_mask": seen}) == []
+        if implementation == "sdpa":
+            found = found_in({"input_ids": ids, "attention_mask": ~seen})
+            assert {("mask_blind", row) for row in (0, 1)} <= {(f[0], f[2]) for f in found}

@@ -144,12 +144,12 @@ list_axes_restarts(tb_check *check, const tb_check_column *column)
     return count;
 }
 
-/* Whether a token sees none before it; mostly it sees the one before. */
+/* Whether a token sees none of [begin, end); mostly it sees the last of them. */
 static int
-sees_none_before(const tb_check *check, const tb_check_column *column, ptrdiff_t row,
-                 ptrdiff_t query, ptrdiff_t begin)
+sees_none(const tb_check *check, const tb_check_column *column, ptrdiff_t row,
+          ptrdiff_t query, tb_stretch keys)
 {
-    for (ptrdiff_t key = query - 1; key >= begin; key--) {
+    for (ptrdiff_t key = keys.end - 1; key >= keys.begin; key--) {
         if (tb_sees(check, column, row, query, key)) {
             return 0;
         }
@@ -157,18 +157,22 @@ sees_none_before(const tb_check *check, const tb_check_column *column, ptrdiff_t
     return 1;
 }
 
+/* A token and the next one see none before it: else it is a hole in the first one's row.
+ */
 static ptrdiff_t
 list_square_starts(tb_check *check, const tb_check_column *column)
 {
+    int has_queries = column->shape[column->ndim - 2] > 1;
     ptrdiff_t count = 0;
 
     for (ptrdiff_t r = 0; r < check->rows; r++) {
-        ptrdiff_t begin = check->extents[r].begin;
+        ptrdiff_t from = r * check->width, begin = check->extents[r].begin;
         for (ptrdiff_t at = begin; at < check->extents[r].end; at++) {
-            ptrdiff_t query = at - r * check->width;
+            tb_stretch before = {begin - from, at - from};
             if (at == begin ||
-                (column->shape[column->ndim - 2] > 1 &&
-                 sees_none_before(check, column, r, query, begin - r * check->width))) {
+                (has_queries && sees_none(check, column, r, at - from, before) &&
+                 (at + 1 == check->extents[r].end ||
+                  sees_none(check, column, r, at + 1 - from, before)))) {
                 check->starts[count++] = at;
             }
         }

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from .. import _core
 from .batch_report import BatchReport, Finding, error_message
 from .batch_roles import Group, Role, groups_of
-from .batch_values import Ragged, flatten, is_nested, readable
+from .batch_values import Unreadable, flatten, is_nested, readable
 from .batch_words import KINDS, Facts
 
 __all__ = ["CheckedCollator", "check_batch"]
@@ -44,11 +44,12 @@ def check_batch(
     long as reading the batch once, so that it can stay on in training
     (:class:`CheckedCollator`).
 
-    Columns are known by their names: ``input_ids``, ``attention_mask``, ``position_ids``,
-    ``labels``, ``shift_labels``, ``loss_mask``, ``seq_idx``, ``segment_ids``, ``cu_seqlens``,
-    ``max_seqlen``, ``seq_lengths``, ``lengths`` and the spellings of them that libraries have, also
-    with a prefix or suffix (``query_input_ids``, ``input_ids_chosen``): columns of one prefix are
-    checked by themselves. Others are left alone.
+    Columns are known by their names, as to the collate functions: ``input_ids``,
+    ``attention_mask``, ``position_ids``, ``labels``, and what only batches have, ``shift_labels``,
+    ``loss_mask``, ``seq_idx``, ``segment_ids``, ``cu_seqlens``, ``max_seqlen``, ``seq_lengths``,
+    ``lengths``, in the spellings that libraries have, also with a prefix or suffix
+    (``query_input_ids``, ``input_ids_chosen``): columns of one prefix are checked by themselves.
+    Others are left alone.
 
     Parameters
     ----------
@@ -76,10 +77,11 @@ def check_batch(
         shape                   a column is not of this batch's rows and width
         id_range                an id is negative or not in the vocabulary
         mask_value              a mask holds other numbers than 0 and 1 (or segment numbers)
-        mask_empty, mask_hole   a row has no real token; padding is between real tokens
+        mask_empty, mask_hole   a row has no real token, or no token sees any; padding is between
+                                real tokens
         mask_joins_rows         a mask of ones lies over several packed rows
         mask_leak, mask_blind   a mask of queries and keys, or a block mask, shows a token of
-                                another row; it hides one of the token's own row
+                                another row; it hides the token itself, or its row's past
         rows_disagree           columns disagree about where a row begins or ends
         boundaries_start,       cu_seqlens do not begin with 0; descend; do not end with the number
         boundaries_order,       of tokens
@@ -114,6 +116,8 @@ def check_batch(
     Notes
     -----
     Rows are found by majority: a column that disagrees with most others is the one that is named.
+    A mask of queries and keys that is bool or int shows a key where it is 1 (True), as in
+    transformers and torch's attention; what it hides from a token may not be shown to a later one.
     Labels that repeat the ids are those of a causal language model: a label at the first token of a
     packed row is one that the row before predicts. Other labels (tags, masked language modelling)
     may be there. A row without a label is reported only where that is no chance: not where labels
@@ -230,9 +234,10 @@ def _check_made_readable(
         try:
             role = Role(group.roles[i])
             values[i] = None if i in blocks else readable(value, role, key, made.notes)
-        except Ragged as error:
+        except Unreadable as error:
             values[i] = None
-            made.findings.append(_ragged(key, error.args[0]))
+            at, follows = (error.row, error.column), KINDS[error.kind][1]
+            made.findings.append(Finding(error.kind, key, *at, error.message, follows))
     answer = _look(group, values, settings, bool(blocks))
     if isinstance(answer, int):
         raise TypeError(
@@ -263,11 +268,6 @@ def _is_block_mask(value: Any) -> bool:
     return type(value).__name__ == "BlockMask" and hasattr(value, "kv_indices")
 
 
-def _ragged(key: str, row: int) -> Finding:
-    message = f"found a row of another length than row 0, expected {key} padded to one width"
-    return Finding("shape", key, row, None, message, KINDS["shape"][1])
-
-
 def _word(group: Group, values: list[Any], raw: tuple[int, ...], shape: tuple[int, int]) -> Finding:
     """Put a finding of the C code into words."""
     kind, column, other, row, place, found, expected = raw
@@ -290,7 +290,11 @@ def _word(group: Group, values: list[Any], raw: tuple[int, ...], shape: tuple[in
 
 def _shown(value: Any, at: tuple[int | None, int | None], found: int) -> str:
     """Give a number as it is in its column; the C code knows floats of masks only as not 0 or 1."""
-    if None not in at and hasattr(value, "shape") and len(value.shape) == 2:
+    shape: tuple[int, ...] = getattr(value, "shape", ())
+    row, place = at
+    if row is None or place is None:
+        return str(found)
+    if len(shape) == 2 and row < shape[0]:  # one row may stand for all
         return str(value[at].item())
     return str(found)
 

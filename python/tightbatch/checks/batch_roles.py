@@ -7,6 +7,8 @@ import re
 from enum import IntEnum
 from typing import NamedTuple
 
+from ..collate.roles import Meaning, read_name
+
 __all__ = ["Group", "Role", "groups_of"]
 
 
@@ -33,22 +35,27 @@ class Role(IntEnum):
     OTHER = 17
 
 
-# The ends of names; of the first of them also the beginnings, as in input_ids_chosen. What remains
-# of the name names the group.
-BEGINNINGS = 7
+# What columns of samples are for, by their meaning. Masks of padding are 1 at tokens or at padding.
+MEANINGS: dict[Meaning | None, Role] = {
+    "tokens": Role.IDS,
+    "attention_mask": Role.MASK,
+    "padding_mask": Role.OTHER,
+    "key_padding_mask": Role.OTHER,
+    "token_types": Role.OTHER,
+    "special_tokens": Role.OTHER,
+    "positions": Role.POSITIONS,
+    "labels": Role.LABELS,
+    "segments": Role.SEQ_LENGTHS,
+}
+# The ends of names that only batches have, or that say more there. What remains names the group.
 ENDS: tuple[tuple[str, Role], ...] = (
-    (r"input_ids|token_ids", Role.IDS),
     (r"inputs_embeds", Role.EMBEDS),
-    (r"attention_mask|attn_mask", Role.MASK),
-    (r"position_ids|pos_ids|input_pos", Role.POSITIONS),
-    (r"token_type_ids|special_tokens_mask", Role.OTHER),
-    (r"shift(?:ed)?_labels", Role.SHIFTED_LABELS),
-    (r"labels", Role.LABELS),
+    (r"shift(?:ed)?_labels|labels_shift(?:ed)?", Role.SHIFTED_LABELS),
+    (r"pos_ids", Role.POSITIONS),
     (r"seq_idx|sequence_idx|sequence_id|doc(?:ument)?_ids?", Role.SEQ_IDX),
     (r"segment_ids|segmentation", Role.SEGMENT_IDS),
     (r"seq_lengths|pack_lengths|segment_lengths|seq_lens", Role.SEQ_LENGTHS),
     (r"loss_mask|completion_mask|assistant_masks?", Role.LOSS_MASK),
-    (r"label|label_ids", Role.LABELS),
     (r"lengths?|seq_len|lens", Role.LENGTHS),
 )
 # Whole names.
@@ -70,6 +77,8 @@ LONGEST = re.compile(
 )
 # Groups whose columns are about other things than tokens.
 PICTURES = re.compile(r"(?:pixel|image|images|vision|video|videos|audio|patch|cross)(?:_.*)?")
+# Tokens that are beside those of the rows they are a part of, as in verl.
+BESIDE = frozenset(("prompts", "responses"))
 # What X_ids are the tokens of.
 TEXTS = frozenset(
     "prompt completion chosen rejected query response anchor positive negative answer".split()
@@ -117,11 +126,13 @@ def groups_of(names: tuple[str, ...]) -> tuple[Group, ...]:
 
 def _role_among(name: str, siblings: set[str]) -> tuple[str, Role | None]:
     """Give the affix that names a column's group, and its role, beside the names it is with."""
-    pair = re.fullmatch(r"(.+)_(ids|mask)", name)
+    pair = re.fullmatch(r"(?!input_|token_)(.+)_(ids|mask)", name)
     if pair and {f"{pair[1]}_ids", f"{pair[1]}_mask"} <= siblings:  # TRL's prompt_ids, prompt_mask
         return pair[1], Role.IDS if pair[2] == "ids" else Role.MASK
     if pair and pair[2] == "ids" and pair[1] in TEXTS:
         return pair[1], Role.IDS
+    if name == "target_ids" and not {"target_attention_mask", "target_mask"} & siblings:
+        return "", Role.ROW_LABELS  # of T5's scripts; padding may be the ignored label
     return _role_of(name)
 
 
@@ -137,10 +148,14 @@ def _role_of(name: str) -> tuple[str, Role | None]:
     for pattern, role in ENDS:
         if match := re.fullmatch(rf"(?:(?P<group>.+)_)?(?:{pattern})", name):
             return match["group"] or "", role
-    for pattern, role in ENDS[:BEGINNINGS]:
-        if match := re.fullmatch(rf"(?:{pattern})_(?P<group>.+)", name):
+        match = re.fullmatch(rf"(?:{pattern})_(?P<group>.+)", name)
+        if match and role in (Role.SHIFTED_LABELS, Role.EMBEDS):
             return f"-{match['group']}", role
-    return "", None
+    read = read_name(name)
+    if read.stem in BESIDE:
+        return "_".join(filter(None, (read.before, read.stem, read.after))), Role.IDS
+    affix = f"-{read.after}" if read.after and not read.before else read.before
+    return affix, MEANINGS.get(read.meaning)
 
 
 def _has_tokens(columns: dict[str, Role]) -> bool:

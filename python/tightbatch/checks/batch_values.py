@@ -13,13 +13,30 @@ from numpy.typing import NDArray
 from .. import _core
 from .batch_roles import Role
 
-__all__ = ["flatten", "is_nested", "readable"]
+__all__ = ["Unreadable", "flatten", "is_nested", "readable"]
 
 MOST_DEPTH = 4
+# What an integer beyond 64 bits is found as.
+LARGE = {
+    Role.IDS: "id_range",
+    Role.POSITIONS: "position_range",
+    Role.MASK: "mask_value",
+    Role.LABELS: "label_range",
+    Role.SHIFTED_LABELS: "label_range",
+    Role.TARGETS: "label_range",
+    Role.DECODER_LABELS: "label_range",
+    Role.ROW_LABELS: "label_range",
+    Role.LENGTHS: "length",
+    Role.SEQ_LENGTHS: "length",
+}
 
 
-class Ragged(Exception):
-    """Rows of different lengths, where one shape is expected."""
+class Unreadable(Exception):
+    """Lists that are no array of numbers: the kind of finding, where, and what was found."""
+
+    def __init__(self, kind: str, row: int, column: int | None, message: str) -> None:
+        super().__init__(kind, row, column, message)
+        self.kind, self.row, self.column, self.message = kind, row, column, message
 
 
 def is_nested(value: Any) -> bool:
@@ -117,12 +134,37 @@ def _read_rows(rows: list[Any], role: Role, name: str) -> Any:
         rows = [[n if n != 0 else -1 for n in row] + [0] * (width - len(row)) for row in rows]
     try:
         array = np.asarray(rows)
-    except ValueError:
-        raise Ragged(_first_ragged(rows)) from None
+    except (ValueError, RecursionError):
+        raise _explain(rows, role, name) from None
+    if array.dtype == object and (odd := _find_large(rows, role)):
+        raise odd
     return _of_numbers(array)
 
 
-def _first_ragged(rows: list[Any]) -> int:
-    """Give the first row whose length is not the first one's."""
+def _explain(rows: list[Any], role: Role, name: str) -> Unreadable:
+    """Say why rows are no array: one nests lists, or has another length than the first."""
+    depths = [[isinstance(item, (list, tuple)) for item in row]
+              if isinstance(row, (list, tuple)) else [] for row in rows]  # fmt: skip
+    for i, nests in enumerate(depths):
+        if any(nests) and not all(nests):
+            return Unreadable(
+                "shape", i, nests.index(True), "found a list among numbers, expected a number"
+            )
     lengths = [len(row) if hasattr(row, "__len__") else -1 for row in rows]
-    return next((i for i, length in enumerate(lengths) if length != lengths[0]), 0)
+    other = next((i for i, length in enumerate(lengths) if length != lengths[0]), None)
+    if other is not None:
+        message = f"found a row of another length than row 0, expected {name} padded to one width"
+        return Unreadable("shape", other, None, message)
+    return Unreadable("shape", 0, None, "found lists of different depths, expected rows of numbers")
+
+
+def _find_large(rows: list[Any], role: Role) -> Unreadable | None:
+    """Find the first integer that has more than 64 bits."""
+    kind = LARGE.get(role, "shape")
+    for i, row in enumerate(rows):
+        items = row if isinstance(row, (list, tuple)) else [row]
+        for k, item in enumerate(items):
+            if isinstance(item, int) and item.bit_length() > 63:
+                message = f"found an integer of {item.bit_length()} bits, expected at most 64"
+                return Unreadable(kind, i, k if items is row else None, message)
+    return None

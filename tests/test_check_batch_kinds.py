@@ -1,0 +1,277 @@
+"""check_batch finds each kind of fault in every spelling, and does not raise where none is told."""
+
+import numpy as np
+import pytest
+
+import tightbatch as tb
+
+LENGTHS = [5, 9, 4]
+WIDTH = sum(LENGTHS)
+SEGMENTS = np.repeat(np.arange(3), LENGTHS)
+POSITIONS = np.concatenate([np.arange(n) for n in LENGTHS])
+CAUSAL = np.tril(np.ones((WIDTH, WIDTH), bool))
+BLOCKS = (SEGMENTS[:, None] == SEGMENTS) & CAUSAL
+IDS = np.arange(300, 300 + 2 * WIDTH).reshape(2, WIDTH)
+# How a mask of what is seen is spelled.
+SPELLINGS = {
+    "bool": lambda seen: seen,
+    "int": lambda seen: seen.astype(np.int64),
+    "uint8": lambda seen: seen.astype(np.uint8),
+    "lowest": lambda seen: np.where(seen, np.float32(0), np.finfo(np.float32).min),
+    "infinity": lambda seen: np.where(seen, np.float16(0), np.float16(-np.inf)),
+    "heads": lambda seen: np.concatenate([seen, seen], 1),
+}
+spellings = pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
+
+
+def found_in(batch, **options):
+    report = tb.check_batch(batch, raises=False, **options)
+    return [(f.kind, f.key, f.row, f.column) for f in report]
+
+
+def kinds(batch):
+    return {kind for kind, *_ in found_in(batch)}
+
+
+# --- masks of queries and keys --------------------------------------------------------------------
+
+
+def stories():
+    """A mask's batch: alone, beside positions, and as one mask for two rows."""
+    positions = np.stack([POSITIONS, POSITIONS])
+    yield {"input_ids": IDS}, np.stack([BLOCKS, CAUSAL])[:, None]
+    yield {"input_ids": IDS, "position_ids": positions}, np.stack([BLOCKS, BLOCKS])[:, None]
+    yield {"input_ids": IDS}, CAUSAL[None, None]
+
+
+@spellings
+def test_inverted_masks(spell):
+    for batch, seen in stories():
+        assert tb.check_batch({**batch, "attention_mask": spell(seen)}).ok
+        assert "mask_blind" in kinds({**batch, "attention_mask": spell(~seen)})
+
+
+def test_the_message_of_an_inverted_mask_says_what_shows_a_key():
+    inverted = {"input_ids": IDS[:, :3], "attention_mask": ~CAUSAL[None, None, :3, :3]}
+    with pytest.raises(ValueError, match=r"does not see itself, expected a mask in which 1 \(True"):
+        tb.check_batch(inverted)
+
+
+@spellings
+def test_masks_that_show_nothing(spell):
+    for batch, seen in stories():
+        nothing = spell(np.zeros_like(seen))
+        found = found_in({**batch, "attention_mask": nothing})
+        assert found == [("mask_empty", "attention_mask", row, None) for row in (0, 1)]
+    one_query = spell(np.zeros((2, 1, 1, WIDTH), bool))
+    assert kinds({"input_ids": IDS, "attention_mask": one_query}) == {"mask_empty"}
+
+
+@spellings
+def test_every_hole_in_a_row_is_found(spell):
+    """But for a key that a window may have left, and a last token that may be padding."""
+    batch, seen = next(stories())
+    ends = {0: np.cumsum(LENGTHS) - 1, 1: [WIDTH - 1]}
+    for row, query, key in np.argwhere(seen[:, 0]):
+        begin = query - POSITIONS[query] if row == 0 else 0
+        is_left = query in ends[row] and key == begin and key < query - 1
+        if is_left or query == key == WIDTH - 1:
+            continue
+        broken = seen.copy()
+        broken[row, 0, query, key] = False
+        found = {
+            finding[0]
+            for finding in found_in({**batch, "attention_mask": spell(broken)})
+            if finding[2] == row
+        }
+        assert "mask_blind" in found, (row, query, key)
+
+
+@spellings
+@pytest.mark.parametrize("window", [2, 3, 7, 99])
+def test_windows_are_right(window, spell):
+    places = np.arange(WIDTH)
+    near = places[:, None] - places < window
+    for batch, seen in stories():
+        assert tb.check_batch({**batch, "attention_mask": spell(seen & near)}).ok
+    both_ways = (SEGMENTS[:, None] == SEGMENTS) & (abs(places[:, None] - places) < window)
+    batch = {"input_ids": IDS, "attention_mask": spell(both_ways[None, None])}
+    assert tb.check_batch(batch).ok
+
+
+def test_padded_masks_of_queries_and_keys_are_right():
+    for real in (slice(0, 12), slice(6, WIDTH)):
+        keys = np.zeros(WIDTH, bool)
+        keys[real] = True
+        for queries in (keys, np.ones(WIDTH, bool)):
+            seen = CAUSAL & keys & queries[:, None]
+            assert tb.check_batch({"input_ids": IDS[:1], "attention_mask": seen[None, None]}).ok
+
+
+# --- labels ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["loss_mask", "completion_mask", "assistant_masks"])
+@pytest.mark.parametrize("dtype", [np.int64, bool, np.float32, np.float16])
+def test_loss_masks_of_zeros(key, dtype):
+    batch = {"input_ids": IDS, "labels": IDS, key: np.zeros(IDS.shape, dtype)}
+    assert found_in(batch) == [("batch_without_labels", key, None, None)]
+    batch[key][:, 3:] = 1
+    assert tb.check_batch(batch).ok
+    if dtype == np.float32:
+        batch[key][0] *= 0.25  # weights
+        assert tb.check_batch(batch).ok
+
+
+def test_labels_that_a_causal_model_shifts_away():
+    labels = np.full(IDS.shape, -100)
+    labels[:, 0] = IDS[:, 0]
+    batch = {"input_ids": IDS, "labels": labels}
+    assert found_in(batch) == [("batch_without_labels", "labels", None, None)]
+    labels[1] = IDS[1]
+    assert found_in(batch) == [("row_without_labels", "labels", 0, 0)]
+    labels[0, 1] = IDS[0, 1]
+    assert tb.check_batch(batch).ok
+
+
+def test_labels_at_first_tokens_that_are_not_shifted_away():
+    labels = np.full(IDS.shape, -100)
+    labels[:, 0] = [1, 0]  # of rows, as tags of their first tokens
+    assert tb.check_batch({"input_ids": IDS, "labels": labels}).ok
+    labels[:, 0] = [777, 888]  # masked language modelling
+    assert tb.check_batch({"input_ids": IDS, "labels": labels}).ok
+    shifted = np.full(IDS.shape, -100)
+    shifted[:, 0] = IDS[:, 1]
+    assert tb.check_batch({"input_ids": IDS, "shift_labels": shifted}).ok
+
+
+@pytest.mark.parametrize("first", [11, 3011])
+@pytest.mark.parametrize("width", [4, 5, 6, 9])
+def test_labels_that_are_shifted_twice(width, first):
+    ids = np.arange(first, first + width)[None]
+    twice = np.append(ids[:, 2:], [[-100, -100]], axis=1)
+    batch = {"input_ids": ids, "shift_labels": twice}
+    assert ("label_shift", "shift_labels", 0, 0) in found_in(batch)
+    if width > 5:
+        found = found_in({"input_ids": ids, "labels": twice})
+        assert ("label_shift", "labels", 0, 0) in found
+
+
+def test_a_few_tags_are_not_shifted_labels():
+    for ids, tags in (([5, 6, 7, 8], [6, 7, 8, 8]), ([1, 2, 3], [2, 3, 4]), ([4, 5, 6], [9, 4, 5])):
+        assert tb.check_batch({"input_ids": [ids], "labels": [tags]}).ok
+
+
+def test_labels_of_other_rows_with_the_width_of_the_ids():
+    samples = [{"input_ids": [5, 6, 7], "labels": [8, 9, 4]}, {"input_ids": [5], "labels": [8, 4]}]
+    samples[1]["labels"].append(9)
+    for count in (1, 2):
+        samples[1]["input_ids"] = [5] * count
+        batch = tb.PadCollator(return_tensors="np")(samples)
+        assert tb.check_batch(batch).ok
+    collate = tb.CheckedCollator(tb.PadCollator(return_tensors="np"))
+    assert collate(samples)["labels"].tolist() == [[8, 9, 4], [8, 4, 9]]
+
+
+def test_a_number_for_each_class_is_no_label_of_a_token():
+    mask = [[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]]
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        labels = rng.integers(0, 2, (3, 4))
+        batch = {"input_ids": IDS[0, :12].reshape(3, 4), "attention_mask": mask, "labels": labels}
+        assert tb.check_batch(batch).ok
+
+
+def test_tags_that_are_filled_with_one_value_are_found():
+    mask = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0]])
+    tags = np.where(mask == 1, [[1, 2, 3, 4, 2, 1]], 0)
+    batch = {"input_ids": IDS[0, :18].reshape(3, 6), "attention_mask": mask, "labels": tags}
+    assert {("label_on_padding", "labels", 1, 3), ("label_on_padding", "labels", 2, 2)} == set(
+        found_in(batch)
+    )
+
+
+# --- positions, numbers, names --------------------------------------------------------------------
+
+
+def test_positions_that_count_the_padding_before_the_tokens():
+    ids, mask = IDS[:, :4], [[0, 0, 1, 1], [0, 0, 0, 1]]
+    arange = np.arange(4)
+    for rows in (slice(0, 1), slice(0, 2)):
+        batch = {"input_ids": ids[rows], "attention_mask": mask[rows]}
+        for positions in (np.tile(arange, (len(mask[rows]), 1)), arange[None], arange):
+            found = found_in({**batch, "position_ids": positions})
+            assert found[0] == ("positions_restart", "position_ids", 0, 2)
+            assert len(found) == len(mask[rows])
+    for right in ([[1, 1, 0, 1], [1, 1, 1, 0]], [[1, 1, 2, 3], [1, 1, 1, 2]]):
+        assert tb.check_batch({"input_ids": ids, "attention_mask": mask, "position_ids": right}).ok
+    one = {"input_ids": ids[:1], "attention_mask": [[0, 1, 1, 1]], "position_ids": [[1, 2, 3, 4]]}
+    assert tb.check_batch(one).ok
+
+
+@pytest.mark.parametrize("shape", [(2, 0), (0, 5), (0, 0), (0,)])
+def test_empty_tensors(shape):
+    torch = pytest.importorskip("torch")
+    ids = torch.zeros(*shape, dtype=torch.long)
+    for mask in (torch.zeros(*shape), ids, ids.bool()):
+        batch = {"input_ids": ids, "attention_mask": mask, "labels": ids, "loss_mask": mask}
+        assert tb.check_batch(batch).ok
+    lists = {"cu_seqlens": ids[:0], "seq_lengths": ids[:0]}
+    assert tb.check_batch({"input_ids": ids, "position_ids": ids, **lists}, raises=False).count < 3
+
+
+def test_squares_without_heads():
+    empty = np.zeros((2, 0, WIDTH, WIDTH), bool)
+    assert tb.check_batch({"input_ids": IDS, "attention_mask": empty}).ok
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [("input_ids", "id_range"), ("labels", "label_range"), ("position_ids", "position_range")],
+)
+def test_integers_beyond_64_bits(key, kind):
+    for large in (10**5000, -(2**70), 2**64):
+        batch = {"input_ids": [[1, 2], [3, 4]], key: [[1, 2], [3, large]]}
+        report = tb.check_batch(batch, raises=False)
+        assert (kind, key, 1, 1) in found_in(batch)
+        message = next(finding.message for finding in report if finding.kind == kind)
+        assert message == f"found an integer of {large.bit_length()} bits, expected at most 64"
+
+
+def test_rows_that_hold_lists():
+    endless = [1]
+    endless.append(endless)
+    for row in (endless, [1, [2]], [1, [[2]]]):
+        report = tb.check_batch({"input_ids": [row]}, raises=False)
+        assert [(f.kind, f.row, f.column) for f in report] == [("shape", 0, 1)]
+        assert report.findings[0].message == "found a list among numbers, expected a number"
+
+
+# A name, a wrong column of that name beside right ids, and what it is found as.
+@pytest.mark.parametrize(
+    ("key", "wrong", "kind"),
+    [
+        ("attention_masks", [[1, 0, 1]], "mask_hole"),
+        ("attn_masks", [[1, 0, 1]], "mask_hole"),
+        ("input_mask", [[1, 0, 1]], "mask_hole"),
+        ("positions_ids", [[0, 2, 3]], "positions_step"),
+        ("input_pos", [[0, 2, 3]], "positions_step"),
+        ("labels_ids", [[-100, -100, -100]], "batch_without_labels"),
+        ("labels_shifted", [[5, 6, 7]], "label_shift"),
+        ("label_ids", [[-100, -100, -100]], "batch_without_labels"),
+    ],
+)
+def test_names_are_read_as_collate_functions_read_them(key, wrong, kind):
+    assert (kind, key) in {f[:2] for f in found_in({"input_ids": [[5, 6, 7]], key: wrong})}
+
+
+@pytest.mark.parametrize("key", ["prompts", "responses", "completion_ids", "encoder_input"])
+def test_tokens_of_a_part_have_a_shape_of_their_own(key):
+    batch = {key: [[5, -6]], "input_ids": [[5, 6, 7]], "attention_mask": [[1, 1, 1]]}
+    assert found_in(batch) == [("id_range", key, 0, 1)]
+
+
+def test_masks_that_are_one_at_padding_are_not_taken_for_the_other():
+    for key in ("key_padding_mask", "padding_mask"):
+        batch = {"input_ids": [[5, 6, 0]], key: [[False, False, True]], "labels": [[5, 6, -100]]}
+        assert tb.check_batch(batch).ok
