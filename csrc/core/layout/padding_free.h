@@ -25,7 +25,7 @@ typedef struct {
     int64_t max_tokens;       /* exactly this many positions; -1: as many as needed */
     int64_t max_segments;     /* entries are written for this many; -1: for all */
     int64_t max_tail;         /* where max_segments makes segments of the tail longer,
-                                 their most tokens; INT64_MAX: any number */
+                                 their most tokens; 0: they become no longer */
     int keep_empty;           /* segments without tokens count as segments */
     /* Planned: */
     ptrdiff_t width;    /* positions of the row */

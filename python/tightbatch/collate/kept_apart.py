@@ -65,7 +65,7 @@ def find_settings(model: Any, make: Make, given: Mapping[str, Any]) -> dict[str,
     )
 
 
-def find_longest(model: Any, collate: Any) -> dict[str, int]:
+def find_longest(model: Any, collate: Any) -> dict[str, Any]:
     """Give max_seqlen for a batch of constant shape: the positions that the model has."""
     most = getattr(_config(model), "max_position_embeddings", None)
     is_static = collate.max_tokens is not None or collate.max_segments is not None
