@@ -244,7 +244,7 @@ def test_a_module_that_is_gone_has_given_all_back():
 
     spec = importlib.util.spec_from_file_location(_core.__name__, _core.__file__)
     kept = [torch.Tensor, torch.nn.Parameter, torch.Tensor.is_neg, _numpy_fallback.convert]
-    kept += [_numpy_fallback.significand_bits, _numpy_fallback.lowest_value]
+    kept += [_numpy_fallback.significand_bits, _numpy_fallback.masking_value]
     rows = [(torch.ones(1), None), (np.ones(1, ml_dtypes.bfloat16), None), ([0.5], "bfloat16")]
     rows += [([3], np.longdouble), ([2**70], np.longdouble), ([0.5], ml_dtypes.float8_e5m2)]
     gc.collect()

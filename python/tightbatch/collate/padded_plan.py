@@ -128,7 +128,7 @@ class _Planner:
             return self.made.index(next(iter(self.mains.values())))
         if self.sample is not dict and not hasattr(self.sample, "_fields") and self.rows:
             return self.made.index(self.rows[0])
-        named = [key for key in self.rows if self.read[key].meaning is not None]
+        named = [key for key in self.rows if self.read[key].meaning not in roles.OPEN]
         if len(named) < len(self.rows):
             return -1
         no_labels = [key for key in named if self.read[key].meaning != "labels"]
@@ -173,6 +173,8 @@ class _Planner:
             settings = self._as_main(key, main, settings)
         if role == "loose" and self._has_tokens() and "padding_value" not in named.mappings:
             settings = settings._replace(float_padding_value=0)
+            if self.read[key].meaning is None and settings.padding_value != 0:
+                settings = settings._replace(padding_value=None)  # labels, or tokens? not known
         return PlannedColumn(key, name, role, settings)
 
     def _has_tokens(self) -> bool:
@@ -189,7 +191,7 @@ class _Planner:
         if meaning == "labels":
             return "labels"
         is_first = isinstance(self.first, int) and self.first >= 0 and self.made[self.first] == key
-        return "loose" if meaning is None and not is_first else "sequence"
+        return "loose" if meaning in roles.OPEN and not is_first else "sequence"
 
     def _main_of(self, key: Any) -> Any:
         """Give the column that this one is padded like: that of its part, or which it chooses."""
