@@ -10,7 +10,6 @@ from typing import Any, overload
 from . import _core
 from .ragged import row_indices
 
-
 # How deep samples and batches may be nested.
 MOST_LEVELS = 64
 

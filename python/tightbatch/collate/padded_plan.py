@@ -171,11 +171,20 @@ class _Planner:
         settings = named[name]
         if main is not None and main != key:
             settings = self._as_main(key, main, settings)
-        if role == "loose" and self._has_tokens() and "padding_value" not in named.mappings:
-            settings = settings._replace(float_padding_value=0)
-            if self.read[key].meaning is None and settings.padding_value != 0:
-                settings = settings._replace(padding_value=None)  # labels, or tokens? not known
+        if role == "loose" and self._has_tokens():
+            settings = self._beside_tokens(key, settings)
         return PlannedColumn(key, name, role, settings)
+
+    def _beside_tokens(self, key: Any, settings: ColumnSettings) -> ColumnSettings:
+        """Let a column that is no tokens' by its name not have their padding."""
+        name, given = self.outputs[key], self.wishes.named.mappings.get("padding_value")
+        if name in roles.LABELS_BESIDE_TOKENS and (given is None or name not in given):
+            return settings._replace(padding_value=roles.FILLS["labels"])
+        if given is not None:
+            return settings
+        is_known = self.read[key].meaning is not None or settings.padding_value == 0
+        known = settings.padding_value if is_known else None
+        return settings._replace(padding_value=known, float_padding_value=0)
 
     def _has_tokens(self) -> bool:
         return any(self.read[key].meaning == "tokens" for key in self.mains.values())

@@ -63,8 +63,8 @@ STEMS: dict[str, Meaning] = {
     **dict.fromkeys(("spatial_shapes", "flattened_patches"), "image"),
     **dict.fromkeys(("image_grid_thw", "video_grid_thw", "image_grid_hw"), "grid"),
 }
-# Names that mean something only by themselves: "target_input_ids" is no label, nor is "pos_y".
-WHOLE: dict[str, Meaning] = dict.fromkeys(("y", "y_true", "target", "tag", "gold"), "labels")
+# What can be anything, as one coordinate of a point, but beside tokens is labels.
+LABELS_BESIDE_TOKENS = frozenset(("y", "y_true", "target", "tag", "gold"))
 # Parts that can also follow the stem, as in TRL's "input_ids_chosen".
 PARTS = frozenset(
     "chosen rejected prompt completion response query anchor positive negative document doc "
@@ -139,8 +139,6 @@ def read_name(key: Any) -> Name:
     """Read a column's name; any object may be a key."""
     if not isinstance(key, str):
         return NOTHING
-    if key in WHOLE:
-        return Name(WHOLE[key], key, "", "")
     found = _match(key, "")
     if found is None:
         stem, _, after = key.rpartition("_")
