@@ -212,7 +212,10 @@ class RaggedDataset:
         """Give a batch to a DataLoader: a sequence of dicts, which are made when they are read."""
         chosen = _core.as_indices("RaggedDataset", indices, self._count)
         return Samples(
-            {name: _batch_of(column, chosen) for name, column in self._columns.items()},
+            {
+                name: column._take(chosen) if type(column) is Ragged else _batch_of(column, chosen)
+                for name, column in self._columns.items()
+            },
             len(chosen),
         )
 
@@ -506,6 +509,8 @@ class _Strings(list[Any]):
 
 
 def _batch_of(column: Any, chosen: Any) -> Any:
+    if type(column) is np.ndarray:
+        return column[chosen]
     if isinstance(column, Ragged):
         return column._take(chosen)
     if isinstance(column, RaggedDataset):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import modules
 from typing import Any
 
 from .. import _core
@@ -37,7 +38,7 @@ class Batch(dict[Any, Any]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         dict.__init__(self, *args, **kwargs)
-        if pytree.waiting and not pytree.is_compiling():
+        if pytree.waiting and not pytree.is_compiling() and len(modules) != pytree.seen:
             pytree.register_imported()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

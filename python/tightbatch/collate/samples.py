@@ -168,9 +168,13 @@ def kind_of(function: str, key: Any, column: Any, *, nested: bool = False) -> Ki
 
     A nested column has columns of its own; it is an error unless ``nested``.
     """
+    if type(column) is Ragged:  # isinstance() of an abstract class takes long
+        return "rows"
+    if type(column) is np.ndarray and column.ndim == 1 and column.dtype.kind in "iufb":
+        return "number"
     if isinstance(column, Ragged):
         return "rows"
-    if type(column) is Samples:  # isinstance() of an abstract class takes long
+    if type(column) is Samples:
         return _nested(function, key, column, nested)
     first = column[0]
     kind = type(first)
