@@ -141,3 +141,22 @@ def too_deep(where: str) -> ValueError:
         f"{where}nested more than {MOST_LEVELS} levels deep, or contains itself; expected at most "
         f"{MOST_LEVELS} levels"
     )
+
+
+def refuse_fields(function: str, sequences: Any) -> None:
+    """Refuse what has columns, where rows are expected: say how to name one that is there."""
+    found = sequences.columns if isinstance(sequences, Samples) else sequences
+    if isinstance(found, (list, tuple)) and found and is_record(found[0]):
+        found = found[0]
+        found = found if is_mapping(found) else as_dict(function, None, 0, found)
+    names = getattr(found, "column_names", None)
+    if names is None and is_mapping(found):
+        names = found.keys()
+    if names is None:
+        return
+    names = list(names)
+    chosen = "input_ids" if "input_ids" in names or not names else names[0]
+    raise TypeError(
+        f"{function}(): found {type(found).__name__} with {_core.show(names)}, which does not say "
+        f"whose lengths; pass column={_core.show(chosen)}"
+    )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from . import _arrow, _core
 from ._arrow import Text
-from ._records import Samples, as_dict, check_depth, gather, is_mapping, is_record, join, read_field
+from ._records import Samples, check_depth, gather, is_record, join, read_field, refuse_fields
 from ._words import counted
 from .ragged import MappedFile, Ragged, is_one, row_indices
 
@@ -262,7 +262,7 @@ def lengths(sequences: Any, column: str | None = None) -> NDArray[np.int64]:
     array([3, 1])
     """
     if column is None:
-        _refuse_fields(sequences)
+        refuse_fields("lengths", sequences)
         return _core.lengths("lengths", sequences)
     if not isinstance(column, str):
         raise TypeError(f"lengths(): column={_core.describe(column)}; expected a str")
@@ -274,26 +274,6 @@ def lengths(sequences: Any, column: str | None = None) -> NDArray[np.int64]:
         table = getattr(sequences.data, "table", sequences.data)
         return _core.arrow_lengths("lengths", table, column, _hf_indices("lengths", sequences))
     return _core.lengths("lengths", _rows_of(sequences, column), column)
-
-
-def _refuse_fields(sequences: Any) -> None:
-    """Refuse what has columns, of which none is named: say how to name one that is there."""
-    has_columns = isinstance(sequences, (RaggedDataset, Samples, Mapping)) or _is_hf(sequences)
-    found = sequences
-    if isinstance(sequences, Samples):
-        found = sequences.columns
-    elif isinstance(sequences, (list, tuple)) and sequences and is_record(sequences[0]):
-        has_columns, found = True, sequences[0]
-    if not has_columns:
-        return
-    names = getattr(found, "column_names", None)
-    if names is None:
-        names = list(found.keys() if is_mapping(found) else as_dict("lengths", None, 0, found))
-    chosen = "input_ids" if "input_ids" in names or not names else names[0]
-    raise TypeError(
-        f"lengths(): found {type(found).__name__} with {_core.show(names)}, which does not say "
-        f"whose lengths; pass column={_core.show(chosen)}"
-    )
 
 
 def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
