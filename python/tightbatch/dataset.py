@@ -16,7 +16,6 @@ from .ragged import MappedFile, Ragged, is_one, row_indices
 
 __all__ = ["RaggedDataset", "lengths"]
 
-
 # Where columns can come from.
 SOURCES = "samples (dicts or dataclasses), an Arrow table, a datasets.Dataset or a RaggedDataset"
 
@@ -212,10 +211,7 @@ class RaggedDataset:
         """Give a batch to a DataLoader: a sequence of dicts, which are made when they are read."""
         chosen = _core.as_indices("RaggedDataset", indices, self._count)
         return Samples(
-            {
-                name: column._take(chosen) if type(column) is Ragged else _batch_of(column, chosen)
-                for name, column in self._columns.items()
-            },
+            {name: _batch_of(column, chosen) for name, column in self._columns.items()},
             len(chosen),
         )
 
@@ -489,14 +485,12 @@ class _Strings(list[Any]):
 
 
 def _batch_of(column: Any, chosen: Any) -> Any:
-    if type(column) is np.ndarray:
-        return column[chosen]
     if isinstance(column, Ragged):
         return column._take(chosen)
     if isinstance(column, RaggedDataset):
         return column.__getitems__(chosen)
     part = column[chosen]
-    return part.tolist() if isinstance(part, Text) else part
+    return part.tolist() if type(part) is not np.ndarray and isinstance(part, Text) else part
 
 
 def _describe(column: Any) -> str:
