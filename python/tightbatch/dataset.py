@@ -377,9 +377,8 @@ def _read(
 
 def _names(function: str, columns: Any) -> tuple[str, ...]:
     """Read the names of several columns."""
-    names = None
-    if isinstance(columns, Iterable) and not isinstance(columns, (str, bytes)):
-        names = tuple(columns)
+    is_list = isinstance(columns, Iterable) and not isinstance(columns, (str, bytes))
+    names = tuple(columns) if is_list else None
     if names is None or not all(isinstance(name, str) for name in names):
         raise TypeError(
             f"{function}(): columns={_core.describe(columns)}; expected a list of names, as in "
