@@ -103,7 +103,7 @@ def test_bare_rows(kind):
 
 def test_every_key_has_its_fill():
     keys = ["labels", "label", "label_ids", "attention_mask", "token_type_ids", "position_ids"]
-    keys += ["special_tokens_mask", "anything"]
+    keys += ["special_tokens_mask", "word_ids"]
     samples = [dict.fromkeys(["input_ids", *keys], row) for row in ([7, 7], [7])]
     batch = collate(samples, padding_value=9)
     fills = {key: int(batch[key][1, 1]) for key in batch}
@@ -116,12 +116,12 @@ def test_every_key_has_its_fill():
         "token_type_ids": 0,
         "position_ids": 0,
         "special_tokens_mask": 1,
-        "anything": 9,
+        "word_ids": 0,
     }
     batch = collate(samples, padding_value={"labels": -1, "input_ids": 3})
     assert int(batch["labels"][1, 1]) == -1
     assert int(batch["input_ids"][1, 1]) == 3
-    assert int(batch["anything"][1, 1]) == 0
+    assert int(batch["word_ids"][1, 1]) == 0
     assert int(batch["label"][1, 1]) == -100
 
 

@@ -44,9 +44,15 @@ FILLS = {
     **dict.fromkeys(("special_tokens_mask", "chosen_special_tokens_mask"), 1),
     **dict.fromkeys(("src_key_padding_mask", "key_padding_mask"), 1),
     **dict.fromkeys(("old_log_probs", "ref_chosen_logps", "advantages", "entity_ids"), 0),
+    **dict.fromkeys(("targets", "tags", "ner_tags", "pos_tags", "chunk_tags", "tag_ids"), -100),
+    **dict.fromkeys(("labels_shifted", "shifted_labels", "ner_ids", "span_targets"), -100),
+    **dict.fromkeys(("positions", "pos_ids", "word_ids", "seq_idx", "sentence_ids"), 0),
+    **dict.fromkeys(("type_ids", "seg_ids", "weights", "sample_weights", "is_masked"), 0),
+    **dict.fromkeys(("rewards", "token_scores", "token_positions"), 0),
+    **dict.fromkeys(("is_padding", "is_pad"), 1),
     **dict.fromkeys(("input_ids", "query_input_ids", "decoder_input_ids", "input_ids_chosen"), 1),
     **dict.fromkeys(("sentence_0_input_ids", "input_ids_0", "prompt_ids", "completion_ids"), 1),
-    **dict.fromkeys(("chosen_ids", "rejected_ids", "tokens", "responses", "anything"), 1),
+    **dict.fromkeys(("chosen_ids", "rejected_ids", "tokens", "responses"), 1),
 }
 
 
@@ -61,7 +67,7 @@ def test_a_number_fills_tokens_and_no_column_that_means_something_else(key, kind
 
 
 def test_fills_are_the_same_in_a_data_set_and_without_padding():
-    keys = [key for key in FILLS if key not in ("attention_mask", "position_ids")]
+    keys = [key for key in FILLS if key not in ("attention_mask", "position_ids", "seq_idx")]
     data = tb.RaggedDataset({key: [[5, 6], [5]] for key in keys})
     batch = collate(data.__getitems__([0, 1]), 1, attention_mask=False)
     assert {key: int(batch[key][1, 1]) for key in keys} == {key: FILLS[key] for key in keys}
@@ -91,6 +97,45 @@ def test_a_mask_whose_meaning_differs_between_libraries_is_not_guessed():
         batch = collate(two("input_ids", "padding_mask"), {"padding_mask": fill})
         assert batch["padding_mask"][1].tolist() == [5, fill]
     assert "padding_mask" in collate(two("input_ids", "padding_mask", short=(5, 6)))
+
+
+UNKNOWN = ("anything", "n", "heads", "embedding_ids", "my_column", "dep")
+
+
+@pytest.mark.parametrize("key", UNKNOWN)
+@pytest.mark.parametrize("tokens", ["input_ids", "query_input_ids", "tokens"])
+def test_the_padding_of_tokens_fills_no_integers_of_unknown_names_beside_them(tokens, key):
+    with fails(ValueError, NAME, repr(key), "padding_value={", "beside tokens"):
+        collate(two(tokens, key), 1)
+    data = tb.RaggedDataset({tokens: [[5, 6], [5]], key: [[5, 6], [5]]})
+    with fails(ValueError, NAME, repr(key)):
+        collate(data.__getitems__([0, 1]), 1)
+    for fill in ((), ({tokens: 1},)):
+        assert collate(two(tokens, key), *fill)[key][1].tolist() == [5, 0]
+    assert collate(two(tokens, key), {tokens: 1, key: -100})[key][1].tolist() == [5, -100]
+    # Nothing is filled; they are no rows of integers; or no tokens are there that are known.
+    assert collate(two(tokens, key, short=(5, 6)), 1)[key].tolist() == [[5, 6], [5, 6]]
+    assert collate([{tokens: [5, 6], key: 3}, {tokens: [5], key: 3}], 1)[key].tolist() == [3, 3]
+    floats = [{tokens: [5, 6], key: [0.5, 0.5]}, {tokens: [5], key: [0.5]}]
+    assert collate(floats, 1)[key][1].tolist() == [0.5, 0]
+    assert collate(two("src", key), 1)[key][1].tolist() == [5, 1]
+    assert collate([[5, 6], [5]], 1)[1].tolist() == [5, 1]
+
+
+@pytest.mark.parametrize("key", sorted(roles.LABELS_BESIDE_TOKENS))
+def test_short_names_are_labels_beside_tokens(key):
+    for fill in ((), (1,), ({"input_ids": 1},)):
+        assert collate(two("input_ids", key), *fill)[key][1].tolist() == [5, -100]
+    assert collate(two("input_ids", key), {key: 4})[key][1].tolist() == [5, 4]
+    assert collate(two("x", key))[key][1].tolist() == [5, 0]
+
+
+@pytest.mark.parametrize("key", ["weights", "scores", "rewards", "positions", "word_ids"])
+def test_names_that_can_be_anything_say_nothing_of_the_shape(key):
+    """Vectors of other lengths are an error, and no mask is of them."""
+    with fails(ValueError, NAME, repr(key), "row 1"):
+        collate([{"input_ids": [5], key: [0.5, 0.5]}, {"input_ids": [5], key: [0.5]}], 1)
+    assert list(collate(two(key))) == [key, "attention_mask"]
 
 
 def test_a_number_does_not_fill_floats_beside_tokens():
@@ -341,8 +386,8 @@ def test_a_tokenizers_collator_names_labels_as_models_do():
 
 
 def test_columns_can_be_renamed():
-    batch = collate(two("ids", "text"), 7, rename={"ids": "input_ids", "none": "x"})
-    assert list(batch) == ["input_ids", "text", "attention_mask"]
+    batch = collate(two("ids", "texts_labels"), 7, rename={"ids": "input_ids", "none": "x"})
+    assert list(batch) == ["input_ids", "texts_labels", "attention_mask"]
     assert batch["input_ids"].tolist() == [[5, 6], [5, 7]]
     batch = collate([{"input_ids": [1], "text": "a"}], rename={"text": "prompt"})
     assert batch["prompt"] == ["a"]
@@ -353,7 +398,7 @@ def test_columns_can_be_renamed():
 
 def test_plans_of_different_batches_do_not_mix():
     collator = tb.PadCollator(1, return_tensors="np")
-    for keys in itertools.permutations(["input_ids", "labels", "query_input_ids", "n"], 3):
+    for keys in itertools.permutations(["input_ids", "labels", "query_input_ids", "word_ids"], 3):
         for number in (True, False):
             samples = two(*keys)
             if number:
@@ -375,7 +420,7 @@ def test_the_names_of_the_peers_are_known():
             assert roles.read_name(name).meaning is not None
             assert roles.read_name(name).sibling(key) == name
     assert roles.read_name("seq_lengths").meaning == "segments"
-    for nothing in ("x", "embedding", "word_ids", "input_ids_lengths", "ids", "", 0, None, ("a",)):
+    for nothing in ("x", "embedding", "y", "input_ids_lengths", "ids", "", 0, None, ("a",)):
         assert roles.read_name(nothing).meaning is None
 
 

@@ -476,6 +476,21 @@ def test_a_batch_encoding_is_columns():
     assert tb.lengths(dense, column="input_ids").tolist() == [2, 2]
 
 
+@pytest.mark.parametrize("first", ["input_ids", "ids"])
+def test_lengths_of_what_has_columns_name_one(first):
+    columns = {first: [[1, 2], [3]], "label": [0, 1]}
+    samples = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    data = tb.RaggedDataset(columns)
+    later = [{"label": 0, "input_ids": [1]}]
+    for source in (samples, tuple(samples), columns, data, data.__getitems__([0, 1])):
+        with fails(TypeError, "lengths()", f"column={first!r}"):
+            tb.lengths(source)
+    with fails(TypeError, "lengths()", "column='input_ids'"):
+        tb.lengths(later)
+    with fails(TypeError, "lengths()"):
+        tb.lengths([{}])
+
+
 def test_lengths_of_samples():
     samples = samples_of({name: DATA[name] for name in ("input_ids", "label")})
     expected = [len(row) for row in DATA["input_ids"]]

@@ -675,3 +675,90 @@ def test_an_index_that_empties_a_record():
 
     samples = [Plain([1, Index()], 0), Plain([2], 0)]
     assert tb.PadCollator(return_tensors="np")(samples)["input_ids"].tolist() == [[1, 1], [2, 0]]
+
+
+# Samples without end
+
+
+def in_itself(kind=dict):
+    sample = kind({"input_ids": [1]})
+    sample["meta"] = sample
+    return sample
+
+
+def both_ways():
+    sample = {"input_ids": [1]}
+    sample["meta"] = {"a": sample, "b": sample}
+    return sample
+
+
+def deep(wrap, levels=100_000):
+    value = {"input_ids": [1]}
+    for _ in range(levels):
+        value = wrap(value)
+    return value
+
+
+ENDLESS = {
+    "in_itself": in_itself,
+    "in_itself_ordered": lambda: in_itself(OrderedDict),
+    "both_ways": both_ways,
+    "dicts": lambda: {"meta": deep(lambda value: {"meta": value})},
+    "tuples": lambda: {"input_ids": [1], "meta": deep(lambda value: (value, "a"))},
+}
+
+
+@pytest.mark.parametrize("make", ENDLESS.values(), ids=ENDLESS)
+def test_samples_without_end_are_refused(make):
+    for many in ([make()], [make(), make()]):
+        with fails(ValueError, "PadCollator()", "'meta'", "64 levels", "contains itself"):
+            collate(many)
+        with fails((ValueError, TypeError), "PaddingFreeCollator()", "'meta'"):
+            tb.PaddingFreeCollator(return_tensors="np")(many)
+        with fails(ValueError, "RaggedDataset()", "'meta'"):
+            tb.RaggedDataset(many)
+    with fails(TypeError, "lengths()", "column="):
+        tb.lengths([make()])
+
+
+def test_bare_samples_and_columns_without_end_are_refused():
+    with fails(ValueError, "PadCollator()", "key 0", "64 levels"):
+        tb.PadCollator(return_tensors="np")([deep(lambda value: (value, "a"))])
+    columns = {"input_ids": [[1]]}
+    columns["meta"] = columns
+    for function in (tb.PadCollator(), tb.PaddingFreeCollator(), tb.RaggedDataset):
+        with fails(ValueError, "'meta'", "64 levels"):
+            function(columns)
+
+
+@pytest.mark.parametrize("levels", [1, 30, 60])
+def test_deep_samples_are_collated(levels):
+    batch = collate([deep(lambda value: {"a": value}, levels)] * 2)
+    assert batch.copy() == batch
+    for _ in range(levels):
+        batch = batch["a"]
+    assert_same(batch["input_ids"], [[1], [1]], np.int64)
+
+
+def test_keys_with_dots_are_not_deep():
+    key = ".".join("a" * 200)
+    batch = collate([{key: {key: {"input_ids": [1]}}}])
+    assert_same(batch[key][key]["input_ids"], [[1]], np.int64)
+
+
+def test_batches_without_end():
+    torch = pytest.importorskip("torch")
+    cycle = tb.Batch(input_ids=torch.ones(1))
+    cycle["meta"] = cycle
+    nested = tb.Batch(input_ids=torch.ones(1))
+    for _ in range(100_000):
+        nested = tb.Batch(meta=nested)
+    held = []
+    held.append(held)
+    others = [tb.Batch(meta=held), tb.Batch(meta=deep(lambda value: (value, 1)))]
+    for batch in (cycle, nested, *others, tb.Batch(meta=deep(lambda value: {"a": value}))):
+        with fails(ValueError, "Batch.to()", "'meta'", "64 levels"):
+            batch.to("cpu")
+        assert repr(batch).startswith("Batch(")
+    assert "meta: Batch(...)" in repr(cycle)
+    assert "meta: Batch(...)" in repr(nested)

@@ -10,6 +10,9 @@ from typing import Any, overload
 from . import _core
 from .ragged import row_indices
 
+# How deep samples and batches may be nested.
+MOST_LEVELS = 64
+
 
 class Samples(Sequence[Any]):
     """The samples of a batch, kept as columns: a collator reads the columns, others see dicts."""
@@ -109,6 +112,51 @@ def at(function: str, key: Any, row: int | None = None) -> str:
     return f"{function}(): {', '.join(parts)}{': ' if parts else ''}"
 
 
+class Path(str):
+    """The name of a field of a field, "a.b"; it knows how deep that is."""
+
+    depth: int
+    first: Any
+
+
 def join(path: Any, key: Any) -> Any:
     """Name a field of a field: "a.b"."""
-    return key if path is None else f"{path}.{key}"
+    if path is None:
+        return key
+    joined = Path(f"{path}.{key}")
+    is_deep = isinstance(path, Path)
+    joined.depth = path.depth + 1 if is_deep else 2
+    joined.first = path.first if is_deep else path
+    return joined
+
+
+def check_depth(function: str, path: Any) -> None:
+    """Refuse what is nested without end, as a sample that contains itself."""
+    if isinstance(path, Path) and path.depth > MOST_LEVELS:
+        raise too_deep(at(function, path.first))
+
+
+def too_deep(where: str) -> ValueError:
+    return ValueError(
+        f"{where}nested more than {MOST_LEVELS} levels deep, or contains itself; expected at most "
+        f"{MOST_LEVELS} levels"
+    )
+
+
+def refuse_fields(function: str, sequences: Any) -> None:
+    """Refuse what has columns, where rows are expected: say how to name one that is there."""
+    found = sequences.columns if isinstance(sequences, Samples) else sequences
+    if isinstance(found, (list, tuple)) and found and is_record(found[0]):
+        found = found[0]
+        found = found if is_mapping(found) else as_dict(function, None, 0, found)
+    names = getattr(found, "column_names", None)
+    if names is None and is_mapping(found):
+        names = found.keys()
+    if names is None:
+        return
+    names = list(names)
+    chosen = "input_ids" if "input_ids" in names or not names else names[0]
+    raise TypeError(
+        f"{function}(): found {type(found).__name__} with {_core.show(names)}, which does not say "
+        f"whose lengths; pass column={_core.show(chosen)}"
+    )

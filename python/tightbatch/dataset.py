@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from . import _arrow, _core
 from ._arrow import Text
-from ._records import Samples, gather, is_record, join, read_field
+from ._records import Samples, check_depth, gather, is_record, join, read_field, refuse_fields
 from ._words import counted
 from .ragged import MappedFile, Ragged, is_one, row_indices
 
 __all__ = ["RaggedDataset", "lengths"]
-
 
 # Where columns can come from.
 SOURCES = "samples (dicts or dataclasses), an Arrow table, a datasets.Dataset or a RaggedDataset"
@@ -259,6 +258,7 @@ def lengths(sequences: Any, column: str | None = None) -> NDArray[np.int64]:
     array([3, 1])
     """
     if column is None:
+        refuse_fields("lengths", sequences)
         return _core.lengths("lengths", sequences)
     if not isinstance(column, str):
         raise TypeError(f"lengths(): column={_core.describe(column)}; expected a str")
@@ -377,9 +377,8 @@ def _read(
 
 def _names(function: str, columns: Any) -> tuple[str, ...]:
     """Read the names of several columns."""
-    names = None
-    if isinstance(columns, Iterable) and not isinstance(columns, (str, bytes)):
-        names = tuple(columns)
+    is_list = isinstance(columns, Iterable) and not isinstance(columns, (str, bytes))
+    names = tuple(columns) if is_list else None
     if names is None or not all(isinstance(name, str) for name in names):
         raise TypeError(
             f"{function}(): columns={_core.describe(columns)}; expected a list of names, as in "
@@ -456,6 +455,7 @@ def _as_column(name: str, column: Any) -> Any:
 
 
 def _as_nested(path: str, columns: Mapping[Any, Any]) -> RaggedDataset:
+    check_depth("RaggedDataset", path)
     if not columns:
         raise TypeError(f"RaggedDataset(): key {path!r}, row 0: found no keys, expected some")
     given = {name: _as_column(join(path, name), column) for name, column in columns.items()}
@@ -489,7 +489,7 @@ def _batch_of(column: Any, chosen: Any) -> Any:
     if isinstance(column, RaggedDataset):
         return column.__getitems__(chosen)
     part = column[chosen]
-    return part.tolist() if isinstance(part, Text) else part
+    return part.tolist() if type(part) is not np.ndarray and isinstance(part, Text) else part
 
 
 def _describe(column: Any) -> str:

@@ -130,6 +130,15 @@ read_fill(tb_state *state, tb_output *output)
         tb_type_is_float(output->column.dtype.type)) {
         fill = spec->float_padding_value;
     }
+    if (fill == Py_None && spec->role == TB_ROLE_LOOSE) {
+        return tb_raise_at(
+            &spec->context, PyExc_ValueError, -1, -1,
+            "the name does not say what these integers beside tokens are, "
+            "so that the tokens' padding is not theirs; expected a mapping "
+            "with the padding of each key, as padding_value={'input_ids': "
+            "1, %R: -100} for labels",
+            spec->context.key);
+    }
     if (fill == Py_None) {
         return tb_raise_at(
             &spec->context, PyExc_ValueError, -1, -1,

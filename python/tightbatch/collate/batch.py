@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import modules
 from typing import Any
 
 from .. import _core
+from .._records import MOST_LEVELS, at, too_deep
 from . import pytree
 from .shared import plain_type
 
@@ -36,7 +38,7 @@ class Batch(dict[Any, Any]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         dict.__init__(self, *args, **kwargs)
-        if pytree.waiting and not pytree.is_compiling():
+        if pytree.waiting and not pytree.is_compiling() and len(modules) != pytree.seen:
             pytree.register_imported()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -50,8 +52,7 @@ class Batch(dict[Any, Any]):
 
     def __repr__(self) -> str:
         """Show keys, types and shapes; of anything but tensors, arrays and lists, the value."""
-        parts = (f"{key}: {_describe(value)}" for key, value in self.items())
-        return f"{type(self).__name__}({', '.join(parts)})"
+        return _show(self, MOST_LEVELS)
 
     def __or__(self, other: Any) -> Any:
         """Give a batch of the entries of both; those of ``other`` win."""
@@ -86,7 +87,7 @@ class Batch(dict[Any, Any]):
             moved too.
         """
         waits_not = _core.read_flag("Batch.to", "non_blocking", non_blocking)
-        return self._replace(lambda tensor: tensor.to(device, non_blocking=waits_not))
+        return self._replace("to", lambda tensor: tensor.to(device, non_blocking=waits_not))
 
     def pin_memory(self, device: Any = None) -> Batch:
         """Pin the tensors' memory, in place, and return the batch.
@@ -95,42 +96,64 @@ class Batch(dict[Any, Any]):
         ``torch.Tensor.pin_memory``, for example a RuntimeError if there is no accelerator.
         """
         pin = (lambda t: t.pin_memory()) if device is None else (lambda t: t.pin_memory(device))
-        return self._replace(pin)
+        return self._replace("pin_memory", pin)
 
-    def _replace(self, function: Callable[[Any], Any]) -> Batch:
+    def _replace(self, name: str, function: Callable[[Any], Any]) -> Batch:
         import torch
 
         for key, value in self.items():
             if isinstance(value, torch.Tensor):
                 self[key] = function(value)
             elif isinstance(value, (dict, list, tuple)):
-                self[key] = _replaced(value, function, torch.Tensor)
+                try:
+                    self[key] = _replaced(value, function, torch.Tensor, MOST_LEVELS - 1)
+                except _TooDeep:
+                    raise too_deep(at(f"Batch.{name}", key)) from None
         return self
 
 
-def _replaced(value: Any, function: Callable[[Any], Any], tensor: type) -> Any:
-    """Do the same inside a nested value."""
+class _TooDeep(Exception):
+    pass
+
+
+def _replaced(value: Any, function: Callable[[Any], Any], tensor: type, levels: int) -> Any:
+    """Do the same inside a nested value, which has at most so many levels."""
     if isinstance(value, tensor):
         return function(value)
-    if isinstance(value, Batch):
-        return value._replace(function)
-    if type(value) is dict:
-        return {key: _replaced(part, function, tensor) for key, part in value.items()}
-    if not isinstance(value, (list, tuple)) or all(isinstance(part, str) for part in value):
+    if not isinstance(value, (dict, list, tuple)):
         return value
-    parts = [_replaced(part, function, tensor) for part in value]
+    if levels == 0:
+        raise _TooDeep
+    if isinstance(value, Batch):
+        for key, part in value.items():
+            value[key] = _replaced(part, function, tensor, levels - 1)
+        return value
+    if type(value) is dict:
+        return {key: _replaced(part, function, tensor, levels - 1) for key, part in value.items()}
+    if isinstance(value, dict) or all(isinstance(part, str) for part in value):
+        return value
+    parts = [_replaced(part, function, tensor, levels - 1) for part in value]
     if type(value) in (list, tuple):
         return type(value)(parts)
     return value._make(parts) if hasattr(value, "_make") else value
 
 
-def _describe(value: Any) -> str:
+def _show(batch: Batch, levels: int) -> str:
+    """Show a batch, and those in it to so many levels: one may be in itself."""
+    name = type(batch).__name__
+    if levels == 0:
+        return f"{name}(...)"
+    parts = (f"{key}: {_describe(value, levels - 1)}" for key, value in batch.items())
+    return f"{name}({', '.join(parts)})"
+
+
+def _describe(value: Any, levels: int) -> str:
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         text = f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
         device = str(getattr(value, "device", "cpu"))
         return text if device == "cpu" else f"{text} on {device}"
     if isinstance(value, Batch):
-        return repr(value)
+        return _show(value, levels)
     if isinstance(value, (list, tuple)):
         return f"{type(value).__name__} of {len(value)}"
     return _core.show(value)

@@ -21,7 +21,7 @@ TENSORS = ("pt", "np")
 class ColumnSettings(NamedTuple):
     """The settings of one key's column, as the C code reads them (column_spec.c)."""
 
-    padding_value: float = 0
+    padding_value: float | None = 0  # None: not known, and padding is an error
     dtype: Any = None
     float_dtype: Any = None  # instead of dtype, of a column that would be of a floating type
     width: int | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .._records import join
+from .._records import Samples, join
 from .._types import Side, Tensors
 from ..ragged import Ragged
 from .batch import Batch
@@ -319,6 +319,8 @@ class PadCollator(Collator):
 
     def _columns_of(self, samples: Any) -> tuple[dict[Any, Any], Any]:
         """Give the columns; where a sample lacks one that is joined, None stands for its rows."""
+        if type(samples) is Samples and samples.size > 0:
+            return samples.columns, dict
         if hasattr(samples, "__next__"):
             samples = list(samples)
         try:

@@ -128,7 +128,7 @@ class _Planner:
             return self.made.index(next(iter(self.mains.values())))
         if self.sample is not dict and not hasattr(self.sample, "_fields") and self.rows:
             return self.made.index(self.rows[0])
-        named = [key for key in self.rows if self.read[key].meaning is not None]
+        named = [key for key in self.rows if self.read[key].meaning not in roles.OPEN]
         if len(named) < len(self.rows):
             return -1
         no_labels = [key for key in named if self.read[key].meaning != "labels"]
@@ -171,9 +171,20 @@ class _Planner:
         settings = named[name]
         if main is not None and main != key:
             settings = self._as_main(key, main, settings)
-        if role == "loose" and self._has_tokens() and "padding_value" not in named.mappings:
-            settings = settings._replace(float_padding_value=0)
+        if role == "loose" and self._has_tokens():
+            settings = self._beside_tokens(key, settings)
         return PlannedColumn(key, name, role, settings)
+
+    def _beside_tokens(self, key: Any, settings: ColumnSettings) -> ColumnSettings:
+        """Let a column that is no tokens' by its name not have their padding."""
+        name, given = self.outputs[key], self.wishes.named.mappings.get("padding_value")
+        if name in roles.LABELS_BESIDE_TOKENS and (given is None or name not in given):
+            return settings._replace(padding_value=roles.FILLS["labels"])
+        if given is not None:
+            return settings
+        is_known = self.read[key].meaning is not None or settings.padding_value == 0
+        known = settings.padding_value if is_known else None
+        return settings._replace(padding_value=known, float_padding_value=0)
 
     def _has_tokens(self) -> bool:
         return any(self.read[key].meaning == "tokens" for key in self.mains.values())
@@ -189,7 +200,7 @@ class _Planner:
         if meaning == "labels":
             return "labels"
         is_first = isinstance(self.first, int) and self.first >= 0 and self.made[self.first] == key
-        return "loose" if meaning is None and not is_first else "sequence"
+        return "loose" if meaning in roles.OPEN and not is_first else "sequence"
 
     def _main_of(self, key: Any) -> Any:
         """Give the column that this one is padded like: that of its part, or which it chooses."""

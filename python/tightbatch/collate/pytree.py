@@ -15,7 +15,7 @@ from .shared import plain_type
 
 _classes: list[type] = []
 _lock = threading.RLock()
-_modules = 0  # how many there were when this was last looked at
+seen = 0  # how many there were when this was last looked at
 
 
 def add(cls: type) -> None:
@@ -28,14 +28,12 @@ def add(cls: type) -> None:
 
 def register_imported() -> None:
     """Register all classes with what has been imported since."""
-    global _modules
-    if len(sys.modules) == _modules:
-        return
-    _modules = len(sys.modules)
+    global seen
+    seen = len(sys.modules)
     for name in list(waiting):
         module = sys.modules.get(name)
         if module is None or not hasattr(module, _LAST[name]):
-            _modules -= module is not None  # not completely imported: look again
+            seen -= module is not None  # not completely imported: look again
             continue
         with _lock:
             if waiting.pop(name, None):

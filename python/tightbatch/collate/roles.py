@@ -22,6 +22,7 @@ Meaning = Literal[
     "labels",
     "mask",  # 1 at tokens that are chosen for something, as the loss
     "values",  # a number for each token: log-probabilities, rewards
+    "numbers",  # the same, or anything else: as a name that says nothing, but padded with 0
     "segments",  # lengths of the segments of a pack
     "image",  # not padded: stacked
     "grid",  # one after another, and the image that it describes too
@@ -42,12 +43,16 @@ STEMS: dict[str, Meaning] = {
     **dict.fromkeys(("attention_mask", "attention_masks"), "attention_mask"),
     **dict.fromkeys(("attn_mask", "attn_masks", "input_mask", "input_masks"), "attention_mask"),
     "padding_mask": "padding_mask",
-    "key_padding_mask": "key_padding_mask",
-    **dict.fromkeys(("token_type_ids", "segment_ids"), "token_types"),
+    **dict.fromkeys(("key_padding_mask", "is_padding", "is_pad"), "key_padding_mask"),
+    **dict.fromkeys(("token_type_ids", "segment_ids", "type_ids", "seg_ids"), "token_types"),
     **dict.fromkeys(("mm_token_type_ids", "visual_token_type_ids"), "mask"),
-    **dict.fromkeys(("position_ids", "input_pos", "positions_ids"), "positions"),
+    **dict.fromkeys(("position_ids", "input_pos", "positions_ids", "pos_ids"), "positions"),
     "special_tokens_mask": "special_tokens",
     **dict.fromkeys(("labels", "label", "label_ids", "labels_ids"), "labels"),
+    **dict.fromkeys(("tags", "tag_ids", "tags_ids", "targets", "ner_ids"), "labels"),
+    **dict.fromkeys(("positions", "word_ids", "word_idx", "sentence_ids"), "numbers"),
+    **dict.fromkeys(("seq_idx", "seq_ids", "row_idx", "is_special"), "numbers"),
+    **dict.fromkeys(("weights", "scores", "rewards", "is_first", "is_masked"), "numbers"),
     **dict.fromkeys(("mask", "masks", "entity_ids", "bbox"), "mask"),
     **dict.fromkeys(("logps", "logprobs", "log_probs", "token_rewards"), "values"),
     **dict.fromkeys(("advantages", "returns", "token_level_rewards"), "values"),
@@ -58,11 +63,13 @@ STEMS: dict[str, Meaning] = {
     **dict.fromkeys(("spatial_shapes", "flattened_patches"), "image"),
     **dict.fromkeys(("image_grid_thw", "video_grid_thw", "image_grid_hw"), "grid"),
 }
+# What can be anything, as one coordinate of a point, but beside tokens is labels.
+LABELS_BESIDE_TOKENS = frozenset(("y", "y_true", "target", "tag", "gold"))
 # Parts that can also follow the stem, as in TRL's "input_ids_chosen".
 PARTS = frozenset(
     "chosen rejected prompt completion response query anchor positive negative document doc "
     "context question answer passage source target encoder decoder teacher ref reference text "
-    "vision left right a b w l".split()
+    "vision left right shifted a b w l".split()
 )
 # What says which tokens are meant, in a column of the tokens without a part: "completion_mask"
 # beside "input_ids", where there are no "completion_ids".
@@ -77,7 +84,8 @@ DESCRIBED = {
     "video_grid_thw": "pixel_values_videos",
 }
 # torch's cross-entropy ignores -100. Tokens, features and what has no meaning are filled with the
-# padding value. None: it is not known, and padding is an error.
+# padding value; integers of no meaning beside tokens with none but 0. None: it is not known, and
+# padding is an error.
 FILLS: dict[Meaning | None, float | None] = {
     "attention_mask": 0,
     "padding_mask": None,
@@ -88,6 +96,7 @@ FILLS: dict[Meaning | None, float | None] = {
     "labels": -100,
     "mask": 0,
     "values": 0,
+    "numbers": 0,
     "segments": 0,
 }
 # What stands for all columns of a meaning in a mapping of fills.
@@ -99,6 +108,8 @@ PATTERNS: dict[Meaning | None, str] = {
 PER_TOKEN: frozenset[Meaning] = frozenset(
     ("attention_mask", "token_types", "positions", "special_tokens")
 )
+# What may be anything: whether its rows are sequences is seen from them.
+OPEN: frozenset[Meaning | None] = frozenset((None, "numbers"))
 MASKS: frozenset[Meaning] = frozenset(("attention_mask", "padding_mask", "key_padding_mask"))
 _LONGEST_FIRST = sorted(STEMS, key=len, reverse=True)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _arrow, _core
 from .._arrow import Text
-from .._records import Samples, at, gather, is_record, join
+from .._records import Samples, at, check_depth, gather, is_record, join
 from ..dataset import batch_columns
 from ..ragged import Ragged
 
@@ -115,6 +115,7 @@ def _read_column(function: str, key: Any, column: Any) -> Any:
     if isinstance(column, (list, Ragged, Samples)):
         return column
     if isinstance(column, Mapping):
+        check_depth(function, key)
         columns = _read_columns(function, key, column)
         return Samples(columns, len(next(iter(columns.values()), ())))
     if isinstance(column, np.ndarray) and column.ndim > 0:
@@ -167,9 +168,13 @@ def kind_of(function: str, key: Any, column: Any, *, nested: bool = False) -> Ki
 
     A nested column has columns of its own; it is an error unless ``nested``.
     """
+    if type(column) is Ragged:  # isinstance() of an abstract class takes long
+        return "rows"
+    if type(column) is np.ndarray and column.ndim == 1 and column.dtype.kind in "iufb":
+        return "number"
     if isinstance(column, Ragged):
         return "rows"
-    if type(column) is Samples:  # isinstance() of an abstract class takes long
+    if type(column) is Samples:
         return _nested(function, key, column, nested)
     first = column[0]
     kind = type(first)
@@ -219,6 +224,7 @@ def _is_structure(column: Sequence[Any]) -> bool:
 
 def nested_columns(function: str, key: Any, column: Any) -> tuple[dict[Any, Any], Any]:
     """Do the same as :func:`columns_of` for a nested column."""
+    check_depth(function, key)
     if isinstance(column, Samples):
         return column.columns, dict
     if isinstance(column[0], tuple):
