@@ -53,8 +53,9 @@ def check_model(
 
     The samples are made into a batch, which the model reads many times: with other tokens in other
     rows, with other tokens in the padding, with more padding, with other rows longer and in another
-    order, and each row alone. Whatever of a row's outputs then moves, leaks. Two controls go with it: other tokens
-    in a row must move its own outputs, and the same batch must give the same again.
+    order, and each row alone. Whatever of a row's outputs then moves, leaks. Two controls go with
+    it: other tokens in a row must move its own outputs, and the same batch must give the same
+    again.
 
     Where a row's tokens are in the batch is found by changing them, so that the check believes no
     mask and no boundaries. Any layout will do: padded on either side, rows one after another, packs
@@ -108,8 +109,9 @@ def check_model(
     Notes
     -----
     Tokens are drawn from those of the samples. Special tokens that a transformers model, or the
-    tokenizer of the collate_fn, knows of stay as they are, because models look for them. With more than 8 rows half of them are changed
-    at a time, in different halves; only if something leaks is each changed by itself.
+    tokenizer of the collate_fn, knows of stay as they are, because models look for them. With more
+    than 8 rows half of them are changed at a time, in different halves; only if something leaks is
+    each changed by itself.
 
     Examples
     --------

@@ -49,9 +49,7 @@ def read_rows(model: Any, collate_fn: Any, samples: Any, seed: int) -> Rows:
         for name in ("pad_token_id", "mask_token_id"):
             special.update(_ids(getattr(tokenizer, name, None)))
         padding.update(_ids(getattr(tokenizer, "pad_token_id", None)))
-    rows = Rows(
-        samples, special=special, padding=padding, vocabulary=_vocabulary(model), seed=seed
-    )
+    rows = Rows(samples, special=special, padding=padding, vocabulary=_vocabulary(model), seed=seed)
     if len(rows.units) < 2:
         raise ValueError(
             f"{NAME}(): samples: found 1 row, expected at least two, of different lengths"
@@ -128,10 +126,10 @@ def _parts(one: Any) -> Iterator[Any]:
             for value in (*variables.nonlocals.values(), *variables.globals.values())
             if not isinstance(value, type) and not inspect.ismodule(value)
         )
-    for name in ("tokenizer", "processing_class", "processor", "collate_fn", "collator"):
-        value = getattr(one, "__dict__", {}).get(name)
-        if value is not None:
-            yield value
+    if not isinstance(one, type) and not inspect.ismodule(one):
+        for value in list(getattr(one, "__dict__", {}).values()):
+            if hasattr(value, "__dict__"):
+                yield value
 
 
 def _vocabulary(model: Any) -> int | None:

@@ -25,7 +25,9 @@ def plot(report: ModelReport, ax: Any) -> Any:
             "ModelReport.plot() draws with matplotlib: pip install matplotlib"
         ) from error
     count = len(report.rows)
-    values = np.vstack([report.matrix, report.padding, report.wider, report.alone, report.company, report.again])
+    values = np.vstack(
+        [report.matrix, report.padding, report.wider, report.alone, report.company, report.again]
+    )
     if ax is None:
         size = min(12.0, 4.2 + 0.55 * count)
         ax = plt.subplots(figsize=(size + 1.5, 0.7 * size + 1.6), layout="constrained")[1]

@@ -81,8 +81,8 @@ class ModelReport:
     ...     batch = tb.PadCollator({"x": 0})(samples)
     ...     return {"x": batch["x"], "mask": batch["attention_mask"]}
     >>> report = tb.check_model(Mean(), collate, samples)
-    >>> report.holds, report.leaks
-    (False, ('padding -> row 1', 'more padding -> row 0', 'more padding -> row 1', 'alone: row 1', 'company: row 0', 'company: row 1'))
+    >>> report.holds, report.leaks[:3]
+    (False, ('padding -> row 1', 'more padding -> row 0', 'more padding -> row 1'))
     """
 
     holds: bool
