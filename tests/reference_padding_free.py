@@ -36,7 +36,7 @@ def line(segments, width, fill, each=None):
 def tail_sizes(tail, longest, room, each=None, most=None):
     """The tail's segments: as long as the longest, or as they must be to fit into the room."""
     each = each or 1
-    most = round_up(min(tail, most or tail), each)
+    most = round_up(min(tail, most or 1), each)
     size = min(longest or most, tail)
     while tail and room is not None and max(room, 1) < -(-tail // size) and size < most:
         size += each

@@ -498,6 +498,54 @@ def test_sft_of_packs(trl, tmp_path):
     assert trainer.state.global_step == 3 * -(-len(rows) // 4)
 
 
+def test_lengths_of_packs_reach_the_collator(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_list([{"input_ids": row["input_ids"]} for row in ROWS])
+    packed = tb.pack_dataset(rows, 48, seed=1)
+    assert "seq_lengths" in packed.column_names
+    seen = []
+    for data in (packed, list(packed)):
+        flat = tb.PaddingFreeCollator()
+
+        def collate(samples, flat=flat):
+            seen.append(flat(samples))
+            return seen[-1]
+
+        trainer = make_trainer(tmp_path, language_model(), rows=data, max_steps=1)
+        trainer.data_collator, trainer.args.remove_unused_columns = collate, True
+        batch_by_length(trainer, batch_size=4).train()
+        most = max(max(lengths) for lengths in packed["seq_lengths"])
+        assert seen[-1]["max_length_q"] <= most
+        assert len(seen[-1]["cu_seq_lens_q"]) > 5
+        trainer.data_collator = tb.PadCollator()
+        with fails(ValueError, "PadCollator()", "'seq_lengths'"):
+            trainer.train()
+
+
+@pytest.mark.parametrize("name", ["PaddingFreeCollator", "flattening", "transformers", "trl"])
+def test_metrics_of_batches_without_padding_are_refused(tmp_path, name):
+    from tightbatch.huggingface import DataCollatorWithFlattening
+    from tightbatch.huggingface.trl import DataCollatorForLanguageModeling
+
+    collator = {
+        "PaddingFreeCollator": tb.PaddingFreeCollator(),
+        "flattening": DataCollatorWithFlattening(),
+        "transformers": transformers.DataCollatorWithFlattening(),
+        "trl": DataCollatorForLanguageModeling(0, padding_free=True),
+    }[name]
+    rows = [{"input_ids": row["input_ids"]} for row in TEST]
+    trainer = make_trainer(tmp_path, language_model())
+    trainer.data_collator = collator
+    trainer = batch_by_length(trainer, evaluation=True)
+    assert np.isfinite(trainer.evaluate(rows)["eval_loss"])
+    with fails(ValueError, "batch_by_length()", type(collator).__name__, "padded batches"):
+        trainer.predict(rows)
+    trainer.compute_metrics = scores
+    with fails(ValueError, "batch_by_length()", type(collator).__name__, "padded batches"):
+        batch_by_length(trainer, evaluation=True)
+    batch_by_length(trainer)
+
+
 # Processes
 
 TWO = """

@@ -59,7 +59,7 @@ def expected(rows, labels=None, seq_lengths=None, naming="transformers", **optio
     else:
         q, k, max_q, max_k = NAMES[naming]
         named = {q: cu, k: cu, max_q: longest, max_k: longest}
-        named |= {"use_cache": False} if naming == "transformers" else {}
+        named |= {"use_cache": False}
     return {**made, **named}
 
 
@@ -301,7 +301,8 @@ def test_labels_of_packs_and_of_other_types():
         {"input_ids": [1, 2, 3], "seq_lengths": [1, 2], "label": np.float32(0.5), "score": 1},
         {"input_ids": [4], "seq_lengths": [1], "label": np.float32(1.5), "score": 2},
     ]
-    collate = tb.PaddingFreeCollator(max_tokens=5, return_tensors="np")
+    named = {"padding_value": {"label": -100}, "return_tensors": "np"}
+    collate = tb.PaddingFreeCollator(max_tokens=5, **named)
     batch = checked(collate, samples)
     assert batch["label"].dtype == np.float32
     assert batch["label"].tolist() == [0.5, 0.5, 1.5, -100]
@@ -360,7 +361,7 @@ def test_a_full_line_has_no_tail():
 
 
 def test_constant_shapes_are_constant():
-    collate = tb.PaddingFreeCollator(max_tokens=64, max_segments=9, **ALL)
+    collate = tb.PaddingFreeCollator(max_tokens=64, max_segments=9, max_length=64, **ALL)
     rng = np.random.default_rng(0)
     seen = set()
     for count in (1, 3, 8):

@@ -22,6 +22,7 @@ from packed_models import (  # noqa: E402
     outputs_of,
     starts_of,
 )
+from tightbatch.huggingface import trl as hf_trl  # noqa: E402
 
 MODES = pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 ATTENTIONS = pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -99,10 +100,14 @@ def test_without_the_entry_a_cache_mixes_the_rows(name, attention):
         assert_rows_are_apart(model, rows, batch, starts_of(rows))
 
 
-def test_the_entry_is_for_transformers_names():
+def test_the_entry_is_there_whatever_the_naming():
     samples = samples_of(make_rows())
-    for naming in ("flash_attn", "varlen_attn", "megatron"):
-        assert "use_cache" not in tb.PaddingFreeCollator(naming=naming)(samples)
+    for naming in ("transformers", "flash_attn", "varlen_attn", "megatron"):
+        made = [
+            tb.PaddingFreeCollator(naming=naming, **given)(samples).get("use_cache")
+            for given in ({}, {"return_use_cache": True}, {"return_use_cache": False})
+        ]
+        assert made == [None if naming == "megatron" else False, False, None]
     for kind in ("pt", "np"):
         assert tb.PaddingFreeCollator(return_tensors=kind)(samples)["use_cache"] is False
     with fails(ValueError, "PaddingFreeCollator()", "'use_cache'"):
@@ -162,10 +167,10 @@ def test_for_model_refuses_a_model_that_mixes_rows(name):
 
 def test_for_model_keeps_what_is_given():
     model = make_model("bert", dtype="float32")
-    given = {"dtype": {"attention_mask": "bool"}, "return_labels": True}
+    given = {"dtype": {"attention_mask": "float32"}, "return_labels": True}
     collate = tb.PaddingFreeCollator.for_model(model, **given)
     assert (collate.dtype, collate.return_labels) == (given["dtype"], True)
-    assert collate(samples_of(make_rows()))["attention_mask"].dtype == torch.bool
+    assert collate(samples_of(make_rows()))["attention_mask"].dtype == torch.float32
     collate = tb.PaddingFreeCollator.for_model(make_model("llama"), return_use_cache=False)
     assert (collate.attention_mask, collate.return_use_cache) == ("causal", False)
     with fails(ValueError, "for_model()", "RobertaForMaskedLM", "alone"):
@@ -198,7 +203,7 @@ def test_for_model_of_what_is_no_language_model():
 
 @pytest.mark.parametrize("kind", ["causal", "bidirectional"])
 @pytest.mark.parametrize("tensors", ["pt", "np"])
-@pytest.mark.parametrize("dtype", [None, "bool", np.float32, "float16"])
+@pytest.mark.parametrize("dtype", [None, np.float32, "float16"])
 def test_the_mask_is_that_of_the_segments(kind, tensors, dtype):
     options = {} if dtype is None else {"dtype": {"attention_mask": dtype}}
     rows = make_rows()
@@ -212,13 +217,14 @@ def test_the_mask_is_that_of_the_segments(kind, tensors, dtype):
     assert mask.shape == (1, 1, 30, 30)
     name = {None: "float32", np.float32: "float32"}.get(dtype, dtype)
     assert mask.dtype == np.dtype(name)
-    np.testing.assert_array_equal(mask[0, 0] if name == "bool" else mask[0, 0] == 0, sees)
-    assert name == "bool" or (mask[0, 0][~sees] < -1e4).all()
+    np.testing.assert_array_equal(mask[0, 0] == 0, sees)
+    assert (mask[0, 0][~sees] < -1e4).all()
 
 
-def test_a_mask_of_integers_is_refused():
-    with fails(ValueError, "PaddingFreeCollator()", "'attention_mask'", "int64"):
-        tb.PaddingFreeCollator(attention_mask="causal", dtype={"attention_mask": "int64"})
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool", bool, np.bool_, torch.bool])
+def test_a_mask_that_cannot_be_added_is_refused(dtype):
+    with fails(ValueError, "PaddingFreeCollator()", "'attention_mask'", "floating"):
+        tb.PaddingFreeCollator(attention_mask="causal", dtype={"attention_mask": dtype})
 
 
 # Packs, where rows are padded
@@ -342,6 +348,112 @@ def test_a_tail_that_does_not_fit_is_an_error():
     batch = tb.PaddingFreeCollator(max_tokens=128, max_length=32, max_segments=5)(samples)
     assert batch["cu_seq_lens_q"].tolist() == [0, 20, 47, 74, 101, 128]
     assert batch["max_length_q"] == 27
+
+
+def test_a_tail_without_a_limit_is_never_longer_than_the_rows():
+    samples = [{"input_ids": [1] * 20}]
+    with fails(ValueError, "7 segments", "max_segments=2", "max_segments=7 or more", "max_length="):
+        tb.PaddingFreeCollator(max_tokens=128, max_segments=2)(samples)
+    batch = tb.PaddingFreeCollator(max_tokens=128, max_segments=7)(samples)
+    assert batch["max_length_q"] == 20
+    assert batch["position_ids"].max() == 19
+    assert not tb.check_batch(batch).findings
+    batch = tb.PaddingFreeCollator(max_tokens=128, max_segments=2, max_seqlen=108)(samples)
+    assert batch["position_ids"].max() == 107
+
+
+def test_for_model_knows_the_positions_of_the_model():
+    model = make_model("gpt2", "eager")
+    most = model.config.max_position_embeddings
+    rows = [{"input_ids": [3] * 5}, {"input_ids": [4]}]
+    sizes = {"max_tokens": 4 * most, "max_segments": 8}
+    collate = tb.PaddingFreeCollator.for_model(model, **sizes)
+    assert collate.max_seqlen == most
+    batch = collate(rows)
+    assert batch["position_ids"].max() < most
+    assert model(**batch).logits.shape[1] == 4 * most
+    with fails(ValueError, f"max_seqlen={most}"):
+        collate([{"input_ids": [3] * (most + 1)}])
+    assert tb.PaddingFreeCollator.for_model(model, **sizes, max_length=7).max_seqlen is None
+    assert tb.PaddingFreeCollator.for_model(model).max_seqlen is None
+
+
+@pytest.mark.parametrize("naming", ["transformers", "flash_attn", "varlen_attn"])
+def test_every_naming_keeps_rows_apart_in_a_plain_call(naming):
+    rows, model = make_rows(), make_model("llama", "sdpa")
+    batch = tb.PaddingFreeCollator(naming=naming)(samples_of(rows))
+    assert_rows_are_apart(model, rows, batch, starts_of(rows))
+
+
+LENGTHS = ["seq_lens", "seqlens", "pack_lengths", "segment_lengths", "sequence_lengths"]
+LENGTHS += ["query_seq_lengths", "doc_lens"]
+JOINED = {"position_ids": [0, 1, 2, 0], "seq_idx": [0, 0, 0, 1], "document_ids": [5, 5, 5, 2]}
+JOINED |= {key: [3, 1] for key in LENGTHS}
+
+
+@pytest.mark.parametrize("key", JOINED)
+@pytest.mark.parametrize("name", ["PadCollator", "padded", "trl", "flat", "trl_flat", "free"])
+def test_packs_of_other_names_are_refused(key, name):
+    trl = hf_trl.DataCollatorForLanguageModeling
+    collate = {
+        "PadCollator": tb.PadCollator(),
+        "padded": hf.DataCollatorForSeq2Seq(pad_token_id=0),
+        "trl": trl(0),
+        "flat": hf.DataCollatorWithFlattening(),
+        "trl_flat": trl(0, padding_free=True),
+        "free": tb.PaddingFreeCollator(),
+    }[name]
+    if name == "free" and key == "document_ids":
+        pytest.skip("a column of tokens like another")
+    samples = [{"input_ids": [7], key: JOINED[key][:1]}, {"input_ids": [1] * 4, key: JOINED[key]}]
+    if key in LENGTHS:
+        samples[0][key] = [1]
+    with fails(ValueError, f"{type(collate).__name__}()", repr(key)):
+        collate(samples)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"position_ids": [0, 1, 2, 3]},
+        {"position_ids": [0, 0, 0, 0]},
+        {"position_ids": [3, 2, 1, 0]},
+        {"position_ids": [1, 1, 0, 1], "attention_mask": [0, 0, 1, 1]},
+        {"position_ids": [0, 1, 0, 0], "attention_mask": [1, 1, 0, 0]},
+        {"position_ids": [[0, 1, 2, 0]] * 3},
+        {"seq_idx": [1, 1, 1, 1]},
+        {"seq_lengths": 4},
+    ],
+)
+def test_what_says_of_no_pack_is_padded(columns):
+    batch = tb.PadCollator()([{"input_ids": [1] * 4, **columns}])
+    assert set(columns) < set(batch)
+
+
+def test_packs_that_are_kept_or_renamed_are_refused():
+    sample = {"input_ids": [1] * 4, "seq_lengths": [3, 1], "parts": [3, 1]}
+    with fails(ValueError, "PadCollator()", "'seq_lengths'"):
+        tb.PadCollator(keep="seq_lengths")([sample])
+    del sample["seq_lengths"]
+    with fails(ValueError, "PadCollator()", "'parts'"):
+        tb.PadCollator(rename={"parts": "seq_lengths"})([sample])
+
+
+@pytest.mark.parametrize("key", ["labels", "label", "label_ids"])
+@pytest.mark.parametrize(
+    "options", [{"max_tokens": 16}, {"pad_to_multiple_of": 8}, {"max_segments": 3}]
+)
+def test_a_tail_has_no_label_of_floats_unless_one_is_named(key, options):
+    samples = [{"input_ids": [1] * 5, key: 0.5}]
+    own = {"return_labels": False, "return_tensors": "np"}
+    with fails(ValueError, "PaddingFreeCollator()", repr(key), "float32", "padding_value"):
+        tb.PaddingFreeCollator(**own, **options)(samples)
+    batch = tb.PaddingFreeCollator(**own, **options, padding_value={key: 0.0})(samples)
+    assert batch[key][0] == 0.5
+    assert not batch[key][1:].any()
+    assert tb.PaddingFreeCollator(**own)(samples)[key].tolist() == [0.5]
+    whole = tb.PaddingFreeCollator(**own, **options)([{"input_ids": [1] * 5, key: 2}])
+    assert (whole[key][1:] == -100).all()
 
 
 def test_shapes_are_constant_for_every_batch_of_a_plan():

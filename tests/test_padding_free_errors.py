@@ -37,8 +37,8 @@ def test_a_batch_without_a_token():
         with fails(ValueError, NAME, "no row", "token"):
             collate(samples)
     batch = collate(rows(0, 0), max_tokens=4, return_row_idx=True)
-    assert batch["cu_seq_lens_q"].tolist() == [0, 4]
-    assert batch["row_idx"].tolist() == [-1]
+    assert batch["cu_seq_lens_q"].tolist() == [0, 1, 2, 3, 4]
+    assert batch["row_idx"].tolist() == [-1] * 4
 
 
 def test_no_rows():
@@ -168,7 +168,7 @@ def test_too_many_tokens():
 def test_too_many_segments():
     with fails(ValueError, NAME, "3 segments", "max_segments=2"):
         collate(rows(1, 1, 1), max_segments=2)
-    with fails(ValueError, NAME, "3 segments", "tail", "max_segments=2"):
+    with fails(ValueError, NAME, "4 segments", "tail", "max_segments=2", "max_segments=4 or more"):
         collate(rows(1, 1), max_segments=2, max_tokens=4)
     with fails(ValueError, NAME, "2 segments", "max_segments=1"):
         collate(rows(2, seq_lengths=[[1, 1]]), max_segments=1)

@@ -213,7 +213,9 @@ def test_the_trainer_takes_the_batches(tmp_path):
         remove_unused_columns=False,
         disable_tqdm=True,
     )
-    collate = tb.PaddingFreeCollator(max_tokens=64, max_segments=8, shift_labels=True)
+    collate = tb.PaddingFreeCollator(
+        max_tokens=64, max_segments=8, max_length=64, shift_labels=True
+    )
     trainer = transformers.Trainer(
         model, arguments, train_dataset=samples, data_collator=collate, eval_dataset=samples[:4]
     )

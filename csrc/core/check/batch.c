@@ -113,6 +113,21 @@ count_knowing(const tb_check *check)
     return count;
 }
 
+/* Whether positions count from the padding before the tokens, from 0: wrong, though all
+ * tokens count up. With one token of padding it may be that padding has position 0. */
+static int
+count_from_padding(const tb_check *check, const tb_check_column *column)
+{
+    for (ptrdiff_t r = 0; r < check->rows && column->form == TB_FORM_GRID; r++) {
+        ptrdiff_t from = r * check->width, before = check->extents[r].begin - from;
+        if (before > 1 && check->extents[r].end > check->extents[r].begin &&
+            tb_scan_count_up(column->wide + from, before + 1, 0) == before + 1) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* The smallest position of a real token, from which rows count; never below 0. */
 static void
 find_position_start(tb_check *check, tb_check_column *column)
@@ -123,6 +138,9 @@ find_position_start(tb_check *check, tb_check_column *column)
 
     if (column->wide[check->extents[0].begin * step] == 0) {
         return; /* as nearly always */
+    }
+    if (column->row_step != 0 && count_from_padding(check, column)) {
+        return;
     }
     for (ptrdiff_t r = 0; r < check->rows && column->row_step != 0; r++) {
         for (ptrdiff_t at = check->extents[r].begin; at < check->extents[r].end; at++) {

@@ -93,6 +93,7 @@ typedef struct {
     ptrdiff_t axes, axis_step, token_step;
     int is_sound;    /* what it says of rows can be used */
     int is_deferred; /* it is read by itself only if it disagrees with another */
+    int is_weights;  /* a loss mask of floats */
     int is_numbered; /* a mask of segment numbers */
     int is_compact;  /* boundaries that count only real tokens */
     int tells_next;  /* labels of the next token */

@@ -52,8 +52,13 @@ widen_integers(const void *from, tb_type type, ptrdiff_t n, int64_t *to)
 const int64_t *
 tb_widen(tb_check_column *column)
 {
+    static const int64_t nothing = 0;
+
     if (column->wide != NULL) {
         return column->wide;
+    }
+    if (column->size == 0) {
+        return column->wide = &nothing; /* empty tensors have no memory */
     }
     if (column->type == TB_I64) {
         return column->wide = (const int64_t *)column->data;
@@ -215,7 +220,7 @@ is_square(const tb_check *check, const tb_check_column *column)
 {
     int last = column->ndim - 1;
 
-    return column->ndim >= 3 && column->ndim <= 4 &&
+    return column->ndim >= 3 && column->ndim <= 4 && column->size > 0 &&
            column->shape[last] == check->width &&
            (column->shape[last - 1] == check->width || column->shape[last - 1] == 1) &&
            (column->shape[0] == check->rows || column->shape[0] == 1);
@@ -320,7 +325,9 @@ form_of(tb_check *check, int i)
         case TB_ROLE_SEGMENT_IDS:
             return is_float ? TB_FORM_NONE : form_of_grid(check, i);
         case TB_ROLE_LOSS_MASK:
-            return is_float ? TB_FORM_NONE : form_of_grid(check, i); /* or weights */
+            column->is_weights = is_float; /* which may be anything but all 0 */
+            return is_float && !is_grid(check, column) ? TB_FORM_NONE
+                                                       : form_of_grid(check, i);
         case TB_ROLE_MASK:
         case TB_ROLE_OTHER:
             break;

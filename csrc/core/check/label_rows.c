@@ -1,6 +1,8 @@
-/* Rows without a label: computed for nothing, often because their answer was cut off. */
+/* Rows without a label: computed for nothing, often because their answer was cut off; and
+ * labels of rows, not of tokens. */
 #include "core/base/size.h"
 #include "core/check/label_work.h"
+#include "core/check/scan.h"
 
 /* How the labels of segments lie together. */
 typedef struct {
@@ -102,10 +104,87 @@ tb_check_labelled_rows(const tb_label_work *w)
     for (ptrdiff_t k = 0; k < tb_min(w->tail, check->span_count); k++) {
         tb_stretch span = check->spans[k];
         ptrdiff_t length = span.end - span.begin;
-        if (w->trained[k] == 0 && length > 1 && measure_segment(w, k) > 1 &&
-            !may_lack_labels(w, length)) {
+        int is_shifted_away = w->trained[k] < 0;
+        if (w->trained[k] <= 0 && length > 1 &&
+            (is_shifted_away ||
+             (measure_segment(w, k) > 1 && !may_lack_labels(w, length)))) {
             tb_note_at(check, TB_FOUND_ROW_UNLABELLED, w->column, -1, span.begin,
                        length, -1);
+        }
+    }
+}
+
+/* --- labels of rows --------------------------------------------------------------- */
+
+/* Whether there may be so many labels of rows: one for each row, or for each segment of
+ * a single row, with the padding or without, or with the empty ones of a static shape. */
+static int
+may_have_labels(const tb_check *check, ptrdiff_t count)
+{
+    if (count == check->rows || count * check->choices == check->rows) {
+        return 1;
+    }
+    for (int i = 0; i < check->count; i++) {
+        const tb_check_column *column = &check->columns[i];
+        if (column->form == TB_FORM_LIST && column->size == count + 1 &&
+            (column->role == TB_ROLE_BOUNDARIES ||
+             column->role == TB_ROLE_PADDED_BOUNDARIES)) {
+            return 1;
+        }
+    }
+    return check->rows == 1 &&
+           (count == check->span_count || count == tb_find_tail(check));
+}
+
+/* Labels [rows, n] of another width than the ids: those of a decoder, but not where
+ * rows are packed, or where labels repeat the ids. */
+static int
+have_wrong_width(const tb_check *check, const tb_check_column *column)
+{
+    ptrdiff_t each = column->ndim == 2 ? column->shape[1] : 1, compared = 0, same = 0;
+
+    if (each < 2 || each == check->width || check->ids < 0 ||
+        column->shape[0] != check->rows) {
+        return 0;
+    }
+    if (check->span_count > check->rows) {
+        return 1;
+    }
+    const int64_t *ids = check->columns[check->ids].wide;
+    for (ptrdiff_t r = 0; r < check->rows; r++) {
+        for (ptrdiff_t c = 0; c < tb_min(each, check->width); c++) {
+            int64_t label = column->wide[r * each + c];
+            if (label != check->settings.ignore_index) {
+                compared++;
+                same += label == ids[r * check->width + c];
+            }
+        }
+    }
+    return compared > 2 && 3 * same >= 2 * compared;
+}
+
+/* Labels of rows: as many as rows, and not all ignored. */
+void
+tb_check_row_labels(tb_check *check, int i)
+{
+    const tb_check_column *column = &check->columns[i];
+    int64_t ignored = check->settings.ignore_index;
+    ptrdiff_t count = column->ndim > 0 ? column->shape[0] : 1;
+    ptrdiff_t each = column->ndim == 2 ? column->shape[1] : 1;
+
+    if (!may_have_labels(check, count) || have_wrong_width(check, column)) {
+        tb_note(check, TB_FOUND_SHAPE, i, check->grid_from, -1, -1, count,
+                column->ndim == 2 ? each : -1);
+        return;
+    }
+    if (column->size > 0 &&
+        tb_scan_other(column->wide, column->size, ignored) == column->size) {
+        tb_note(check, TB_FOUND_BATCH_UNLABELLED, i, -1, -1, -1, 0, -1);
+        return;
+    }
+    for (ptrdiff_t r = 0; column->ndim == 2 && r < count; r++) {
+        if (tb_scan_other(column->wide + r * each, each, ignored) == each) {
+            tb_note(check, TB_FOUND_ROW_UNLABELLED, i, -1, r, -1, each, -1);
         }
     }
 }

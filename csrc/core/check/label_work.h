@@ -24,10 +24,13 @@ typedef struct {
     int repeats; /* the labels are the tokens: those of a language model */
     ptrdiff_t tail;
     tb_label_counts all;
-    int64_t *trained; /* in each segment */
+    int64_t *trained; /* in each segment; -1: only a label that is shifted away */
 } tb_label_work;
 
 /* Notes segments without a label, but for those that lack one by chance. */
 void tb_check_labelled_rows(const tb_label_work *w);
+
+/* Labels that have rows of their own: as many as there are rows, and not all ignored. */
+void tb_check_row_labels(tb_check *check, int i);
 
 #endif

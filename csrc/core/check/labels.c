@@ -91,15 +91,33 @@ note_shift(const tb_label_work *w, tb_stretch span, int shift)
                tb_min(span.begin + first, span.end - 1), shift, w->shift);
 }
 
+/* How many labels show that they are other tokens: small ones may be tags. */
+static ptrdiff_t
+count_evidence(const tb_label_work *w)
+{
+    tb_role role = w->check->columns[w->column].role;
+
+    if (role != TB_ROLE_LABELS) {
+        return role == TB_ROLE_SHIFTED_LABELS ? 2 : 3;
+    }
+    for (ptrdiff_t at = 0; at < w->check->total; at++) {
+        if (w->labels[at] >= LEAST_TOKEN) {
+            return 3;
+        }
+    }
+    return 4;
+}
+
 /* Which other shift the labels of all segments have; 1 if one was found. */
 static int
 find_shift_of_all(tb_label_work *w)
 {
     const tb_check *check = w->check;
+    ptrdiff_t least = count_evidence(w);
 
     for (int shift = -1; shift <= 2; shift++) {
         tb_label_counts counts = count_all(w, shift, NULL);
-        if (shift == w->shift || counts.comparable < 3 || !are_tokens(counts)) {
+        if (shift == w->shift || counts.comparable < least || !are_tokens(counts)) {
             continue;
         }
         if (check->columns[w->column].role == TB_ROLE_TARGETS && shift == 1) {
@@ -161,13 +179,15 @@ find_on_padding(const tb_label_work *w, ptrdiff_t row)
     return before < extent.begin ? before : after < to ? after : -1;
 }
 
-/* Whether labels may be rows of their own, a decoder's, that have the width of the ids
- * by chance: one run in each row, of token ids, or with ends of its own. */
+/* Whether labels may be rows of their own, a decoder's or a number for each class, that
+ * have the width of the ids by chance: one run in each row, of token ids, or with ends
+ * of its own. One value at all padding is a fill. */
 static int
 are_own_rows(const tb_label_work *w)
 {
     const tb_check *check = w->check;
-    int64_t highest = 0;
+    int64_t highest = 0, fill = w->ignored;
+    int is_one_fill = 1, has_ignored = 0;
     ptrdiff_t matched = 0, missed = 0, farthest = 0, alike = 0, padded = 0;
 
     for (ptrdiff_t r = 0; r < check->rows; r++) {
@@ -185,6 +205,7 @@ are_own_rows(const tb_label_work *w)
         for (ptrdiff_t at = first; at < last; at++) {
             highest = tb_max(highest, w->labels[at]);
         }
+        has_ignored |= last - first < check->width;
         int is_whole = first == from && last == to;
         int has_all = extent.begin == from && extent.end == to;
         int is_same = first == extent.begin && last == extent.end;
@@ -194,6 +215,8 @@ are_own_rows(const tb_label_work *w)
         farthest = tb_max(farthest, off);
         if (last > extent.end) {
             padded++;
+            fill = padded == 1 ? w->labels[extent.end] : fill;
+            is_one_fill &= w->labels[extent.end] == fill;
             /* One label alone says nothing. */
             int is_run = to - extent.end > 1 || highest < LEAST_TOKEN;
             alike += is_run && last == to &&
@@ -201,9 +224,11 @@ are_own_rows(const tb_label_work *w)
                          to - extent.end;
         }
     }
-    int is_fill = alike == padded && padded > 0 && farthest > 1;
-    return highest >= LEAST_TOKEN ? !is_fill
-                                  : missed > matched && farthest > 1 && !is_fill;
+    if (!has_ignored && highest <= 1) {
+        return 1; /* as of several classes: a 0 or 1 for each */
+    }
+    int is_fill = is_one_fill && alike == padded && padded > 0 && farthest > 1;
+    return highest >= LEAST_TOKEN ? !is_fill : missed > matched && !is_fill;
 }
 
 static void
@@ -275,8 +300,31 @@ check_crossing(const tb_label_work *w)
 
 /* --- all -------------------------------------------------------------------------- */
 
-static void
-check_column(tb_check *check, int i)
+/* A causal model shifts labels by itself: that of a row's first column is for nothing.
+ * Marks the segments that have no other; how many labels remain. */
+static ptrdiff_t
+drop_shifted_away(const tb_label_work *w)
+{
+    const tb_check *check = w->check;
+    ptrdiff_t trained = w->all.trained;
+
+    /* Tags may be their token's id by chance. */
+    if (w->shift != 0 || w->all.comparable < 2 || w->all.same < w->all.comparable) {
+        return trained;
+    }
+    for (ptrdiff_t k = 0; k < check->span_count; k++) {
+        ptrdiff_t begin = check->spans[k].begin;
+        if (w->trained[k] == 1 && begin % check->width == 0 &&
+            w->labels[begin] != w->ignored) {
+            w->trained[k] = -1;
+            trained--;
+        }
+    }
+    return trained;
+}
+
+static tb_label_work
+look_at_labels(tb_check *check, int i)
 {
     const tb_check_column *column = &check->columns[i];
     int is_mask = column->role == TB_ROLE_LOSS_MASK;
@@ -302,6 +350,23 @@ check_column(tb_check *check, int i)
     w.tail = tb_find_tail(check);
     w.all = count_all(&w, w.shift, w.trained);
     w.repeats = are_tokens(w.all);
+    return w;
+}
+
+static void
+check_column(tb_check *check, int i)
+{
+    const tb_check_column *column = &check->columns[i];
+    int is_mask = column->role == TB_ROLE_LOSS_MASK;
+    int64_t vocab = check->settings.vocab_size;
+
+    if (column->is_weights) { /* of any size, but not all of them nothing */
+        if (tb_scan_other(column->wide, column->size, 0) == column->size) {
+            tb_note(check, TB_FOUND_BATCH_UNLABELLED, i, -1, -1, -1, 0, -1);
+        }
+        return;
+    }
+    tb_label_work w = look_at_labels(check, i);
     if (w.all.bad >= 0) {
         tb_note_at(check, is_mask ? TB_FOUND_MASK_VALUE : TB_FOUND_LABEL_RANGE, i, -1,
                    w.all.bad, w.labels[w.all.bad], is_mask ? 1 : vocab);
@@ -313,7 +378,7 @@ check_column(tb_check *check, int i)
                                                      : 0;
     }
     check_padding(&w);
-    if (w.all.trained == 0) {
+    if (drop_shifted_away(&w) == 0) {
         tb_note(check, TB_FOUND_BATCH_UNLABELLED, i, -1, -1, -1, 0, -1);
         return;
     }
@@ -322,79 +387,6 @@ check_column(tb_check *check, int i)
         check_crossing(&w);
     }
     tb_check_labelled_rows(&w);
-}
-
-/* Whether there may be so many labels of rows: one for each row, or for each segment of
- * a single row, with the padding or without, or with the empty ones of a static shape. */
-static int
-may_have_labels(const tb_check *check, ptrdiff_t count)
-{
-    if (count == check->rows || count * check->choices == check->rows) {
-        return 1;
-    }
-    for (int i = 0; i < check->count; i++) {
-        const tb_check_column *column = &check->columns[i];
-        if (column->form == TB_FORM_LIST && column->size == count + 1 &&
-            (column->role == TB_ROLE_BOUNDARIES ||
-             column->role == TB_ROLE_PADDED_BOUNDARIES)) {
-            return 1;
-        }
-    }
-    return check->rows == 1 &&
-           (count == check->span_count || count == tb_find_tail(check));
-}
-
-/* Labels [rows, n] of another width than the ids: those of a decoder, but not where
- * rows are packed, or where labels repeat the ids. */
-static int
-have_wrong_width(const tb_check *check, const tb_check_column *column)
-{
-    ptrdiff_t each = column->ndim == 2 ? column->shape[1] : 1, compared = 0, same = 0;
-
-    if (each < 2 || each == check->width || check->ids < 0 ||
-        column->shape[0] != check->rows) {
-        return 0;
-    }
-    if (check->span_count > check->rows) {
-        return 1;
-    }
-    const int64_t *ids = check->columns[check->ids].wide;
-    for (ptrdiff_t r = 0; r < check->rows; r++) {
-        for (ptrdiff_t c = 0; c < tb_min(each, check->width); c++) {
-            int64_t label = column->wide[r * each + c];
-            if (label != check->settings.ignore_index) {
-                compared++;
-                same += label == ids[r * check->width + c];
-            }
-        }
-    }
-    return compared > 2 && 3 * same >= 2 * compared;
-}
-
-/* Labels of rows: as many as rows, and not all ignored. */
-static void
-check_row_labels(tb_check *check, int i)
-{
-    const tb_check_column *column = &check->columns[i];
-    int64_t ignored = check->settings.ignore_index;
-    ptrdiff_t count = column->ndim > 0 ? column->shape[0] : 1;
-    ptrdiff_t each = column->ndim == 2 ? column->shape[1] : 1;
-
-    if (!may_have_labels(check, count) || have_wrong_width(check, column)) {
-        tb_note(check, TB_FOUND_SHAPE, i, check->grid_from, -1, -1, count,
-                column->ndim == 2 ? each : -1);
-        return;
-    }
-    if (column->size > 0 &&
-        tb_scan_other(column->wide, column->size, ignored) == column->size) {
-        tb_note(check, TB_FOUND_BATCH_UNLABELLED, i, -1, -1, -1, 0, -1);
-        return;
-    }
-    for (ptrdiff_t r = 0; column->ndim == 2 && r < count; r++) {
-        if (tb_scan_other(column->wide + r * each, each, ignored) == each) {
-            tb_note(check, TB_FOUND_ROW_UNLABELLED, i, -1, r, -1, each, -1);
-        }
-    }
 }
 
 /* shift_labels beside labels: at each token the label of the next. */
@@ -438,7 +430,7 @@ tb_check_labels(tb_check *check)
     for (int i = 0; i < check->count; i++) {
         const tb_check_column *column = &check->columns[i];
         if (column->form == TB_FORM_LIST && column->role == TB_ROLE_ROW_LABELS) {
-            check_row_labels(check, i);
+            tb_check_row_labels(check, i);
         }
         else if (column->form == TB_FORM_GRID &&
                  ((column->role >= TB_ROLE_LABELS &&

@@ -152,21 +152,36 @@ take_whole_rows(tb_check *check)
     }
 }
 
-/* What a square mask shows as real: tokens that see themselves. */
-static void
-read_square_extents(tb_check *check, const tb_check_column *square)
+/* Whether any token sees a key: itself first, then those after it. */
+static int
+is_seen(const tb_check *check, const tb_check_column *square, ptrdiff_t row,
+        ptrdiff_t key)
 {
     ptrdiff_t queries = square->shape[square->ndim - 2];
 
+    for (ptrdiff_t k = 0; k < queries; k++) {
+        if (tb_sees(check, square, row, (key + k) % queries, key)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* What a square mask shows as real: tokens that a token sees. That a token sees itself
+ * says less, as it is what may be wrong. Where nothing is seen, all may be real. */
+static void
+read_square_extents(tb_check *check, const tb_check_column *square)
+{
     for (ptrdiff_t r = 0; r < check->rows; r++) {
-        ptrdiff_t first = check->width, last = 0;
-        for (ptrdiff_t c = 0; c < check->width; c++) {
-            if (tb_sees(check, square, r, queries == 1 ? 0 : c, c)) {
-                first = first < c ? first : c;
-                last = c + 1;
+        ptrdiff_t first = 0, last = check->width, from = r * check->width;
+        if (!tb_shows_nothing(square, r)) {
+            while (first < last && !is_seen(check, square, r, first)) {
+                first++;
+            }
+            while (last > first && !is_seen(check, square, r, last - 1)) {
+                last--;
             }
         }
-        ptrdiff_t from = r * check->width;
         check->extents[r] = first < last ? (tb_stretch){from + first, from + last}
                                          : (tb_stretch){from, from};
     }

@@ -1,5 +1,7 @@
 /* Masks of queries and keys: a token sees itself and its neighbour of the same segment,
- * and nothing of another segment. That holds for causal masks and windows too. */
+ * and nothing of another segment. What is hidden from it stays hidden from later tokens:
+ * that holds for causal masks and windows too, but not for a hole. */
+#include "core/base/size.h"
 #include "core/cast/cast.h"
 #include "core/cast/float_bits.h"
 #include "core/check/scan.h"
@@ -69,6 +71,68 @@ find_shown(const tb_check_column *column, ptrdiff_t keys, ptrdiff_t from, ptrdif
     return to;
 }
 
+int
+tb_shows_nothing(const tb_check_column *column, ptrdiff_t row)
+{
+    int last = column->ndim - 1;
+    ptrdiff_t heads = column->ndim == 4 ? column->shape[1] : 1;
+    ptrdiff_t count = heads * column->shape[last] * column->shape[last - 1];
+
+    return find_shown(column, find_keys(column, row, 0, 0), 0, count) == count;
+}
+
+/* The first key of [from, to) that a query does not see, though the next one does; -1
+ * where there is none. Of two causal queries both rows are alike up to the first one. */
+static ptrdiff_t
+find_reappearing(const tb_check_column *column, ptrdiff_t keys, ptrdiff_t next,
+                 ptrdiff_t from, ptrdiff_t to)
+{
+    enum { TOGETHER = 64 };
+    int size = tb_type_size(column->type);
+    const char *data = (const char *)column->data;
+
+    if (memcmp(data + (keys + from) * size, data + (next + from) * size,
+               (size_t)((to - from) * size)) == 0) {
+        return -1;
+    }
+    for (ptrdiff_t key = from; key < to; key += TOGETHER) {
+        ptrdiff_t end = tb_min(key + TOGETHER, to);
+        if (memcmp(data + (keys + key) * size, data + (next + key) * size,
+                   (size_t)((end - key) * size)) == 0) {
+            continue;
+        }
+        for (ptrdiff_t k = key; k < end; k++) {
+            if (!shows(column, keys + k) && shows(column, next + k)) {
+                return k;
+            }
+        }
+    }
+    return -1;
+}
+
+/* The key of its own past that a query of a segment misses; -1 where there is none. */
+static ptrdiff_t
+find_hole(const tb_check_column *column, ptrdiff_t keys, ptrdiff_t query,
+          ptrdiff_t begin, ptrdiff_t end)
+{
+    ptrdiff_t width = column->shape[column->ndim - 1];
+
+    if (query > begin && !shows(column, keys + query - 1)) {
+        return query - 1;
+    }
+    if (query + 1 < end) {
+        return find_reappearing(column, keys, keys + width, begin, query + 1);
+    }
+    /* The last one: what the query before sees. A window leaves no key before it. */
+    for (ptrdiff_t key = begin + 1; key < query; key++) {
+        if (!shows(column, keys + key) && shows(column, keys - width + key) &&
+            shows(column, keys + key - 1)) {
+            return key;
+        }
+    }
+    return -1;
+}
+
 /* One query of one head; 1 where something was found. */
 static int
 compare_query(tb_check *check, int i, ptrdiff_t row, ptrdiff_t head, ptrdiff_t query,
@@ -78,25 +142,27 @@ compare_query(tb_check *check, int i, ptrdiff_t row, ptrdiff_t head, ptrdiff_t q
     ptrdiff_t keys = find_keys(column, row, head, query);
     ptrdiff_t begin = span.begin - row * check->width;
     ptrdiff_t end = span.end - row * check->width;
-    ptrdiff_t shown = find_shown(column, keys, 0, begin);
+    ptrdiff_t hidden = shows(column, keys + query) ? -1 : query;
+    ptrdiff_t shown = begin;
 
-    if (shown == begin) {
+    if (hidden < 0) {
+        shown = find_shown(column, keys, 0, begin);
+    }
+    if (hidden < 0 && shown == begin) {
         shown = find_shown(column, keys, end, check->width);
         shown = shown == check->width ? -1 : shown;
     }
-    if (shown >= 0) {
+    if (hidden < 0 && shown >= 0) {
         tb_note(check, TB_FOUND_MASK_LEAK, i, check->starts_from, row, query, shown,
                 begin);
         return 1;
     }
-    for (ptrdiff_t key = query; key >= begin && key >= query - 1; key--) {
-        if (!shows(column, keys + key)) {
-            tb_note(check, TB_FOUND_MASK_BLIND, i, check->starts_from, row, query, key,
-                    begin);
-            return 1;
-        }
+    hidden = hidden < 0 ? find_hole(column, keys, query, begin, end) : hidden;
+    if (hidden >= 0) {
+        tb_note(check, TB_FOUND_MASK_BLIND, i, check->starts_from, row, query, hidden,
+                begin);
     }
-    return 0;
+    return hidden >= 0;
 }
 
 /* [rows, 1, 1, keys]: all tokens of a row see the same keys. */
@@ -118,20 +184,37 @@ compare_one_query(tb_check *check, int i, ptrdiff_t row)
     }
 }
 
+/* 1 where no token of a row sees any. */
+static int
+note_empty(tb_check *check, int i, ptrdiff_t row)
+{
+    if (!tb_shows_nothing(&check->columns[i], row)) {
+        return 0;
+    }
+    tb_note(check, TB_FOUND_MASK_EMPTY, i, check->starts_from, row, -1, 0, -1);
+    return 1;
+}
+
 void
 tb_compare_square(tb_check *check, int i)
 {
     const tb_check_column *column = &check->columns[i];
     ptrdiff_t heads = column->ndim == 4 ? column->shape[1] : 1;
     int has_queries = column->shape[column->ndim - 2] > 1 || check->width == 1;
-    ptrdiff_t done = -1;
+    ptrdiff_t done = -1, looked_at = -1;
 
     for (ptrdiff_t r = 0; !has_queries && r < check->rows; r++) {
-        compare_one_query(check, i, r);
+        if (!note_empty(check, i, r)) {
+            compare_one_query(check, i, r);
+        }
     }
     for (ptrdiff_t k = 0; has_queries && k < check->span_count; k++) {
         tb_stretch span = check->spans[k];
         ptrdiff_t row = span.begin / check->width;
+        if (row != looked_at && note_empty(check, i, row)) {
+            done = row;
+        }
+        looked_at = row;
         for (ptrdiff_t at = span.begin; at < span.end && done != row; at++) {
             for (ptrdiff_t head = 0; head < heads && done != row; head++) {
                 if (compare_query(check, i, row, head, at % check->width, span)) {

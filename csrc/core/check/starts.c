@@ -144,6 +144,19 @@ list_axes_restarts(tb_check *check, const tb_check_column *column)
     return count;
 }
 
+/* Whether a token sees none before it; mostly it sees the one before. */
+static int
+sees_none_before(const tb_check *check, const tb_check_column *column, ptrdiff_t row,
+                 ptrdiff_t query, ptrdiff_t begin)
+{
+    for (ptrdiff_t key = query - 1; key >= begin; key--) {
+        if (tb_sees(check, column, row, query, key)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 static ptrdiff_t
 list_square_starts(tb_check *check, const tb_check_column *column)
 {
@@ -153,8 +166,9 @@ list_square_starts(tb_check *check, const tb_check_column *column)
         ptrdiff_t begin = check->extents[r].begin;
         for (ptrdiff_t at = begin; at < check->extents[r].end; at++) {
             ptrdiff_t query = at - r * check->width;
-            if (at == begin || (column->shape[column->ndim - 2] > 1 &&
-                                !tb_sees(check, column, r, query, query - 1))) {
+            if (at == begin ||
+                (column->shape[column->ndim - 2] > 1 &&
+                 sees_none_before(check, column, r, query, begin - r * check->width))) {
                 check->starts[count++] = at;
             }
         }

@@ -47,6 +47,9 @@ void tb_check_labels(tb_check *check);
 int tb_sees(const tb_check *check, const tb_check_column *column, ptrdiff_t row,
             ptrdiff_t query, ptrdiff_t key);
 
+/* 1 where no token of a row sees any in a square mask. */
+int tb_shows_nothing(const tb_check_column *column, ptrdiff_t row);
+
 /* The first padding segment at the end, of tokens that are all alike and have no label;
  * span_count where there is none. */
 ptrdiff_t tb_find_tail(const tb_check *check);

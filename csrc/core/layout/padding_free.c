@@ -11,7 +11,7 @@ plan_tail(tb_padding_free *plan)
     const int64_t multiple = plan->segment_multiple, tail = tb_tail(plan);
     const int64_t room =
         plan->max_segments < 0 ? tail : plan->max_segments - plan->segments;
-    int64_t most = tb_min(plan->max_tail, tail);
+    int64_t most = tb_max(tb_min(plan->max_tail, tail), 1);
 
     plan->tails = plan->piece = 0;
     if (tail == 0) {

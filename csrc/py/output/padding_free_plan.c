@@ -305,18 +305,21 @@ check_plan(const tb_padding_free_batch *batch)
     const tb_padding_free_settings *settings = &batch->settings;
 
     if (plan->max_segments >= 0 && plan->segments > plan->max_segments) {
-        char tail[160] = "";
+        char tail[160] = "", fix[160] = "";
         if (plan->tails > 0) {
             snprintf(tail, sizeof tail,
                      " (the padded tail of %zd positions takes %zd, as none is to be "
                      "longer than %zd)",
                      (Py_ssize_t)tb_tail(plan), (Py_ssize_t)plan->tails,
                      (Py_ssize_t)plan->piece);
+            snprintf(fix, sizeof fix,
+                     "; pass max_segments=%zd or more, or a %smax_length=",
+                     (Py_ssize_t)plan->segments, plan->max_tail > 0 ? "larger " : "");
         }
         return tb_raise_at(&batch->context, PyExc_ValueError, -1, -1,
-                           "the batch has %zd segments%s, more than max_segments=%zd",
+                           "the batch has %zd segments%s, more than max_segments=%zd%s",
                            (Py_ssize_t)plan->segments, tail,
-                           (Py_ssize_t)plan->max_segments);
+                           (Py_ssize_t)plan->max_segments, fix);
     }
     if (settings->max_seqlen >= 0 && plan->longest > settings->max_seqlen) {
         return tb_raise_at(
@@ -344,8 +347,10 @@ tb_plan_batch(tb_padding_free_batch *batch)
     plan->width_multiple = settings->pad_to_multiple_of;
     plan->max_tokens = settings->max_tokens;
     plan->max_segments = settings->max_segments;
+    /* Without a limit the tail gets no position that the rows do not have. */
     plan->max_tail = tb_min(
         plan->max_length, settings->max_seqlen < 0 ? INT64_MAX : settings->max_seqlen);
+    plan->max_tail = plan->max_tail == INT64_MAX ? 0 : plan->max_tail;
     plan->keep_empty = settings->keep_empty;
     tb_status status = tb_plan_padding_free(plan, &error);
     if (status != TB_OK) {

@@ -104,6 +104,11 @@ def _leak(facts: Facts) -> str:
 def _blind(facts: Facts) -> str:
     if facts.expected < 0:
         return f"key {facts.found} is hidden from every token, but it is real"
+    if facts.found == facts.place:
+        return (
+            "the token does not see itself, expected a mask in which 1 (True), or a bias of 0, "
+            "shows a key"
+        )
     return f"the token does not see token {facts.found} of its own row, which it should"
 
 
@@ -129,7 +134,11 @@ KINDS: dict[str, Words] = {
         "models take what is not 0 as a real token, or add it to scores as it is",
     ),
     "mask_empty": (
-        lambda _: "found a row of zeros alone, expected a real token",
+        lambda f: (
+            "found a row in which no token sees any, expected each to see itself"
+            if f.expected < 0
+            else "found a row of zeros alone, expected a real token"
+        ),
         "attention over nothing is NaN or an average of padding, and the loss takes it in",
     ),
     "mask_hole": (

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["find_settings"]
+__all__ = ["find_longest", "find_settings"]
 
 FUNCTION = "PaddingFreeCollator.for_model"
 # Rows of a few tokens, so that the trial costs next to nothing, also for a large model.
@@ -63,6 +63,19 @@ def find_settings(model: Any, make: Make, given: Mapping[str, Any]) -> dict[str,
         f"{FUNCTION}(): {kind}{under} does not keep the rows of a batch apart: {'; '.join(found)}. "
         "Use another attention, or PadCollator, which pads"
     )
+
+
+def find_longest(model: Any, collate: Any) -> dict[str, int]:
+    """Give max_seqlen for a batch of constant shape: the positions that the model has."""
+    most = getattr(_config(model), "max_position_embeddings", None)
+    is_static = collate.max_tokens is not None or collate.max_segments is not None
+    is_given = collate.max_length is not None or collate.max_seqlen is not None
+    if not is_static or is_given or not isinstance(most, int):
+        return {}
+    most -= collate.position_ids_start
+    most = most if collate.max_tokens is None else min(most, collate.max_tokens)
+    most -= most % (collate.segment_multiple_of or 1)  # segments are filled up to a multiple
+    return {"max_seqlen": most} if most > 0 else {}
 
 
 def _describe(moved: _Moved | Exception) -> str:

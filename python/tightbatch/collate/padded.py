@@ -16,7 +16,7 @@ from .._types import Side, Tensors
 from ..ragged import Ragged
 from .batch import Batch
 from .columns import TENSORS, Collator, ColumnSpec, build, pad_columns, settle_columns
-from .packs import refuse_packs
+from .packs import refuse_joined, refuse_packs
 from .padded_plan import GRIDS, KINDS, Plan, Wishes, no_rows, plan_columns, with_renamed
 from .roles import read_name
 from .rows import fill_missing, join_rows, kind_of_positions, split_rows, without_none
@@ -289,6 +289,8 @@ class PadCollator(Collator):
     def _make(self, columns: dict[Any, Any], sample: Any, path: Any) -> Any:
         """Make a batch of columns, or the part of one that is at a path."""
         columns, kinds = self._kinds_of(columns, path)
+        if self.attention_mask is not False or "attention_mask" in columns:
+            refuse_joined(NAME, columns)
         met = (sample, tuple(kinds.items()))
         plan = self._plans.get(met)
         if plan is None:
@@ -369,7 +371,7 @@ class PadCollator(Collator):
                 f"PadCollator(): {sample.__name__} has no field for a mask, lengths or positions; "
                 "expected dict or tuple samples"
             )
-        refuse_packs(NAME, kinds)
+        refuse_packs(NAME, kinds, self._wishes.rename)
         is_part = path is not None or "nested" in kinds.values()
         wishes = self._wishes.of_part(kinds) if is_part else self._wishes
         return plan_columns(wishes, kinds, sample)

@@ -24,8 +24,10 @@ from .columns import (
     pad_columns,
     settle_columns,
 )
-from .kept_apart import find_settings
-from .samples import LABELS, Kind, choose_main, columns_of, inside, kind_of, nested_columns
+from .kept_apart import find_longest, find_settings
+from .packs import refuse_other_names
+from .roles import read_name
+from .samples import Kind, columns_of, inside, kind_of, nested_columns, require_main
 
 __all__ = ["PaddingFreeCollator"]
 
@@ -80,8 +82,8 @@ class PaddingFreeCollator(Collator):
     max_segments : int, optional
         Extend the boundaries to this many segments, those of the tail included, by repeating the
         last boundary: a constant shape too. The added segments have length 0. If the tail's do not
-        fit, they become longer, up to ``max_length`` and ``max_seqlen``: give one of them, so that
-        no position is beyond what the model has.
+        fit, they become longer, up to ``max_length`` and ``max_seqlen``. Without either that is an
+        error, so that no position is beyond what the model has.
     max_seqlen : int, optional
         The number to report as the longest segment, instead of the batch's own longest: a constant,
         for static graphs. ``max_length`` is large enough.
@@ -116,11 +118,13 @@ class PaddingFreeCollator(Collator):
     attention_mask : {"causal", "bidirectional"}, optional
         Add an ``attention_mask`` of shape [1, 1, total, total], for models that find the rows in
         nothing else: 0 where a token sees another one, and the lowest number where not. ``dtype``
-        is its type, float32 if not given; eager attention wants the model's. With
-        ``dtype={"attention_mask": "bool"}`` it is one byte a pair of tokens, which only sdpa takes.
-    return_use_cache : bool
-        With transformers' names, add ``use_cache``, False. With a cache, which most models make by
-        default, they do not look for rows.
+        is its type, float32 if not given; attention wants the model's. It is not bool, which eager
+        attention would add to the scores as numbers.
+    return_use_cache : bool, optional
+        Add ``use_cache``, False: with a cache, which transformers' models make by default, they do
+        not look for rows, and they ignore boundaries of other names without an error. By default it
+        is there unless the naming is Megatron's. False is for a model of your own that takes exact
+        names.
     return_num_items : bool
         Add ``num_items_in_batch``, an int: the number of labels that losses do not ignore.
     return_row_idx : bool
@@ -154,11 +158,12 @@ class PaddingFreeCollator(Collator):
     Raises
     ------
     ValueError
-        When ``attention_mask`` is to have a type of integers; when the batch is empty or has no
-        token; when keys differ between samples; when the rows of a column differ in length from
-        ``input_ids`` (or, without it, from the first column of rows); when an ``attention_mask``
-        has a value other than 1; when ``seq_lengths`` do not add up to the row's length; when a
-        column has the name of one that the collator makes; and when a batch is larger than
+        When ``attention_mask`` is to have a type that is not floating; when the batch is empty or
+        has no token; when keys differ between samples; when the rows of a column differ in length
+        from ``input_ids`` (or, without it, from the first column of rows); when an
+        ``attention_mask`` has a value other than 1; when ``seq_lengths`` do not add up to the row's
+        length, or have another name; when a tail has no label for rows whose labels are floats;
+        when a column has the name of one that the collator makes; and when a batch is larger than
         ``max_tokens``, ``max_segments`` or ``max_seqlen``. The message names key, row and column.
     OverflowError
         When there are more positions than an int32 can count; and as :func:`tightbatch.pad`.
@@ -199,7 +204,7 @@ class PaddingFreeCollator(Collator):
     return_labels: bool = True
     shift_labels: bool = False
     attention_mask: Literal["causal", "bidirectional"] | None = None
-    return_use_cache: bool = True
+    return_use_cache: bool | None = None
     return_num_items: bool = False
     return_row_idx: bool = False
     return_tensors: Tensors = "pt"
@@ -215,8 +220,10 @@ class PaddingFreeCollator(Collator):
         _core.read_choice(NAME, "return_tensors", self.return_tensors, TENSORS)
         if self.attention_mask is not None:
             _core.read_choice(NAME, "attention_mask", self.attention_mask, MASKS)
-        for name in ("return_labels", "shift_labels", "return_row_idx", "return_use_cache"):
+        for name in ("return_labels", "shift_labels", "return_row_idx"):
             _core.read_flag(NAME, name, getattr(self, name))
+        if self.return_use_cache is not None:
+            _core.read_flag(NAME, "return_use_cache", self.return_use_cache)
         _core.check_padding_free(NAME, vars(self))
         options = {"padding_value": self.padding_value, "dtype": self.dtype}
         boundaries, longest = NAMES[self.naming]
@@ -237,10 +244,10 @@ class PaddingFreeCollator(Collator):
             ("_reserved", frozenset(made)),
         ):
             object.__setattr__(self, name, value)
-        if self.attention_mask is not None and "int" in self._mask_dtype():
+        if self.attention_mask is not None and "float" not in self._mask_dtype():
             raise ValueError(
                 f"{NAME}(): key 'attention_mask': dtype={self._mask_dtype()}; expected a floating "
-                "type, which is added to scores, or bool"
+                "type: attention adds the mask to its scores, and one of bools would mix the rows"
             )
 
     @classmethod
@@ -263,7 +270,9 @@ class PaddingFreeCollator(Collator):
             Parameters of :class:`PaddingFreeCollator`; they are not changed. Where not given,
             ``attention_mask`` (of the model's dtype) and ``position_ids_start`` are what the model
             needs, and ``return_labels`` is False if tokens see those after them, because labels of
-            such a model are not those of the next token.
+            such a model are not those of the next token. With ``max_tokens`` or ``max_segments``
+            and neither ``max_length`` nor ``max_seqlen``, ``max_seqlen`` is the number of positions
+            that the model's config has: no longer segment is made, and a longer row is an error.
 
         Returns
         -------
@@ -300,7 +309,8 @@ attention_mask='bidirectional')
             tried = {name: settings[name] for name in _TRIED if name in settings}
             return cls(**settle(tried), return_labels=False)
 
-        return cls(**settle({**find_settings(model, make, options), **options}))
+        found = {**find_settings(model, make, options), **options}
+        return cls(**settle(found), **find_longest(model, cls(**settle(found))))
 
     def __call__(self, samples: Iterable[Any]) -> Batch:
         """Collate a batch of samples."""
@@ -320,11 +330,12 @@ attention_mask='bidirectional')
             for key, column in columns.items()
             if key not in ("attention_mask", "seq_lengths")
         }
+        refuse_other_names(NAME, kinds)
         if path is not None or "nested" in kinds.values():
             columns = self._with_nested(columns, kinds, path)
             if "rows" not in kinds.values():
                 return self._stack(columns, kinds, path)
-        main = _require_main(kinds)
+        main = require_main(NAME, kinds)
         named = self._named
         specs: list[ColumnSpec] = [(main, columns[main], "main", named[main])]
         names, labels = [main], self._labels_role(kinds, main)
@@ -335,7 +346,7 @@ attention_mask='bidirectional')
             if kind not in ("listed", "nested") and key not in names:
                 role: Role = "per_token"
                 if kind == "number":
-                    role = "row_labels" if key in LABELS else "numbers"
+                    role = "row_labels" if read_name(key).meaning == "labels" else "numbers"
                 specs.append((key, columns[key], role, named[key]))
                 names.append(key)
         if "attention_mask" in columns:
@@ -434,10 +445,31 @@ attention_mask='bidirectional')
         for key in kinds:
             if key not in values:
                 values[key] = made.get(key, columns[key])
+        self._check_tail(
+            {
+                spec[0]: made[name]
+                for spec, name in zip(specs, names, strict=False)
+                if spec[2] == "row_labels"
+            }
+        )
         return build(Batch, values, block)  # type: ignore[no-any-return]
 
     def _has_use_cache(self) -> bool:
-        return self.return_use_cache and self.naming == "transformers"
+        asked = self.return_use_cache
+        return self.naming != "megatron" if asked is None else bool(asked)
+
+    def _check_tail(self, labels: Mapping[Any, Any]) -> None:
+        """Refuse floats as labels of rows where the tail's would be learned: none are ignored."""
+        named = self.padding_value if isinstance(self.padding_value, Mapping) else {}
+        sizes = (self.max_tokens, self.max_segments, self.pad_to_multiple_of)
+        for key, value in labels.items():
+            if sizes != (None, None, None) and key not in named and "float" in str(value.dtype):
+                raise ValueError(
+                    f"{NAME}(): key {_core.show(key)}: labels of rows are {value.dtype}, and no "
+                    "loss of floats ignores those of the padded tail; leave out max_tokens, "
+                    "max_segments and pad_to_multiple_of, or name the tail's label, as with "
+                    f"padding_value={{{_core.show(key)}: 0.0}} and return_row_idx=True, -1 there"
+                )
 
     def _mask(self, seq_idx: Any) -> Any:
         """Make the mask of the whole batch, [1, 1, total, total]."""
@@ -446,30 +478,15 @@ attention_mask='bidirectional')
             import torch
 
             out = torch.empty((1, total, total), dtype=getattr(torch, dtype))
-        causal, additive = self.attention_mask == "causal", dtype != "bool"
-        mask = segment_mask(seq_idx, causal=causal, dtype=dtype, additive=additive, out=out)
+        causal = self.attention_mask == "causal"
+        mask = segment_mask(seq_idx, causal=causal, dtype=dtype, additive=True, out=out)
         return mask[:, None]
 
     def _mask_dtype(self) -> str:
-        """Give the name of the mask's type: bool, or a floating type for an additive mask."""
+        """Give the name of the mask's type; one that is floating is right."""
         settings = self._named["attention_mask"]
         dtype = settings.float_dtype if settings.dtype is None else settings.dtype
         if dtype is None:
             return "float32"
         name = dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch.")
         return np.dtype(dtype).name if name.startswith("<class") else name
-
-
-def _require_main(kinds: Mapping[Any, Kind]) -> Any:
-    """Give the column whose rows are the segments; it is an error where there is none."""
-    if kinds.get("input_ids", "rows") != "rows":
-        raise TypeError(
-            f"{NAME}(): key 'input_ids', row 0: found no tokens, expected a row of them"
-        )
-    main = choose_main(kinds)
-    if not main:
-        raise ValueError(
-            f"{NAME}(): the samples have neither 'input_ids' nor another column of rows, but "
-            f"{_core.show(list(kinds))}"
-        )
-    return main[0]

@@ -254,3 +254,18 @@ def choose_main(kinds: Mapping[Any, Kind]) -> tuple[Any, ...]:
         return ("input_ids",)
     rows = [key for key, kind in kinds.items() if kind == "rows"]
     return tuple([key for key in rows if key not in LABELS][:1])
+
+
+def require_main(function: str, kinds: Mapping[Any, Kind]) -> Any:
+    """Give the column whose rows are the segments; it is an error where there is none."""
+    if kinds.get("input_ids", "rows") != "rows":
+        raise TypeError(
+            f"{function}(): key 'input_ids', row 0: found no tokens, expected a row of them"
+        )
+    main = choose_main(kinds)
+    if not main:
+        raise ValueError(
+            f"{function}(): the samples have neither 'input_ids' nor another column of rows, but "
+            f"{_core.show(list(kinds))}"
+        )
+    return main[0]

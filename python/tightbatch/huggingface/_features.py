@@ -19,7 +19,7 @@ from ..collate.columns import (
     Role,
     pad_columns,
 )
-from ..collate.packs import refuse_packs
+from ..collate.packs import refuse_joined, refuse_packs
 from ..collate.samples import LABELS, kind_of
 from ..collate.tokenizers import read_tokenizer
 from ..ragged import Ragged
@@ -218,6 +218,7 @@ class Features:
             if key not in skipped
         }
         refuse_packs(self.function, kinds)
+        refuse_joined(self.function, self.columns)
         if kinds[self.main] != "rows":
             found = type(self.columns[self.main][0]).__name__
             raise TypeError(

@@ -14,6 +14,7 @@ from ..collate.columns import (
     build,
     flatten_columns,
 )
+from ..collate.packs import SAY_LENGTHS, refuse_joined
 from ..collate.samples import columns_of
 from ._features import check_settings
 
@@ -65,7 +66,8 @@ class DataCollatorWithFlattening(Collator):
     ------
     ValueError, TypeError, OverflowError
         When there are no features or no ``input_ids``, when labels and inputs differ in length,
-        when ``seq_lengths`` do not add up to the row's length, and as
+        when ``seq_lengths`` do not add up to the row's length, when a column of another name says
+        that rows are packs (``seq_lens``, or ``position_ids`` that begin again), and as
         :class:`tightbatch.PadCollator`; messages name key, row and column.
 
     Examples
@@ -106,6 +108,8 @@ class DataCollatorWithFlattening(Collator):
             raise ValueError(
                 f"{function}(): the features have no 'input_ids', but {_core.show(list(columns))}"
             )
+        if "seq_lengths" not in columns:
+            refuse_joined(function, columns, SAY_LENGTHS)
         labels = columns.get("labels")
         specs: list[ColumnSpec] = [
             ("input_ids", columns["input_ids"], "main", ColumnSettings(0, "int64")),

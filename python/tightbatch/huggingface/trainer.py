@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .. import _core
+from ..collate.packs import is_pack_lengths
+from ..collate.padding_free import PaddingFreeCollator
 from ..dataset import lengths as count_lengths
 from ..sampling.sampler import LengthBatchSampler
+from .flattening import DataCollatorWithFlattening
 
 __all__ = ["batch_by_length"]
 
@@ -53,7 +57,8 @@ def batch_by_length(
     ``max_steps`` and several processes work as ever: each row comes once in an epoch, every process
     and every epoch has the same number of steps, and the epochs are those of the sampler. With
     ``max_tokens``, where the number of batches varies, the last batches of the epochs with fewer
-    are cut for that into smaller ones.
+    are cut for that into smaller ones. A column with the lengths of packs, such as
+    ``seq_lengths``, reaches the collator, which a Trainer by itself removes.
 
     Parameters
     ----------
@@ -88,6 +93,7 @@ def batch_by_length(
     ValueError
         When the trainer is told to batch in another way too: a ``train_sampling_strategy``,
         ``dispatch_batches``, ``split_batches``, or ``auto_find_batch_size`` with `max_tokens`.
+        When metrics or predictions are asked for with `evaluation` and batches without padding.
         These, and errors of the sampler, come with ``train()``.
 
     Examples
@@ -115,6 +121,8 @@ def batch_by_length(
     if lengths is not None:
         lengths = _core.read_lengths(_NAME, "lengths", lengths)
     evaluation = _core.read_flag(_NAME, "evaluation", evaluation)
+    if evaluation and trainer.compute_metrics is not None:
+        _refuse_flat(trainer.data_collator)
     own = type(trainer)
     if not issubclass(own, _ByLength):
         names = {"__module__": own.__module__, "__doc__": own.__doc__}
@@ -127,6 +135,13 @@ class _ByLength:
     """What of a Trainer becomes another; it stands before the trainer's own class."""
 
     _by_length: _Asked
+
+    def _set_signature_columns_if_needed(self: Any) -> None:
+        # Without the lengths of packs, which no model takes, a collator would join their segments.
+        super()._set_signature_columns_if_needed()  # type: ignore[misc]
+        for key in _find_pack_lengths(self.train_dataset, self.eval_dataset):
+            if key not in self._signature_columns:
+                self._signature_columns.append(key)
 
     def get_train_dataloader(self: Any) -> Any:
         asked = self._by_length
@@ -156,6 +171,9 @@ class _ByLength:
         sampler = getattr(dataloader, "_tightbatch_sampler", None)
         if sampler is None:
             return evaluate(dataloader, *args, **kwargs)
+        loss_only = args[1] if len(args) > 1 else kwargs.get("prediction_loss_only")
+        if not (self.args.prediction_loss_only if loss_only is None else loss_only):
+            _refuse_flat(self.data_collator)
         given = self.compute_metrics
         if given is not None and not self.args.batch_eval_metrics:
             self.compute_metrics = lambda prediction: given(_in_order(sampler, prediction))
@@ -194,6 +212,37 @@ class _ByLength:
             known._tightbatch_sampler = sampler
             loader._tightbatch_loader = known
         return known
+
+
+def _find_pack_lengths(*given: Any) -> set[Any]:
+    """Give the columns, by the first row of each data set, that hold the lengths of packs."""
+    found: set[Any] = set()
+    for each in given:
+        for dataset in each.values() if isinstance(each, Mapping) else [each]:
+            if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and len(dataset) > 0:
+                first = dataset[0]
+                if isinstance(first, Mapping):
+                    keys = filter(is_pack_lengths, first)
+                    found |= {key for key in keys if hasattr(first[key], "__len__")}
+    return found
+
+
+def _refuse_flat(collator: Any) -> None:
+    """Refuse batches without padding where outputs of rows are gathered."""
+    import transformers
+
+    flat = (
+        PaddingFreeCollator,
+        DataCollatorWithFlattening,
+        transformers.DataCollatorWithFlattening,
+    )
+    if isinstance(collator, flat) or getattr(collator, "padding_free", False) is True:
+        raise ValueError(
+            f"{_NAME}(): evaluation=True, but {type(collator).__name__} makes batches without "
+            "padding, whose outputs are not one for each row; metrics and predict() need padded "
+            "batches: evaluate with a trainer whose data_collator pads, or without compute_metrics "
+            "(or prediction_loss_only=True), which gives the loss alone"
+        )
 
 
 def _check_arguments(args: Any, settings: dict[str, Any]) -> None:

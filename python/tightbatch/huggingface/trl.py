@@ -16,7 +16,8 @@ In some cases TRL's collators train on the wrong thing, or stop. These do not:
 - The rows of a batch without padding stay apart in ``model(**batch)``, because ``use_cache=False``
   is its last entry (as SFTTrainer sets it). With a cache most models do not look for rows.
 - Packs, rows with ``seq_lengths``, need ``padding_free=True``. In a padded batch, where TRL pads
-  them as ever, their documents would see each other.
+  them as ever, their documents would see each other. Packs that say it in another column, as
+  ``seq_lens`` or ``position_ids`` that begin again, are an error; TRL's collator forgets it.
 - Lengths of 0 in ``seq_lengths`` and rows without tokens are left out. In TRL's collator they join
   documents to others, make ids floats, or end in an IndexError.
 - ``seq_lengths`` that do not add up to their row, labels and masks of another length than their
@@ -46,6 +47,7 @@ from ..collate.columns import (
     flatten_columns,
     pad_columns,
 )
+from ..collate.packs import SAY_LENGTHS, refuse_joined
 from ..collate.samples import columns_of, kind_of
 from ..ragged import Ragged
 from ._features import FLOAT32, INT64, row_lengths
@@ -58,6 +60,10 @@ __all__ = [
 ]
 
 IGNORED = -100
+FIX = (
+    "pass padding_free=True, which keeps them apart by 'seq_lengths', or remove the column to pad "
+    "a pack as one row"
+)
 LEARNED = ("completion_mask", "assistant_masks")  # 1 where a token is a label
 TRUNCATION = ("keep_start", "keep_end")
 
@@ -167,13 +173,13 @@ class DataCollatorForLanguageModeling(Collator):
         tensors = self.return_tensors if return_tensors is None else return_tensors
         _check(self, tensors)
         columns = _columns(type(self).__name__, features, ("input_ids",))
+        if not (self.padding_free and "seq_lengths" in columns):
+            refuse_joined(type(self).__name__, columns, SAY_LENGTHS if self.padding_free else FIX)
         values, block = (self._flat if self.padding_free else self._padded)(columns, tensors)
         return build(dict, values, block)  # type: ignore[no-any-return]
 
     def _padded(self, columns: dict[Any, Any], tensors: str) -> tuple[dict[Any, Any], Any]:
         function = type(self).__name__
-        if "seq_lengths" in columns:
-            _refuse_packs(function)
         settings = ColumnSettings(0, INT64, pad_to_multiple_of=self.pad_to_multiple_of)
         fills = {"labels": IGNORED, "attention_mask": 0, **dict.fromkeys(_learned(columns), 0)}
         specs: list[ColumnSpec] = [
@@ -245,14 +251,6 @@ class DataCollatorForLanguageModeling(Collator):
         if self.return_use_cache:
             values["use_cache"] = False
         return values, block
-
-
-def _refuse_packs(function: str) -> None:
-    raise ValueError(
-        f"{function}(): key 'seq_lengths': the rows are packs, and in a padded batch their "
-        "documents would attend to each other; pass padding_free=True, which keeps them apart, or "
-        "remove the column to pad a pack as one row"
-    )
 
 
 def _learned(columns: Mapping[Any, Any]) -> list[str]:

@@ -258,12 +258,13 @@ class LengthBatchSampler(Place):
             "overlong": overlong,
             "seed": seed,
         }
-        settings = _core.read_plan_settings(NAME, given)
-        if settings["overlong"] == "split":
+        if isinstance(overlong, str) and overlong == "split":
             raise ValueError(
                 f"{NAME}(): overlong='split'; expected one of 'error', 'truncate', 'drop': "
                 "a sampler yields whole rows; tightbatch.pack splits them"
             )
+        _core.read_choice(NAME, "overlong", overlong, ("error", "truncate", "drop"))
+        settings = _core.read_plan_settings(NAME, given)
         if auto:
             _core.read_choice(NAME, "shuffle_window", shuffle_window, ("auto",))
         if boundaries is not None:
