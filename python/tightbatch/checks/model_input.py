@@ -63,7 +63,7 @@ def _rows_of(columns: Mapping[Any, Any]) -> list[Any]:
     for column in columns.values():
         is_column = hasattr(column, "__len__") and hasattr(column, "__getitem__")
         is_column = is_column and not isinstance(column, (str, bytes, Mapping))
-        sizes.add(len(column) if is_column and getattr(column, "shape", (1,)) else -1)
+        sizes.add(len(column) if is_column and getattr(column, "shape", None) != () else -1)
     size = sizes.pop() if len(sizes) == 1 else -1
     rows = [{key: column[row] for key, column in columns.items()} for row in range(max(size, 0))]
     if size > 0 and any(as_array(value) is not None for value in rows[0].values()):

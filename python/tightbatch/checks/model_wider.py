@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -79,21 +79,19 @@ def _grown(path: Path, tensor: Tensor, axis: int, grid: Grid, more: int, left: b
     values = tensor[padding_of(tensor, grid)]
     shape = list(tensor.shape)
     shape[axis] = more
+    part: Tensor | None = None
     if bool((values == values[0]).all()):
         part = values[0].expand(shape)
     elif (counts := _counts(tensor, axis, grid, left)) is not None:
-        at = torch.arange(1, more + 1, device=tensor.device)
-        part = (counts + at).to(tensor.dtype) if axis > grid.axes[0] else None  # type: ignore[assignment]
-    else:
-        part = None  # type: ignore[assignment]
+        part = (counts + torch.arange(1, more + 1, device=tensor.device)).to(tensor.dtype)
     if part is None:
         raise NotWidened(f"the padding of key {named(path)!r} holds different values")
     return torch.cat([part, tensor] if left else [tensor, part], dim=axis)
 
 
-def _counts(tensor: Tensor, axis: int, grid: Grid, left: bool) -> Any | None:
+def _counts(tensor: Tensor, axis: int, grid: Grid, left: bool) -> Tensor | None:
     """The last numbers of positions [rows, 1] that count through the padding on the right."""
-    if left or tensor.dim() != 2 or axis != 1 or tensor.is_floating_point():
+    if left or tensor.dim() != 2 or axis != 1 or grid.axes[0] != 0 or tensor.is_floating_point():
         return None
     steps = tensor[:, 1:] - tensor[:, :-1]
     empty = padding_of(tensor, grid)[:, 1:]
