@@ -310,6 +310,18 @@ def test_mistake_gradients_are_zeroed_or_added_to_within_a_group(touch, change, 
     assert run.bits() == fresh.bits()
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_mistake_backward_before_step(dtype, accumulate):
+    data, run = batches(2), Run(optimizer="SGD")
+    loop = run.amp(dtype=dtype, accumulate=accumulate)
+    loss = loss_of(run.model, *data[0])
+    loss.backward()
+    with pytest.raises(RuntimeError, match=r"^Amp\.step\(\): .*leave loss\.backward\(\) out"):
+        loop.step(loss)
+    assert [loop.step(loss_of(run.model, *b)) for b in data][-1]  # the next group is whole
+
+
 def test_a_parameter_without_a_gradient_may_get_one_in_a_later_batch():
     model = torch.nn.ModuleList([torch.nn.Linear(2, 1), torch.nn.Embedding(4, 1, sparse=True)])
     loop = Amp(model, torch.optim.SGD(model.parameters(), 0.1), dtype="float32", accumulate=4)

@@ -4,6 +4,7 @@ import copy
 import io
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -125,6 +126,36 @@ def test_finish_stops_too():
     assert not loop.finish()
 
 
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("every", [3, 50])
+def test_most_of_many_groups_skipped_is_told_once(dtype, every):
+    """One good group in a while begins the count of those in a row again."""
+    model = layers()
+    loop = loop_of(model, dtype, max_skipped=60)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for number in range(250):
+            step(loop, model, rows(bad=() if number % every == 0 else [1]))
+    told = [str(one.message) for one in caught if "of the last 100 groups" in str(one.message)]
+    assert len(told) == 1
+    assert told[0].startswith("Amp.step(): ")
+    assert int(told[0].split()[1]) > 50
+    assert {one.filename for one in caught} == {__file__}
+
+
+@pytest.mark.parametrize("given", [{}, {"max_skipped": None}], ids=str)
+def test_half_of_many_groups_skipped_and_any_number_on_purpose_are_not_told(given):
+    model = layers()
+    loop = loop_of(model, "bfloat16", **given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in range(210):
+            is_good = number % 2 == 0 if not given else number % 40 == 0
+            step(loop, model, rows(bad=() if is_good else [1]))
+    assert loop.skipped_steps >= 105
+
+
+@pytest.mark.filterwarnings("ignore:.* of the last 100 groups")
 @pytest.mark.parametrize("least", [None, 2.0**-8, 2.0**-126])
 def test_a_search_for_the_scale_is_no_reason_to_stop(least):
     """Gradients that overflow by themselves: only at the lowest scale nothing can help."""

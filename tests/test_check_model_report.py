@@ -32,12 +32,13 @@ def report(masked, count=4):
 def test_the_text_has_the_matrix_and_where_to_look():
     found = report(masked=False)
     lines = str(found).splitlines()
-    assert lines[0].startswith("LEAKS: 10 found, up to ")
-    heading, *matrix = lines[2:11]
+    assert lines[0].startswith("LEAKS: 14 found, up to ")
+    heading, *matrix = lines[2:12]
     assert re.findall(r"row \d", heading) == ["row 0", "row 1", "row 2", "row 3"]
     assert [line[:24].strip() for line in matrix] == [
         *(f"row {i} changed" for i in range(4)),
         "padding changed",
+        "more padding",
         "the row alone",
         "others longer, reordered",
         "the same batch again",
@@ -50,8 +51,8 @@ def test_the_text_has_the_matrix_and_where_to_look():
         assert cells[row].endswith(")")
         assert [cell for i, cell in enumerate(cells) if i != row] == ["0"] * 3
     assert any(line.startswith("where: the model itself (Mean)") for line in lines)
-    assert max(map(len, lines[:11])) < 120
-    assert repr(found).startswith("<ModelReport: LEAKS: 10 found")
+    assert max(map(len, lines[:12])) < 120
+    assert repr(found).startswith("<ModelReport: LEAKS: 14 found")
 
 
 def test_the_text_of_what_holds():
@@ -75,10 +76,10 @@ def test_many_rows_are_cut_to_those_that_matter():
 def test_html_marks_leaks_and_escapes_names():
     found = report(masked=False)
     page = found._repr_html_()
-    assert page.count("<tr>") == 9
-    assert page.count("background:#d55e00") == 10
+    assert page.count("<tr>") == 10
+    assert page.count("background:#d55e00") == 14
     assert "row 0 -&gt;" not in page  # names of leaks are not in it, but all else is escaped
-    assert "LEAKS: 10 found" in page
+    assert "LEAKS: 14 found" in page
     assert page.count("<table>") == page.count("</table>") == 1
 
 
@@ -100,6 +101,8 @@ def test_what_was_not_tried_is_none():
     assert np.isnan(found.padding).all()
     assert found.to_dict()["padding"] == [None, None]
     assert found.holds, found
+    assert "; the batch has no padding: nothing of padding was tried" in found.summary()
+    assert found.to_dict()["wider"] == [None, None]
     assert re.search(r"padding changed +- +-", str(found))
 
 
@@ -115,8 +118,9 @@ def test_the_picture_says_what_it_shows(masked, count):
     assert axes.get_xlabel() == "row whose outputs moved"
     assert axes.get_ylabel() == "what was done"
     labels = [text.get_text() for text in axes.get_yticklabels()]
-    assert labels[-4:] == [
+    assert labels[-5:] == [
         "padding changed",
+        "more padding",
         "the row alone",
         "others longer, reordered",
         "same batch again",
@@ -124,7 +128,7 @@ def test_the_picture_says_what_it_shows(masked, count):
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
     assert legend == ["control: must move", "leak (also marked !)", "does not move"]
     image = axes.images[0].get_array()
-    assert image.shape == (count + 4, count)
+    assert image.shape == (count + 5, count)
     assert np.ma.getmaskarray(image)[np.arange(count), np.arange(count)].all()
     beyond = np.ma.filled(image, np.nan) > 0
     assert beyond.sum() == len(found.leaks)

@@ -342,3 +342,57 @@ def test_flex_attention():
     flattened = transformers.DataCollatorWithFlattening()
     rows = [{**sample, "labels": sample["input_ids"]} for sample in given]
     assert between(tb.check_model(model, flattened, rows)) == {"row 0 -> row 1"}
+
+
+class Wrapped:
+    """A collator of the user's own, around another."""
+
+    def __init__(self, collate):
+        self.inner = collate
+
+    def __call__(self, batch):
+        return self.inner(batch)
+
+
+@pytest.mark.parametrize("words", [False, True], ids=["tokens", "words"])
+@pytest.mark.parametrize("wrap", ["itself", "function", "object"])
+@pytest.mark.parametrize("whose", ["transformers", "tightbatch"])
+def test_masking_at_random_is_no_mixing_of_rows(whose, wrap, words):
+    from comparing_huggingface import make_tokenizer
+    from tightbatch import huggingface
+
+    if words and whose == "transformers":
+        pytest.skip("transformers cannot pad offset_mapping")
+    tokenizer = make_tokenizer()
+    module = huggingface if whose == "tightbatch" else transformers
+    options = {"whole_word_mask": True, "mask_replace_prob": 1, "random_replace_prob": 0}
+    collate = module.DataCollatorForLanguageModeling(tokenizer, **(options if words else {}))
+    special = tokenizer.all_special_ids
+    plain = [token for token in range(len(tokenizer)) if token not in special]
+    generator = np.random.default_rng(0)
+    rows = []
+    for n in (9, 6, 14, 5, 11, 8, 7, 10, 17):
+        ids = generator.choice(plain, n).tolist()
+        ids = [tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]
+        offsets = [[0, 0], *([3 * i, 3 * i + 2 + i % 2] for i in range(n)), [0, 0]]
+        rows.append({"input_ids": ids, **({"offset_mapping": offsets} if words else {})})
+    sizes = {**SIZES, "vocab_size": max(50, len(tokenizer)), "pad_token_id": tokenizer.pad_token_id}
+    torch.manual_seed(0)
+    model = transformers.BertForMaskedLM(transformers.BertConfig(**sizes)).eval()
+    given = {
+        "itself": collate,
+        "function": lambda batch: collate(batch),
+        "object": Wrapped(collate),
+    }
+    report = tb.check_model(model, given[wrap], rows)
+    assert report.holds, report
+    assert not np.isnan(report.wider).any()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_losses_of_transformers_do_not_depend_on_the_amount_of_padding(name):
+    labelled = [{**sample, "labels": sample["input_ids"]} for sample in samples()]
+    report = tb.check_model(make(name), padded(name), labelled)
+    assert report.holds, report
+    assert report.outputs["loss"].startswith("for the whole batch")
+    assert (report.wider <= report.tolerance).all()

@@ -275,3 +275,52 @@ def test_safetensors_without_torch(tmp_path, monkeypatch):
     report = tb.half_report(tmp_path / "m.safetensors")
     assert [tensor.name for tensor in report] == ["w"]
     assert report.others == {"i": "int64"}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_sparse_tensors_are_named_among_what_is_left_out():
+    torch, model, _ = trained()
+    sparse = torch.eye(3)
+    layouts = {
+        "coo": sparse.to_sparse(),
+        "csr": sparse.to_sparse_csr(),
+        "inside": {"csc": sparse.to_sparse_csc()},
+    }
+    report = tb.half_report({"model": model, **layouts})
+    assert sorted(tensor.name for tensor in report) == sorted(f"model.{name}" for name in MODEL)
+    found = {name: told for name, told in report.others.items() if not name.startswith("model")}
+    assert found == {
+        "coo": "torch.float32, sparse_coo",
+        "csr": "torch.float32, sparse_csr",
+        "inside.csc": "torch.float32, sparse_csc",
+    }
+    with fails(TypeError, "half_report()", "sparse"):
+        tb.half_report(layouts["coo"])
+
+
+@pytest.mark.parametrize("framework", ["pt", "np"])
+def test_open_files_of_safetensors(tmp_path, framework):
+    pytest.importorskip("torch")
+    safetensors = pytest.importorskip("safetensors")
+    pytest.importorskip("safetensors.numpy").save_file({"w": ONES}, tmp_path / "m.safetensors")
+    with safetensors.safe_open(tmp_path / "m.safetensors", framework=framework) as file:
+        assert names(file) == ["w"]
+        assert names({"inside": file, "other": ONES}) == ["inside.w", "other"]
+
+
+def test_a_directory_names_its_files(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    config = transformers.BertConfig(
+        vocab_size=8, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4
+    )
+    place = tmp_path / "saved"
+    transformers.BertModel(config).save_pretrained(place)
+    for path in (place, str(place)):
+        with fails(IsADirectoryError, "half_report()", "is a directory", "model.safetensors"):
+            tb.half_report(path)
+    assert len(tb.half_report(place / "model.safetensors")) > 0
+    empty = tmp_path / "empty.pt"
+    empty.mkdir()
+    with fails(IsADirectoryError, "half_report()", "is a directory", "there is none inside"):
+        tb.half_report(empty)

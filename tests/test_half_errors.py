@@ -65,6 +65,42 @@ def test_tensors_that_are_elsewhere_or_other(function, tensor, named):
         function(tensor)
 
 
+@pytest.mark.parametrize("function", [tb.to_float16, tb.to_bfloat16, tb.to_float32])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_a_gradient_is_not_lost_in_silence(function, dtype):
+    x = torch.ones(2, dtype=dtype, requires_grad=True)
+    for each in (x, x * 2, torch.nn.Parameter(x.detach())):
+        for given in ({}, {"return_counts": True}):
+            with fails(TypeError, f"{function.__name__}()", "requires a gradient", "detach"):
+                function(each, **given)
+        assert function(each.detach()).tolist() == each.tolist()
+        for context in (torch.no_grad(), torch.inference_mode()):
+            with context:
+                assert function(each).tolist() == each.tolist()
+    report = tb.half_report({"w": x, "layer": torch.nn.Linear(2, 2)})
+    assert sorted(one.name for one in report) == ["layer.bias", "layer.weight", "w"]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.5])
+def test_a_padding_value_with_a_gradient_is_refused(value):
+    fill = torch.tensor(value, requires_grad=True)
+    rows = [torch.ones(2), torch.ones(1)]
+    dicts = [{"input_ids": row} for row in rows]
+    calls = {
+        "pad()": lambda fill: tb.pad(rows, padding_value=fill),
+        "PadCollator()": lambda fill: tb.PadCollator(fill)(dicts)["input_ids"],
+        "uniform_length_batching()": lambda fill: tb.uniform_length_batching(
+            rows, 2, padding_value=fill
+        ),
+    }
+    for name, call in calls.items():
+        with fails(TypeError, name, "padding_value is a tensor", "detach"):
+            call(fill)
+        call(fill.detach())
+        with torch.no_grad():
+            call(fill)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_tensors_are_refused():
     with fails(TypeError, "cuda", ".cpu()"):
@@ -143,8 +179,8 @@ def test_half_report_names_the_entry():
     good = np.ones(2, np.float32)
     with fails(TypeError, "half_report()", "'b'", "meta"):
         tb.half_report({"a": good, "b": torch.zeros(3, device="meta")})
-    with fails(TypeError, "half_report()", "'c'", "sparse"):
-        tb.half_report({"a": good, "c": torch.zeros(3).to_sparse()})
+    report = tb.half_report({"a": good, "c": torch.zeros(3).to_sparse()})
+    assert report.others == {"c": "torch.float32, sparse_coo"}
 
 
 def test_an_out_that_cannot_be_written_as_it_reads():

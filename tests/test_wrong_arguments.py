@@ -247,6 +247,7 @@ OWN = {
         "samples": Samples(words=("sample",)),
         "tolerance": Real(0),
         "call": Instance(but=("a function",)),
+        "outputs": Instance(error=(TypeError, ValueError)),
         "seed": Integer(0),
     },
     "choose_precision": {"dtype": Or(Choice(), Dtype())},

@@ -333,7 +333,8 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
     tb_number number;
     int answer = -1, fits = 1;
 
-    if (tb_read_number(state, value, &number) < 0) {
+    if (tb_refuse_grad_of_fill(state, context, value) < 0 ||
+        tb_read_number(state, value, &number) < 0) {
         return -1;
     }
     int is_zero = number.kind == TB_NUMBER_FLOAT && number.f == 0 && !signbit(number.f);

@@ -236,9 +236,9 @@ copy_view(PyArrayObject *array, tb_view *view)
 }
 
 /* Copies lose what autograd knows. torch.no_grad() says that this is meant. */
-int
-tb_refuse_grad(tb_state *state, const tb_context *context, Py_ssize_t row,
-               Py_ssize_t column, PyObject *object)
+static int
+refuse_grad(tb_state *state, const tb_context *context, Py_ssize_t row,
+            Py_ssize_t column, PyObject *object, const char *what)
 {
     PyObject *needs = NULL, *torch = NULL, *enabled = NULL;
     int answer = tb_is_tensor(state, object);
@@ -256,9 +256,10 @@ tb_refuse_grad(tb_state *state, const tb_context *context, Py_ssize_t row,
             : enabled != Py_True
                 ? 0
                 : tb_raise_at(context, PyExc_TypeError, row, column,
-                              "found a tensor that requires a gradient, but a copy has "
+                              "%s a tensor that requires a gradient, but a copy has "
                               "none; pass .detach() of it, or call this under "
-                              "torch.no_grad()");
+                              "torch.no_grad()",
+                              what);
     }
     else {
         answer = needs == NULL ? -1 : 0;
@@ -267,6 +268,19 @@ tb_refuse_grad(tb_state *state, const tb_context *context, Py_ssize_t row,
     Py_XDECREF(torch);
     Py_XDECREF(enabled);
     return answer;
+}
+
+int
+tb_refuse_grad(tb_state *state, const tb_context *context, Py_ssize_t row,
+               Py_ssize_t column, PyObject *object)
+{
+    return refuse_grad(state, context, row, column, object, "found");
+}
+
+int
+tb_refuse_grad_of_fill(tb_state *state, const tb_context *context, PyObject *fill)
+{
+    return refuse_grad(state, context, -1, -1, fill, "padding_value is");
 }
 
 int

@@ -16,6 +16,9 @@ int tb_view_tensor(tb_state *state, const tb_context *context, Py_ssize_t row,
 int tb_refuse_grad(tb_state *state, const tb_context *context, Py_ssize_t row,
                    Py_ssize_t column, PyObject *object);
 
+/* The same of a padding value. */
+int tb_refuse_grad_of_fill(tb_state *state, const tb_context *context, PyObject *fill);
+
 /* 1 and a view if torch's exchange table gives a C-contiguous CPU tensor of a known
  * type; 0 for every other, without an exception. `object` is a tensor. */
 int tb_view_plain_tensor(tb_state *state, PyObject *object, tb_view *view);

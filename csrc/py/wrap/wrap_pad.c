@@ -162,6 +162,9 @@ wrap_pad(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         tb_read_flag(&context, "return_mask", args[10], &return_mask) < 0) {
         return NULL;
     }
+    if (tb_refuse_grad_of_fill(state, &context, args[4]) < 0) {
+        return NULL;
+    }
     padding_value = tb_plain_number(state, args[4]);
     if (padding_value == NULL) {
         return NULL;
@@ -286,7 +289,8 @@ wrap_uniform_length_batching(PyObject *module, PyObject *const *args, Py_ssize_t
 
     if (tb_check_count(context.function, nargs, 3) < 0 ||
         tb_read_size(&context, "batch_size", args[1], 1, TB_REQUIRED, &batch_size) <
-            0) {
+            0 ||
+        tb_refuse_grad_of_fill(state, &context, args[2]) < 0) {
         return NULL;
     }
     padding_value = tb_plain_number(state, args[2]);

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -120,6 +121,21 @@ def check_loss(loss: Any, batch: Any, device: str) -> None:
             f"{device}; expected the same: make the Amp after "
             f"model.to({loss.device.type!r})"
         )
+
+
+@contextmanager
+def one_backward() -> Iterator[None]:
+    """Tell of a loss that had its backward pass already; torch's error names no way out."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "through the graph a second time" not in str(error):
+            raise
+        raise RuntimeError(
+            "Amp.step(): the graph of the loss is freed: its backward pass has run; expected a "
+            "loss without one, because step() calls backward() itself: leave loss.backward() out, "
+            "and compute a loss anew for each call"
+        ) from error
 
 
 def read_state(state_dict: Any, dtype: str) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ ROW_KEYS = (
 )
 BOUNDARY_KEYS = ("cu_seq_lens_q", "cu_seqlens_q", "cu_seq_lens", "cu_seqlens")
 SHOWN = 8  # rows or parameters in a text
+WATCHED = 100  # groups
 
 
 @dataclass(frozen=True)
@@ -277,6 +279,30 @@ def _segments(bad: torch.Tensor, bounds: torch.Tensor, total: int) -> tuple[int,
     places = bad.reshape(total, -1).any(1).nonzero().flatten().to(bounds.device)
     found = torch.bucketize(places, bounds.long(), right=True) - 1
     return tuple(found.unique().tolist())
+
+
+class Skips:
+    """Whether the last groups were skipped; most of them, and it warns once."""
+
+    def __init__(self) -> None:
+        self._last: deque[bool] = deque(maxlen=WATCHED)
+        self._has_warned = False
+
+    def add(self, function: str, is_skipped: bool) -> None:
+        """Count a group."""
+        self._last.append(is_skipped)
+        count = sum(self._last) if is_skipped else 0
+        if self._has_warned or len(self._last) < WATCHED or count * 2 <= WATCHED:
+            return
+        self._has_warned = True
+        warnings.warn(
+            f"{function}(): {count} of the last {WATCHED} groups were skipped, because losses or "
+            "gradients were inf or NaN: the model learns from the others alone. Amp.overflow tells "
+            "after a skipped group which module and rows they come from; max_skipped=None allows "
+            "any number",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 def warn_of_zeros(

@@ -13,9 +13,16 @@ import torch
 
 from .. import _core
 from .._words import counted
-from .arguments import check_loss, check_parameters, check_types, read_state, wrong_type
+from .arguments import (
+    check_loss,
+    check_parameters,
+    check_types,
+    one_backward,
+    read_state,
+    wrong_type,
+)
 from .grad_scaler import GradScaler
-from .overflow import Batch, Overflow, explain, warn_of_zeros
+from .overflow import Batch, Overflow, Skips, explain, warn_of_zeros
 from .precision import HalfChoice, choose_for, outside_autocast
 
 MOST = 2**63 - 1  # what a count may be
@@ -43,7 +50,8 @@ class Amp:
       It does so with bfloat16 and float32 too. Nothing is scaled there, but without the check one
       bad batch would put NaN into every weight;
     - stops with an error when `max_skipped` groups in a row were skipped though no other scale
-      could have helped, and warns when all gradients of float16 are zero;
+      could have helped, and warns when more than half of the last 100 groups were skipped, or
+      when all gradients of float16 are zero;
     - tells on request which module and which rows were not finite (:attr:`overflow`).
 
     Parameters
@@ -76,7 +84,8 @@ class Amp:
         each step.
     max_skipped : int or None
         The number of groups in a row that may be skipped without hope: because a loss was inf or
-        NaN, or with the scale at `min_scale`. The last of them is an error; None allows any number.
+        NaN, or with the scale at `min_scale`. The last of them is an error. None allows any number,
+        without the warning that most of the last 100 were skipped.
 
     Attributes
     ----------
@@ -206,6 +215,7 @@ class Amp:
         self._group: list[Batch] = []  # kept after its end if it was skipped
         self._overflow: Overflow | None = None
         self._helpless = 0  # groups in a row
+        self._skips = Skips()
 
     def __repr__(self) -> str:
         """Show device, type and optimizer, and the settings that differ from the default."""
@@ -298,8 +308,8 @@ class Amp:
             When the loss has several elements, needs no gradient, or is on another device than
             the model.
         RuntimeError
-            When the loss does not depend on the optimizer's parameters, or when a gradient of the
-            group was set to zero or changed since the previous batch.
+            When the loss does not depend on the optimizer's parameters, or has had its backward
+            pass, or when a gradient of the group was set to zero or changed since the last batch.
         FloatingPointError
             When `max_skipped` groups in a row were skipped and a lower scale could not have
             helped. The message is :attr:`overflow`; the weights are as they were.
@@ -317,7 +327,8 @@ class Amp:
             self._calls.clear()
             with outside_autocast(self.precision.device):
                 part = loss if self.accumulate == 1 else loss / self.accumulate
-                self.scaler.scale(part).backward()
+                with one_backward():
+                    self.scaler.scale(part).backward()
             self._batches += 1
             if self._batches == self.accumulate:
                 return self._end("Amp.step")
@@ -401,6 +412,7 @@ class Amp:
         self.scaler.load_state_dict(state_dict["scaler"])
         self.steps, self.skipped_steps = steps, skipped
         self._group, self._overflow, self._helpless = [], None, 0
+        self._skips = Skips()
         self._drop()
 
     def _parameters(self) -> list[torch.Tensor]:
@@ -416,7 +428,7 @@ class Amp:
                 raise RuntimeError(
                     f"{function}(): gradients of the group were {change} after {self._batches} of "
                     f"{self.accumulate} batches; expected no change between calls of step(): do "
-                    "not call zero_grad(), and add other losses to the one given to step()"
+                    "not call zero_grad() or backward(), and add other losses to step()'s loss"
                 )
 
     def _end(self, function: str) -> bool:
@@ -444,6 +456,8 @@ class Amp:
         self._drop()
         # An open autocast keeps the converted weights from before the step.
         torch.clear_autocast_cache()
+        if self.max_skipped is not None:
+            self._skips.add(function, is_skipped)
         if is_skipped:
             self.skipped_steps += 1
             self._count_helpless(function)
@@ -460,6 +474,7 @@ class Amp:
         if self.max_skipped is None or self._helpless < self.max_skipped:
             return
         count, self._helpless = self._helpless, 0
+        self._skips = Skips()
         raise FloatingPointError(
             f"{function}(): {counted(count, 'group')} in a row skipped: losses or gradients are "
             f"inf or NaN, and a loss scale below {self.scaler.get_scale():g} is not allowed or "

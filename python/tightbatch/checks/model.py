@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .model_batch import (
+    PADDING,
     Placed,
     cut_out,
     place,
@@ -20,11 +21,13 @@ from .model_batch import (
     without_padding,
 )
 from .model_compare import tolerance_for
+from .model_input import read_outputs, read_rows
 from .model_movement import Reference
 from .model_report import ModelReport
 from .model_rows import NAME, Rows
 from .model_run import Runner
 from .model_where import Place, find_place, suspects
+from .model_wider import NotWidened, wider
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,14 +46,16 @@ def check_model(
     tolerance: float | None = None,
     training: bool = False,
     call: Callable[[Any, Any], Any] | None = None,
+    outputs: Collection[str] | None = None,
     seed: int = 0,
 ) -> ModelReport:
     """Check on a model that padding and the other rows of a batch do not affect a row.
 
     The samples are made into a batch, which the model reads many times: with other tokens in other
-    rows, with other tokens in the padding, with other rows longer and in another order, and each
-    row alone. Whatever of a row's outputs then moves, leaks. Two controls go with it: other tokens
-    in a row must move its own outputs, and the same batch must give the same again.
+    rows, with other tokens in the padding, with more padding, with other rows longer and in another
+    order, and each row alone. Whatever of a row's outputs then moves, leaks. Two controls go with
+    it: other tokens in a row must move its own outputs, and the same batch must give the same
+    again.
 
     Where a row's tokens are in the batch is found by changing them, so that the check believes no
     mask and no boundaries. Any layout will do: padded on either side, rows one after another, packs
@@ -66,16 +71,20 @@ def check_model(
         Makes a batch of a list of samples. Its batch may hold tensors or arrays.
     samples : iterable
         At least two: dicts (nested ones too), tuples, dataclasses or bare rows, with rows of
-        integers or floats as lists, arrays or tensors. A dozen of different lengths shows what many
-        would.
+        integers or floats as lists, arrays or tensors; or a dict of columns, as ``dataset[:8]`` of
+        Hugging Face's. A dozen of different lengths shows what many would.
     tolerance : float, optional
         How far outputs may move, of the largest magnitude of that output. By default what rounding
         may do: 32 steps of float32 or float64, or 1 step of a half type, times the root of the
         number of modules with weights that are called.
     training : bool
-        Check the model in training mode, without its dropout; otherwise in evaluation mode.
+        Check the model in training mode, without its dropout; otherwise in evaluation mode. The
+        model's own modes are put back afterwards.
     call : callable, optional
         ``call(model, batch)`` instead of calling the model.
+    outputs : collection of str, optional
+        The names of the outputs to look at, as the report has them, such as ("logits",). All
+        others are left out: those that compare rows on purpose, for example. By default all.
     seed : int
         For the tokens that are drawn, and before each run.
 
@@ -88,20 +97,21 @@ def check_model(
     Raises
     ------
     TypeError
-        When the model is no module, collate_fn or call cannot be called, or samples are no list of
-        samples.
+        When the model is no module, collate_fn or call cannot be called, outputs are no names, or
+        samples are no list of samples.
     ValueError
         When there are fewer than two rows; when samples have no rows of numbers; when the batch
         does not change with its samples, or a change of one row changes others in the batch; when
-        no output is of single rows.
+        no output is of single rows; when the model has none of the names in `outputs`.
     ImportError
         When torch is not installed.
 
     Notes
     -----
-    Tokens are drawn from those of the samples. Special tokens that a transformers model knows of
-    stay as they are, because models look for them. With more than 8 rows half of them are changed
-    at a time, in different halves; only if something leaks is each changed by itself.
+    Tokens are drawn from those of the samples. Special tokens that a transformers model, or the
+    tokenizer of the collate_fn, knows of stay as they are, because models look for them. With more
+    than 8 rows half of them are changed at a time, in different halves; only if something leaks is
+    each changed by itself.
 
     Examples
     --------
@@ -134,9 +144,9 @@ def check_model(
         tolerance = _core.read_real(NAME, "tolerance", tolerance, 0.0, 1e300)
     training = _core.read_flag(NAME, "training", training)
     seed = _core.read_int(NAME, "seed", seed, 0, 2**63 - 1)
-    runner = Runner(model, call, training, seed)
+    runner = Runner(model, call, training, seed, read_outputs(outputs))
     with runner.prepared():
-        rows = _read_rows(model, samples, seed)
+        rows = read_rows(model, collate_fn, samples, seed)
         return _Check(runner, _settled(runner, collate_fn, rows), rows, tolerance).report()
 
 
@@ -145,46 +155,6 @@ def _require_torch() -> None:
         import torch  # noqa: F401
     except ImportError as error:
         raise ImportError(f"{NAME}() needs torch: python -m pip install torch") from error
-
-
-def _read_rows(model: Any, samples: Any, seed: int) -> Rows:
-    listed = hasattr(samples, "__getitem__") and hasattr(type(samples), "__len__")
-    if isinstance(samples, (Mapping, str, bytes)) or not (listed or hasattr(samples, "__iter__")):
-        raise TypeError(
-            f"{NAME}(): samples: found type {type(samples).__name__}; expected a list of them"
-        )
-    if not hasattr(samples, "__iter__"):  # a data set
-        samples = [samples[row] for row in range(len(samples))]
-    samples = list(samples)
-    if not samples:
-        raise ValueError(f"{NAME}(): samples: an empty list, expected at least two samples")
-    rows = Rows(samples, special=_special_ids(model), vocabulary=_vocabulary(model), seed=seed)
-    if len(rows.units) < 2:
-        raise ValueError(
-            f"{NAME}(): samples: found 1 row, expected at least two, of different lengths"
-        )
-    return rows
-
-
-def _special_ids(model: Any) -> set[int]:
-    """Ids that a transformers model looks for: of padding, of the end, of images."""
-    found: set[int] = set()
-    config = getattr(model, "config", None)
-    for one in (config, *(getattr(config, f"{part}_config", None) for part in ("text", "decoder"))):
-        if one is None or not hasattr(one, "__dict__"):
-            continue
-        for name, value in vars(one).items():
-            if name.lstrip("_").endswith(("_token_id", "_token_index")):
-                values = value if isinstance(value, (list, tuple)) else [value]
-                found.update(one for one in values if type(one) is int)
-    return found
-
-
-def _vocabulary(model: Any) -> int | None:
-    import torch
-
-    sizes = [m.num_embeddings for m in model.modules() if isinstance(m, torch.nn.Embedding)]
-    return sizes[0] if sizes else None
 
 
 def _settled(runner: Runner, collate_fn: Any, rows: Rows) -> Callable[[list[Any]], Any]:
@@ -290,13 +260,14 @@ class _Check:
         )
         matrix = self._other_rows()
         padding = self._padding()
-        company = self._company()
+        more, company = self._wider(), self._company()
         names = tuple(unit.name for unit in self.rows.units)
         made = ModelReport(
             holds=False,
             rows=names,
             matrix=matrix,
             padding=padding,
+            wider=more,
             alone=self.alone,
             company=company,
             again=again,
@@ -353,7 +324,7 @@ class _Check:
         """Change the padding's ids; where that moves rows, what their embeddings are instead."""
         batch = with_other_padding(self.base, self.rows, self.rows.special)
         if batch is None:
-            self.notes.append("the batch has no padding")
+            self.notes.append("the batch has no padding: nothing of padding was tried")
             return np.full(self.count, np.nan)
         found, there = self.runner(batch), list(self.base.rows)
         moved = self.reference.moved(found, self.base, there)
@@ -374,6 +345,28 @@ class _Check:
         for name, by in over.items():
             self.notes.append(
                 f"{name}, one number for the batch, moves by {by:.1e} with the padding"
+            )
+            moved[there] = np.fmax(moved[there], by)
+        return moved
+
+    def _wider(self) -> NDArray[np.float64]:
+        """Add padding to the batch: a mean over all places shows, which the values do not."""
+        there, none = list(self.base.rows), np.full(self.count, np.nan)
+        if all((grid.owner != PADDING).all() for grid in self.base.grids):
+            return none
+        try:
+            self.wider_batch = wider(self.base, self.runner.most_positions(self.base))
+            found = self.runner(self.wider_batch.batch)
+        except Exception as error:  # wider than the model can have
+            told = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            told = str(error) if isinstance(error, NotWidened) else told
+            self.notes.append(f"more padding could not be tried: {told}")
+            return none
+        moved = self.reference.moved(found, self.wider_batch, there)
+        for name, by in self.reference.totals(found, self.tolerance).items():
+            self.notes.append(
+                f"{name}, one number for the batch, moves by {by:.1e} with more padding: divide "
+                "by the number of tokens that count, not of all places"
             )
             moved[there] = np.fmax(moved[there], by)
         return moved
@@ -429,6 +422,9 @@ class _Check:
         elif np.nanmax(report.padding, initial=0.0) > limit:
             row = int(np.nanargmax(report.padding))
             batch = with_other_padding(self.base, self.rows, self.rows.special)
+        elif np.nanmax(report.wider, initial=0.0) > limit:
+            row = int(np.nanargmax(report.wider))
+            return find_place(self.runner, self.base, self.wider_batch, row, limit)
         elif np.nanmax(report.alone, initial=0.0) > limit:
             row = int(np.nanargmax(report.alone))
             return find_place(self.runner, self.base, self.alone_batches[row], row, limit)
@@ -453,6 +449,13 @@ class _Check:
             and np.nanmax(others, initial=0.0) > self.tolerance
         ):
             self._try_without_cache(report)
+        for name, output in self.reference.outputs.items():
+            lines = {grid.shape[0] for grid in self.base.grids}
+            if output.dim() == 2 and {*output.shape} <= lines and len(self.base.rows) > 1:
+                self.notes.append(
+                    f"{name} has shape {list(output.shape)}: if it compares rows on purpose, leave "
+                    "it out: name the others in outputs="
+                )
         named = suspects(self.runner.model)
         if named:
             self.notes.append(f"modules that see their neighbours: {', '.join(named[:6])}")

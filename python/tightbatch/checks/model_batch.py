@@ -405,7 +405,7 @@ def cut_out(placed: Placed, row: int) -> Placed | None:
         owner = grid.owner[lines[:1]][:, columns]
         grids.append(Grid(grid.prefix, grid.paths, owner, grid.axes))
     for path, tensor in tensors_of(placed.batch).items():
-        grid = _grid_of(path, placed.grids)
+        grid = grid_of(path, placed.grids)
         at, to = (torch.from_numpy(x).to(tensor.device) for x in grid.place(row))
         axes = [grid.axes[1]] if path in grid.paths else []
         if tensor.dim() == 0 or tensor.shape[0] != grid.shape[0]:
@@ -421,7 +421,7 @@ def cut_out(placed: Placed, row: int) -> Placed | None:
     return Placed(with_tensors(placed.batch, new), tuple(grids), (row,), None)
 
 
-def _grid_of(path: Path, grids: tuple[Grid, ...]) -> Grid:
+def grid_of(path: Path, grids: tuple[Grid, ...]) -> Grid:
     """The grid of a column: its own, or that of the columns with the same prefix."""
     for grid in grids:
         if path in grid.paths or (grid.prefix and named(path).startswith(grid.prefix)):

@@ -25,7 +25,9 @@ def plot(report: ModelReport, ax: Any) -> Any:
             "ModelReport.plot() draws with matplotlib: pip install matplotlib"
         ) from error
     count = len(report.rows)
-    values = np.vstack([report.matrix, report.padding, report.alone, report.company, report.again])
+    values = np.vstack(
+        [report.matrix, report.padding, report.wider, report.alone, report.company, report.again]
+    )
     if ax is None:
         size = min(12.0, 4.2 + 0.55 * count)
         ax = plt.subplots(figsize=(size + 1.5, 0.7 * size + 1.6), layout="constrained")[1]
@@ -45,15 +47,16 @@ def plot(report: ModelReport, ax: Any) -> Any:
     image = ax.imshow(drawn, cmap=colours, vmin=-reach, vmax=reach, aspect="auto")
     _mark(ax, values, control, report.tolerance, count, drawn, reach)
     names = [f"{row} changed" for row in report.rows]
-    names += ["padding changed", "the row alone", "others longer, reordered", "same batch again"]
+    names += ["padding changed", "more padding", "the row alone"]
+    names += ["others longer, reordered", "same batch again"]
     ax.set_yticks(range(len(names)), names)
     ax.set_xticks(range(count), report.rows, rotation=0 if count <= 8 else 90)
     if count > 40:
         step = -(-count // 20)
         ax.set_xticks(range(0, count, step), report.rows[::step], rotation=90)
-        rest = [*range(0, count, step), *range(count, count + 4)]
+        rest = [*range(0, count, step), *range(count, count + 5)]
         ax.set_yticks(rest, [names[i] for i in rest])
-    for line in (count - 0.5, count + 0.5, count + 2.5):
+    for line in (count - 0.5, count + 0.5, count + 3.5):
         ax.axhline(line, color="#444444", linewidth=1)
     ax.set(xlabel="row whose outputs moved", ylabel="what was done")
     ax.set_title(_title(report), fontsize=10)

@@ -14,8 +14,9 @@ from .model_compare import written
 from .model_where import Place
 
 _SHOWN = 12  # rows of the text's matrix
-_PADDING, _ALONE, _COMPANY, _AGAIN = (
+_PADDING, _WIDER, _ALONE, _COMPANY, _AGAIN = (
     "padding changed",
+    "more padding",
     "the row alone",
     "others longer, reordered",
     "the same batch again",
@@ -36,15 +37,18 @@ class ModelReport:
     Attributes
     ----------
     holds : bool
-        Whether nothing leaks and the controls are as they must be: only then is it proven that
-        padding and other rows do not affect the model.
+        Whether nothing leaks and the controls are as they must be: then padding and other rows did
+        not affect what the model gives for these rows, within the tolerance.
     rows : tuple of str
         The names of the rows: "row 0", of a pack "row 0.1".
     matrix : ndarray, float64 [rows, rows]
         ``[i, j]``: how far the outputs of row j moved when the tokens of row i were replaced. On
         the diagonal are the controls: a row must move its own outputs.
     padding : ndarray, float64 [rows]
-        How far they moved when the padding was replaced.
+        How far they moved when the padding was replaced. A loss of the whole batch that moves is
+        counted for each row here, and in `wider`.
+    wider : ndarray, float64 [rows]
+        How far they moved when the batch got more padding.
     alone : ndarray, float64 [rows]
         How far they are from the outputs for the row alone, without padding.
     company : ndarray, float64 [rows]
@@ -77,14 +81,15 @@ class ModelReport:
     ...     batch = tb.PadCollator({"x": 0})(samples)
     ...     return {"x": batch["x"], "mask": batch["attention_mask"]}
     >>> report = tb.check_model(Mean(), collate, samples)
-    >>> report.holds, report.leaks
-    (False, ('padding -> row 1', 'alone: row 1', 'company: row 0', 'company: row 1'))
+    >>> report.holds, report.leaks[:3]
+    (False, ('padding -> row 1', 'more padding -> row 0', 'more padding -> row 1'))
     """
 
     holds: bool
     rows: tuple[str, ...]
     matrix: NDArray[np.float64]
     padding: NDArray[np.float64]
+    wider: NDArray[np.float64]
     alone: NDArray[np.float64]
     company: NDArray[np.float64]
     again: NDArray[np.float64]
@@ -106,6 +111,7 @@ class ModelReport:
         ]
         for name, moved, sign in (
             ("padding", self.padding, " -> "),
+            ("more padding", self.wider, " -> "),
             ("alone", self.alone, ": "),
             ("company", self.company, ": "),
         ):
@@ -116,19 +122,19 @@ class ModelReport:
     def largest(self) -> float:
         """The largest movement that must not be; 0 if nothing was tried."""
         others = self.matrix[~np.eye(len(self.rows), dtype=bool)]
-        every = np.concatenate([others, self.padding, self.alone, self.company])
+        every = np.concatenate([others, self.padding, self.wider, self.alone, self.company])
         return float(np.nanmax(every, initial=0.0))
 
     @property
     def unmoved(self) -> tuple[str, ...]:
-        """Rows whose own tokens do not move their outputs: nothing is proven for them."""
+        """Rows whose own tokens do not move their outputs: nothing is shown for them."""
         own = np.diagonal(self.matrix)
         return tuple(self.rows[i] for i in np.flatnonzero(~(own > self.tolerance)))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as numbers, strings and lists, for JSON; None for what was not tried."""
         found: dict[str, Any] = {"holds": self.holds, "rows": list(self.rows)}
-        for name in ("matrix", "padding", "alone", "company", "again"):
+        for name in ("matrix", "padding", "wider", "alone", "company", "again"):
             found[name] = _plain(getattr(self, name))
         for name in ("tolerance", "dtype", "depth", "largest"):
             found[name] = getattr(self, name)
@@ -174,15 +180,18 @@ class ModelReport:
         bound += f"depth {self.depth}"
         if self.holds:
             rows, largest = counted(len(self.rows), "row"), written(self.largest)
-            return f"holds: {rows} stay as they are, within {largest} ({bound})"
+            held = f"holds: {rows} stay as they are, within {largest} ({bound})"
+            if np.isnan(self.padding).all():
+                held += "; the batch has no padding: nothing of padding was tried"
+            return held
         if np.nanmax(self.again, initial=0.0) > self.tolerance:
-            return f"PROVES NOTHING: the same batch gives other outputs each time ({bound})"
+            return f"SHOWS NOTHING: the same batch gives other outputs each time ({bound})"
         if self.leaks:
             return f"LEAKS: {len(self.leaks)} found, up to {written(self.largest)} ({bound})"
         if self.unmoved:
             names = ", ".join(self.unmoved[:5])
-            return f"PROVES NOTHING for {names}: their own tokens do not move them ({bound})"
-        return f"NOT PROVEN: no row could be compared with the row alone ({bound})"
+            return f"SHOWS NOTHING for {names}: their own tokens do not move them ({bound})"
+        return f"NOT COMPARED: no row could be compared with the row alone ({bound})"
 
     def _name(self, row: int) -> str:
         return self.rows[row]
@@ -193,7 +202,7 @@ class ModelReport:
         if count <= _SHOWN:
             return list(range(count))
         others = np.where(np.eye(count, dtype=bool), np.nan, self.matrix)
-        every = np.vstack([others, self.padding, self.alone, self.company])
+        every = np.vstack([others, self.padding, self.wider, self.alone, self.company])
         worst = np.nan_to_num(np.fmax.reduce(every, axis=0))
         caused = np.nan_to_num(np.fmax.reduce(others, axis=1))
         order = np.argsort(-np.maximum(worst, caused), kind="stable")
@@ -213,6 +222,7 @@ class ModelReport:
             lines.append([f"{self.rows[i]} changed", *cells])
         for name, moved in (
             (_PADDING, self.padding),
+            (_WIDER, self.wider),
             (_ALONE, self.alone),
             (_COMPANY, self.company),
             (_AGAIN, self.again),

@@ -25,6 +25,8 @@ STRUCTURE = (
     "segment_ids",
     "row_idx",
     "grid_thw",
+    "offset_mapping",
+    "word_ids",
 )
 FEWEST_VALUES = 4  # that are drawn from
 
@@ -80,7 +82,7 @@ class Rows:
     """The rows of some samples.
 
     ``pools`` are the values that tokens are drawn from, by column; ``special`` are the ids that
-    stay as they are, because models look for them.
+    stay as they are, because models look for them; ``padding`` are those of them that pad.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Rows:
         samples: list[Any],
         *,
         special: Collection[int] = (),
+        padding: Collection[int] = (),
         vocabulary: int | None = None,
         pools: dict[Path, Any] | None = None,
         numbers: list[int] | None = None,
@@ -95,7 +98,7 @@ class Rows:
     ) -> None:
         self.samples, self.seed = samples, seed
         self.numbers = list(range(len(samples))) if numbers is None else numbers
-        self.special = frozenset(special)
+        self.special, self.padding = frozenset(special), frozenset(padding)
         self.vocabulary = vocabulary
         self.values = [leaves(sample, lists=False) for sample in samples]
         arrays = [
@@ -114,6 +117,7 @@ class Rows:
         self.main = _main(self.columns)
         self.arrays = arrays
         self.pools = self._pools() if pools is None else pools
+        self.marks = self._marks()
         self.units = [unit for row in range(len(samples)) for unit in self._units(row)]
 
     def _units(self, row: int) -> Iterable[Unit]:
@@ -160,6 +164,14 @@ class Rows:
             pools[path] = kept if len(kept) > 1 else known
         return pools
 
+    def _marks(self) -> NDArray[Any]:
+        """Special ids that others are replaced by: those that occur, or all that do not pad."""
+        ids = np.array(sorted(self.special - self.padding), np.int64)
+        parts = [one[self.main].ravel() for one in self.arrays if self.main in one]
+        there = [ids[np.isin(ids, part)] for part in parts if part.dtype.kind in "iu"]
+        used = np.unique(np.concatenate(there)) if there else ids[:0]
+        return used if len(used) > 1 else ids
+
     def _more_ids(self, kept: NDArray[Any]) -> NDArray[Any]:
         most = int(kept.max()) + 2 if len(kept) else 2
         ids = np.arange(1, min(64, self.vocabulary) if self.vocabulary else most)
@@ -168,7 +180,8 @@ class Rows:
     def changed(self, units: Collection[int], draw: int = 0, *, mark: bool = False) -> list[Any]:
         """Give the samples with other tokens in some rows, each of them another than before.
 
-        With ``mark`` special ids are changed too: it shows where a row is in the batch.
+        With ``mark`` special ids are changed too: it shows where a row is in the batch. They become
+        other special ids, because a collate_fn that masks at random draws for all others.
         """
         generator = np.random.default_rng([self.seed, draw])
         where: dict[int, list[Unit]] = {}
@@ -203,14 +216,15 @@ class Rows:
             mean, std = pool
             new: NDArray[Any] = mean + std * generator.standard_normal(old.shape)
             return new.astype(old.dtype)
-        return draw_other(pool, old, generator, self._fixed(path, old, mark))
-
-    def _fixed(self, path: Path, old: NDArray[Any], mark: bool) -> NDArray[np.bool_]:
-        """The tokens that stay as they are."""
         if is_label(path):
-            return old < 0
-        fixed: NDArray[np.bool_] = np.isin(old, [] if mark else list(self.special))
-        return fixed
+            return draw_other(pool, old, generator, old < 0)
+        special = np.isin(old, list(self.special))
+        if not mark:
+            return draw_other(pool, old, generator, special)
+        marked = draw_other(pool, old, generator)
+        if len(self.marks) < 2:
+            return marked
+        return np.where(special, draw_other(self.marks, old, generator), marked)
 
     def alone(self, index: int) -> Rows:
         """Give one row by itself."""
@@ -261,6 +275,7 @@ class Rows:
         return Rows(
             samples,
             special=self.special,
+            padding=self.padding,
             vocabulary=self.vocabulary,
             pools=self.pools,
             numbers=numbers,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import _core
 from .model_batch import Placed, padding_of, tensors_of, with_tensors
+from .model_rows import NAME
 from .model_tree import leaves, named
 
 if TYPE_CHECKING:
@@ -34,9 +36,15 @@ class Runner:
     """
 
     def __init__(
-        self, model: nn.Module, call: Callable[[Any, Any], Any] | None, training: bool, seed: int
+        self,
+        model: nn.Module,
+        call: Callable[[Any, Any], Any] | None,
+        training: bool,
+        seed: int,
+        names: Collection[str] | None = None,
     ) -> None:
         self.model, self.call, self.training, self.seed = model, call, training, seed
+        self.names = names  # of the outputs that are looked at; None for all
         self.depth, self.step, self.dtype = 0, 0.0, ""
         weight = next((p for p in model.parameters()), None)
         self.device = None if weight is None else weight.device
@@ -87,7 +95,14 @@ class Runner:
                 continue
             if not any(str(part).endswith(LEFT_OUT) for part in path):
                 found[named(path) or "output"] = value.detach()
-        return found
+        if self.names is None:
+            return found
+        if missing := [name for name in sorted(self.names) if name not in found]:
+            raise ValueError(
+                f"{NAME}(): outputs: the model gives no {_core.show(missing[0])}; expected names "
+                f"of {_core.show(list(found))}"
+            )
+        return {name: value for name, value in found.items() if name in self.names}
 
     def observed(self, batch: Any) -> dict[str, Tensor]:
         """Do the same, and note depth and types."""

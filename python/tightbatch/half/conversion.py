@@ -108,7 +108,8 @@ def to_float16(
     Raises
     ------
     TypeError
-        When x is not an array, a CPU tensor or a buffer, or has another type.
+        When x is not an array, a CPU tensor or a buffer, or has another type; when it is a tensor
+        that requires a gradient, unless under ``torch.no_grad()`` or ``torch.inference_mode()``.
     ValueError
         When `overflow` is "error" and a number overflows (the message names the first, and `out`
         does not change); when `out` has another shape or type, is read-only, is not contiguous, or
@@ -126,6 +127,7 @@ def to_float16(
     >>> tb.to_float16(np.array([1 / 3, 65519.0, 70000.0]), overflow="saturate").tolist()
     [0.333251953125, 65504.0, 65504.0]
     """
+    _refuse_grad("to_float16", x)
     found = _to_float16(x, overflow, out, return_counts)
     return _told("to_float16", "float16", overflow, *found) if type(found) is tuple else found
 
@@ -178,6 +180,7 @@ def to_bfloat16(
     >>> tb.to_bfloat16(np.float32([1 / 3, 70000])).astype(float).tolist()
     [0.333984375, 70144.0]
     """
+    _refuse_grad("to_bfloat16", x)
     found = _to_bfloat16(x, overflow, out, return_counts)
     return _told("to_bfloat16", "bfloat16", overflow, *found) if type(found) is tuple else found
 
@@ -222,8 +225,21 @@ def to_float32(
     >>> tb.to_float32(np.float16([0.1, np.inf])).tolist()
     [0.0999755859375, inf]
     """
+    _refuse_grad("to_float32", x)
     found = _to_float32(x, overflow, out, return_counts)
     return _told("to_float32", "float32", overflow, *found) if type(found) is tuple else found
+
+
+def _refuse_grad(function: str, x: Any) -> None:
+    """Refuse a tensor whose gradient a copy would lose; torch.no_grad() says that it is meant."""
+    if getattr(x, "requires_grad", False) is True:
+        import torch
+
+        if torch.is_grad_enabled():
+            raise TypeError(
+                f"{function}(): x is a tensor that requires a gradient, but the result has none; "
+                "pass x.detach(), or call this under torch.no_grad(); x.to(dtype) keeps it"
+            )
 
 
 def _told(

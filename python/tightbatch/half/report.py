@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from .. import _core
 from .._words import counted
 from .conversion import Index, unravel
-from .tensors import SUFFIXES, children, is_path, is_tensor, open_file, read, walk
+from .tensors import (
+    SUFFIXES,
+    children,
+    is_path,
+    is_tensor,
+    open_file,
+    read,
+    refuse_directory,
+    walk,
+)
 
 __all__ = ["HalfLoss", "HalfReport", "TensorReport", "half_report"]
 
@@ -333,8 +342,9 @@ def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfR
         modules and optimizers the ``state_dict`` is read. Mappings, lists, tuples, dataclasses and
         HDF5 groups are walked, however deep: a tensor is called by the keys that lead to it, such
         as "model.layer.weight" or "state.0.exp_avg". What else is in them, or shares memory with an
-        entry before it, is named and left out. Files (.safetensors; .pt, .pth, .bin and .ckpt of
-        torch, without running code of theirs; .npz, .npy; .h5, .hdf5) are read tensor by tensor.
+        entry before it, or is sparse, is named and left out. Files (.safetensors, or what
+        ``safe_open`` opened; .pt, .pth, .bin and .ckpt of torch, without running code of theirs;
+        .npz, .npy; .h5, .hdf5) are read tensor by tensor.
     errors : bool
         Also measure errors and SQNR. Counts alone take a small part of the time.
     histogram : bool
@@ -351,6 +361,8 @@ def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfR
         not hold floats.
     FileNotFoundError
         When there is no such file.
+    IsADirectoryError
+        When the path is a directory's; it names the files in it.
     ValueError
         When a file of torch holds other objects than tensors and plain containers.
 
@@ -372,6 +384,7 @@ def half_report(x: Any, *, errors: bool = True, histogram: bool = True) -> HalfR
     >>> [tensor.name for tensor in report], report.others
     (['model.layer.weight'], {'epoch': 'int'})
     """
+    refuse_directory(x)
     if is_path(x):
         with open_file(x) as source:
             return _report(source, errors, histogram)

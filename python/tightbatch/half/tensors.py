@@ -20,6 +20,7 @@ from .. import _core
 FLOATS = {"float64", "float32", "float16", "bfloat16"}
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 ARCHIVES, HDF5, TORCH = (".npy", ".npz"), (".h5", ".hdf5"), (".pt", ".pth", ".bin", ".ckpt")
+SHOWN = 5  # files of a directory that are named
 SUFFIXES = (".safetensors", *TORCH, *ARCHIVES, *HDF5)
 
 
@@ -65,6 +66,27 @@ def is_tensor(value: Any) -> bool:
     return hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, type)
 
 
+def is_handle(value: Any) -> bool:
+    """Whether it is an open file of safetensors."""
+    given = (getattr(value, name, None) for name in ("keys", "get_tensor", "get_slice"))
+    return not isinstance(value, (type, Mapping)) and all(map(callable, given))
+
+
+def refuse_directory(value: Any) -> None:
+    """Name the files in a directory that was given for one of them."""
+    if not isinstance(value, str | os.PathLike) or not os.path.isdir(value):
+        return
+    place = Path(value)
+    files = sorted(str(one) for one in place.iterdir() if one.is_file() and is_path(one))
+    more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+    inside = ", ".join(map(_core.show, files[:SHOWN])) + more
+    told = f"pass a file inside it: {inside}" if files else "there is none inside it"
+    raise IsADirectoryError(
+        f"half_report(): x={_core.show(os.fspath(value))} is a directory; expected a file that "
+        f"ends in {', '.join(SUFFIXES)}: {told}"
+    )
+
+
 def is_path(value: Any) -> bool:
     """Whether it names a file of tensors."""
     return isinstance(value, str | os.PathLike) and os.fspath(value)[-12:].lower().endswith(
@@ -76,6 +98,8 @@ def children(value: Any) -> Iterator[tuple[Any, Any]] | None:
     """Give the names and values inside a container; None if it is none that could hold tensors."""
     if callable(getattr(value, "state_dict", None)) and not isinstance(value, type):
         value = value.state_dict()  # of a module, an optimizer, a scaler
+    if is_handle(value):
+        value = Lazy(value)
     if isinstance(value, Mapping):
         return ((key, _get(value, key)) for key in value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -162,6 +186,9 @@ def _entry(name: str, value: Any, tensors: dict[Any, tuple[str, Any]]) -> Entry:
     kind = str(getattr(dtype, "name", dtype))
     if getattr(value, "is_quantized", False) or kind.removeprefix("torch.") not in FLOATS:
         return Entry(name, None, str(dtype))
+    layout = str(getattr(value, "layout", "torch.strided"))
+    if hasattr(value, "untyped_storage") and layout != "torch.strided":
+        return Entry(name, None, f"{dtype}, {layout.removeprefix('torch.')}")
     if value.shape is None:  # HDF5 has such
         return Entry(name, None, "empty")
     key = _memory(value)
