@@ -258,7 +258,8 @@ class LengthBatchSampler(Place):
             "overlong": overlong,
             "seed": seed,
         }
-        if isinstance(overlong, str) and overlong == "split":
+        asked: Any = overlong  # a str, by what users read
+        if isinstance(asked, str) and asked == "split":
             raise ValueError(
                 f"{NAME}(): overlong='split'; expected one of 'error', 'truncate', 'drop': "
                 "a sampler yields whole rows; tightbatch.pack splits them"
