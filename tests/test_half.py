@@ -191,7 +191,8 @@ def test_tensors_become_tensors(kind, source):
         torch.from_numpy(patterns(np.dtype("f4"), 48).reshape(6, 8)).to(TORCH[source])
     )
     for target, function in TARGETS.items():
-        found = checked(function, tensor, overflow="inf")
+        with torch.no_grad():  # else a tensor that requires a gradient is refused
+            found = checked(function, tensor, overflow="inf")
         assert type(found) is torch.Tensor
         assert found.dtype == TORCH[target]
         assert not found.requires_grad
@@ -343,7 +344,7 @@ def test_what_overflows_is_told_whatever_x_is():
     for x in (
         memoryview(big.astype("<f8")),
         memoryview(big.astype(">f8")),
-        torch.from_numpy(big).requires_grad_(),
+        torch.from_numpy(big),
         torch.from_numpy(big).bfloat16(),
     ):
         with pytest.raises(ValueError, match=r"element 1 is 1(\.\d+)?e\+30"):

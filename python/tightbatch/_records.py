@@ -154,8 +154,10 @@ def refuse_fields(function: str, sequences: Any) -> None:
         names = found.keys()
     if names is None:
         return
-    names = list(names)
-    chosen = "input_ids" if "input_ids" in names or not names else names[0]
+    names = [name for name in names if isinstance(name, str)]
+    if not names or (len(names) == 1 and _core.is_arrow(found)):
+        return  # a table of one column is its rows
+    chosen = "input_ids" if "input_ids" in names else names[0]
     raise TypeError(
         f"{function}(): found {type(found).__name__} with {_core.show(names)}, which does not say "
         f"whose lengths; pass column={_core.show(chosen)}"
