@@ -78,7 +78,7 @@ class Training(RuleBasedStateMachine):
         self.samplers = make_ranks(lengths, ranks, **self.options)
         self.epoch, self.base = 0, frozenset()
         self.forget()
-        self.saved = []
+        self.saved, self.told = [], False
 
     def forget(self):
         """No iteration is known any more."""
@@ -178,15 +178,17 @@ class Training(RuleBasedStateMachine):
     def load(self, number, ranks, again):
         """Into new samplers, or `again` into these."""
         text, self.epoch, self.base = self.saved[number % len(self.saved)]
-        if again:
+        if again and not self.told:  # else it is kept which epoch was asked for
             for sampler in self.samplers:
                 sampler.load_state_dict(json.loads(text))
         else:
             self.samplers = resume(self.lengths, ranks, json.loads(text), **self.options)
+        self.told = False
         self.forget()
 
     @rule(further=st.sampled_from([0, 0, 1, 5]))
     def set_epoch(self, further):
+        self.told = True
         for sampler in self.samplers:
             sampler.set_epoch(self.epoch + further)
         if further:

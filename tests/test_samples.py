@@ -493,7 +493,7 @@ def test_nested_batches_from_workers():
 def test_none_is_no_sample(samples):
     row = next(i for i, sample in enumerate(samples) if sample is None)
     with fails(TypeError, NAME, f"row {row}", "None"):
-        tb.PadCollator()(samples)
+        tb.PadCollator(return_tensors="np")(samples)
 
 
 def test_a_column_of_none_is_listed():

@@ -45,6 +45,7 @@ NEED_TORCH = ("tightbatch.amp",)
 # What else is needed, by the function that needs it.
 NEED = {
     "PaddingFreeCollator.for_model": "torch",
+    "batch_by_length": "transformers",
     "Ragged.from_arrow": "pyarrow",
     "Ragged.to_arrow": "pyarrow",
     "RaggedDataset.from_arrow": "pyarrow",

@@ -108,12 +108,31 @@ count_evidence(const tb_label_work *w)
     return 4;
 }
 
+/* Whether all labels are one number: then they are equal to others by chance. */
+static int
+are_labels_alike(const tb_label_work *w)
+{
+    ptrdiff_t total = w->check->total;
+    ptrdiff_t first = tb_scan_other(w->labels, total, w->ignored);
+
+    for (ptrdiff_t at = first; at < total; at++) {
+        if (w->labels[at] != w->ignored && w->labels[at] != w->labels[first]) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 /* Which other shift the labels of all segments have; 1 if one was found. */
 static int
 find_shift_of_all(tb_label_work *w)
 {
     const tb_check *check = w->check;
     ptrdiff_t least = count_evidence(w);
+
+    if (are_labels_alike(w)) {
+        return 0;
+    }
 
     for (int shift = -1; shift <= 2; shift++) {
         tb_label_counts counts = count_all(w, shift, NULL);
