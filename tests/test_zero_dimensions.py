@@ -207,6 +207,10 @@ def collate(*samples):
     return tb.PadCollator(return_tensors="np")(list(samples))
 
 
+def flatten(samples):
+    return tb.PaddingFreeCollator(return_tensors="np")(samples)
+
+
 @pytest.mark.parametrize(
     ("call", "parts"),
     [
