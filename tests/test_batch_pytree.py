@@ -132,15 +132,20 @@ def test_torch_saves_and_loads_a_batch(torch, cls):
     assert loaded["input_ids"].tolist() == [[1, 2], [3, 0]]
 
 
-def test_a_batch_in_a_worker_is_a_pytree(torch):
+def collate_one_more(samples):
+    """At the top of the module, so that a worker that is spawned can import it."""
+    import torch
     from torch.utils._pytree import tree_map_only
+
+    return tree_map_only(torch.Tensor, lambda tensor: tensor + 1, tb.PadCollator()(samples))
+
+
+def test_a_batch_in_a_worker_is_a_pytree(torch):
     from torch.utils.data import DataLoader
 
-    def collate(samples):
-        batch = tb.PadCollator()(samples)
-        return tree_map_only(torch.Tensor, lambda tensor: tensor + 1, batch)
-
-    loader = DataLoader(SAMPLES, batch_size=2, num_workers=1, collate_fn=collate, timeout=200)
+    loader = DataLoader(
+        SAMPLES, batch_size=2, num_workers=1, collate_fn=collate_one_more, timeout=200
+    )
     (batch,) = loader
     assert type(batch) is tb.Batch
     assert batch["input_ids"].tolist() == [[2, 3], [4, 1]]

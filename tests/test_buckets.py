@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import tightbatch as tb
 from checks import assert_same, checked, fails, run_python
+from conftest import SANITIZED
 from reference_buckets import padded_tokens, plain_dp, round_up, try_all
 from tightbatch import _core
 
@@ -296,6 +297,7 @@ except Stopped:
 """
 
 
+@pytest.mark.skipif(SANITIZED, reason="AddressSanitizer takes memory of its own")
 def test_signals_are_answered_and_memory_is_bounded():
     """All cuts would be 80 GB. One GiB is far more than it takes."""
     pytest.importorskip("resource")
