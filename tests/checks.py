@@ -10,6 +10,10 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+# Public classes that functions return: nobody makes one, so they raise nothing.
+RESULTS = frozenset(
+    "Batch BatchReport ConversionCounts Fairness Finding HalfReport ModelReport Packing".split()
+)
 # Seconds that a batch may take to come from a worker. One that cannot pickle it says nothing.
 WORKER_LIMIT = 200
 
@@ -178,3 +182,16 @@ def check_lengths_that_act(function):
     lengths = [Index(lambda: lengths.append(1))]
     with pytest.raises(RuntimeError):
         function(lengths)
+
+
+def amp_devices(torch):
+    """The devices that Amp is tested on; a test that skips says that one is missing."""
+    return [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=pytest.mark.skipif(
+                not torch.cuda.is_available(), reason="NO CUDA DEVICE: Amp is not tested on CUDA"
+            ),
+        ),
+    ]

@@ -11,6 +11,7 @@ import warnings
 
 import pytest
 
+from checks import amp_devices
 from conftest import SANITIZED
 
 torch = pytest.importorskip("torch")
@@ -18,15 +19,7 @@ torch = pytest.importorskip("torch")
 from tightbatch import amp  # noqa: E402
 from tightbatch.amp import Amp, GradScaler, Precision, choose_precision, precision  # noqa: E402
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=pytest.mark.skipif(
-            not torch.cuda.is_available(), reason="NO CUDA DEVICE: Amp is not tested on CUDA"
-        ),
-    ),
-]
+DEVICES = amp_devices(torch)
 HALVES = ["float32", "bfloat16", "float16"]
 
 pytestmark = [

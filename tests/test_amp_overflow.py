@@ -10,21 +10,14 @@ import numpy as np
 import pytest
 
 import tightbatch as tb
+from checks import amp_devices
 from conftest import SANITIZED
 
 torch = pytest.importorskip("torch")
 
 from tightbatch.amp import Amp, GradScaler, Overflow  # noqa: E402
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=pytest.mark.skipif(
-            not torch.cuda.is_available(), reason="NO CUDA DEVICE: Amp is not tested on CUDA"
-        ),
-    ),
-]
+DEVICES = amp_devices(torch)
 HALVES = ["float32", "bfloat16", "float16"]
 
 pytestmark = [pytest.mark.skipif(SANITIZED, reason="it is torch that computes")]

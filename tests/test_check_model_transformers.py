@@ -10,18 +10,10 @@ import tightbatch as tb
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-LENGTHS = (7, 1, 12, 3)
-SIZES = {
-    "vocab_size": 50,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.2,
-    "pad_token_id": 0,
-}
-DECODER = {**SIZES, "num_key_value_heads": 2}
+from packed_models import GROUPED as DECODER  # noqa: E402
+from packed_models import LENGTHS  # noqa: E402
+from packed_models import PLAIN as SIZES  # noqa: E402
+
 GPT2 = {
     "vocab_size": 50,
     "n_embd": 32,
