@@ -288,12 +288,13 @@ class Stopped(BaseException):
 def stop(*_):
     raise Stopped
 
+resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
 signal.signal(signal.SIGALRM, stop)
 signal.alarm(1)
 try:
     tb.bucket_boundaries(range(200_000), 100_000)
 except Stopped:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1 << 20)
+    print("stopped")
 """
 
 
@@ -301,4 +302,4 @@ except Stopped:
 def test_signals_are_answered_and_memory_is_bounded():
     """All cuts would be 80 GB. One GiB is far more than it takes."""
     pytest.importorskip("resource")
-    assert run_python(STOPPED, timeout=120).strip() == "True"
+    assert run_python(STOPPED, timeout=120).strip() == "stopped"

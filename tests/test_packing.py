@@ -465,8 +465,11 @@ lengths = np.clip(rng.lognormal(4.9, 0.8, rows).astype(np.int64), 1, 2048)
 tb.pack(lengths[:1000], 2048)
 
 def peak():
-    # Linux counts KiB; what is freed lowers the resident set, never its peak.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # What is freed lowers the resident set, never its peak. The peak of getrusage would be that
+    # of the process that started this one, if that is higher.
+    with open("/proc/self/status") as file:
+        line = next(line for line in file if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 def resident():
     with open("/proc/self/statm") as file:
