@@ -66,8 +66,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="it is torch that computes, or waits"))
 
 
-def pytest_collection_finish():
-    """Leave the modules, a million objects, out of the tests' garbage collections."""
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections():
+    """Leave what was there before, a million objects of modules, out of garbage collections."""
     gc.collect()
     gc.freeze()
 
