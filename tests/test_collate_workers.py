@@ -87,8 +87,13 @@ def assert_equal(a, b):
         assert a == b
 
 
-@pytest.mark.parametrize("method", [pytest.param("fork", marks=pytest.mark.forks), "spawn"])
-@pytest.mark.parametrize("kind", ["dict", "tuple", "namedtuple", "bare"])
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        *(pytest.param(kind, "fork", marks=pytest.mark.forks) for kind in ("dict", "tuple", "bare")),
+        ("namedtuple", "spawn"),  # a class that the worker has to import
+    ],
+)
 def test_workers_send_what_the_main_process_makes(method, kind):
     if sys.platform == "win32" and method == "fork":
         pytest.skip("no fork on Windows")

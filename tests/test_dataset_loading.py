@@ -311,7 +311,7 @@ def test_keeping_a_small_column_keeps_no_blocks(name, strategy):
     ("source", "method"),
     [("from_hf", "spawn"), pytest.param("from_arrow", "fork", marks=pytest.mark.forks)],
 )
-def test_nothing_grows_over_thousands_of_batches(tmp_path, method, source):
+def test_nothing_grows_over_many_batches(tmp_path, method, source):
     """Memory, descriptors and maps, here and in both workers, from epoch 4 on."""
     run_python(
         """
@@ -361,7 +361,7 @@ def test_nothing_grows_over_thousands_of_batches(tmp_path, method, source):
         str(tmp_path / "set"),
         method,
         source,
-        "2000" if LONG else "400",
+        "2000" if LONG else "150",
     )
 
 

