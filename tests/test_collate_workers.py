@@ -11,6 +11,7 @@ import pytest
 
 import tightbatch as tb
 from checks import WORKER_LIMIT, run_python
+from conftest import LONG_ONLY
 
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
@@ -90,7 +91,10 @@ def assert_equal(a, b):
 @pytest.mark.parametrize(
     ("kind", "method"),
     [
-        *(pytest.param(kind, "fork", marks=pytest.mark.forks) for kind in ("dict", "tuple", "bare")),
+        *(
+            pytest.param(kind, "fork", marks=pytest.mark.forks)
+            for kind in ("dict", "tuple", "bare")
+        ),
         ("namedtuple", "spawn"),  # a class that the worker has to import
     ],
 )
@@ -162,7 +166,9 @@ def test_large_columns_share_one_block_and_small_ones_are_copied_out():
 
 @LINUX
 @pytest.mark.forks
-@pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
+@pytest.mark.parametrize(
+    "strategy", ["file_descriptor", pytest.param("file_system", marks=LONG_ONLY)]
+)
 def test_keeping_labels_does_not_keep_blocks(strategy):
     run_python(
         f"""

@@ -57,7 +57,8 @@ def check(kind):
 
     rows = [torch.arange(5), torch.arange(6)[::2], torch.tensor([7])]
     assert tb.pad(rows).tolist() == [[0, 1, 2, 3, 4], [0, 2, 4, 0, 0], [7, 0, 0, 0, 0]]
-    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int16):
+    for name in "float32 float16 bfloat16 bool uint8 int16".split():
+        dtype = getattr(torch, name)
         out = torch.zeros(2, 3, dtype=dtype)
         tb.pad([torch.ones(3, dtype=dtype), torch.ones(1, dtype=dtype)], out=out)
         assert out.tolist() == [[1, 1, 1], [1, 0, 0]], dtype
