@@ -7,6 +7,7 @@ of making batches.
     python benchmarks/fairness.py                 # 12 seeds: about ten minutes on one core
     python benchmarks/fairness.py --seeds 2       # a first look
     python benchmarks/fairness.py --write         # and write the table of docs/fairness.md
+    python benchmarks/fairness.py --causes        # what it is about a plan that costs accuracy
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Way:
     name: str
     batches: Callable[[Setup, Strategy], Batches]
     layout: str = "rows"
+    per_row: bool = False  # each row weighs the same, however many its batch has
+    rate: float = 1.0  # of the learning rate
 
 
 class BestFitPacks(PackBatches):
@@ -72,10 +75,10 @@ def by_sampler(**options: Any) -> Callable[[Setup, Strategy], Batches]:
 
     def batches(setup: Setup, strategy: Strategy) -> Batches:
         caps: dict[str, Any] = {"batch_size": setup.settings.batch_size}
-        if strategy.layout == "line":
+        if strategy.layout == "line" and "batch_size" not in options:
             caps = {"max_tokens": setup.batch_tokens, "padding_free": True}
         seed = setup.settings.seed
-        plan: Any = tb.LengthBatchSampler(row_lengths(setup), seed=seed, **caps, **options)
+        plan: Any = tb.LengthBatchSampler(row_lengths(setup), seed=seed, **{**caps, **options})
         data: Any = setup.training
         return DataLoader(data, batch_sampler=plan, collate_fn=collator(strategy, setup))
 
@@ -121,6 +124,20 @@ WAYS = [
 ]
 
 
+BEST_FIT = by_sampler(strategy="best_fit", shuffle_window=None)
+ALIKE = by_sampler(batch_size=32, shuffle_window=None)  # with a line's attention: no padding
+# One thing changed at a time: the order, how many rows a batch has, what a row weighs, the rate.
+CAUSES = [
+    WAYS[0],
+    Way("like length, window of 100 batches (the default)", by_sampler(batch_size=32), "line"),
+    Way("like length, one window of all rows", ALIKE, "line"),
+    Way("one window of all rows, half the learning rate", ALIKE, "line", rate=0.5),
+    Way("rows a batch vary (best fit), mean over the batch", BEST_FIT, "line"),
+    Way("rows a batch vary (best fit), each row weighs the same", BEST_FIT, "line", per_row=True),
+    Way("rows a batch vary (pool), mean over the batch", by_sampler(), "line"),
+]
+
+
 def noted(batches: Batches, seen: list[list[tuple[int, float]]]) -> Iterator[Any]:
     """Note rows and mean length of each batch that goes by."""
     seen.append([])
@@ -137,18 +154,20 @@ def train(setup: Setup, way: Way) -> dict[str, float]:
     torch.manual_seed(setup.settings.seed)
     setup.model.load_state_dict(setup.initial)
     setup.model.train()
-    optimizer = torch.optim.AdamW(setup.model.parameters(), lr=setup.learning_rate)
+    optimizer = torch.optim.AdamW(setup.model.parameters(), lr=way.rate * setup.learning_rate)
     scaler = GradScaler(setup.device, enabled=False)
     loop = Amp(setup.model, optimizer, device=setup.device, dtype="float32", scaler=scaler)
     batches, seen, loss = way.batches(setup, strategy), [], math.nan
     with attention(setup.model, strategy.layout):
         for _ in range(setup.settings.epochs):
-            loss = train_epoch(setup, noted(batches, seen), loop, lambda: None).loss
-    _, accuracy = evaluate(setup, precision)
+            passed = noted(batches, seen)
+            loss = train_epoch(setup, passed, loop, lambda: None, per_row=way.per_row).loss
+    held_out, accuracy = evaluate(setup, precision)
     rows = np.array([rows for epoch in seen for rows, _ in epoch])
     means = [np.array([mean for _, mean in epoch]) for epoch in seen]
     return {
         "loss": loss,
+        "held_out": held_out,
         "accuracy": 100 * accuracy,
         "rows_mean": float(rows.mean()),
         "rows_std": float(rows.std()),

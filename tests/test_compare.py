@@ -351,7 +351,7 @@ def test_empty_texts_are_left_out_and_counted(tmp_path: Path, run: Run) -> None:
 def test_a_mask_that_hides_nothing_is_found(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tightbatch.compare import batches, check
+    from tightbatch.compare import batches, inference
 
     right = batches.collator
 
@@ -365,7 +365,7 @@ def test_a_mask_that_hides_nothing_is_found(
 
         return unmasked if strategy.key == "dynamic" else collate
 
-    for module in (batches, check):
+    for module in (batches, inference):
         monkeypatch.setattr(module, "collator", wrong)
     texts, labels = sentences(90)
     write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))

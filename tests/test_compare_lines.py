@@ -130,7 +130,7 @@ def strategy_of(key: str) -> Any:
 def test_a_row_in_a_line_gives_what_it_gives_alone(
     name: str, attention: str, key: str, tokenizer: Any
 ) -> None:
-    from tightbatch.compare.check import examine
+    from tightbatch.compare.inference import examine
 
     model = model_of(name, attention)
     setup = setup_of(model, tokenizer)
@@ -219,7 +219,7 @@ def test_what_a_model_cannot_do_is_a_reason(
     import torch
 
     import tightbatch as tb
-    from tightbatch.compare.check import obstacle
+    from tightbatch.compare.inference import obstacle
 
     albert = setup_of(model_of("Albert", embedding_size=16), tokenizer)
     assert "AlbertForSequenceClassification pools in a way of its own" in str(

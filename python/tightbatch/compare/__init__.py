@@ -3,12 +3,12 @@
 The files, each using only those above it:
 
 __init__  the options
-text      the text: Python's own documentation, or a file
-model     the tokenizer and the model: small ones made here, or the user's
-batches   the ways of padding: the batches of each, and the model's logits for them
-check     the check that padding and other rows do not change the logits
-train     the timed training
-report    the whole command in order, and what it prints and writes
+text       the text: Python's own documentation, or a file
+model      the tokenizer and the model: small ones made here, or the user's
+batches    the ways of padding: the batches of each, their fairness, and the model's logits for them
+inference  what padding and other rows change (nothing); a pre-trained model's speed, in input order
+train      the timed training over seeds, and what its figures show
+report     the whole command in order, and what it prints and writes
 
 ``import tightbatch`` imports nothing of this.
 """
@@ -22,6 +22,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 MOST = 10**6  # the most of anything that is counted
+# By their names in JSON and for --ways, in the order of the table; the first that runs is what the
+# others are compared with.
+WAYS = (
+    "fixed",
+    "dynamic",
+    "uniform",
+    "buckets",
+    "packed",
+    "padding_free",
+    "uniform_transformers",
+    "transformers",
+    "fixed_amp",
+    "uniform_amp",
+)
 
 
 class CompareError(Exception):
@@ -63,8 +77,17 @@ def window(text: str) -> int | str | None:
         raise argparse.ArgumentTypeError(f"{error}, nor all, nor auto") from None
 
 
-def rate(text: str) -> float:
-    """A learning rate."""
+def ways(text: str) -> tuple[str, ...]:
+    """The value of --ways, in the order of the table."""
+    asked = [name.strip() for name in text.split(",")]
+    for name in asked:
+        if name not in WAYS:
+            raise argparse.ArgumentTypeError(f"{name[:40]!r} is none of {', '.join(WAYS)}")
+    return tuple(name for name in WAYS if name in asked)
+
+
+def positive(text: str) -> float:
+    """A learning rate, or minutes."""
     try:
         value = float(text)
     except ValueError:
@@ -76,9 +99,10 @@ def rate(text: str) -> float:
 
 DESCRIPTION = """\
 Train the same Transformer on the same real text from the same weights under each way of padding
-and batching, without any network, and print what each costs. The ways: fixed and dynamic padding,
-uniform-length batching, optimal buckets, packs of rows with a mask that separates them, no padding
-with attention for variable lengths, and transformers' own padding and batching.
+and batching, without any network, and print what each costs: time, padding, and accuracy over
+several seeds. The ways: fixed and dynamic padding, uniform-length batching, optimal buckets, packs
+of rows with a mask that separates them, no padding with attention for variable lengths, and
+transformers' own padding and batching. Then time a pre-trained sentence encoder on the same text.
 
 Without --data the text is the documentation that ships with Python, and the label to learn is the
 part of the library that a text belongs to. Without --model the model is a small ModernBERT with
@@ -87,11 +111,12 @@ random weights, and a BPE vocabulary trained on the text.
 EXAMPLES = """\
 examples:
   python -m tightbatch compare
+  python -m tightbatch compare --ways fixed,uniform --seeds 12
   python -m tightbatch compare --quick --json figures.json --plot figures.png
   python -m tightbatch compare --data reviews.csv --text-column review --label-column stars
   python -m tightbatch compare --model ./my-bert --data mine.parquet
 
-exit code: 0 done; 1 the padding check failed; 2 a bad option, file or missing package;
+exit code: 0 done; 1 padding changes what a model gives; 2 a bad option, file or missing package;
 130 interrupted
 """
 
@@ -122,7 +147,7 @@ def arguments(options: Sequence[str] | None) -> argparse.Namespace:
     label = "column of the label (default: label, if there is one; else the label is the quarter "
     label += "of the file that a row comes from, and the accuracy means little)"
     add("--label-column", "NAME", str, None, label)
-    rows = "use N rows, drawn at random; 0 uses all (default: 2400; with --quick 512)"
+    rows = "use N rows, drawn at random; 0 uses all (default: 1200; with --quick 512)"
     add("--rows", "N", whole_number(0, 2**31), None, rows)
     group = command.add_argument_group("model and training")
     add("--model", "DIR", str, None, "a transformers model: a directory, or a name in the cache")
@@ -135,19 +160,32 @@ def arguments(options: Sequence[str] | None) -> argparse.Namespace:
     add("--capacity", "N", count, None, capacity + "as hold about --batch-size rows")
     multiple = "round every width up to a multiple of N; the length limit must be one, too"
     add("--pad-to-multiple-of", "N", count, None, multiple)
-    shuffled = "shuffled rows that uniform-length batching sorts together: all (the default; least "
-    shuffled += "padding), auto (tightbatch's choice) or a number (more mixing)"
-    add("--shuffle-window", "N", window, None, shuffled)
-    learning = "of AdamW (default: 1e-3; with --quick 3e-3, with --model 5e-5)"
-    add("--learning-rate", "X", rate, None, learning)
-    add("--seed", "N", whole_number(0, 2**63 - 1), 0, "chooses rows, weights and orders")
+    shuffled = "shuffled rows that uniform-length batching sorts together: auto (that of "
+    shuffled += "LengthBatchSampler), all (least padding) or a number (a smaller one mixes more)"
+    add("--shuffle-window", "N", window, "auto", shuffled)
+    learning = "of AdamW (default: 3e-3; with --model 5e-5)"
+    add("--learning-rate", "X", positive, None, learning)
+    first = "the first seed: it chooses rows, weights and orders"
+    add("--seed", "N", whole_number(0, 2**62), 0, first)
+    seeds = "seeds to train with, each with other weights, orders and held-out rows (default: as "
+    add("--seeds", "N", count, None, seeds + "many as fit into --minutes)")
+    named = f"train only these, with commas between: {', '.join(WAYS)} (default: all)"
+    add("--ways", "NAMES", ways, None, named)
     add("--device", "NAME", str, "auto", "cpu, cuda, ...; auto is cuda if there is one")
     group = command.add_argument_group("size and output")
-    group.add_argument("--quick", action="store_true", help="less text, a smaller model: 30 s")
+    group.add_argument("--quick", action="store_true", help="less text, a minute in all")
+    minutes = "about how long all may take; the first seed is always finished (default: 3; with "
+    add("--minutes", "M", positive, None, minutes + "--quick 1)")
+    group.add_argument(
+        "--no-inference", action="store_true", help="leave out the table of the pre-trained model"
+    )
     add("--json", "FILE", Path, None, "write every figure to FILE")
     add("--plot", "FILE", Path, None, "write a PNG plot to FILE")
     settings = parser.parse_args(options)
     del settings.command
     if settings.rows is None:
-        settings.rows = 512 if settings.quick else 2400
+        settings.rows = 512 if settings.quick else 1200
+    settings.ways = settings.ways or WAYS
+    if settings.minutes is None:
+        settings.minutes = 1.0 if settings.quick else 3.0
     return settings

@@ -20,8 +20,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tightbatch.amp import Precision
+    from tightbatch.sampling.fairness import Fairness
 
 ATTENTION = "tightbatch_segments"
+# Settings of a plan that `fairness` does not differ by.
+PLAN: dict[str, Any] = {
+    **dict.fromkeys(("max_length", "shuffle_window", "quadratic_length", "pool_size")),
+    **dict.fromkeys(("shuffle", "longest_first", "drop_last"), False),
+    "balance": 1,
+    "ranks": 1,
+    "overlong": "error",
+    "seed": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -231,6 +241,31 @@ def loader(strategy: Strategy, rows: list[Row], setup: Setup) -> Iterable[Any]:
         seed=settings.seed,
     )
     return DataLoader(data, batch_sampler=plan, collate_fn=collate)
+
+
+def fairness(strategy: Strategy, setup: Setup) -> Fairness:
+    """How far the strategy's first epoch is from random batches, as `fairness` of a plan tells."""
+    from tightbatch.sampling.fairness import measure
+
+    if strategy.order == "packs":
+        packs = PackBatches(setup, setup.training, None)
+        plan, tokens = packs.pack(setup.settings.seed), setup.packs * setup.pack_width
+        indices, cuts = plan.indices, plan.offsets[:: setup.packs]
+        offsets = np.append(cuts[cuts < len(indices)], len(indices))
+    else:
+        batches: Any = loader(strategy, setup.training, setup)
+        rows = list(batches.batch_sampler)
+        indices, tokens = np.concatenate(rows), setup.batch_tokens
+        offsets = np.cumsum([0, *map(len, rows)])
+    in_rows = strategy.layout == "rows"
+    caps = {
+        "batch_size": setup.settings.batch_size if in_rows else None,
+        "max_tokens": None if in_rows else tokens,
+        "padding_free": not in_rows,
+        "pad_to_multiple_of": setup.settings.pad_to_multiple_of if in_rows else None,
+    }
+    lengths = np.array([len(row["input_ids"]) for row in setup.training])
+    return measure("compare", lengths, {**PLAN, **caps}, indices, offsets, 1)
 
 
 def split_labels(batch: Any) -> tuple[Any, torch.Tensor]:

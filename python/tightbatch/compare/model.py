@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from tightbatch.compare import CompareError
@@ -14,9 +16,11 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from tightbatch.amp import Precision
+
 VOCABULARY = 4096
 LIMIT = 256  # tokens, of the built-in model
-LAYERS, HEAD_WIDTH = 2, 32
+LAYERS, WIDTH, HEAD_WIDTH = 2, 64, 32
 # In these models positions start after the padding id: 514 positions hold 512 tokens.
 OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "xlm-roberta-xl", "data2vec-text")
 
@@ -84,6 +88,90 @@ def set_up(settings: Namespace, tokenizer: Any, model: Any, device: str, **rest:
     )
 
 
+def with_seed(setup: Setup, seed: int) -> Setup:
+    """Other weights, another order, and other rows held out.
+
+    Only weights that were random from the start are drawn anew: those of the built-in model.
+    """
+    import random
+
+    import torch
+
+    import tightbatch as tb
+
+    rows, tested = setup.held_out + setup.training, len(setup.held_out)
+    random.Random(seed).shuffle(rows)
+    initial, settings = setup.initial, Namespace(**{**vars(setup.settings), "seed": seed})
+    if settings.model is None:
+        torch.manual_seed(seed)
+        built = type(setup.model)._from_config(setup.model.config)
+        initial = {name: w.clone().to(setup.device) for name, w in built.state_dict().items()}
+    training, multiple = rows[tested:], settings.pad_to_multiple_of or 1
+    lengths = [len(row["input_ids"]) for row in training]
+    width = -(-max(lengths) // multiple) * multiple
+    found = tb.bucket_boundaries(lengths, settings.buckets, pad_to_multiple_of=multiple)
+    return replace(
+        setup,
+        settings=settings,
+        initial=initial,
+        training=training,
+        held_out=rows[:tested],
+        longest=max(lengths),
+        width=width,
+        pack_width=max(width, setup.pack_width),
+        batch_tokens=max(width, setup.batch_tokens),
+        boundaries=list(map(int, found)),
+    )
+
+
+def pick_device(wanted: str) -> str:
+    """The torch device type to train on; raise CompareError if the device does not exist."""
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+        torch.zeros(1, device=device).sum().item()
+    except Exception as error:  # torch raises several kinds, AssertionError among them
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else "not there"
+        raise CompareError(f"--device {wanted}: {reason}") from None
+    return device.type
+
+
+def mixed_precision(device: str) -> Precision:
+    """The type for the rows with mixed precision: never float32, which would show nothing."""
+    from tightbatch.amp import choose_precision
+
+    chosen = choose_precision(device)
+    return choose_precision(device, "bfloat16") if chosen.dtype == "float32" else chosen
+
+
+def version(package: str) -> str | None:
+    """The installed version of a package, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def environment(device: str) -> dict[str, Any]:
+    """The machine and the packages that the figures were measured with."""
+    import torch
+
+    packages = ("tightbatch", "torch", "transformers", "tokenizers", "numpy")
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "device": device,
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        **{package: version(package) for package in packages},
+    }
+
+
 def offline() -> None:
     """Keep transformers quiet and off the network; call it before transformers is imported."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS"):
@@ -132,7 +220,6 @@ def build(texts: list[str], labels: int, settings: Namespace) -> tuple[Any, Any]
 
     tokenizer = train_tokenizer(texts)
     torch.manual_seed(settings.seed)
-    width = 64 if settings.quick else 128
     # Any: not every version annotates the keywords of the common base class.
     config: Any = ModernBertConfig
     # Without dropout, ModernBERT's default, the same batches give the same losses however they
@@ -140,10 +227,10 @@ def build(texts: list[str], labels: int, settings: Namespace) -> tuple[Any, Any]
     model = ModernBertForSequenceClassification(
         config(
             vocab_size=len(tokenizer),
-            hidden_size=width,
+            hidden_size=WIDTH,
             num_hidden_layers=LAYERS,
-            num_attention_heads=width // HEAD_WIDTH,
-            intermediate_size=2 * width,  # twice that: the layer is gated
+            num_attention_heads=WIDTH // HEAD_WIDTH,
+            intermediate_size=2 * WIDTH,  # twice that: the layer is gated
             max_position_embeddings=LIMIT,
             global_attn_every_n_layers=1,
             # The mean over tokens learns in an epoch what the first token learns in ten.
@@ -220,7 +307,7 @@ def start(settings: Namespace, texts: Texts, device: str) -> tuple[Setup, dict[s
     labels = len(texts.figures["labels"])
     if settings.model is None:
         tokenizer, model = build([text for text, _ in texts.training], labels, settings)
-        rate = 3e-3 if settings.quick else 1e-3
+        rate = 3e-3
     else:
         (tokenizer, model), rate = load(settings.model, labels, settings), 5e-5
     most, least = limit_of(tokenizer, model), tokenizer.num_special_tokens_to_add() + 1

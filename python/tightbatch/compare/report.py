@@ -5,22 +5,27 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import platform
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tightbatch.compare import CompareError
-from tightbatch.compare.batches import Strategy, strategies
-from tightbatch.compare.check import check_padding, obstacle
-from tightbatch.compare.model import Setup, offline, start
+from tightbatch.compare.batches import strategies
+from tightbatch.compare.inference import check_padding, inference_notes, obstacle, pretrained
+from tightbatch.compare.model import (
+    Setup,
+    environment,
+    mixed_precision,
+    offline,
+    pick_device,
+    start,
+)
 from tightbatch.compare.text import read_text
-from tightbatch.compare.train import train, warm_up
+from tightbatch.compare.train import judgement, train_seeds, verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,30 +34,70 @@ if TYPE_CHECKING:
 
 UNSTEADY = 1.5  # slowest over fastest epoch of a strategy
 PIPE_WIDTH = 120  # columns of output that does not go to a terminal
+FOR_INFERENCE = 0.3  # of the time in all
+LEFT = 8.0  # seconds for the padding check and the output
 BAR_WIDTH = 60  # on a terminal with fewer columns progress has no bar
 
 Figures = dict[str, Any]  # by their names in JSON
-# Heading, figure and format of each column of the table.
-COLUMNS: list[tuple[str, str, Callable[[Any], str]]] = [
-    ("real\ntokens", "real_tokens", "{:,}".format),
+Column = tuple[str, str, Callable[[Any], str]]
+
+
+# Heading, figure and format of each column of the tables: what a way costs, and what it learns.
+COLUMNS: list[Column] = [
     ("padded\ntokens", "padded_tokens", "{:,}".format),
     ("waste", "waste", "{:.1%}".format),
-    ("attn.\npairs", "attention_pairs", lambda pairs: f"{pairs / 1e6:.1f}M"),
+    ("rows a\nbatch", "plan", lambda plan: f"{plan['rows_mean']:.0f}±{plan['rows_std']:.0f}"),
+    ("length\nspread", "plan", lambda plan: f"{plan['length_std']:.0f}"),
+    ("like\nnext", "plan", lambda plan: f"{plan['correlation']:.2f}"),
     ("shapes", "shapes", "{:,}".format),
     ("steps", "steps", "{:,}".format),
     ("s per\nepoch", "seconds_per_epoch", "{:.2f}".format),
     ("of it\ndata", "data_seconds_per_epoch", "{:.3f}".format),
     ("tokens\nper s", "tokens_per_second", "{:,.0f}".format),
     ("speed\n-up", "speed_up", "{:.2f}x".format),
-    ("final\nloss", "final_loss", "{:.3f}".format),
-    ("held-out\naccuracy", "held_out_accuracy", "{:.1%}".format),
+]
+LEARNT: list[Column] = [
+    ("speed\n-up", "speed_up", "{:.2f}x".format),
+    ("training\nloss", "final_loss", "{:.3f}".format),
+    ("held-out\nloss", "loss", str),
+    ("less\nfirst's", "loss_less", str),
+    ("accuracy\n%", "accuracy", str),
+    ("less\nfirst's", "accuracy_less", str),
 ]
 LEGEND = (
-    "columns: tokens, steps and attention pairs (of a query and a key, in one head of one layer) "
-    "are per epoch; padded tokens include the real ones, waste is the padding among them; shapes "
-    "are all that the batches had; seconds are of the fastest epoch: planning, collating and "
-    "training, not evaluation; tokens per s are real ones; HF is transformers"
+    "columns: tokens and steps are per epoch; padded tokens include the real ones, waste is the "
+    "padding among them; rows a batch: mean±deviation; length spread: the deviation of batches' "
+    "mean lengths, in tokens; like next: the correlation of a batch's mean length with that of the "
+    "next (all three are fairness() of the plan); shapes are all that the batches had; seconds are "
+    "of the first seed's fastest epoch: planning, collating and training, not evaluation; tokens "
+    "per s are real ones; training loss is that of the last epoch; held-out loss and accuracy: "
+    "mean±deviation over seeds; less first's: less that of the first line, paired by seed, ± its "
+    "95 % interval; HF is transformers"
 )
+INFERENCE_COLUMNS: list[Column] = [
+    ("padded\ntokens", "padded_tokens", "{:,}".format),
+    ("waste", "waste", "{:.1%}".format),
+    ("s in\nall", "seconds", "{:.2f}".format),
+    ("rows\nper s", "rows_per_second", "{:,.1f}".format),
+    ("speed\n-up", "speed_up", "{:.2f}x".format),
+    ("largest\ndifference", "largest_difference", "{:.1e}".format),
+    ("least\ncosine", "smallest_cosine", "{:.5f}".format),
+]
+
+
+def shown(result: Figures) -> Figures:
+    """A strategy's figures, and those that its tables join in one column."""
+    joined: Figures = {"plan": result["fairness"]["plan"]}
+    for short, scale, digits in (("loss", 1, 3), ("accuracy", 100, 1)):
+        name = f"held_out_{short}"
+        mean, std, less = (result[f"{name}{end}"] for end in ("", "_std", "_difference"))
+        joined[short] = f"{scale * mean:.{digits}f}"
+        joined[f"{short}_less"] = "-"
+        if std is not None:
+            half = scale * (less["high"] - less["low"]) / 2
+            joined[short] += f"±{scale * std:.{digits}f}"
+            joined[f"{short}_less"] = f"{scale * less['mean']:+.{digits}f}±{half:.{digits}f}"
+    return result | joined
 
 
 def check_packages(settings: Namespace) -> None:
@@ -89,29 +134,6 @@ def check_output(path: Path | None, option: str) -> None:
         raise CompareError(f"{option} {path}: the plot is a PNG, so the name must end in .png")
 
 
-def pick_device(wanted: str) -> str:
-    """The torch device type to train on; raise CompareError if the device does not exist."""
-    import torch
-
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wanted)
-        torch.zeros(1, device=device).sum().item()
-    except Exception as error:  # torch raises several kinds, AssertionError among them
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else "not there"
-        raise CompareError(f"--device {wanted}: {reason}") from None
-    return device.type
-
-
-def mixed_precision(device: str) -> Precision:
-    """The type for the rows with mixed precision: never float32, which would show nothing."""
-    from tightbatch.amp import choose_precision
-
-    chosen = choose_precision(device)
-    return choose_precision(device, "bfloat16") if chosen.dtype == "float32" else chosen
-
-
 def console() -> Console:
     """Standard output: coloured and as wide as the terminal, or plain text in a pipe or file."""
     from rich.console import Console
@@ -123,13 +145,13 @@ def console() -> Console:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
-    """Progress on standard error: a bar on a terminal, elsewhere a line for each strategy.
+def progress() -> Iterator[tuple[Callable[..., None], Callable[[], None]]]:
+    """Progress on standard error: a bar on a terminal or in a notebook, elsewhere plain lines.
 
     Yields
     ------
     begin : callable
-        Called with the name of what begins.
+        Called with the name of what begins, and how many steps it has, if they are known.
     tick : callable
         Called after every step.
     """
@@ -138,34 +160,31 @@ def progress(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], N
     from rich.table import Column
 
     out = Console(stderr=True)
-    if not out.is_terminal:
-        yield lambda what: print(what, file=sys.stderr, flush=True), lambda: None
+    if not (out.is_terminal or out.is_jupyter):
+        yield lambda what, steps=0: print(what, file=sys.stderr, flush=True), lambda: None
         return
     text = TextColumn("{task.description}", table_column=Column(overflow="fold"))
     rest = [BarColumn(), TimeElapsedColumn()] if out.width >= BAR_WIDTH else []
     percent = TextColumn("{task.percentage:>3.0f}%")
     with Progress(text, percent, *rest, console=out, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda what: bar.update(task, description=what), lambda: bar.advance(task)
+        task = bar.add_task("", total=None)
+
+        def begin(what: str, steps: int = 0) -> None:
+            bar.reset(task, description=what, total=steps or None)
+
+        yield begin, lambda: bar.advance(task)
 
 
-def train_all(setup: Setup, plan: list[Strategy]) -> list[Figures]:
-    """Train under every strategy."""
-    steps = -(-len(setup.training) // setup.settings.batch_size) * setup.settings.epochs
-    results = []
-    with progress(steps * len(plan)) as (begin, tick):
-        begin("warming up")
-        warm_up(setup, plan)
-        for number, strategy in enumerate(plan, 1):
-            begin(f"{number}/{len(plan)} {strategy.name}")
-            result = train(setup, strategy, tick)
-            if not result.pop("finite"):
-                raise CompareError(
-                    f"{strategy.name}: the loss is not finite; try a smaller --learning-rate"
-                )
-            results.append(result)
-            result["speed_up"] = results[0]["seconds_per_epoch"] / result["seconds_per_epoch"]
-    return results
+def window_of(setup: Setup) -> str:
+    """What uniform-length batching sorts together, in words."""
+    import tightbatch as tb
+
+    settings = setup.settings
+    if settings.shuffle_window is None:
+        return "all"
+    lengths = [len(row["input_ids"]) for row in setup.training]
+    given: Any = {"batch_size": settings.batch_size, "shuffle_window": settings.shuffle_window}
+    return f"{tb.LengthBatchSampler(lengths, **given).shuffle_window:,}"
 
 
 def opening(setup: Setup, data: Figures, model: Figures) -> list[str]:
@@ -192,9 +211,9 @@ def opening(setup: Setup, data: Figures, model: Figures) -> list[str]:
         f"lines: packed: batches of {setup.packs} packs of {setup.pack_width} tokens; "
         f"padding-free: one line of up to {setup.batch_tokens:,} tokens",
         f"training: {settings.epochs} epochs, batches of {settings.batch_size}, AdamW at "
-        f"{setup.learning_rate:g}, seed {settings.seed}: the same weights to start from",
-        f"order: new every epoch; uniform-length sorts {settings.shuffle_window or 'all'} rows "
-        "together and shuffles the batches (--shuffle-window)",
+        f"{setup.learning_rate:g}; all ways start a seed with the same weights and rows",
+        f"order: new every epoch; uniform-length sorts {window_of(setup)} rows together and "
+        "shuffles the batches (--shuffle-window)",
     ]
 
 
@@ -214,8 +233,10 @@ def print_notes(out: Console, notes: list[str]) -> None:
     out.print(grid)
 
 
-def print_table(out: Console, results: list[Figures], names: dict[str, str]) -> None:
-    """Print a line for each strategy of `names`, in as many tables as the width needs."""
+def print_table(
+    out: Console, results: list[Figures], names: dict[str, str], columns: list[Column], first: str
+) -> None:
+    """Print a line for each key of `names`, in as many tables as the width needs."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -223,7 +244,7 @@ def print_table(out: Console, results: list[Figures], names: dict[str, str]) -> 
 
     def table(columns: list[Any]) -> Table:
         made = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        made.add_column("strategy", overflow="fold", max_width=max(14, out.width // 3))
+        made.add_column(first, overflow="fold", max_width=max(14, out.width // 3))
         for heading, _, _ in columns:
             made.add_column(heading, justify="right", no_wrap=True, overflow="fold")
         for key, name in names.items():
@@ -231,7 +252,7 @@ def print_table(out: Console, results: list[Figures], names: dict[str, str]) -> 
             made.add_row(name, *(show(figures[f]) if figures else "-" for _, f, show in columns))
         return made
 
-    left, boundless = COLUMNS, out.options.update(width=10_000)
+    left, boundless = columns, out.options.update(width=10_000)
     while left:
         count = len(left)
         while count > 1 and out.measure(table(left[:count]), options=boundless).maximum > out.width:
@@ -246,22 +267,30 @@ def closing(results: list[Figures], half: Precision, check: Figures) -> list[str
     by_key = {result["key"]: result for result in results}
     seconds = {key: result["seconds_per_epoch"] for key, result in by_key.items()}
     data = {key: result["data_seconds_per_epoch"] for key, result in by_key.items()}
-    uniform, same = "uniform", "uniform_transformers"
-    notes = [
-        f"planning: dynamic padding takes {seconds['dynamic'] / seconds[uniform]:.2f}x the time of "
-        "uniform-length batching, both padded by this library",
-        "padding: the same batches padded by transformers (HF) take "
-        f"{seconds[same] / seconds[uniform]:.2f}x the time; its data work an epoch takes "
-        f"{data[same] * 1e3:.1f} ms, ours {data[uniform] * 1e3:.1f} ms "
-        f"({data[same] / data[uniform]:.1f}x)",
-        "both: transformers' group_by_length sampler and collator take "
-        f"{seconds['transformers'] / seconds[uniform]:.2f}x the time of uniform-length batching",
-        f"half: {half.dtype}, as {half.reason}",
-    ]
+    uniform, same, notes = "uniform", "uniform_transformers", []
+    if {"dynamic", uniform} <= set(seconds):
+        notes.append(
+            f"planning: dynamic padding takes {seconds['dynamic'] / seconds[uniform]:.2f}x the "
+            "time of uniform-length batching, both padded by this library"
+        )
+    if {uniform, same} <= set(seconds):
+        notes.append(
+            "padding: the same batches padded by transformers (HF) take "
+            f"{seconds[same] / seconds[uniform]:.2f}x the time; its data work an epoch takes "
+            f"{data[same] * 1e3:.1f} ms, ours {data[uniform] * 1e3:.1f} ms "
+            f"({data[same] / data[uniform]:.1f}x)"
+        )
+    if {uniform, "transformers"} <= set(seconds):
+        notes.append(
+            "both: transformers' group_by_length sampler and collator take "
+            f"{seconds['transformers'] / seconds[uniform]:.2f}x the time of uniform-length batching"
+        )
+    notes.append(f"half: {half.dtype}, as {half.reason}")
     for key, name in (("fixed", "fixed padding"), (uniform, "uniform-length batching")):
-        gain = seconds[key] / seconds[f"{key}_amp"]
-        verdict = f"{gain:.2f}x as fast as" if gain >= 1 else f"SLOWER ({gain:.2f}x) than"
-        notes.append(f"half: with {name} it is {verdict} float32")
+        if {key, f"{key}_amp"} <= set(seconds):
+            gain = seconds[key] / seconds[f"{key}_amp"]
+            word = f"{gain:.2f}x as fast as" if gain >= 1 else f"SLOWER ({gain:.2f}x) than"
+            notes.append(f"half: with {name} it is {word} float32")
     skipped = sum(result["steps_skipped"] for result in results)
     if skipped:
         notes.append(f"half: the loss scaler skipped {skipped} steps that overflowed")
@@ -282,13 +311,13 @@ def closing(results: list[Figures], half: Precision, check: Figures) -> list[str
             for one in these
             if not one["holds"]
         ]
-    seen = (
-        ""
-        if check["control_is_seen"]
-        else ": within the tolerance, so this model does not see its padding anyway (a causal one "
-        "with padding on the right does not)"
-    )
-    notes.append(f"check: control, without the mask: {check['control_without_mask']:.1e}{seen}")
+    if check["control_without_mask"] is not None:
+        seen = (
+            ": within the tolerance, so this model does not see its padding anyway (a causal one "
+        )
+        seen += "with padding on the right does not)"
+        seen = "" if check["control_is_seen"] else seen
+        notes.append(f"check: control, without the mask: {check['control_without_mask']:.1e}{seen}")
     if check["control_rows_together"] is not None:
         together = f"{check['control_rows_together']:.1e}"
         notes.append(f"check: control, packed without the mask that separates rows: {together}")
@@ -300,31 +329,6 @@ def closing(results: list[Figures], half: Precision, check: Figures) -> list[str
             "work on this machine blurs these times"
         )
     return notes
-
-
-def version(package: str) -> str | None:
-    """The installed version of a package, or None."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def environment(device: str) -> Figures:
-    """The machine and the packages that the figures were measured with."""
-    import torch
-
-    packages = ("tightbatch", "torch", "transformers", "tokenizers", "numpy")
-    return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "device": device,
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
-        **{package: version(package) for package in packages},
-    }
 
 
 def write_plot(results: list[Figures], title: str, path: Path) -> None:
@@ -407,6 +411,7 @@ def compare(settings: Namespace) -> int:
     setup, cut = start(settings, texts, device)
     half = mixed_precision(device)
     plan = strategies(choose_precision(device, "float32"), half)
+    plan = [strategy for strategy in plan if strategy.key in settings.ways]
     names = {strategy.key: strategy.name for strategy in plan}
     options = {n: str(v) if isinstance(v, Path) else v for n, v in vars(settings).items()}
     figures: Figures = {
@@ -441,14 +446,36 @@ def compare(settings: Namespace) -> int:
         tried = {s.key: obstacle(setup, s) for s in plan if s.layout != "rows"}
         not_run = {key: why for key, why in tried.items() if why is not None}
         plan = [strategy for strategy in plan if strategy.key not in not_run]
-    results = train_all(setup, plan)
-    check = check_padding(setup, plan)
+        if not plan:
+            raise CompareError(f"--ways: the model can be trained in none of them: {not_run}")
+    in_all = 60 * settings.minutes
+    for_encoder = 0 if settings.no_inference else FOR_INFERENCE * in_all
+    with progress() as (begin, tick):
+        results = train_seeds(setup, plan, began + in_all - for_encoder - LEFT, begin, tick)
+        check = check_padding(setup, plan)
+        encoder: Figures = {"not_run": "--no-inference"}
+        if not settings.no_inference:
+            rows = [text for text, _ in texts.held_out + texts.training]
+            given: Figures = {"size": settings.batch_size, "device": device, "begin": begin}
+            encoder = pretrained(rows, half, seconds=for_encoder, **given)
 
-    print_table(out, results, names)
-    unable = [f"NOT RUN: {names[key]}: {why}" for key, why in not_run.items()]
-    print_notes(out, [LEGEND, *unable, *closing(results, half, check)])
+    lines = [shown(result) for result in results]
+    print_table(out, lines, names, COLUMNS, "strategy")
+    print_table(out, lines, names, LEARNT, "strategy")
+    wide = settings.shuffle_window is None
+    found = verdict(results, window=settings.shuffle_window, wide=wide)
+    notes = judgement(results, found, setup)
+    notes += [f"NOT RUN: {names[key]}: {why}" for key, why in not_run.items()]
+    print_notes(out, [LEGEND, *notes, *closing(results, half, check)])
+    if "ways" in encoder:
+        lines = [one | {"key": f"{one['way']} {one['precision']}"} for one in encoder["ways"]]
+        named = {one["key"]: f"{one['name']}, {one['precision']}" for one in lines}
+        print_table(out, lines, named, INFERENCE_COLUMNS, "inference")
+    print_notes(out, inference_notes(encoder))
     figures |= {
         "strategies": results,
+        "verdict": found | {"text": [note.partition(": ")[2] for note in notes]},
+        "inference": encoder,
         "not_run": not_run,
         "padding_check": check,
         "seconds_in_all": time.perf_counter() - began,
@@ -458,4 +485,4 @@ def compare(settings: Namespace) -> int:
     title = f"{texts.figures['source']}: {len(setup.training):,} training rows, batches of "
     title += f"{settings.batch_size}, {device}"
     write("--plot", settings.plot, lambda path: write_plot(results, title, path))
-    return 0 if check["holds"] else 1
+    return 0 if check["holds"] and encoder.get("holds", True) else 1
