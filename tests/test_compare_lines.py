@@ -213,6 +213,62 @@ def test_every_row_is_in_one_line_once(key: str, multiple: int | None, tokenizer
     assert real == sum(LENGTHS)
 
 
+def test_fairness_is_that_of_the_plan(tokenizer: Any) -> None:
+    import tightbatch as tb
+    from tightbatch.compare.batches import fairness, loader, work
+
+    setup = setup_of(model_of("Bert"), tokenizer)
+    lengths = [len(row["input_ids"]) for row in setup.training]
+    uniform = fairness(strategy_of("uniform"), setup)
+    plan = tb.LengthBatchSampler(lengths, batch_size=8, shuffle_window="auto").fairness()
+    assert (uniform.plan, uniform.random) == (plan.plan, plan.random)
+    line = tb.LengthBatchSampler(lengths, max_tokens=setup.batch_tokens, padding_free=True)
+    assert fairness(strategy_of("padding_free"), setup).plan == line.fairness().plan
+    for key in ("dynamic", "transformers", "packed"):
+        batches = list(loader(strategy_of(key), setup.training, setup))
+        rows = [len(b.labels) if key == "packed" else len(b["input_ids"]) for b in batches]
+        means = np.array([work(b)[0] for b in batches]) / rows
+        found = fairness(strategy_of(key), setup).plan
+        assert (found.batches, found.rows_min, found.rows_max) == (len(rows), min(rows), max(rows))
+        assert found.rows_std == pytest.approx(np.std(rows))
+        assert found.length_std == pytest.approx(means.std())
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+def test_a_row_weighs_the_same_if_it_is_asked_to(per_row: bool, tokenizer: Any) -> None:
+    from contextlib import nullcontext
+
+    from tightbatch.compare.batches import attention, loader
+    from tightbatch.compare.train import train_epoch
+
+    setup = setup_of(model_of("Bert"), tokenizer)
+    for row in setup.training:
+        row["label"] %= 3
+
+    class Recorded:
+        """What a training step is given."""
+
+        autocast = staticmethod(nullcontext)
+
+        def __init__(self) -> None:
+            self.losses: list[float] = []
+
+        def step(self, loss: Any) -> bool:
+            self.losses.append(float(loss))
+            return True
+
+    recorded: Any = Recorded()
+    strategy = strategy_of("padding_free")
+    with attention(setup.model, "line"):
+        batches = list(loader(strategy, setup.training, setup))
+        found = train_epoch(setup, batches, recorded, lambda: None, per_row=per_row)
+    rows = np.array([len(batch.labels) for batch in batches])
+    assert rows.std() > 0
+    weights = rows / 8 if per_row else np.ones(len(rows))
+    # The mean over rows is reported, whatever a step is given.
+    assert found.loss == pytest.approx(np.sum(recorded.losses / weights * rows) / rows.sum())
+
+
 def test_what_a_model_cannot_do_is_a_reason(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,9 +176,8 @@ def arguments(options: Sequence[str] | None) -> argparse.Namespace:
     group.add_argument("--quick", action="store_true", help="less text, a minute in all")
     minutes = "about how long all may take; the first seed is always finished (default: 3; with "
     add("--minutes", "M", positive, None, minutes + "--quick 1)")
-    group.add_argument(
-        "--no-inference", action="store_true", help="leave out the table of the pre-trained model"
-    )
+    paragraphs = "rows that the pre-trained model reads (default: as many as fit); 0: no such table"
+    add("--inference-rows", "N", whole_number(0, MOST), None, paragraphs)
     add("--json", "FILE", Path, None, "write every figure to FILE")
     add("--plot", "FILE", Path, None, "write a PNG plot to FILE")
     settings = parser.parse_args(options)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -196,17 +197,17 @@ def embeddings(
 def pretrained(
     texts: list[str],
     half: Precision,
-    *,
-    seconds: float,
-    size: int,
+    settings: Namespace,
     device: str,
     begin: Callable[[str], None],
+    *,
+    seconds: float,
 ) -> dict[str, Any]:
     """Time the pre-trained encoder under each way of padding; its figures by their names in JSON.
 
-    As many of the texts are read as fit into about `seconds`. Tokenizing is not timed. The ways:
-    padded to the tokenizer's limit, to the longest of a batch, and to that of batches of similar
-    length; each also in the half type, where the device computes in it.
+    As many of the texts are read as settings say, or as fit into about `seconds`. Tokenizing is not
+    timed. The ways: padded to the limit, to the longest of a batch, and to that of batches of
+    similar length; each also in the half type, where the device computes in it.
     """
     import torch
 
@@ -219,7 +220,7 @@ def pretrained(
     begin(f"inference: loading {ENCODER}")
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
-    width = int(tokenizer.model_max_length)
+    width = min(int(tokenizer.model_max_length), settings.max_length or 10**6)
 
     def tokenized(some: list[str]) -> list[Row]:
         cut = tokenizer(some, truncation=True, max_length=width, return_attention_mask=False)
@@ -228,15 +229,17 @@ def pretrained(
     given = {
         "tokenizer": tokenizer,
         "width": width,
-        "size": min(size, MOST_IN_BATCH),
+        "size": min(settings.batch_size, MOST_IN_BATCH),
         "device": device,
     }
-    few, least = tokenized(texts[:4]), 1e9
-    for _ in range(2):  # the first also pays for what torch does once
-        began = time.perf_counter()
-        embeddings(model, few, way="fixed", **given)
-        least = min(least, (time.perf_counter() - began) / len(few))
-    count = min(max(int(seconds / WAYS_COST / least), FEWEST), MOST_ROWS)
+    few, count = tokenized(texts[:4]), settings.inference_rows
+    if count is None:
+        took = []
+        for _ in range(2):  # the first also pays for what torch does once
+            began = time.perf_counter()
+            embeddings(model, few, way="fixed", **given)
+            took.append(time.perf_counter() - began)
+        count = min(max(int(len(few) * seconds / WAYS_COST / min(took)), FEWEST), MOST_ROWS)
     rows = tokenized(texts[:count])
     models = {"float32": model}
     if half.native:
@@ -294,7 +297,7 @@ def inference_notes(found: dict[str, Any]) -> list[str]:
         f": {alone['speed_up']:.1f}x from less padding, "
         f"{best['speed_up'] / alone['speed_up']:.1f}x from {best['precision']}",
         f"inference: {found['model']}, {found['rows']:,} rows of {found['mean_length']:.0f} tokens "
-        f"on average; fixed padding is to {found['fixed_width']} tokens, the tokenizer's limit; "
+        f"on average; fixed padding is to {found['fixed_width']} tokens, the limit; "
         "results in the rows' order, collating and restoring the order timed, tokenizing not",
     ]
     if found["half_not_run"]:

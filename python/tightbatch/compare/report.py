@@ -449,15 +449,14 @@ def compare(settings: Namespace) -> int:
         if not plan:
             raise CompareError(f"--ways: the model can be trained in none of them: {not_run}")
     in_all = 60 * settings.minutes
-    for_encoder = 0 if settings.no_inference else FOR_INFERENCE * in_all
+    for_encoder = 0 if settings.inference_rows == 0 else FOR_INFERENCE * in_all
     with progress() as (begin, tick):
         results = train_seeds(setup, plan, began + in_all - for_encoder - LEFT, begin, tick)
         check = check_padding(setup, plan)
-        encoder: Figures = {"not_run": "--no-inference"}
-        if not settings.no_inference:
+        encoder: Figures = {"not_run": "--inference-rows 0"}
+        if settings.inference_rows != 0:
             rows = [text for text, _ in texts.held_out + texts.training]
-            given: Figures = {"size": settings.batch_size, "device": device, "begin": begin}
-            encoder = pretrained(rows, half, seconds=for_encoder, **given)
+            encoder = pretrained(rows, half, settings, device, begin, seconds=for_encoder)
 
     lines = [shown(result) for result in results]
     print_table(out, lines, names, COLUMNS, "strategy")
