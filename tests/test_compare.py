@@ -67,7 +67,7 @@ def sentences(number: int, seed: int = 0) -> tuple[list[str], list[str]]:
 def library(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The command's run on Python's documentation: output, figures and plot."""
     folder = tmp_path_factory.mktemp("library")
-    options = ["--quick", "--rows", "70", "--batch-size", "8", "--device", "cpu"]
+    options = ["--quick", "--rows", "100", "--batch-size", "8", "--device", "cpu"]
     options += ["--seeds", "1", "--inference-rows", "0"]
     files = ["--json", "figures.json", "--plot", "figures.png"]
     done = subprocess.run(
@@ -115,7 +115,7 @@ def test_every_figure_is_recorded(library: dict[str, Any]) -> None:
 def test_tokens_add_up(library: dict[str, Any]) -> None:
     figures, run = library["figures"], by_key(library["figures"])
     data = figures["data"]
-    assert data["rows_training"] + data["rows_held_out"] == 70
+    assert data["rows_training"] + data["rows_held_out"] == 100
     assert len({strategy["real_tokens"] for strategy in run.values()}) == 1
     real = run["fixed"]["real_tokens"]
     assert 0 < real < data["tokens_before"] - data["tokens_lost"]  # the rest is held out
