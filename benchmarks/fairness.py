@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import NormalDist, fmean, stdev
+from statistics import fmean, stdev
 from typing import Any
 
 from harness import one_thread
@@ -37,9 +37,9 @@ from tightbatch.compare import arguments
 from tightbatch.compare.batches import Lines, PackBatches, Strategy, attention, collator
 from tightbatch.compare.model import Setup, offline, start
 from tightbatch.compare.text import read_text
-from tightbatch.compare.train import evaluate, train_epoch
+from tightbatch.compare.train import evaluate, student_t, train_epoch
 
-DOCS = Path(__file__).parent.parent / "docs" / "fairness.md"
+DOCS = Path(__file__).parent.parent / "docs"
 MARKERS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 TEXT_ROWS = 2000  # 1,600 of them are trained on
 PACK = 256  # tokens
@@ -176,19 +176,10 @@ def train(setup: Setup, way: Way) -> dict[str, float]:
     }
 
 
-def student_t(freedom: int) -> float:
-    """The 97.5 % point of Student's t, by the expansion of Cornish and Fisher."""
-    z = NormalDist().inv_cdf(0.975)
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / freedom + second / freedom**2 + third / freedom**3
-
-
 def interval(values: list[float], digits: int) -> str:
     """Mean, standard deviation, and the 95 % interval of the mean."""
     mean, std = fmean(values), stdev(values)
-    half = student_t(len(values) - 1) * std / math.sqrt(len(values))
+    half = student_t(len(values) - 1, 0.05) * std / math.sqrt(len(values))
     low, high = mean - half, mean + half
     return f"{mean:.{digits}f} ± {std:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
@@ -214,6 +205,24 @@ def as_table(found: dict[str, list[dict[str, float]]]) -> list[str]:
             interval(accuracy, 1),
             "" if less == [0] * len(less) else interval(less, 1),
         ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def as_causes(found: dict[str, list[dict[str, float]]]) -> list[str]:
+    """One line for each way: losses and accuracy, and each less that of random batches."""
+    heads = ["batches", "rows a batch", "training loss", "less random"]
+    heads += ["held-out loss", "less random", "accuracy, %", "less random"]
+    lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    for name, runs in found.items():
+        rows = [fmean(run[key] for run in runs) for key in ("rows_mean", "rows_std")]
+        cells = [name, f"{rows[0]:.0f} ± {rows[1]:.0f}"]
+        for key, digits in (("loss", 2), ("held_out", 2), ("accuracy", 1)):
+            own = [run[key] for run in runs]
+            less = [a - run[key] for a, run in zip(own, found[CAUSES[0].name], strict=True)]
+            half = student_t(len(less) - 1, 0.05) * stdev(less) / math.sqrt(len(less))
+            cells.append(f"{fmean(own):.{digits}f} ± {stdev(own):.{digits}f}")
+            cells.append(f"{fmean(less):+.{digits}f} ± {half:.{digits}f}" if half else "")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -248,38 +257,47 @@ def machine() -> str:
     return f"{platform.machine()}, Python {platform.python_version()}, {versions}"
 
 
+def note(base: Setup, seeds: int) -> str:
+    """What the figures rest on."""
+    rows, batch = len(base.training), base.settings.batch_size
+    return (
+        f"{seeds} seeds, {rows:,} rows, batches of {batch} rows or as many tokens, "
+        f"{base.settings.epochs} epochs; mean ± standard deviation; differences ± their 95 % "
+        f"interval, paired by seed. {machine()}."
+    )
+
+
 def main() -> None:
     """Train, print the table, and write it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=12, help="how many (default: 12)")
-    parser.add_argument("--write", action="store_true", help=f"write {DOCS.name}")
+    parser.add_argument("--write", action="store_true", help="write fairness.md, or compare.md")
+    parser.add_argument("--causes", action="store_true", help="one thing changed at a time")
     given = parser.parse_args()
     if given.seeds < 2:
         parser.error("--seeds: at least 2, for a spread")
     offline()
     torch.set_num_threads(1)
-    found: dict[str, list[dict[str, float]]] = {way.name: [] for way in WAYS}
+    ways = CAUSES if given.causes else WAYS
+    found: dict[str, list[dict[str, float]]] = {way.name: [] for way in ways}
     begin = time.perf_counter()
     base = set_up()
     for seed in range(given.seeds):
         setup = with_seed(base, seed)
-        for way in WAYS:
+        for way in ways:
             found[way.name].append(train(setup, way))
         print(f"seed {seed}: {time.perf_counter() - begin:.0f} s", flush=True)
-    rows, batch = len(base.training), base.settings.batch_size
-    note = (
-        f"{given.seeds} seeds, {rows:,} rows, batches of {batch} rows or as many tokens, "
-        f"{base.settings.epochs} epochs; mean ± standard deviation (95 % interval of the mean). "
-        f"{machine()}."
+    table = "\n".join(
+        [*(as_causes if given.causes else as_table)(found), "", note(base, given.seeds)]
     )
-    table = "\n".join([*as_table(found), "", note])
     print(table)
     if given.write:
-        before, _, rest = DOCS.read_text().partition(MARKERS[0])
+        page = DOCS / ("compare.md" if given.causes else "fairness.md")
+        before, _, rest = page.read_text().partition(MARKERS[0])
         _, _, after = rest.partition(MARKERS[1])
-        DOCS.write_text(f"{before}{MARKERS[0]}\n{table}\n{MARKERS[1]}{after}")
+        page.write_text(f"{before}{MARKERS[0]}\n{table}\n{MARKERS[1]}{after}")
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ def arguments(options: Sequence[str] | None) -> argparse.Namespace:
     label = "column of the label (default: label, if there is one; else the label is the quarter "
     label += "of the file that a row comes from, and the accuracy means little)"
     add("--label-column", "NAME", str, None, label)
-    rows = "use N rows, drawn at random; 0 uses all (default: 1200; with --quick 512)"
+    rows = "use N rows, drawn at random; 0 uses all (default: 800; with --quick 512)"
     add("--rows", "N", whole_number(0, 2**31), None, rows)
     group = command.add_argument_group("model and training")
     add("--model", "DIR", str, None, "a transformers model: a directory, or a name in the cache")
@@ -183,7 +183,7 @@ def arguments(options: Sequence[str] | None) -> argparse.Namespace:
     settings = parser.parse_args(options)
     del settings.command
     if settings.rows is None:
-        settings.rows = 512 if settings.quick else 1200
+        settings.rows = 512 if settings.quick else 800
     settings.ways = settings.ways or WAYS
     if settings.minutes is None:
         settings.minutes = 1.0 if settings.quick else 3.0

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 UNSTEADY = 1.5  # slowest over fastest epoch of a strategy
 PIPE_WIDTH = 120  # columns of output that does not go to a terminal
-FOR_INFERENCE = 0.3  # of the time in all
+FOR_INFERENCE = 0.25  # of the time in all
 LEFT = 8.0  # seconds for the padding check and the output
 BAR_WIDTH = 60  # on a terminal with fewer columns progress has no bar
 

@@ -227,6 +227,7 @@ def train_seeds(
     groups: dict[Any, Strategy] = {}
     for strategy in plan:
         groups.setdefault(alike(strategy), strategy)
+    lines = settings.model is None or any(strategy.layout == "line" for strategy in plan)
     took = 0.0
     for one in range(1, settings.seeds or MOST_SEEDS):
         began = time.perf_counter()
@@ -235,6 +236,8 @@ def train_seeds(
         other = with_seed(setup, settings.seed + one)
         for number, (key, strategy) in enumerate(groups.items(), 1):
             leanest = replace(strategy, fixed=False, buckets=False, collator="tightbatch")
+            if lines and strategy.order == "random":
+                leanest = replace(leanest, layout="line")
             begin(f"seed {settings.seed + one}: {number}/{len(groups)} {strategy.name}", steps)
             found = checked(train(other, leanest, tick))
             kept = {"seed": settings.seed + one} | {name: found[name] for name in names}
@@ -248,11 +251,13 @@ def train_seeds(
 
 def guess(plan: list[Strategy], results: list[Figures]) -> float:
     """About the seconds of a further seed, from those of the first."""
-    least: dict[Any, float] = {}
+    least = {alike(strategy): math.inf for strategy in plan}
     for strategy, result in zip(plan, results, strict=True):
-        own = sum(result["epoch_seconds"])
-        least[alike(strategy)] = min(own, least.get(alike(strategy), own))
-    return 1.3 * sum(least.values())  # and evaluation
+        # Random batches are trained without their padding.
+        part = 1 - result["waste"] if strategy.order == "random" else 1.0
+        own = part * sum(result["epoch_seconds"])
+        least[alike(strategy)] = min(own, least[alike(strategy)])
+    return 1.2 * sum(least.values())  # and evaluation
 
 
 def summarize(results: list[Figures]) -> None:
