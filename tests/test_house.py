@@ -43,11 +43,14 @@ PYTHON_ROOMS = [
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],
     ["huggingface", "amp", "checks"],  # checks take any batch and any model
+    ["analysis"],  # plans of data sets, and the batches of loaders
     ["tightbatch"],  # __init__.py
     ["compare"],  # a user of the package
     ["__main__"],
 ]
 MODULES = [
+    "analysis.analyze",
+    "analysis.report",
     "padding",
     "ragged",
     "dataset",
@@ -75,6 +78,7 @@ MODULES = [
 ]
 # What examples use that a user of these modules has.
 NEEDED = {
+    "analysis": "numpy",
     "ragged": "pyarrow",
     "dataset": "datasets",
     "collate": "torch",

@@ -55,6 +55,7 @@ NEED = {
     "ModelReport.to_dict": "torch",
     "ModelReport.plot": "torch",
     "pack_dataset": "datasets",
+    "PaddingReport.to_pandas": "pandas",
     "to_bfloat16": "ml_dtypes",
 }
 # What a message may say, and no more: a value is cut.
@@ -74,6 +75,7 @@ RESULTS = {
     "Overflow": "made by Amp.overflow",
     "Fairness": "made by LengthBatchSampler.fairness and Packing.fairness",
     "Packing": "made by pack",
+    "PaddingReport": "made by analyze",
     "Precision": "made by choose_precision",
 }
 
@@ -230,6 +232,16 @@ OWN = {
     "RaggedDataset.from_hf": {"dataset": Instance()},
     "RaggedDataset.__getitem__": {"index": Anything(reason="a name, or what __getitems__ takes")},
     "RaggedDataset.__getitems__": {"indices": Index(one=False)},
+    "analyze": {
+        "data": Rows(words=("row", "data", "sequences"), looks=False),
+        "max_length": Integer(1),
+        "buckets": Integer(1),
+        "sampler": Instance(
+            but=("a list", "a long list", "an array", "a set"),
+            error=(TypeError, ValueError, IndexError),
+        ),
+    },
+    "PaddingReport.__getitem__": {"strategy": Instance(error=KeyError)},
     "batch_by_length": {
         "trainer": Instance(),
         "column": Instance(but=("'1'", "'nonsense'", "a long str")),

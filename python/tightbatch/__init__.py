@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .analysis.analyze import analyze
+from .analysis.report import PaddingReport
 from .checks.batch import CheckedCollator, check_batch
 from .checks.batch_report import BatchReport, Finding
 from .checks.model import check_model
@@ -50,8 +52,10 @@ __all__ = [
     "Packing",
     "PadCollator",
     "PaddingFreeCollator",
+    "PaddingReport",
     "Ragged",
     "RaggedDataset",
+    "analyze",
     "attention_mask",
     "block_mask",
     "bucket_boundaries",

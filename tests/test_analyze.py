@@ -1,0 +1,405 @@
+"""analyze: every figure against the batches that are really made, padded and counted."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import tightbatch as tb
+
+RNG = np.random.default_rng(5)
+TEXT = np.clip(RNG.lognormal(3.4, 0.8, 3001).astype(np.int64), 0, 200)
+SMALL = TEXT[:257]
+
+
+def rows_of(lengths):
+    return [np.ones(length, np.int64) for length in lengths]
+
+
+def padded(lengths, batches, **options):
+    """Pad the rows of each batch, and give the shapes of the arrays."""
+    rows = rows_of(lengths)
+    collate = tb.PadCollator(return_tensors="np", **options)
+    made = [collate([{"input_ids": rows[i]} for i in batch]) for batch in batches]
+    real = sum(int(batch["attention_mask"].sum()) for batch in made)
+    return [batch["input_ids"].shape for batch in made], real
+
+
+def assert_is(strategy, shapes, real, *, squares=None, fixed=None):
+    tokens = sum(rows * width for rows, width in shapes)
+    assert strategy.batches == len(shapes)
+    assert (strategy.real_tokens, strategy.padded_tokens) == (real, tokens)
+    assert strategy.waste == pytest.approx(1 - real / tokens)
+    if squares is None:
+        squares = sum(rows * width**2 for rows, width in shapes)
+    assert strategy.attention == squares
+    assert strategy.shapes == len(set(shapes))
+    assert strategy.widths == len({width for _, width in shapes})
+    largest = max(rows * width for rows, width in shapes)
+    assert strategy.largest_tokens == strategy.largest_rows * strategy.largest_width == largest
+    assert strategy.largest_bytes == 8 * largest
+    if fixed is not None:
+        assert strategy.speed_up == fixed.padded_tokens / tokens
+        assert strategy.attention_speed_up == fixed.attention / squares
+
+
+def random_order(lengths, seed=0):
+    """The order in which every plan of a seed begins."""
+    sampler = tb.LengthBatchSampler(
+        lengths, batch_size=len(lengths), padding_free=True, seed=seed, shuffle_window=None
+    )
+    (order,) = sampler
+    return order
+
+
+def squares_of(lengths):
+    return float((lengths.astype(float) ** 2).sum())
+
+
+CAPS = [
+    {"batch_size": 16},
+    {"batch_size": 7, "pad_to_multiple_of": 8, "seed": 3},
+    {"max_tokens": 1000},
+    {"max_tokens": 1200, "batch_size": 9, "pad_to_multiple_of": 16},
+    {"batch_size": 16, "shuffle_window": 40},
+    {"batch_size": 16, "shuffle_window": None},
+    {"batch_size": 5000},
+]
+
+
+@pytest.mark.parametrize("caps", CAPS, ids=str)
+def test_plans_are_those_of_the_sampler(caps):
+    lengths = TEXT
+    report = tb.analyze(lengths, **caps)
+    multiple = caps.get("pad_to_multiple_of")
+    fixed = report["fixed"]
+    batches = list(tb.LengthBatchSampler(lengths, **caps))
+    shapes, real = padded(lengths, batches, pad_to_multiple_of=multiple)
+    assert real == report.tokens == int(lengths.sum())
+    assert_is(report["uniform-length"], shapes, real, fixed=fixed)
+
+    bounds = tb.bucket_boundaries(lengths, 8, pad_to_multiple_of=multiple)
+    np.testing.assert_array_equal(report.boundaries, bounds)
+    batches = list(tb.LengthBatchSampler(lengths, **caps, boundaries=bounds))
+    shapes, real = padded(lengths, batches, pad_to_multiple_of=multiple, boundaries=bounds)
+    assert_is(report["optimal buckets"], shapes, real, fixed=fixed)
+
+    kept = {name: caps[name] for name in ("batch_size", "max_tokens", "seed") if name in caps}
+    batches = list(tb.LengthBatchSampler(lengths, **kept, padding_free=True))
+    shapes = [(1, int(lengths[batch].sum())) for batch in batches]
+    assert_is(report["padding-free"], shapes, real, squares=squares_of(lengths), fixed=fixed)
+
+
+@pytest.mark.parametrize("caps", CAPS, ids=str)
+def test_random_batches_and_fixed_ones(caps):
+    report = tb.analyze(TEXT, **caps)
+    multiple = caps.get("pad_to_multiple_of", 1)
+    order = random_order(TEXT, caps.get("seed", 0))
+    rows, tokens = caps.get("batch_size", math.inf), caps.get("max_tokens", math.inf)
+    batches = [[]]
+    for row in order:
+        longest = max(TEXT[[*batches[-1], row]].max(), 1)
+        cost = (len(batches[-1]) + 1) * -(-longest // multiple) * multiple
+        if batches[-1] and (len(batches[-1]) == rows or cost > tokens):
+            batches.append([])
+        batches[-1].append(row)
+    shapes, real = padded(TEXT, batches, pad_to_multiple_of=multiple)
+    assert_is(report["dynamic"], shapes, real, fixed=report["fixed"])
+
+    width = -(-TEXT.max() // multiple) * multiple
+    count = int(min(rows, tokens / int(width)))
+    groups = [order[i : i + count] for i in range(0, len(order), count)]
+    shapes = [(len(group), width) for group in groups]
+    assert_is(report["fixed"], shapes, real)
+    assert report["fixed"].speed_up == report["fixed"].attention_speed_up == 1
+    assert report.limit == len(TEXT) * width / TEXT.sum()
+    assert report.attention_limit == pytest.approx(len(TEXT) * width**2 / squares_of(TEXT))
+
+
+@pytest.mark.parametrize(
+    ("caps", "capacity", "packs_in_a_batch"),
+    [
+        ({"batch_size": 16}, 200, round(16 * TEXT.mean() / 200)),
+        ({"batch_size": 16, "capacity": 512, "seed": 2}, 512, 1),
+        ({"max_tokens": 1000}, 200, 5),
+        ({"max_tokens": 1000, "pad_to_multiple_of": 64}, 256, 3),
+    ],
+    ids=str,
+)
+def test_packs_are_those_of_pack(caps, capacity, packs_in_a_batch):
+    report = tb.analyze(TEXT, **caps)
+    packing = tb.pack(TEXT, capacity, seed=caps.get("seed", 0))
+    assert report.capacity == capacity
+    assert sorted(report.pack_tokens) == sorted(packing.pack_lengths)
+    whole, rest = divmod(len(packing), packs_in_a_batch)
+    shapes = [(packs_in_a_batch, capacity)] * whole + [(rest, capacity)] * (rest > 0)
+    real = int(TEXT.sum())
+    assert_is(report["packed"], shapes, real, squares=squares_of(TEXT), fixed=report["fixed"])
+
+
+@pytest.mark.parametrize("caps", [{"batch_size": 4}, {"max_tokens": 900}], ids=str)
+@pytest.mark.parametrize("ranks", [2, 7])
+def test_balance_is_that_of_the_ranks(caps, ranks):
+    report = tb.analyze(TEXT, **caps, num_replicas=ranks)
+    for name, more in (("uniform-length", {}), ("padding-free", {"padding_free": True})):
+        samplers = [
+            tb.LengthBatchSampler(TEXT, **caps, **more, num_replicas=ranks, rank=rank)
+            for rank in range(ranks)
+        ]
+        steps = list(zip(*samplers, strict=True))
+        if more:
+            costs = [[int(TEXT[batch].sum()) for batch in step] for step in steps]
+        else:
+            costs = [[len(batch) * int(TEXT[batch].max()) for batch in step] for step in steps]
+        found = report[name]
+        assert found.padded_tokens == sum(map(sum, costs))
+        most = sum(map(max, costs))
+        assert found.balance == pytest.approx(found.padded_tokens / (ranks * most))
+        assert found.batches == ranks * len(steps)
+        assert found.largest_tokens == max(map(max, costs))
+    assert tb.analyze(TEXT, **caps)["uniform-length"].balance == 1
+
+
+@pytest.mark.parametrize("caps", [{"batch_size": 8}, {"max_tokens": 900}], ids=str)
+def test_windows_cost_what_samplers_with_them_do(caps):
+    report = tb.analyze(TEXT, **caps)
+    sampler = tb.LengthBatchSampler(TEXT, **caps)
+    assert [w.rows for w in report.windows if w.is_chosen] == [sampler.shuffle_window]
+    assert report.windows[-1].rows == len(TEXT)
+    assert len({w.rows for w in report.windows}) == len(report.windows) > 4
+    for window in report.windows:
+        own = tb.LengthBatchSampler(TEXT, **caps, shuffle_window=window.rows)
+        fairness = own.fairness()
+        assert window.waste == pytest.approx(fairness.plan.padding, abs=1e-12)
+        assert window.length_std == pytest.approx(fairness.plan.length_std, rel=1e-9)
+        forced = max(window.length_std - report["dynamic"].length_std, 0)
+        assert window.forced == forced
+        assert window.speed_up == report["fixed"].padded_tokens / window.padded_tokens
+    wastes = [w.waste for w in report.windows]
+    assert wastes == sorted(wastes, reverse=True)
+    fairness = sampler.fairness()
+    random = fairness.random.length_std  # of another random order
+    assert report["dynamic"].length_std == pytest.approx(random, rel=0.25)
+    assert report["uniform-length"].length_std == pytest.approx(fairness.plan.length_std)
+
+
+def test_what_is_cut_is_counted():
+    report = tb.analyze(TEXT, batch_size=16, max_length=50)
+    cut = np.minimum(TEXT, 50)
+    assert report.rows_cut == (TEXT > 50).sum()
+    assert report.tokens_cut == TEXT.sum() - cut.sum()
+    assert report.tokens == cut.sum()
+    assert report["fixed"].largest_width == report.capacity == report.longest == 50
+    shapes, real = padded(cut, tb.LengthBatchSampler(TEXT, batch_size=16, max_length=50))
+    assert_is(report["uniform-length"], shapes, real)
+
+
+@pytest.mark.parametrize("overlong", ["truncate", "drop"])
+def test_rows_above_the_cap(overlong):
+    report = tb.analyze(TEXT, max_tokens=100, overlong=overlong)
+    sampler = tb.LengthBatchSampler(TEXT, max_tokens=100, overlong=overlong)
+    batches = list(sampler)
+    lengths = np.minimum(TEXT, 100)
+    shapes, real = padded(lengths, batches)
+    assert_is(report["uniform-length"], shapes, real)
+    long = int((TEXT > 100).sum())
+    assert report.rows == len(TEXT) - (long if overlong == "drop" else 0)
+    assert (report.rows_cut, report.rows_dropped) == (
+        (0, long) if overlong == "drop" else (long, 0)
+    )
+    lost = 0 if overlong == "drop" else int((TEXT - lengths).sum())
+    assert report.tokens_cut == lost
+    with pytest.raises(ValueError, match=r"analyze\(\): row \d+: length"):
+        tb.analyze(TEXT, max_tokens=100)
+
+
+def test_lengths_as_they_are():
+    report = tb.analyze(SMALL, batch_size=4)
+    values, counts = np.unique(SMALL, return_counts=True)
+    np.testing.assert_array_equal(report.lengths, values)
+    np.testing.assert_array_equal(report.counts, counts)
+    assert report.median_length == np.median(SMALL)
+    assert report.mean_length == SMALL.mean()
+    assert report.longest == SMALL.max()
+    _, waste = tb.bucket_boundaries(SMALL, 64, return_waste=True)
+    np.testing.assert_array_equal(report.bucket_waste, waste)
+
+
+def test_even_medians_and_long_rows():
+    report = tb.analyze([1, 2, 10**9, 4], batch_size=2)
+    assert report.median_length == 3
+    assert report.lengths.tolist() == [1, 2, 4, 10**9]
+    assert report["fixed"].padded_tokens == 4 * 10**9
+    with pytest.raises(OverflowError, match=r"analyze\(\): row 1: .* max_length="):
+        tb.analyze([1, 2**61, 3, 4], batch_size=2)
+
+
+def test_data_of_every_kind():
+    rows = [[1] * int(n) for n in SMALL[:40]]
+    expected = tb.analyze(SMALL[:40], batch_size=4).to_dict()
+    samples = [{"input_ids": row} for row in rows]
+    ragged = tb.Ragged.from_sequences(rows)
+    for data, column in (
+        (SMALL[:40].tolist(), None),
+        (SMALL[:40].astype(np.uint16), None),
+        (tuple(SMALL[:40]), None),
+        (rows, None),
+        (ragged, None),
+        (samples, "input_ids"),
+        (tb.RaggedDataset(samples), "input_ids"),
+        ({"input_ids": ragged}, "input_ids"),
+    ):
+        found = tb.analyze(data, column=column, batch_size=4).to_dict()
+        assert found["settings"].pop("column") == column
+        code = found.pop("code")
+        assert {**expected, "settings": {**expected["settings"], "column": None}} == {
+            **found,
+            "settings": {**found["settings"], "column": None},
+            "code": expected["code"],
+        }
+        assert ("tb.lengths(data, column='input_ids')" in code) == (column is not None)
+
+
+def test_tables_and_datasets():
+    pa = pytest.importorskip("pyarrow")
+    rows = [[1] * int(n) for n in SMALL[:40]]
+    table = pa.table({"ids": rows, "label": [0] * 40})
+    expected = tb.analyze(SMALL[:40], batch_size=4).strategies
+    assert tb.analyze(table, column="ids", batch_size=4).strategies == expected
+    datasets = pytest.importorskip("datasets")
+    dataset = datasets.Dataset.from_dict({"ids": rows})
+    assert tb.analyze(dataset, column="ids", batch_size=4).strategies == expected
+    torch = pytest.importorskip("torch")
+    assert tb.analyze(torch.tensor(SMALL[:40]), batch_size=4).strategies == expected
+
+
+def test_what_has_no_lengths():
+    with pytest.raises(TypeError, match=r"^analyze\(\): .*pass column='input_ids'"):
+        tb.analyze([{"input_ids": [1]}], batch_size=2)
+    with pytest.raises(KeyError, match=r"analyze\(\): row 0: there is no column"):
+        tb.analyze([{"input_ids": [1]}], column="ids", batch_size=2)
+    with pytest.raises(ValueError, match=r"^analyze\(\): found no rows in data"):
+        tb.analyze([], batch_size=2)
+    with pytest.raises(ValueError, match=r"^analyze\(\): pass batch_size=, max_tokens= or both"):
+        tb.analyze([1, 2])
+    with pytest.raises(ValueError, match=r"analyze\(\).*row 1.* -2"):
+        tb.analyze([1, -2], batch_size=2)
+    with pytest.raises(TypeError, match=r"^analyze\(\)"):
+        tb.analyze([1.5, 2.0], batch_size=2)
+    with pytest.raises(ValueError, match=r"analyze\(\): row 1: length 9 is more than"):
+        tb.analyze([1, 9], batch_size=2, capacity=4)
+    with pytest.raises(ValueError, match="a row for each rank"):
+        tb.analyze([1, 9], batch_size=2, num_replicas=3)
+
+
+def test_as_numbers():
+    report = tb.analyze(SMALL, batch_size=4, max_length=60)
+    found = json.loads(json.dumps(report.to_dict()))
+    assert found["strategies"][2]["padded_tokens"] == report["uniform-length"].padded_tokens
+    assert found["pack_tokens"] == report.pack_tokens.tolist()
+    assert set(found) == set(vars(report))
+    assert len(report) == 6
+    with pytest.raises(KeyError, match="expected one of 'fixed'"):
+        report["nothing"]
+    pandas = pytest.importorskip("pandas")
+    frame = report.to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert frame.loc["packed", "padded_tokens"] == report["packed"].padded_tokens
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 100, 140])
+def test_text_fits_the_terminal(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    report = tb.analyze(TEXT, batch_size=16, num_replicas=2)
+    text = str(report)
+    lines = text.splitlines()
+    code = report.code.splitlines()
+    assert lines[-len(code) :] == code
+    assert max(map(len, lines[: -len(code)])) <= width
+    joined = " ".join(text.split())
+    for one in report:
+        assert f"{one.waste:.1%}" in joined
+        assert f"{one.balance:.1%}" in joined
+    assert report.verdict in joined
+    assert joined.count("uniform-length") >= 1
+
+
+def test_text_of_rich():
+    rich = pytest.importorskip("rich.console")
+    report = tb.analyze(TEXT, batch_size=16)
+    for width in (30, 60, 120):
+        console = rich.Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+        console.print(report)
+        text = console.export_text()
+        assert max(map(len, text.splitlines())) <= width
+        assert f"{report['uniform-length'].waste:.1%}" in text
+        console.file.close()
+
+
+def run_code(code, **names):
+    exec(code, names)  # as a user pastes it
+    return names
+
+
+@pytest.mark.parametrize(
+    "caps",
+    [
+        {"batch_size": 16},
+        {"max_tokens": 900, "pad_to_multiple_of": 8, "seed": 4},
+        {"batch_size": 16, "shuffle_window": None, "max_length": 64},
+    ],
+    ids=str,
+)
+def test_the_code_and_the_calls_run(caps):
+    report = tb.analyze(TEXT, **caps)
+    assert report.recommended == "uniform-length"
+    names = run_code(report.code, lengths=TEXT)
+    rows = rows_of(TEXT)
+    made = [names["collate_fn"]([{"input_ids": rows[i]} for i in b]) for b in names["sampler"]]
+    shapes = [tuple(batch["input_ids"].shape) for batch in made]
+    assert_is(report["uniform-length"], shapes, report.tokens)
+    for strategy in report:
+        result = eval(strategy.call, {"tb": tb, "lengths": TEXT})
+        if strategy.name == "packed":
+            assert sorted(result.pack_lengths) == sorted(report.pack_tokens)
+        elif strategy.name in ("optimal buckets", "padding-free"):
+            assert len(list(result)) == strategy.batches
+
+
+def test_the_verdict():
+    assert tb.analyze([7] * 64, batch_size=8).recommended == "fixed"
+    assert "Nothing to gain" in tb.analyze([7] * 64, batch_size=8).verdict
+    outlier = [10] * 1000 + [1000]
+    report = tb.analyze(outlier, batch_size=2)
+    assert report.recommended == "dynamic"
+    assert "tb.PadCollator()" in report.code
+    run_code(report.code)
+    report = tb.analyze(TEXT, batch_size=16)
+    best = report["uniform-length"]
+    assert f"{best.speed_up:.2f} times fewer tokens" in report.verdict
+    assert f"at most {report.limit:.2f}" in report.verdict
+    assert repr(report) == f"<PaddingReport: {report.verdict}>"
+
+
+def test_html():
+    report = tb.analyze(TEXT, batch_size=16)
+    page = report._repr_html_()
+    assert page.count("<table>") == 2
+    assert f"{report['packed'].waste:.1%}" in page
+    assert "tb.LengthBatchSampler(lengths, batch_size=16)" in page
+
+
+def test_rows_of_no_tokens():
+    report = tb.analyze([0, 0, 0], batch_size=2)
+    assert report["fixed"].padded_tokens == 0
+    assert report.limit == 1
+    assert report["uniform-length"].waste == 0
+    assert "nan" not in str(report)
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_lengths_stay_as_they_are():
+    lengths = TEXT.copy()
+    tb.analyze(lengths, batch_size=16, max_length=20)
+    np.testing.assert_array_equal(lengths, TEXT)
