@@ -200,6 +200,8 @@ VALID = {
     "Ragged.pad": {},
     "Ragged.to_arrow": {},
     "Ragged.tolist": {},
+    "WasteMeter": {"loader": [{"attention_mask": np.ones((2, 3))}], "lengths": [2, 1]},
+    "WasteMeter.metrics": {},
     "RaggedDataset": {"columns": {"input_ids": ROWS}},
     "RaggedDataset.__getitem__": {"index": 0},
     "RaggedDataset.__getitems__": {"indices": [0]},
@@ -289,6 +291,7 @@ OBJECTS = {
     "Precision": precision,
     "Ragged": ragged,
     "RaggedDataset": dataset,
+    "WasteMeter": lambda: tb.WasteMeter([[0, 1]], lengths=[2, 1]),
     "DataCollatorForLanguageModeling": made_collator(
         "DataCollatorForLanguageModeling", pad_token_id=0, **MLM
     ),

@@ -50,6 +50,7 @@ PYTHON_ROOMS = [
 ]
 MODULES = [
     "analysis.analyze",
+    "analysis.meter",
     "analysis.report",
     "padding",
     "ragged",

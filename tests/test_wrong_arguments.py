@@ -241,6 +241,21 @@ OWN = {
             error=(TypeError, ValueError, IndexError),
         ),
     },
+    "WasteMeter": {
+        "loader": Instance(
+            but=(
+                "'1'",
+                "'nonsense'",
+                "a long str",
+                "b'right'",
+                "a dict",
+                *ITERABLES[:4],
+                "a set",
+                "an array of floats",
+                "an array of bools",
+            )
+        ),
+    },
     "PaddingReport.__getitem__": {"strategy": Instance(error=KeyError)},
     "batch_by_length": {
         "trainer": Instance(),

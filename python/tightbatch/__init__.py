@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .analysis.analyze import analyze
+from .analysis.meter import WasteMeter
 from .analysis.report import PaddingReport
 from .checks.batch import CheckedCollator, check_batch
 from .checks.batch_report import BatchReport, Finding
@@ -55,6 +56,7 @@ __all__ = [
     "PaddingReport",
     "Ragged",
     "RaggedDataset",
+    "WasteMeter",
     "analyze",
     "attention_mask",
     "block_mask",
