@@ -272,6 +272,7 @@ def _report(
         attention_limit=attention_limit,
         capacity=capacity,
         pack_tokens=pack_tokens,
+        loads=plans.loads["uniform-length"],
         boundaries=boundaries,
         bucket_waste=bucket_waste,
         lengths=distinct,

@@ -61,6 +61,7 @@ class Plans:
         self.lengths, self.settings, self.caps = lengths, settings, caps
         self.auto = caps.shuffle_window == "auto"
         self.shuffled, self.random = _core.shuffle_lengths(NAME, lengths, caps.seed, 0)
+        self.loads: dict[str, Array] = {}  # tokens of each rank at each step, by strategy
         self.total = int(lengths.sum())
         self.squares = _squares(lengths)
         self.longest = int(lengths.max())
@@ -103,6 +104,7 @@ class Plans:
                 shapes = shared_out(lengths, begins, ends, ranks)
             else:
                 shapes = measure(NAME, lengths, settings, begins, ends)
+        self.loads[name] = shapes.loads(ranks)
         squares = self.squares if settings["padding_free"] else None
         return self._strategy(name, call, shapes, length_std=whole.length_std, squares=squares)
 
@@ -199,8 +201,8 @@ class Plans:
     def uniform(self) -> tuple[Strategy, int]:
         """Measure batches of rows of like length, and tell the window."""
         settings = self._planner()
-        call = self._sampler_call()
-        return self._sampled("uniform-length", call, settings), settings["shuffle_window"]
+        found = self._sampled("uniform-length", self._sampler_call(), settings)
+        return found, settings["shuffle_window"]
 
     def buckets(self) -> tuple[Strategy, Array, Array]:
         """Measure the same with the best widths; give these, and what 1, 2, ... widths waste."""
@@ -281,6 +283,7 @@ class Plans:
                 spread = shapes.length_std
             yield Window(
                 rows=size,
+                batches=max(round(size / batch), 1),
                 is_chosen=size == window,
                 padded_tokens=tokens,
                 waste=1 - self.total / tokens if tokens else 0.0,
@@ -288,7 +291,15 @@ class Plans:
                 speed_up=_ratio(self._fixed_tokens, tokens),
                 length_std=spread,
                 forced=max(spread - dynamic.length_std, 0.0),
+                mixing=self._mixing(spread, dynamic.length_std),
             )
+
+    def _mixing(self, spread: float, random: float) -> float:
+        """Give the part of the variance of lengths inside batches, against random batches."""
+        mean = self.total / len(self.lengths)
+        variance = max(self.squares / len(self.lengths) - mean**2, 0.0)
+        inside, of_random = max(variance - spread**2, 0.0), max(variance - random**2, 0.0)
+        return min(inside / of_random, 1.0) if of_random else 1.0
 
 
 def _squares(lengths: Array) -> float:

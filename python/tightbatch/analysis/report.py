@@ -73,8 +73,8 @@ class Window:
 
     Attributes
     ----------
-    rows : int
-        The window.
+    rows, batches : int
+        The window, in rows and in batches.
     is_chosen : bool
         Whether it is that of the report's strategies.
     padded_tokens, waste, attention, speed_up, length_std
@@ -82,9 +82,13 @@ class Window:
     forced : float
         How much wider the mean lengths of batches spread than those of random batches, in tokens:
         the price in randomness. See ``fairness()``.
+    mixing : float
+        The part of the variance of lengths that lies inside batches, against random batches: 1 is
+        as random as these, 0 is batches of one length each.
     """
 
     rows: int
+    batches: int
     is_chosen: bool
     padded_tokens: int
     waste: float
@@ -92,14 +96,15 @@ class Window:
     speed_up: float
     length_std: float
     forced: float
+    mixing: float
 
 
 @dataclass(frozen=True, eq=False)
 class PaddingReport:
     """What each way of padding and batching costs: the result of :func:`analyze`.
 
-    ``print`` shows it as text as wide as the terminal, rich's ``print`` in colour, a notebook with
-    pictures.
+    ``print`` shows it as text as wide as the terminal, rich's ``print`` in colour, a notebook as
+    HTML with pictures.
 
     Attributes
     ----------
@@ -123,6 +128,8 @@ class PaddingReport:
         Tokens in a pack.
     pack_tokens : ndarray of int64, shape [packs]
         Tokens in each pack.
+    loads : ndarray of int64, shape [steps, ranks]
+        Tokens of each rank at each step, padding included, of "uniform-length".
     boundaries : ndarray of int64
         The widths of the optimal buckets.
     bucket_waste : ndarray of int64
@@ -165,6 +172,7 @@ class PaddingReport:
     attention_limit: float
     capacity: int
     pack_tokens: Array
+    loads: Array
     boundaries: Array
     bucket_waste: Array
     lengths: Array
@@ -191,9 +199,11 @@ class PaddingReport:
         return len(self.strategies)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as dicts, lists, numbers and strings, for JSON."""
-        found = {}
+        """Give everything but `pack_tokens` and `loads` as lists, numbers and strings, for JSON."""
+        found: dict[str, Any] = {}
         for name, value in vars(self).items():
+            if name in ("pack_tokens", "loads"):
+                continue
             if isinstance(value, np.ndarray):
                 found[name] = value.tolist()
             elif name in ("strategies", "windows"):

@@ -72,9 +72,15 @@ def window_table(report: PaddingReport) -> Table:
 
     def line(one: Window) -> tuple[str, ...]:
         rows = f"{one.rows:,}" + (" (all)" if one.rows == report.rows else "")
-        return (rows, f"{one.waste:.1%}", f"{one.speed_up:.2f}x", f"{one.forced:.1f}")
+        return (
+            rows,
+            f"{one.waste:.1%}",
+            f"{one.speed_up:.2f}x",
+            f"{one.forced:.1f}",
+            f"{one.mixing:.1%}",
+        )
 
-    head = ("shuffle_window", "waste", "speed-up", "spread forced")
+    head = ("shuffle_window", "waste", "speed-up", "spread forced", "mixing")
     chosen = [one.is_chosen for one in report.windows]
     return Table(head, tuple(map(line, report.windows)), chosen.index(True))
 
@@ -103,7 +109,8 @@ def notes(report: PaddingReport) -> list[str]:
     )
     second = (
         "A larger shuffle_window pads less, and batches are less random: spread forced is how much "
-        "wider their mean lengths spread than those of random batches, in tokens."
+        "wider their mean lengths spread than those of random batches, in tokens; mixing is the "
+        "part of the variance of lengths inside batches, 100% in random ones."
     )
     ranks = settings["num_replicas"]
     third = f" Balance is the part of the time that {ranks} ranks work, if time grows with tokens."

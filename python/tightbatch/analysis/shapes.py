@@ -57,14 +57,19 @@ class Shapes:
             return count_distinct(self.lines * widest + self.widths)
         return len(np.unique(np.stack([self.lines, self.widths]), axis=1).T)
 
+    def loads(self, ranks: int) -> Array:
+        """Give the tokens of each rank at each step, [steps, ranks]: batches go to them in turn."""
+        costs = np.zeros(-(-len(self.widths) // ranks) * ranks, np.int64)
+        costs[: len(self.widths)] = self.padded
+        return costs.reshape(-1, ranks)
+
     def balance(self, ranks: int) -> float:
         """Give the mean work of the ranks of a step divided by the most, over all steps."""
-        if ranks == 1 or len(self.widths) == 0:
+        if ranks == 1:
             return 1.0
-        costs = np.zeros(-(-len(self.widths) // ranks) * ranks)
-        costs[: len(self.widths)] = self.padded
-        most = costs.reshape(-1, ranks).max(axis=1).sum()
-        return float(costs.sum() / (ranks * most)) if most else 1.0
+        loads = self.loads(ranks).astype(np.float64)
+        most = loads.max(axis=1).sum()
+        return float(loads.sum() / (ranks * most)) if most else 1.0
 
 
 def count_distinct(numbers: Array) -> int:
