@@ -254,11 +254,6 @@ def test_wrong_options(k, options, kind, parts):
         choose([3, 1, 2], k, **options)
 
 
-def test_the_private_function_counts_its_arguments():
-    with fails(TypeError, "bucket_boundaries()", 4):
-        _core.bucket_boundaries([1], 1)
-
-
 # Very many boundaries: not all cuts are held at once
 
 
