@@ -253,16 +253,29 @@ class ModelReport:
 
         Returns
         -------
-        matplotlib Axes
+        matplotlib Figure
 
         Raises
         ------
         ImportError
             When matplotlib is not installed.
         """
-        from .model_plot import plot
+        return self._draw(ax, "auto")
 
-        return plot(self, ax)
+    def _draw(self, ax: Any, theme: str) -> Any:
+        from ..plots.leaks import plot_leaks
+
+        tried = (self.matrix, self.padding, self.wider, self.alone, self.company, self.again)
+        verdict, _, bound = self.summary().partition(" (")
+        return plot_leaks(
+            self.rows,
+            np.vstack(tried),
+            self.tolerance,
+            title=f"check_model: {verdict}",
+            note=bound.replace(")", "", 1) if bound.count(")") > bound.count("(") else bound,
+            ax=ax,
+            theme=theme,
+        )
 
 
 def _plain(array: NDArray[np.float64]) -> Any:

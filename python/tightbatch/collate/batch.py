@@ -98,6 +98,14 @@ class Batch(dict[Any, Any]):
         pin = (lambda t: t.pin_memory()) if device is None else (lambda t: t.pin_memory(device))
         return self._replace("pin_memory", pin)
 
+    def plot(
+        self, *, before: Any = None, group: str | None = None, ax: Any = None, theme: str = "auto"
+    ) -> Any:
+        """Draw its rows by positions: see :func:`tightbatch.plot_batch`."""
+        from .picture import plot_batch
+
+        return plot_batch(self, before=before, group=group, ax=ax, theme=theme)
+
     def _replace(self, name: str, function: Callable[[Any], Any]) -> Batch:
         import torch
 
