@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .style import COLOURS, legend, shorten, start, whole_figure, write
+from .style import COLOURS, empty, legend, shorten, start, whole_figure, write
 
 __all__ = ["plot_leaks"]
 
 _MOST_NUMBERS = 12  # rows up to which each cell has its number
 _MOST_NAMES = 40  # rows up to which each has its name
+_LETTERS = 16  # of a name
 _TRIED = (
     "padding changed",
     "more padding",
@@ -80,9 +81,13 @@ def plot_leaks(
             f"plot_leaks(): movements has the shape {list(values.shape)}, expected "
             f"{[count + len(_TRIED), count]} for {count} rows"
         )
-    wide = min(11.0, 5.6 + 0.5 * max(0, count - 4))
-    high = min(9.0, 3.6 + 0.3 * count)
-    figure, axes, inks = start("plot_leaks", ax, theme, height=high, width=wide)
+    wide = min(11.0, 5.6 + 0.5 * max(0, count - 2))
+    high = min(9.0, 3.8 + 0.3 * count)
+    turned = _name_length(names) if _is_turned(names) else 0
+    figure, axes, inks = start("plot_leaks", ax, theme, height=high + 0.07 * turned, width=wide)
+    if not count:
+        empty(axes, inks, title, "row whose outputs moved", "what was done")
+        return figure
     axes.spines[:].set_visible(True)
     control = np.eye(*values.shape, dtype=bool)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -97,8 +102,10 @@ def plot_leaks(
         axes.axhline(line, color=inks.text, linewidth=1)
     bar = whole_figure(axes).colorbar(image, ax=axes, shrink=0.8)
     _scale(bar, inks, reach, tolerance)
-    write(axes, inks, title, note, "row whose outputs moved", "what was done", 50 + 3 * count)
-    _legend(axes, inks)
+    room = min(90, 34 + 9 * max(0, count - 2))
+    x, y = "row whose outputs moved", "what was done"
+    write(axes, inks, shorten(title, 2 * room), shorten(note, 3 * room), x, y, room)
+    _legend(axes, inks, turned)
     return figure
 
 
@@ -112,14 +119,23 @@ def _draw(axes: Any, drawn: NDArray[np.float64], reach: float) -> Any:
 def _name(axes: Any, rows: list[str]) -> None:
     """Name rows; of many only some, so that names do not touch."""
     count = len(rows)
-    short = [shorten(row, 20) for row in rows]
+    short = [shorten(row, _LETTERS) for row in rows]
     done = [f"{row} changed" for row in short] + list(_TRIED)
     step = 1 if count <= _MOST_NAMES else -(-count // 20)
-    flat = count <= 8 and max(map(len, short), default=0) <= 7
-    axes.set_xticks(range(0, count, step), short[::step], rotation=0 if flat else 90)
+    turn = 90 if _is_turned(rows) else 0
+    axes.set_xticks(range(0, count, step), short[::step], rotation=turn)
     last = count - step // 2 if step > 1 else count  # the name before the last group has room
     at = [*range(0, last, step), *range(count, count + len(_TRIED))]
-    axes.set_yticks(at, [done[i] for i in at])
+    axes.set_yticks(at, [done[i] for i in at], fontsize=9 if count <= 25 else 7)
+
+
+def _name_length(rows: list[str]) -> int:
+    return min(_LETTERS, max(map(len, rows), default=0))
+
+
+def _is_turned(rows: list[str]) -> bool:
+    """Whether names of columns are too long to stand side by side."""
+    return len(rows) > 8 or _name_length(rows) > 7
 
 
 def _scale(bar: Any, inks: Any, reach: float, tolerance: float) -> None:
@@ -131,7 +147,7 @@ def _scale(bar: Any, inks: Any, reach: float, tolerance: float) -> None:
     bar.outline.set_edgecolor(inks.text)
 
 
-def _legend(axes: Any, inks: Any) -> None:
+def _legend(axes: Any, inks: Any, turned: int) -> None:
     from matplotlib.patches import Patch
 
     handles = [
@@ -139,14 +155,10 @@ def _legend(axes: Any, inks: Any) -> None:
         Patch(facecolor=COLOURS["padding"], label="leak (also marked !)"),
         Patch(facecolor=COLOURS["real"], label="does not move"),
     ]
-    turned = any(label.get_rotation() for label in axes.get_xticklabels())
-    longest = max((len(label.get_text()) for label in axes.get_xticklabels()), default=0)
-    legend(axes, inks, handles, below=34 + (6 * longest if turned else 0))
+    legend(axes, inks, handles, 1, 34 + 6 * turned)
 
 
-def _mark(
-    axes: Any, values: Any, control: Any, limit: float, drawn: Any, reach: float
-) -> None:
+def _mark(axes: Any, values: Any, control: Any, limit: float, drawn: Any, reach: float) -> None:
     """Write numbers into the cells; hatch the controls."""
     from matplotlib.patches import Rectangle
 

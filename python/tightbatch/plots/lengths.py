@@ -8,12 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .._words import counted
-from .style import COLOURS, HATCH, grouped, legend, patch, percent, start, write
+from .style import (
+    COLOURS,
+    HATCH,
+    HATCH_COLOUR,
+    empty,
+    grouped,
+    legend,
+    patch,
+    percent,
+    start,
+    whole_ticks,
+    write,
+)
 
 __all__ = ["plot_lengths"]
 
 _BARS = 56
+_LINES = 40  # boundaries up to which each is a line over the whole height
 _WIDE = 16  # how many times the longest row is as long as the median, for an axis of powers
 Array = NDArray[np.int64]
 
@@ -76,10 +88,9 @@ def plot_lengths(
         max_length = _core.read_int(name, "max_length", max_length, 1, 2**62)
     figure, axes, inks = start(name, ax, theme, height=3.5)
     total = int(rows.sum())
-    title = f"Lengths of {counted(total, 'row').replace(str(total), f'{total:,}')}"
+    title = f"Lengths of {total:,} {'row' if total == 1 else 'rows'}"
     if not total:
-        write(axes, inks, title, "there is nothing to draw", "tokens in a row", "rows")
-        axes.set(xticks=[], yticks=[])
+        empty(axes, inks, title, "tokens in a row", "rows")
         return figure
     below = np.cumsum(rows)
     at = [int(values[np.searchsorted(below, q * total)]) for q in (0.5, 0.95)]
@@ -91,15 +102,19 @@ def plot_lengths(
     if is_wide:
         axes.set_xscale("symlog", linthresh=1, linscale=0.3)
         _powers(axes, end)
-    axes.set_xlim(edges[0], max(edges[-1], end * 1.02))
+        axes.set_xlim(edges[0], max(edges[-1], 1.05 * end))
+    else:
+        around = max(0.0, 4 - (edges[-1] - edges[0]) / 2)  # of one length: not a wall
+        axes.set_xlim(max(edges[0] - around, -0.5), max(edges[-1] + around, 1.02 * end))
+        whole_ticks(axes.xaxis)
     axes.set_ylim(0, 1.08 * bars.max())
     axes.yaxis.set_major_formatter(lambda y, _: grouped(y))
-    axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.xaxis.set_major_formatter(lambda x, _: grouped(x))
-    handles = [patch("real", inks, "rows (left)"), _curve(axes, inks, values, below / total)]
+    whole_ticks(axes.yaxis)
+    axes.xaxis.set_major_formatter(lambda x, _: grouped(x) if x >= 10_000 else f"{x:,.0f}")
+    handles = [patch("real", "rows (left)"), _curve(axes, inks, values, below / total)]
     handles += _bounds(axes, widths)
-    handles += _cut(axes, inks, values, below, max_length)
-    middle = f"half have at most {at[0]:,} tokens, 95 % at most {at[1]:,}, the longest has "
+    handles += _cut(axes, values, below, max_length)
+    middle = f"half have up to {at[0]:,} tokens, 95 % up to {at[1]:,}, the longest "
     y = "rows in a bar" if len(bars) > 1 else "rows"
     write(axes, inks, title, f"{middle}{values[-1]:,}", _x_label(is_wide), y)
     legend(axes, inks, handles, columns=2)
@@ -177,27 +192,32 @@ def _curve(axes: Any, inks: Any, values: Array, share: NDArray[np.float64]) -> A
 
 def _bounds(axes: Any, widths: Array) -> list[Any]:
     from matplotlib.lines import Line2D
+    from matplotlib.patheffects import withStroke
 
     if not len(widths):
         return []
-    drawn = widths if len(widths) <= 200 else widths[:: -(-len(widths) // 200)]
+    drawn = widths if len(widths) <= 400 else widths[:: -(-len(widths) // 400)]
+    top, many = axes.get_ylim()[1], len(widths) > _LINES
+    # A light edge, for where a line crosses a bar.
     axes.vlines(
-        drawn, 0, axes.get_ylim()[1], color=COLOURS["bound"], lw=1.2, ls=(0, (4, 2)), gid="bounds"
-    )
-    label = counted(len(widths), "bucket boundary").replace("boundarys", "boundaries")
+        drawn, 0.94 * top if many else 0, top, color=COLOURS["bound"], gid="bounds",
+        lw=0.8 if many else 1.4, ls="-" if many else (0, (4, 2)),
+        path_effects=[] if many else [withStroke(linewidth=2.6, foreground="#FFFFFF")],
+    )  # fmt: skip
+    label = f"{len(widths):,} bucket {'boundary' if len(widths) == 1 else 'boundaries'}"
     return [Line2D([], [], color=COLOURS["bound"], ls="--", lw=1.2, label=label)]
 
 
-def _cut(axes: Any, inks: Any, values: Array, below: Array, most: int | None) -> list[Any]:
+def _cut(axes: Any, values: Array, below: Array, most: int | None) -> list[Any]:
     """Hatch what is longer than rows may be."""
     if most is None:
         return []
     place = int(np.searchsorted(values, most, side="right"))
     longer = int(below[-1] - (below[place - 1] if place else 0))
-    axes.axvspan(most, axes.get_xlim()[1], facecolor=COLOURS["cut"], alpha=0.35, lw=0, zorder=0.5)
+    axes.axvspan(most, axes.get_xlim()[1], facecolor=COLOURS["cut"], alpha=0.6, lw=0, zorder=0.5)
     axes.axvspan(
-        most, axes.get_xlim()[1], facecolor="none", edgecolor=inks.text, alpha=0.5, lw=0,
-        hatch=HATCH, gid="cut",
+        most, axes.get_xlim()[1], facecolor="none", edgecolor=HATCH_COLOUR, lw=0, hatch=HATCH,
+        gid="cut",
     )  # fmt: skip
     share = percent(longer / int(below[-1]))
-    return [patch("cut", inks, f"cut at {most:,}: {share} of rows")]
+    return [patch("cut", f"cut at {most:,}: {share} of rows")]

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .style import COLOURS, grouped, legend, patch, percent, start, write
+from .style import COLOURS, empty, grouped, legend, patch, percent, start, whole_ticks, write
 
 __all__ = ["plot_packs", "plot_ranks"]
 
 _BARS = 40  # packs up to which each one's segments are drawn
+_SEGMENTS = 600  # of all packs, up to which each is drawn
 _POINTS = 1000
 
 
@@ -70,29 +71,29 @@ def plot_packs(
             f"capacity, {capacity}"
         )
     parts = None if segments is None else _read_segments(name, segments, filled)
+    if parts is not None and not len(filled) < len(parts[0]) <= _SEGMENTS:
+        parts = None
     figure, axes, inks = start(name, ax, theme)
     count = len(filled)
     noun = "pack" if count == 1 else "packs"
     share = float(filled.sum() / (count * capacity)) if count else 1.0
     title = f"{count:,} {noun} of {capacity:,} tokens: {percent(share)} full"
-    note = f"at least {lower_bound:,} packs are needed" if lower_bound is not None else ""
+    note = "" if lower_bound is None else f"no packing needs fewer than {lower_bound:,}"
     if not count:
-        write(axes, inks, f"0 packs of {capacity:,} tokens", "there is nothing to draw", "packs",
-              "tokens")  # fmt: skip
-        axes.set(xticks=[], yticks=[])
+        empty(axes, inks, f"0 packs of {capacity:,} tokens", "packs", "tokens")
         return figure
     if count <= _BARS:
         _draw_bars(axes, inks, filled, capacity, parts)
         x = "pack"
-        alone = parts is not None and len(parts[0]) > count
+        alone = parts is not None
     else:
         _draw_sorted(axes, filled, capacity)
         x, alone = "packs, from the fullest to the emptiest", False
     axes.set_ylim(0, capacity)
     axes.yaxis.set_major_formatter(lambda value, _: grouped(value))
-    handles = [patch("real", inks, "real tokens"), patch("padding", inks, "not filled")]
+    handles = [patch("real", "real tokens"), patch("padding", "not filled")]
     if alone:
-        handles.insert(1, patch("real 2", inks, "the next segment"))
+        handles.insert(1, patch("real 2", "the next segment"))
     write(axes, inks, title, note, x, "tokens")
     legend(axes, inks, handles)
     return figure
@@ -131,7 +132,7 @@ def _draw_bars(axes: Any, inks: Any, filled: Any, capacity: int, parts: Any) -> 
             )
     axes.bar(place, capacity - filled, 0.84, bottom=filled, color=COLOURS["padding"], gid="padding")
     axes.set_xlim(-0.6, len(filled) - 0.4)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_ticks(axes.xaxis)
     axes.tick_params(axis="x", length=0)
 
 
@@ -195,40 +196,38 @@ def plot_ranks(
     if not (np.isfinite(steps).all() and (steps >= 0).all()):
         raise ValueError(f"{name}(): loads has a number that is not finite, or below 0")
     figure, axes, inks = start(name, ax, theme)
+    from matplotlib.patches import Patch
+
     own = steps.sum(axis=0)
     ranks = len(own)
     if not steps.size:
-        write(axes, inks, "Load of 0 ranks", "there is nothing to draw", "rank", unit)
-        axes.set(xticks=[], yticks=[])
+        empty(axes, inks, "Load of 0 ranks", "rank", unit)
         return figure
     longest = float(steps.max(axis=1).sum())
     edges = np.arange(ranks + 1) - 0.5
+    idle = {"facecolor": inks.faint, "edgecolor": inks.text, "hatch": "...", "lw": 0}
     if ranks <= 64:
         axes.bar(np.arange(ranks), own, 0.84, color=COLOURS["real"], gid="load")
         axes.bar(
-            np.arange(ranks), longest - own, 0.84, bottom=own, color=COLOURS["cut"], alpha=0.6,
-            gid="waiting",
+            np.arange(ranks), longest - own, 0.84, bottom=own, gid="waiting", **idle,
         )  # fmt: skip
     else:
         axes.stairs(own, edges, fill=True, color=COLOURS["real"], gid="load")
         axes.stairs(
-            np.full(ranks, longest), edges, baseline=own, fill=True, color=COLOURS["cut"],
-            alpha=0.6, gid="waiting",
+            np.full(ranks, longest), edges, baseline=own, fill=True, gid="waiting", **idle,
         )  # fmt: skip
     mean = float(own.mean())
     line = axes.axhline(mean, color=inks.text, lw=1.4, ls=(0, (4, 2)), label="mean of all ranks")
     axes.set_xlim(-0.6, ranks - 0.4)
-    axes.set_ylim(0, 1.08 * max(longest, 1e-9))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_ylim(0, 1.08 * longest or 1)
+    whole_ticks(axes.xaxis)
     axes.yaxis.set_major_formatter(lambda value, _: grouped(value))
-    from matplotlib.patches import Patch
-
-    idle = Patch(facecolor=COLOURS["cut"], alpha=0.6, label="waits for the longest")
     waits = percent(1 - mean / longest) if longest else "0 %"
     noun = "rank waits" if ranks == 1 else "ranks wait"
     title = f"{ranks:,} {noun} {waits} of {'its' if ranks == 1 else 'their'} time"
     told = f"from {grouped(own.min())} to {grouped(own.max())} {unit} a rank"
     told += f", {len(steps):,} steps" if array.ndim == 2 else ""
     write(axes, inks, title, told, "rank", unit)
-    legend(axes, inks, [patch("real", inks, "has to do"), idle, line])
+    waiting = Patch(label="waits for the longest", **idle)
+    legend(axes, inks, [patch("real", "has to do"), waiting, line])
     return figure

@@ -13,12 +13,12 @@ from .._words import counted
 from .style import (
     COLOURS,
     dress,
-    grouped,
     legend,
     patch,
     percent,
     shorten,
     start,
+    whole_ticks,
     write,
 )
 
@@ -113,7 +113,7 @@ def plot_rows(
         figure, axes, inks = start(name, ax, theme, height=height)
         every = [axes]
     else:
-        figure, _, inks = start(name, None, theme, height=height, width=4.0 * len(found))
+        figure, _, inks = start(name, None, theme, height=height, width=3.5 * len(found))
         figure.clear()
         made = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
         every = [dress(one, inks) for one in made]
@@ -123,7 +123,7 @@ def plot_rows(
         every[i].set_ylim(max(lines, 1), 0)
     shades = [0, 1, 2] if any(_is_packed(cells) for cells in found.values()) else [0, 2]
     words = ("real tokens", "the next row of a pack", "padding")
-    legend(every[0], inks, [patch(_SHADES[k], inks, words[k]) for k in shades])
+    legend(every[0], inks, [patch(_SHADES[k], words[k]) for k in shades])
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=inks.text)
     return figure
@@ -138,9 +138,7 @@ def _read(function: str, panels: Any) -> dict[str, Cells]:
             f"{function}(): panels is {_core.describe(panels)}, expected a dict of str to Cells"
         )
     if not 1 <= len(panels) <= _MOST_PANELS:
-        raise ValueError(
-            f"{function}(): found {len(panels)} batches, expected 1 to {_MOST_PANELS}"
-        )
+        raise ValueError(f"{function}(): found {len(panels)} batches, expected 1 to {_MOST_PANELS}")
     for key, (rows, width, segments) in panels.items():
         places = np.asarray(segments)
         if places.ndim != 2 or places.shape[1] != 2 or places.dtype.kind not in "iu":
@@ -258,16 +256,15 @@ def _draw(
         drawn.set_gid("cells")
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(length=0)
-    axes.xaxis.get_major_locator().set_params(integer=True, nbins=5)
-    axes.yaxis.get_major_locator().set_params(integer=True, nbins=5)
-    axes.yaxis.set_major_formatter(lambda value, _: grouped(value))
+    whole_ticks(axes.xaxis, 5)
+    whole_ticks(axes.yaxis, 5)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     total = cells.rows * cells.width
-    waste = percent(cells.padding / total) if total else "no"
+    waste = f"{percent(cells.padding / total)} padding" if total else "no tokens"
     shape = f"{cells.rows:,} x {cells.width:,} tokens, {cells.real:,} of them real"
     folded = _is_flat(cells) and lines > 1
     shape += f"; folded into {counted(lines, 'line')}" if folded else ""
     y = ("line" if folded else "row of the batch") if first else ""
-    room = 64 if panels == 1 else 42
-    write(axes, inks, f"{shorten(title)}: {waste} padding", shape, "position, tokens", y, room)
-
-
+    room = 64 if panels == 1 else 38
+    write(axes, inks, f"{shorten(title)}: {waste}", shape, "position, tokens", y, room)

@@ -40,6 +40,7 @@ COLOURS = {
 STRATEGIES = ("fixed", "dynamic", "uniform_length", "bucketed", "packed", "padding_free", "sampler")
 MARKERS = dict(zip(STRATEGIES, "sov^DPX", strict=True))
 HATCH = "////"  # of what was cut
+HATCH_COLOUR = "#FFFFFFAA"
 THEMES = ("auto", "light", "dark", "both")
 _WIDTH = 5.6  # inches: at 100 pixels each, text of 10 points stays legible at half that width
 _WORDS = {
@@ -183,7 +184,7 @@ def write(ax: Any, inks: Inks, title: str, note: str, x: str, y: str, room: int 
         va="bottom",
         ha="left",
         gid="note",
-    )
+    ).set_in_layout(False)  # the title has the room above it; its width must not shrink the axes
     ax.set_xlabel(x, color=inks.text, fontsize=10)
     ax.set_ylabel(y, color=inks.text, fontsize=10)
 
@@ -208,12 +209,12 @@ def legend(ax: Any, inks: Inks, handles: list[Any], columns: int = 3, below: flo
     )
 
 
-def patch(role: str, inks: Inks, label: str) -> Any:
+def patch(role: str, label: str) -> Any:
     """Give the legend's entry of an area of a role."""
     from matplotlib.patches import Patch
 
     hatch = HATCH if role == "cut" else None
-    return Patch(facecolor=COLOURS[role], edgecolor=inks.text, lw=0, hatch=hatch, label=label)
+    return Patch(facecolor=COLOURS[role], edgecolor=HATCH_COLOUR, lw=0, hatch=hatch, label=label)
 
 
 def shorten(name: str, most: int = 28) -> str:
@@ -226,10 +227,30 @@ def shorten(name: str, most: int = 28) -> str:
 
 def grouped(number: float) -> str:
     """Write a count short: 950, 12.3k, 4.56M."""
-    for power, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for power, letter in (
+        (1e18, "E"),
+        (1e15, "P"),
+        (1e12, "T"),
+        (1e9, "G"),
+        (1e6, "M"),
+        (1e3, "k"),
+    ):
         if abs(number) >= power:
             return f"{number / power:.3g}{letter}"
     return f"{number:.3g}"
+
+
+def whole_ticks(axis: Any, most: int = 9) -> None:
+    """Put ticks at whole numbers alone, of small ranges too."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=most, integer=True, min_n_ticks=1))
+
+
+def empty(ax: Any, inks: Inks, title: str, x: str, y: str) -> None:
+    """Say that there is nothing to draw."""
+    write(ax, inks, title, "there is nothing to draw", x, y)
+    ax.set(xticks=[], yticks=[])
 
 
 def percent(share: float) -> str:

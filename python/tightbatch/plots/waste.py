@@ -12,7 +12,10 @@ from .. import _core
 from .style import (
     COLOURS,
     HATCH,
+    HATCH_COLOUR,
+    MARKERS,
     STRATEGIES,
+    empty,
     grouped,
     legend,
     ordered,
@@ -21,12 +24,18 @@ from .style import (
     shorten,
     start,
     strategy_of,
+    whole_ticks,
     write,
 )
 
 __all__ = ["knee", "plot_buckets", "plot_strategies", "plot_windows"]
 
 _PARTS = ("real", "padding", "cut")
+_SHOWN = {key: key.replace("_", " ") for key in STRATEGIES} | {
+    "uniform_length": "uniform-length",
+    "padding_free": "padding-free",
+    "sampler": "your sampler",
+}
 
 
 def knee(waste: Any) -> int:
@@ -123,22 +132,23 @@ def plot_buckets(
     unit = "padding, tokens" if real is None else "padding, % of all tokens"
     title = f"Waste with 1 to {len(y)} buckets" if len(y) > 1 else "Waste with one bucket"
     if not len(y):
-        write(axes, inks, "Waste by buckets", "there is nothing to draw", "buckets", unit)
-        axes.set(xticks=[], yticks=[])
+        empty(axes, inks, "Waste by buckets", "buckets", unit)
         return figure
     numbers = np.arange(1, len(y) + 1)
     marker = "o" if len(y) <= 40 else None
     axes.plot(numbers, y, color=COLOURS["padding"], lw=1.8, marker=marker, ms=4, gid="waste")
     axes.fill_between(numbers, y, color=COLOURS["padding"], alpha=0.2, lw=0)
-    axes.set_ylim(0, 1.12 * max(y.max(), 1e-9))
+    axes.set_ylim(0, 1.2 * y.max() or 1)
     axes.set_xlim(1 - 0.03 * len(y), len(y) + 0.03 * len(y))
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    whole_ticks(axes.xaxis)
     axes.yaxis.set_major_formatter(lambda value, _: grouped(value))
-    _mark(axes, inks, y, knee(padding), "knee", real is not None)
-    if chosen is not None and chosen != knee(padding):
+    bend = knee(padding) if len(y) > 2 and padding[0] > padding[-1] else None
+    if bend is not None:
+        _mark(axes, inks, y, bend, "knee", real is not None)
+    if chosen is not None and chosen != bend:
         _mark(axes, inks, y, chosen, "chosen", real is not None)
     said = [percent(v / 100) if real is not None else grouped(v) for v in (y[0], y[-1])]
-    note = f"{said[0]} with one bucket, {said[1]} with {len(y)}" if len(y) > 1 else said[0]
+    note = f"{said[0]} with one bucket" + (f", {said[1]} with {len(y)}" if len(y) > 1 else "")
     write(axes, inks, title, note, "buckets (widths that batches may have)", unit)
     return figure
 
@@ -147,7 +157,17 @@ def _mark(axes: Any, inks: Any, y: Any, number: int, word: str, is_share: bool) 
     value = float(y[number - 1])
     told = percent(value / 100) if is_share else f"{grouped(value)} tokens"
     noun = "bucket" if number == 1 else "buckets"
-    axes.plot([number], [value], "D", color=COLOURS["bound"], ms=9, mec=inks.text, gid=word)
+    axes.plot(
+        [number],
+        [value],
+        "D",
+        color=COLOURS["bound"],
+        ms=9,
+        mec=inks.text,
+        gid=word,
+        clip_on=False,
+        zorder=5,
+    )
     left = number > 0.6 * len(y)
     axes.annotate(
         f"{word}: {number} {noun}, {told}",
@@ -202,9 +222,10 @@ def plot_strategies(
     names = ordered(parts)
     height = 1.5 + 0.36 * max(len(names), 2)
     figure, axes, inks = start(name, ax, theme, height=height)
+    from matplotlib.transforms import ScaledTranslation
+
     if not names:
-        write(axes, inks, "Tokens by strategy", "there is nothing to draw", "tokens", "")
-        axes.set(xticks=[], yticks=[])
+        empty(axes, inks, "Tokens by strategy", "tokens", "")
         return figure
     heights = np.array([parts[key] for key in names], np.float64)
     ends = heights.cumsum(axis=1)
@@ -212,7 +233,7 @@ def plot_strategies(
     for k, part in enumerate(_PARTS):
         axes.barh(
             range(len(names)), heights[:, k], left=ends[:, k] - heights[:, k], height=0.72,
-            color=COLOURS[part], edgecolor=inks.text, lw=0, label=part, gid=part,
+            color=COLOURS[part], edgecolor=HATCH_COLOUR, lw=0, label=part, gid=part,
             hatch=HATCH if part == "cut" else None,
         )  # fmt: skip
     for i, (real, padding, cut) in enumerate(heights):
@@ -222,17 +243,26 @@ def plot_strategies(
             told, (ends[i, 2], i), (4, 0), textcoords="offset points", va="center", fontsize=9,
             color=inks.text, annotation_clip=False,
         )  # fmt: skip
-    room = 1.5 if heights[:, 2].any() else 1.32
-    axes.set_xlim(0, room * largest)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    shown = [shorten(key.replace("_", " ") if key in STRATEGIES else key) for key in names]
+    shown = [shorten(_SHOWN.get(key, key)) for key in names]
     axes.set_yticks(range(len(names)), shown)
-    axes.tick_params(axis="y", length=0)
+    # What is written beside the longest bar has its room, in inches.
+    inches = axes.bbox.width / figure.dpi - (0.07 * max(map(len, shown)) if ax is None else 0)
+    beside_bars = 1.6 if heights[:, 2].any() else 1.0
+    axes.set_xlim(0, largest / max(0.3, 1 - beside_bars / inches))
+    axes.tick_params(axis="y", length=0, pad=16)
+    beside = axes.transData + ScaledTranslation(-9 / 72, 0, figure.dpi_scale_trans)
+    for i, key in enumerate(names):  # the mark that the strategy has in other pictures
+        known = strategy_of(key) or "sampler"
+        axes.plot(
+            [0], [i], MARKERS[known], color=COLOURS[known], ms=6, clip_on=False, gid="mark",
+            transform=beside,
+        )  # fmt: skip
     axes.xaxis.set_major_formatter(lambda value, _: grouped(value))
     axes.xaxis.get_major_locator().set_params(nbins=5)
     drawn = [k for k in range(3) if k < 2 or heights[:, 2].any()]
     words = ("real tokens", "padding", "cut off")
-    legend(axes, inks, [patch(_PARTS[k], inks, words[k]) for k in drawn])
+    legend(axes, inks, [patch(_PARTS[k], words[k]) for k in drawn])
     room_of_note = 64 - max(0, max(map(len, shown)) - 6)
     least = int(np.argmin(heights[:, 1]))
     note = f"least padding: {shown[least]}, {grouped(heights[least, 1])} tokens"
@@ -328,17 +358,16 @@ def plot_windows(
     figure, axes, inks = start(name, ax, theme, height=3.4)
     title, x_name = "What a shuffle window costs", "shuffle window, batches"
     if not len(x):
-        write(axes, inks, title, "there is nothing to draw", x_name, "padding, % of all tokens")
-        axes.set(xticks=[], yticks=[])
+        empty(axes, inks, title, x_name, "padding, % of all tokens")
         return figure
     at = np.arange(len(x))  # evenly: windows are powers, and the last may be "all rows"
     (wasted,) = axes.plot(
         at, 100 * series[0][1], "o-", color=COLOURS["padding"], lw=1.8, ms=5, label="padding (left)"
     )
-    axes.set_ylim(0, 115 * max(series[0][1].max(), 1e-4))
+    axes.set_ylim(0, 115 * series[0][1].max() or 1)
     axes.set_xlim(-0.3, len(x) - 0.7)
-    step = max(1, -(-len(x) // 12))
-    axes.set_xticks(at[::step], [grouped(float(v)) for v in x[::step]])
+    step = max(1, -(-len(x) // 9))
+    axes.set_xticks(at[::step], [f"{v:,}" if v < 100_000 else grouped(v) for v in x[::step]])
     handles = [wasted]
     if len(series) == 2:
         handles.append(_right(axes, inks, at, 100 * series[1][1], label))
@@ -364,10 +393,10 @@ def _right(axes: Any, inks: Any, x: Any, y: Any, label: str) -> Any:
         right.spines[side].set_visible(False)
     right.spines["right"].set_color(inks.text)
     right.tick_params(colors=inks.text, labelsize=9)
-    right.set_ylim(0, 115 * max(float(y.max()) / 100, 1e-4))
+    right.set_ylim(0, 1.15 * y.max() or 1)
     right.set_ylabel(f"{shorten(label)}, %", color=inks.text, fontsize=10)
     (line,) = right.plot(
-        x, y, "s--", color=COLOURS["real"], lw=1.8, ms=5, label=f"{shorten(label)} (right)"
+        x, y, "s--", color=inks.text, lw=1.8, ms=5, label=f"{shorten(label)} (right)"
     )
     return line
 
@@ -387,8 +416,3 @@ def _numbers(function: str, name: str, values: Any) -> NDArray[np.float64]:
             "least 0"
         )
     return found
-
-
-def colour_of(name: str) -> str:
-    """Give the colour of a strategy; of one that is not known, that of the reader's own."""
-    return COLOURS[strategy_of(name) or "sampler"]
