@@ -26,7 +26,8 @@ def plot_batch(
     The batch may be any library's: padded on either side, packs, without padding ([1, total], which
     is folded into lines), with a mask of queries and keys; tensors, arrays or lists. Columns are
     known by their names, as to :func:`check_batch`, and rows are found by what most columns say.
-    Rows that share a pack are in alternating shades.
+    Rows that share a pack are in alternating shades. The padding at the end of a padding-free batch
+    of a fixed size is known by its labels; without labels it is drawn as a row.
 
     Parameters
     ----------
@@ -129,16 +130,49 @@ def _look(group: Group, values: list[Any]) -> Cells | None:
             raise ValueError(
                 f"{NAME}(): key {_core.show(key)}, row {error.row}: {error.message}"
             ) from None
-    answer = _core.check_batch(
-        NAME, group.keys, group.roles, group.partners, made, None, None, _IGNORED, True
-    )
+    keys, roles, partners = group.keys, group.roles, group.partners
+    square = next((one for one in made if getattr(one, "ndim", 0) == 4), None)
+    if square is not None and not {Role.IDS, Role.EMBEDS} & set(roles):
+        # A mask of queries and keys says how wide rows are only beside tokens.
+        keys, roles, partners = (*keys, "tokens"), roles + bytes([Role.IDS]), partners + b"\xff"
+        made.append(np.zeros((len(square), square.shape[-1]), np.int8))
+    answer = _core.check_batch(NAME, keys, roles, partners, made, None, None, _IGNORED, True)
     if isinstance(answer, int):
-        key = group.keys[answer]
+        key = keys[answer]
         raise TypeError(
             f"{NAME}(): key {_core.show(key)}: found {_core.describe(made[answer])}, expected a "
             "tensor, an array or lists of numbers"
         )
-    if answer is None:
+    if answer is None or not any(getattr(one, "ndim", 0) > 1 for one in made):
         return None
     (rows, width), segments = answer[2], answer[3]
-    return Cells(rows, width, segments[np.argsort(segments[:, 0], kind="stable")])
+    segments = segments[np.argsort(segments[:, 0], kind="stable")]
+    columns = {Role(role): value for role, value in zip(roles, made, strict=True)}
+    if rows == 1:
+        return Cells(rows, width, segments[: _before_tail(segments, columns)])
+    return Cells(rows, width, _cut_at_lengths(segments, width, columns.get(Role.LENGTHS)))
+
+
+def _before_tail(segments: Any, columns: dict[Role, Any]) -> int:
+    """How many segments there are before the padding at the end of a batch of a fixed size.
+
+    It has boundaries and positions as rows have; but none of its labels is trained, and its tokens
+    are all one.
+    """
+    ids, labels = columns.get(Role.IDS), columns.get(Role.LABELS)
+    if ids is None or labels is None or np.shape(ids) != np.shape(labels) or not np.size(ids):
+        return len(segments)
+    ids, labels = np.ravel(ids), np.ravel(labels)
+    real = np.flatnonzero((ids != ids[-1]) | (labels != _IGNORED))
+    end = int(real[-1]) + 1 if len(real) else 0
+    count = int(np.searchsorted(segments[:, 0], end))
+    return count if len(ids) - end > 1 else len(segments)
+
+
+def _cut_at_lengths(segments: Any, width: int, lengths: Any) -> Any:
+    """Where no other column tells of padding, a column of lengths does."""
+    whole = width * np.arange(len(segments))
+    is_whole = np.array_equal(segments, np.stack([whole, whole + width], axis=1))
+    if lengths is None or not is_whole or np.shape(lengths) != whole.shape:
+        return segments
+    return np.stack([whole, whole + np.clip(lengths, 0, width)], axis=1)

@@ -116,9 +116,13 @@ def plot_lengths(
     handles += _cut(axes, values, below, max_length)
     middle = f"half have up to {at[0]:,} tokens, 95 % up to {at[1]:,}, the longest "
     y = "rows in a bar" if len(bars) > 1 else "rows"
-    write(axes, inks, title, f"{middle}{values[-1]:,}", _x_label(is_wide), y)
+    write(axes, inks, title, f"{middle}{_short(values[-1])}", _x_label(is_wide), y)
     legend(axes, inks, handles, columns=2)
     return figure
+
+
+def _short(length: int) -> str:
+    return f"{length:,}" if length < 10_000_000 else grouped(length)
 
 
 def _x_label(is_wide: bool) -> str:

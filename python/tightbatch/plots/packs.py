@@ -205,7 +205,7 @@ def plot_ranks(
         return figure
     longest = float(steps.max(axis=1).sum())
     edges = np.arange(ranks + 1) - 0.5
-    idle = {"facecolor": inks.faint, "edgecolor": inks.text, "hatch": "...", "lw": 0}
+    idle: dict[str, Any] = {"facecolor": inks.faint, "edgecolor": inks.text, "hatch": "...", "lw": 0}
     if ranks <= 64:
         axes.bar(np.arange(ranks), own, 0.84, color=COLOURS["real"], gid="load")
         axes.bar(

@@ -240,11 +240,11 @@ def grouped(number: float) -> str:
     return f"{number:.3g}"
 
 
-def whole_ticks(axis: Any, most: int = 9) -> None:
+def whole_ticks(axis: Any, most: int = 6) -> None:
     """Put ticks at whole numbers alone, of small ranges too."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(nbins=most, integer=True, min_n_ticks=1))
+    axis.set_major_locator(MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
 
 
 def empty(ax: Any, inks: Inks, title: str, x: str, y: str) -> None:

@@ -259,7 +259,7 @@ def plot_strategies(
             transform=beside,
         )  # fmt: skip
     axes.xaxis.set_major_formatter(lambda value, _: grouped(value))
-    axes.xaxis.get_major_locator().set_params(nbins=5)
+    whole_ticks(axes.xaxis, 5)
     drawn = [k for k in range(3) if k < 2 or heights[:, 2].any()]
     words = ("real tokens", "padding", "cut off")
     legend(axes, inks, [patch(_PARTS[k], words[k]) for k in drawn])
