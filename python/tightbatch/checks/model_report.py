@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._words import counted
+from ..plots.style import Theme, check_place
 from .model_compare import written
 from .model_where import Place
 
@@ -171,8 +172,14 @@ class ModelReport:
         rest = "".join(f"<p>{html.escape(line)}</p>" for line in self._rest())
         return (
             f"<p><b>{html.escape(self.summary())}</b></p><table><thead><tr>{head}</tr></thead>"
-            f"<tbody>{body}</tbody></table>{rest}"
+            f"<tbody>{body}</tbody></table>{self._picture()}{rest}"
         )
+
+    def _picture(self) -> str:
+        """The plot, for HTML, where a table does not show all rows."""
+        from ..plots.inline import inline
+
+        return inline(lambda: self._draw(None, "both")) if len(self.rows) > _SHOWN else ""
 
     def summary(self) -> str:
         """The verdict in a line."""
@@ -260,9 +267,10 @@ class ModelReport:
         ImportError
             When matplotlib is not installed.
         """
+        check_place("ModelReport.plot", ax, "auto")
         return self._draw(ax, "auto")
 
-    def _draw(self, ax: Any, theme: str) -> Any:
+    def _draw(self, ax: Any, theme: Theme) -> Any:
         from ..plots.leaks import plot_leaks
 
         tried = (self.matrix, self.padding, self.wider, self.alone, self.company, self.again)

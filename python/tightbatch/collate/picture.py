@@ -9,17 +9,22 @@ import numpy as np
 
 from .. import _core
 from ..plots.rows import Cells, plot_rows
+from ..plots.style import Theme, check_place
 from .batch_roles import Group, Role, groups_of
 from .batch_values import Unreadable, flatten, is_nested, readable
 
 __all__ = ["plot_batch"]
 
-NAME = "plot_batch"
 _IGNORED = -100  # the label that is not trained; no picture depends on it
 
 
 def plot_batch(
-    batch: Any, *, before: Any = None, group: str | None = None, ax: Any = None, theme: str = "auto"
+    batch: Any,
+    *,
+    before: Any = None,
+    group: str | None = None,
+    ax: Any = None,
+    theme: Theme = "auto",
 ) -> Any:
     """Draw a batch: rows by positions, what is real and what is padding.
 
@@ -69,16 +74,24 @@ def plot_batch(
     >>> [axes.get_title(loc="left") for axes in figure.axes]
     ['before: 33 % padding', 'after: 0 % padding']
     """
-    found = _cells_of("batch", batch, group)
+    return draw("plot_batch", batch, before, group, ax, theme)
+
+
+def draw(function: str, batch: Any, before: Any, group: Any, ax: Any, theme: Any) -> Any:
+    """Draw a batch; errors name the function `function`."""
+    check_place(function, ax, theme)
+    if group is not None and not isinstance(group, str):
+        raise TypeError(f"{function}(): group is {_core.describe(group)}, expected a str")
+    found = _cells_of(function, "batch", batch, group)
     if before is None:
         panels = {name or "batch": cells for name, cells in found.items()}
     else:
-        earlier = _cells_of("before", before, group)
+        earlier = _cells_of(function, "before", before, group)
         panels = _named("before", earlier) | _named("after", found)
     if ax is not None and len(panels) > 1:
         raise ValueError(
-            f"{NAME}(): ax has room for one batch, found {', '.join(map(repr, panels))}; expected "
-            "group= of one of them, or no ax"
+            f"{function}(): ax has room for one batch, found {', '.join(map(repr, panels))}; "
+            "expected group= of one of them, or no ax"
         )
     shown = dict(list(panels.items())[:4])
     return plot_rows(shown, ax=ax, theme=theme)
@@ -88,39 +101,44 @@ def _named(word: str, found: dict[str, Cells]) -> dict[str, Cells]:
     return {f"{word}, {name}" if name and len(found) > 1 else word: found[name] for name in found}
 
 
-def _cells_of(argument: str, batch: Any, wanted: str | None) -> dict[str, Cells]:
+def _cells_of(function: str, argument: str, batch: Any, wanted: str | None) -> dict[str, Cells]:
     """Where the real tokens of each group of columns are."""
-    columns = batch if isinstance(batch, Mapping) else flatten(batch, NAME)
+    if not isinstance(batch, Mapping) and not is_nested(batch) and not hasattr(batch, "_fields"):
+        raise TypeError(
+            f"{function}(): {argument} is {_core.describe(batch)}, expected columns by name: a "
+            "dict or BatchEncoding, or a tuple or dataclass of them"
+        )
+    columns = batch if isinstance(batch, Mapping) else flatten(batch, function)
     if any(is_nested(value) for value in columns.values()):
-        columns = flatten(columns, NAME)
+        columns = flatten(columns, function)
     groups = groups_of(tuple(key for key in columns if isinstance(key, str)))
     if not groups:
         raise ValueError(
-            f"{NAME}(): {argument} has no column of a known name, but {_core.show(list(columns))}; "
-            "expected names such as input_ids, attention_mask, labels"
+            f"{function}(): {argument} has no column of a known name, but "
+            f"{_core.show(list(columns))}; expected names such as input_ids, attention_mask, labels"
         )
     found = {}
     for each in groups:
-        cells = _look(each, [columns[key] for key in each.keys])
+        cells = _look(function, each, [columns[key] for key in each.keys])
         if cells is not None:
             found[each.name] = cells
     if wanted is not None:
         if wanted not in found:
             names = ", ".join(map(_core.show, found))
             raise ValueError(
-                f"{NAME}(): group={_core.show(wanted)}, expected one of those in {argument}: "
+                f"{function}(): group={_core.show(wanted)}, expected one of those in {argument}: "
                 f"{names}"
             )
         return {wanted: found[wanted]}
     if not found:
         raise ValueError(
-            f"{NAME}(): {argument} has no column of tokens, positions or masks with rows, but "
+            f"{function}(): {argument} has no column of tokens, positions or masks with rows, but "
             f"{_core.show(list(columns))}"
         )
     return found
 
 
-def _look(group: Group, values: list[Any]) -> Cells | None:
+def _look(function: str, group: Group, values: list[Any]) -> Cells | None:
     """Ask the C code that checks batches where rows begin and end."""
     made = []
     for key, role, value in zip(group.keys, group.roles, values, strict=True):
@@ -128,7 +146,7 @@ def _look(group: Group, values: list[Any]) -> Cells | None:
             made.append(readable(value, Role(role), key, []))
         except Unreadable as error:
             raise ValueError(
-                f"{NAME}(): key {_core.show(key)}, row {error.row}: {error.message}"
+                f"{function}(): key {_core.show(key)}, row {error.row}: {error.message}"
             ) from None
     keys, roles, partners = group.keys, group.roles, group.partners
     square = next((one for one in made if getattr(one, "ndim", 0) == 4), None)
@@ -136,12 +154,12 @@ def _look(group: Group, values: list[Any]) -> Cells | None:
         # A mask of queries and keys says how wide rows are only beside tokens.
         keys, roles, partners = (*keys, "tokens"), roles + bytes([Role.IDS]), partners + b"\xff"
         made.append(np.zeros((len(square), square.shape[-1]), np.int8))
-    answer = _core.check_batch(NAME, keys, roles, partners, made, None, None, _IGNORED, True)
+    answer = _core.check_batch(function, keys, roles, partners, made, None, None, _IGNORED, True)
     if isinstance(answer, int):
         key = keys[answer]
         raise TypeError(
-            f"{NAME}(): key {_core.show(key)}: found {_core.describe(made[answer])}, expected a "
-            "tensor, an array or lists of numbers"
+            f"{function}(): key {_core.show(key)}: found {_core.describe(made[answer])}, "
+            "expected a tensor, an array or lists of numbers"
         )
     if answer is None or not any(getattr(one, "ndim", 0) > 1 for one in made):
         return None

@@ -6,21 +6,18 @@ figure belongs to the caller alone: pyplot does not know it, and there is nothin
 
 from __future__ import annotations
 
-from .inline import as_html, as_svg
+from .exponents import plot_exponents
 from .leaks import plot_leaks
 from .lengths import plot_lengths
 from .packs import plot_packs, plot_ranks
 from .rows import Cells, plot_rows
-from .style import COLOURS
 from .waste import knee, plot_buckets, plot_strategies, plot_windows
 
 __all__ = [
-    "COLOURS",
     "Cells",
-    "as_html",
-    "as_svg",
     "knee",
     "plot_buckets",
+    "plot_exponents",
     "plot_leaks",
     "plot_lengths",
     "plot_packs",

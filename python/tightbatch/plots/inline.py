@@ -6,9 +6,10 @@ import base64
 import html
 import io
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["as_html", "as_svg"]
+__all__ = ["as_html", "as_svg", "inline"]
 
 MOST_BYTES = 300_000  # of one picture in a notebook's file
 _RESOLUTIONS = (200, 144, 100, 72)  # dots per inch
@@ -43,6 +44,18 @@ def as_html(figure: Any, alt: str = "", most_bytes: int = MOST_BYTES) -> str:
     return ""
 
 
+def inline(draw: Callable[[], Any], alt: str = "", most_bytes: int = MOST_BYTES) -> str:
+    """Give what `draw` draws as :func:`as_html` does; "" where matplotlib is not installed.
+
+    For the ``_repr_html_`` of a report: it shows its table either way.
+    """
+    try:
+        figure = draw()
+    except ImportError:
+        return ""
+    return as_html(figure, alt, most_bytes)
+
+
 def as_svg(figure: Any) -> bytes:
     """Give a figure as SVG; the same picture has the same bytes."""
     from matplotlib import rc_context
@@ -56,7 +69,7 @@ def as_svg(figure: Any) -> bytes:
 _NO_DATE = {"Date": None, "Creator": None}
 
 
-def _forms(figure: Any) -> Any:
+def _forms(figure: Any) -> Iterator[tuple[str, bytes]]:
     yield "image/svg+xml", as_svg(figure)
     for resolution in _RESOLUTIONS:
         out = io.BytesIO()

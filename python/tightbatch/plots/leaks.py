@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .style import COLOURS, empty, legend, shorten, start, whole_figure, write
+from .. import _core
+from .read import read_numbers, read_text
+from .style import COLOURS, Theme, empty, legend, shorten, start, whole_figure, write
 
 __all__ = ["plot_leaks"]
 
@@ -33,7 +35,7 @@ def plot_leaks(
     title: str = "check_model",
     note: str = "",
     ax: Any = None,
-    theme: str = "auto",
+    theme: Theme = "auto",
 ) -> Any:
     """Draw how far outputs moved: blue within the tolerance, orange beyond it.
 
@@ -73,18 +75,21 @@ def plot_leaks(
     >>> figure.axes[0].get_xlabel()
     'row whose outputs moved'
     """
-    names = [str(row) for row in rows]
+    name = "plot_leaks"
+    names = _read_names(name, rows)
     count = len(names)
-    values = np.asarray(movements, np.float64)
+    title, note = read_text(name, "title", title), read_text(name, "note", note)
+    tolerance = _core.read_real(name, "tolerance", tolerance, 0.0, 1e300) or 1e-300
+    values = read_numbers(name, "movements", movements, "[rows + 5, rows]", unknown=True)
     if values.shape != (count + len(_TRIED), count):
         raise ValueError(
-            f"plot_leaks(): movements has the shape {list(values.shape)}, expected "
+            f"{name}(): movements has the shape {list(values.shape)}, expected "
             f"{[count + len(_TRIED), count]} for {count} rows"
         )
     wide = min(11.0, 5.6 + 0.5 * max(0, count - 2))
     high = min(9.0, 3.8 + 0.3 * count)
     turned = _name_length(names) if _is_turned(names) else 0
-    figure, axes, inks = start("plot_leaks", ax, theme, height=high + 0.07 * turned, width=wide)
+    figure, axes, inks = start(name, ax, theme, height=high + 0.07 * turned, width=wide)
     if not count:
         empty(axes, inks, title, "row whose outputs moved", "what was done")
         return figure
@@ -107,6 +112,12 @@ def plot_leaks(
     write(axes, inks, shorten(title, 2 * room), shorten(note, 3 * room), x, y, room)
     _legend(axes, inks, turned)
     return figure
+
+
+def _read_names(function: str, rows: Any) -> list[str]:
+    if not isinstance(rows, (list, tuple)) or not all(isinstance(row, str) for row in rows):
+        raise TypeError(f"{function}(): rows is {_core.describe(rows)}, expected a list of str")
+    return list(rows)
 
 
 def _draw(axes: Any, drawn: NDArray[np.float64], reach: float) -> Any:

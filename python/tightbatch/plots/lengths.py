@@ -12,6 +12,7 @@ from .style import (
     COLOURS,
     HATCH,
     HATCH_COLOUR,
+    Theme,
     empty,
     grouped,
     legend,
@@ -37,7 +38,7 @@ def plot_lengths(
     boundaries: Any = None,
     max_length: int | None = None,
     ax: Any = None,
-    theme: str = "auto",
+    theme: Theme = "auto",
 ) -> Any:
     """Draw how many rows have which length, and how many are at most that long.
 

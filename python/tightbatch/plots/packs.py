@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .style import COLOURS, empty, grouped, legend, patch, percent, start, whole_ticks, write
+from .read import read_numbers, read_text
+from .style import COLOURS, Theme, empty, grouped, legend, patch, percent, start, whole_ticks, write
 
 __all__ = ["plot_packs", "plot_ranks"]
 
@@ -24,7 +25,7 @@ def plot_packs(
     segments: Any = None,
     lower_bound: int | None = None,
     ax: Any = None,
-    theme: str = "auto",
+    theme: Theme = "auto",
 ) -> Any:
     """Draw how full packs are: each with its segments, or many from the fullest to the emptiest.
 
@@ -70,6 +71,8 @@ def plot_packs(
             f"{name}(): pack {over[0]} has {filled[over[0]]} tokens, expected at most the "
             f"capacity, {capacity}"
         )
+    if lower_bound is not None:
+        lower_bound = _core.read_int(name, "lower_bound", lower_bound, 0, 2**62)
     parts = None if segments is None else _read_segments(name, segments, filled)
     if parts is not None and not len(filled) < len(parts[0]) <= _SEGMENTS:
         parts = None
@@ -100,6 +103,10 @@ def plot_packs(
 
 
 def _read_segments(function: str, segments: Any, filled: Any) -> tuple[Any, Any]:
+    if not isinstance(segments, (tuple, list)) or len(segments) != 2:
+        raise TypeError(
+            f"{function}(): segments is {_core.describe(segments)}, expected (lengths, offsets)"
+        )
     lengths, offsets = segments
     sizes = _core.read_lengths(function, "segments", lengths)
     ends = _core.read_lengths(function, "offsets", offsets)
@@ -151,7 +158,7 @@ def _draw_sorted(axes: Any, filled: Any, capacity: int) -> None:
 
 
 def plot_ranks(
-    loads: Any, *, unit: str = "padded tokens", ax: Any = None, theme: str = "auto"
+    loads: Any, *, unit: str = "padded tokens", ax: Any = None, theme: Theme = "auto"
 ) -> Any:
     """Draw how much each rank has to do, and how long it waits for the others.
 
@@ -186,15 +193,9 @@ def plot_ranks(
     '2 ranks wait 12 % of their time'
     """
     name = "plot_ranks"
-    array = np.asarray(loads)
-    if array.ndim not in (1, 2) or (array.size and array.dtype.kind not in "iuf"):
-        raise TypeError(
-            f"{name}(): loads is {_core.describe(loads)}, expected numbers of the shape [ranks] "
-            "or [steps, ranks]"
-        )
-    steps = np.atleast_2d(array).astype(np.float64)
-    if not (np.isfinite(steps).all() and (steps >= 0).all()):
-        raise ValueError(f"{name}(): loads has a number that is not finite, or below 0")
+    array = read_numbers(name, "loads", loads, "[ranks] or [steps, ranks]")
+    steps = np.atleast_2d(array)
+    unit = read_text(name, "unit", unit)
     figure, axes, inks = start(name, ax, theme)
     from matplotlib.patches import Patch
 
@@ -205,7 +206,12 @@ def plot_ranks(
         return figure
     longest = float(steps.max(axis=1).sum())
     edges = np.arange(ranks + 1) - 0.5
-    idle: dict[str, Any] = {"facecolor": inks.faint, "edgecolor": inks.text, "hatch": "...", "lw": 0}
+    idle: dict[str, Any] = {
+        "facecolor": inks.faint,
+        "edgecolor": inks.text,
+        "hatch": "...",
+        "lw": 0,
+    }
     if ranks <= 64:
         axes.bar(np.arange(ranks), own, 0.84, color=COLOURS["real"], gid="load")
         axes.bar(

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._words import counted
+from .read import read_text
 from .style import (
     COLOURS,
+    Theme,
     dress,
     legend,
     patch,
@@ -61,7 +63,7 @@ class Cells(NamedTuple):
 
 
 def plot_rows(
-    panels: Mapping[str, Cells], *, ax: Any = None, theme: str = "auto", title: str = ""
+    panels: Mapping[str, Cells], *, ax: Any = None, theme: Theme = "auto", title: str = ""
 ) -> Any:
     """Draw batches side by side, on one scale: equal areas are equally many tokens.
 
@@ -99,7 +101,7 @@ def plot_rows(
     'batch: 25 % padding'
     """
     name = "plot_rows"
-    found = _read(name, panels)
+    found, title = _read(name, panels), read_text(name, "title", title)
     if ax is not None and len(found) > 1:
         raise ValueError(
             f"{name}(): {len(found)} batches, expected one for ax; without ax each has its own axes"
@@ -138,7 +140,9 @@ def _read(function: str, panels: Any) -> dict[str, Cells]:
             f"{function}(): panels is {_core.describe(panels)}, expected a dict of str to Cells"
         )
     if not 1 <= len(panels) <= _MOST_PANELS:
-        raise ValueError(f"{function}(): found {len(panels)} batches, expected 1 to {_MOST_PANELS}")
+        raise ValueError(
+            f"{function}(): panels has {len(panels)} batches, expected 1 to {_MOST_PANELS}"
+        )
     for key, (rows, width, segments) in panels.items():
         places = np.asarray(segments)
         if places.ndim != 2 or places.shape[1] != 2 or places.dtype.kind not in "iu":

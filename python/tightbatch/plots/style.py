@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from .. import _core
 
@@ -30,7 +30,7 @@ COLOURS = {
     "bound": "#009E73",  # of a bucket; what was chosen
     # Strategies, where each is a line or a point; a marker tells them apart too.
     "fixed": "#7F7F7F",
-    "dynamic": "#A0522D",
+    "dynamic": "#A3562F",
     "uniform_length": "#7B61FF",
     "bucketed": "#AA4499",
     "packed": "#C77C00",
@@ -41,6 +41,7 @@ STRATEGIES = ("fixed", "dynamic", "uniform_length", "bucketed", "packed", "paddi
 MARKERS = dict(zip(STRATEGIES, "sov^DPX", strict=True))
 HATCH = "////"  # of what was cut
 HATCH_COLOUR = "#FFFFFFAA"
+Theme: TypeAlias = Literal["auto", "light", "dark", "both"]
 THEMES = ("auto", "light", "dark", "both")
 _WIDTH = 5.6  # inches: at 100 pixels each, text of 10 points stays legible at half that width
 _WORDS = {
@@ -88,31 +89,31 @@ def start(
     function: str, ax: Any, theme: Any, height: float = 3.2, width: float = _WIDTH
 ) -> tuple[Figure, Axes, Inks]:
     """Give where to draw: a new figure of its own, or the caller's axes, and its colours."""
-    theme = _core.read_choice(function, "theme", theme, THEMES)
-    new_figure = import_figure(function)
-    from matplotlib.axes import Axes
-
+    new_figure = check_place(function, ax, theme)
     if ax is None:
         inks = _inks_of(theme, None)
         figure = new_figure(figsize=(width, height), facecolor=inks.background)
         return figure, dress(figure.subplots(), inks), inks
-    if not isinstance(ax, Axes):
-        raise TypeError(
-            f"{function}(): ax is {_core.describe(ax)}, expected a matplotlib Axes, such as "
-            "figure.subplots() gives"
-        )
     inks = _inks_of(theme, ax)
     return whole_figure(ax), dress(ax, inks), inks
 
 
-def import_figure(function: str) -> Any:
-    """Give the class of our figures; say what to install where there is no matplotlib."""
+def check_place(function: str, ax: Any, theme: Any) -> Any:
+    """Check where and how to draw, and give the class of our figures."""
+    _core.read_choice(function, "theme", theme, THEMES)
     try:
         from .figure import Picture
     except ImportError as error:
         raise ImportError(
             f"{function}() draws with matplotlib: python -m pip install matplotlib"
         ) from error
+    from matplotlib.axes import Axes
+
+    if ax is not None and not isinstance(ax, Axes):
+        raise TypeError(
+            f"{function}(): ax is {_core.describe(ax)}, expected a matplotlib Axes, such as "
+            "figure.subplots() gives"
+        )
     return Picture
 
 
@@ -244,7 +245,9 @@ def whole_ticks(axis: Any, most: int = 6) -> None:
     """Put ticks at whole numbers alone, of small ranges too."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    axis.set_major_locator(
+        MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    )
 
 
 def empty(ax: Any, inks: Inks, title: str, x: str, y: str) -> None:

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import _core
+from .read import read_numbers, read_text
 from .style import (
     COLOURS,
     HATCH,
     HATCH_COLOUR,
     MARKERS,
     STRATEGIES,
+    Theme,
     empty,
     grouped,
     legend,
@@ -69,7 +70,7 @@ def knee(waste: Any) -> int:
     >>> tb.plots.knee([100, 20, 10, 8, 7])
     2
     """
-    values = _numbers("knee", "waste", waste)
+    values = read_numbers("knee", "waste", waste)
     if len(values) < 3 or values[0] <= values[-1]:
         return min(len(values), 1)
     x = np.arange(len(values)) / (len(values) - 1)
@@ -83,7 +84,7 @@ def plot_buckets(
     real: int | None = None,
     chosen: int | None = None,
     ax: Any = None,
-    theme: str = "auto",
+    theme: Theme = "auto",
 ) -> Any:
     """Draw the waste against the number of buckets, and mark the knee of the curve.
 
@@ -122,7 +123,7 @@ def plot_buckets(
     'Waste with 1 to 5 buckets'
     """
     name = "plot_buckets"
-    padding = _numbers(name, "waste", waste)
+    padding = read_numbers(name, "waste", waste)
     if real is not None:
         real = _core.read_int(name, "real", real, 0, 2**62)
     if chosen is not None:
@@ -182,7 +183,7 @@ def _mark(axes: Any, inks: Any, y: Any, number: int, word: str, is_share: bool) 
 
 
 def plot_strategies(
-    tokens: Mapping[str, Mapping[str, int]], *, ax: Any = None, theme: str = "auto"
+    tokens: Mapping[str, Mapping[str, int]], *, ax: Any = None, theme: Theme = "auto"
 ) -> Any:
     """Draw the real tokens, the padding and what is cut off, a bar for each strategy.
 
@@ -303,7 +304,7 @@ def plot_windows(
     chosen: int | None = None,
     label: str = "order that chance made",
     ax: Any = None,
-    theme: str = "auto",
+    theme: Theme = "auto",
 ) -> Any:
     """Draw what each shuffle window costs in padding, and what it leaves of randomness.
 
@@ -344,9 +345,9 @@ def plot_windows(
     """
     name = "plot_windows"
     x = _core.read_lengths(name, "windows", windows)
-    series = [("padding", _numbers(name, "padding", padding))]
+    series = [("padding", read_numbers(name, "padding", padding))]
     if randomness is not None:
-        series.append(("randomness", _numbers(name, "randomness", randomness)))
+        series.append(("randomness", read_numbers(name, "randomness", randomness)))
     for what, values in series:
         if len(values) != len(x):
             raise ValueError(
@@ -355,6 +356,7 @@ def plot_windows(
             )
     if chosen is not None:
         chosen = _core.read_int(name, "chosen", chosen, 0, 2**62)
+    label = read_text(name, "label", label)
     figure, axes, inks = start(name, ax, theme, height=3.4)
     title, x_name = "What a shuffle window costs", "shuffle window, batches"
     if not len(x):
@@ -399,20 +401,3 @@ def _right(axes: Any, inks: Any, x: Any, y: Any, label: str) -> Any:
         x, y, "s--", color=inks.text, lw=1.8, ms=5, label=f"{shorten(label)} (right)"
     )
     return line
-
-
-def _numbers(function: str, name: str, values: Any) -> NDArray[np.float64]:
-    """Read numbers of one dimension that are finite and not negative."""
-    array = np.asarray(values)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iuf"):
-        raise TypeError(
-            f"{function}(): {name} is {_core.describe(values)}, expected a list or array of numbers"
-        )
-    found: NDArray[np.float64] = array.astype(np.float64)
-    odd = np.flatnonzero(~(np.isfinite(found) & (found >= 0)))
-    if len(odd):
-        raise ValueError(
-            f"{function}(): {name}[{odd[0]}] is {found[odd[0]]:g}, expected a finite number of at "
-            "least 0"
-        )
-    return found

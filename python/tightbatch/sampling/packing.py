@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .. import _core
 from .._types import Overlong
 from .._words import counted
+from ..plots.style import Theme, check_place
 from ..ragged import Ragged
 from .fairness import Fairness, measure
 from .packed_dataset import as_dataset, read_columns, seq_lengths
@@ -144,7 +145,7 @@ class Packing:
         numbers = np.arange(len(self.lengths))
         return measure("Packing.fairness", self.lengths, settings, numbers, self.offsets, 1)
 
-    def plot(self, ax: Any = None, *, theme: str = "auto") -> Any:
+    def plot(self, ax: Any = None, *, theme: Theme = "auto") -> Any:
         """Draw how full the packs are; of at most 40 packs, their segments too.
 
         Parameters
@@ -172,6 +173,7 @@ class Packing:
         """
         from ..plots.packs import plot_packs
 
+        check_place("Packing.plot", ax, theme)
         return plot_packs(
             self.pack_lengths,
             self.capacity,
