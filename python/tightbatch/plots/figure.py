@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib.figure
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from .inline import as_html
 
@@ -18,6 +19,7 @@ class Picture(matplotlib.figure.Figure):
     def __init__(self, *args: object, **settings: object) -> None:
         settings.setdefault("layout", "constrained")
         super().__init__(*args, **settings)  # type: ignore[arg-type]
+        FigureCanvasAgg(self)  # no window, no display
 
     def _repr_html_(self) -> str:
         return as_html(self)

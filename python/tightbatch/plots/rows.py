@@ -157,6 +157,9 @@ def _read(function: str, panels: Any) -> dict[str, Cells]:
                 f"{function}(): segments of {_core.show(key)} are not ascending, or not within "
                 f"{rows} rows of {width}"
             )
+        full = places[ends > begins]
+        if (full[:, 0] // max(width, 1) != (full[:, 1] - 1) // max(width, 1)).any():
+            raise ValueError(f"{function}(): a segment of {_core.show(key)} lies in two rows")
     return {
         key: Cells(rows, width, np.asarray(segments)[segments[:, 1] > segments[:, 0]])
         for key, (rows, width, segments) in panels.items()

@@ -30,7 +30,7 @@ COLOURS = {
     "bound": "#009E73",  # of a bucket; what was chosen
     # Strategies, where each is a line or a point; a marker tells them apart too.
     "fixed": "#7F7F7F",
-    "dynamic": "#A3562F",
+    "dynamic": "#B44522",
     "uniform_length": "#7B61FF",
     "bucketed": "#AA4499",
     "packed": "#C77C00",

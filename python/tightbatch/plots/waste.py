@@ -75,7 +75,8 @@ def knee(waste: Any) -> int:
         return min(len(values), 1)
     x = np.arange(len(values)) / (len(values) - 1)
     y = (values - values[-1]) / (values[0] - values[-1])
-    return int(np.argmax(1 - x - y)) + 1
+    below = 1 - x - y
+    return int(np.argmax(below)) + 1 if below.max() > 1e-9 else 1
 
 
 def plot_buckets(
