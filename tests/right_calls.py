@@ -186,6 +186,7 @@ VALID = {
     "PaddingFreeCollator.__call__": {"samples": FEATURES},
     "PaddingFreeCollator.for_model": {"model": language_model},
     "PaddingReport.__getitem__": {"strategy": "packed"},
+    "PaddingReport.plot": {"panel": "strategies"},
     "PaddingReport.to_dict": {},
     "PaddingReport.to_pandas": {},
     "Packing.__getitem__": {"pack": 0},

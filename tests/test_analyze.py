@@ -1,5 +1,6 @@
 """analyze: every figure against the batches that are really made, padded and counted."""
 
+import importlib.util
 import json
 import math
 
@@ -392,8 +393,46 @@ def test_html():
     report = tb.analyze(TEXT, batch_size=16)
     page = report._repr_html_()
     assert page.count("<table>") == 2
+    assert page.count("<img ") == (3 if importlib.util.find_spec("matplotlib") else 0)
     assert f"{report['packed'].waste:.1%}" in page
     assert "tb.LengthBatchSampler(lengths, batch_size=16)" in page
+
+
+def titles(figure):
+    return [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
+
+
+def test_pictures():
+    pytest.importorskip("matplotlib")
+    report = tb.analyze(TEXT, batch_size=16, num_replicas=3)
+    every = titles(report.plot(theme="light"))
+    assert len(every) == 6
+    packs, capacity = len(report.pack_tokens), report.capacity
+    assert every[0] == "Tokens by strategy"
+    assert every[1] == f"Lengths of {len(TEXT):,} rows"
+    assert every[4].startswith(f"{packs} packs of {capacity} tokens")
+    assert every[5].startswith("3 ranks wait")
+    assert len(titles(tb.analyze(TEXT, batch_size=16).plot())) == 5
+    names = ("strategies", "lengths", "windows", "buckets", "packs", "ranks")
+    assert [titles(report.plot(name))[0] for name in names] == every
+    bars = report.plot("strategies").axes[0]
+    widths = {round(bar.get_width()) for bar in bars.patches}
+    assert report.tokens in widths
+    assert report["fixed"].padded_tokens - report.tokens in widths
+    line = report.plot("windows").axes[0].lines[0]
+    assert line.get_ydata().tolist() == [100 * window.waste for window in report.windows]
+    ax = report.plot("lengths").axes[0]
+    report.plot("buckets", ax)
+    assert ax.get_title(loc="left") == every[3]
+    with pytest.raises(ValueError, match=r"PaddingReport\.plot\(\): ax with panel='all'"):
+        report.plot(ax=ax)
+
+
+def test_pictures_of_little():
+    pytest.importorskip("matplotlib")
+    for lengths in ([0, 0, 0], [5], [7] * 64):
+        assert len(titles(tb.analyze(lengths, batch_size=2).plot())) == 5
+    assert tb.analyze([0, 0, 0], batch_size=2)._repr_html_().count("<img ") == 3
 
 
 def test_rows_of_no_tokens():

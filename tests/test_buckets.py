@@ -13,7 +13,6 @@ import tightbatch as tb
 from checks import assert_same, checked, fails, run_python
 from conftest import SANITIZED
 from reference_buckets import padded_tokens, plain_dp, round_up, try_all
-from tightbatch import _core
 
 FEW = st.lists(st.integers(0, 12), min_size=1, max_size=14)
 MANY = st.lists(st.integers(0, 10**9) | st.integers(0, 90), min_size=1, max_size=80)

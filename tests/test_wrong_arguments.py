@@ -64,7 +64,7 @@ NEED = {
     "PaddingReport.to_pandas": "pandas",
     **dict.fromkeys(
         (
-            "Batch.plot HalfReport.plot Packing.plot plot_batch plot_buckets "
+            "Batch.plot HalfReport.plot Packing.plot PaddingReport.plot plot_batch plot_buckets "
             "plot_exponents plot_leaks plot_lengths plot_packs plot_ranks plot_rows "
             "plot_strategies plot_windows"
         ).split(),

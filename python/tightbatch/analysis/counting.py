@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _core
-from ..checks.batch_roles import Group, Role, groups_of
-from ..checks.batch_values import Unreadable, flatten, is_nested, readable
+from ..collate.batch_roles import Group, Role, groups_of
+from ..collate.batch_values import Unreadable, flatten, is_nested, readable
 
 __all__ = ["Count", "count_tokens"]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from ..plots.style import Theme
 
 __all__ = ["PaddingReport", "Strategy", "Window"]
 
@@ -223,6 +224,55 @@ class PaddingReport:
         import pandas
 
         return pandas.DataFrame([asdict(one) for one in self.strategies]).set_index("name")
+
+    def plot(
+        self,
+        panel: Literal[
+            "all", "strategies", "lengths", "windows", "buckets", "packs", "ranks"
+        ] = "all",
+        ax: Any = None,
+        *,
+        theme: Theme = "auto",
+    ) -> Any:
+        """Draw the report.
+
+        Parameters
+        ----------
+        panel : str
+            "strategies": real tokens and padding of each; "lengths": how many rows have which
+            length, with the bounds of the buckets; "windows": padding and mixing against
+            `shuffle_window`; "buckets": waste against the number of buckets; "packs": how full they
+            are; "ranks": the load of each. "all" draws all of them in one figure.
+        ax : matplotlib Axes, optional
+            Where to draw one panel; a new figure's otherwise.
+        theme : {"auto", "light", "dark", "both"}
+            As for :func:`tightbatch.plot_batch`.
+
+        Returns
+        -------
+        matplotlib Figure
+
+        Raises
+        ------
+        ValueError
+            When there is no such panel or theme, or an `ax` for all panels.
+        TypeError
+            When `ax` is no Axes.
+        ImportError
+            When matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> report = tb.analyze([5, 9, 3, 7] * 100, batch_size=8)
+        >>> report.plot("lengths").axes[0].get_title(loc="left")
+        'Lengths of 400 rows'
+        """
+        names = ("all", "strategies", "lengths", "windows", "buckets", "packs", "ranks")
+        chosen = _core.read_choice("PaddingReport.plot", "panel", panel, names)
+        from .report_plot import plot
+
+        return plot(self, chosen, ax, theme)
 
     def __str__(self) -> str:
         """Show tables, the verdict and the code, as wide as the terminal."""

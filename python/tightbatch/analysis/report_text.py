@@ -200,5 +200,7 @@ def as_html(report: PaddingReport) -> str:
             for number, row in enumerate(part.rows)
         )
         shown.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    from .report_plot import as_images
+
     code = f"<pre>{html.escape(report.code)}</pre>"
-    return "<div>" + "".join(shown) + code + "</div>"
+    return "<div>" + "".join(shown) + code + as_images(report) + "</div>"
