@@ -42,6 +42,13 @@ def _bytes(number: int) -> str:
     return f"{number} B"
 
 
+def percent(part: float) -> str:
+    """Write a part of 1 with two digits at least, so that little is not nothing."""
+    if 0 < part < 5e-5:
+        return "<0.01%"
+    return f"{part:.1%}" if part >= 0.00995 or part == 0 else f"{part:.2%}"
+
+
 def strategy_table(report: PaddingReport) -> Table:
     """Lay out the strategies."""
     ranks = report.settings["num_replicas"]
@@ -50,11 +57,11 @@ def strategy_table(report: PaddingReport) -> Table:
     head += ["balance"] if ranks > 1 else []
 
     def line(one: Strategy) -> tuple[str, ...]:
-        cells = [one.name, _scaled(one.padded_tokens), f"{one.waste:.1%}", f"{one.speed_up:.2f}x"]
+        cells = [one.name, _scaled(one.padded_tokens), percent(one.waste), f"{one.speed_up:.2f}x"]
         cells += [_scaled(one.attention), f"{one.attention_speed_up:.2f}x", f"{one.batches:,}"]
         cells += [f"{one.widths:,}", f"{one.shapes:,}"]
         cells += [f"{one.largest_rows}x{one.largest_width}", _bytes(one.largest_bytes)]
-        cells += [f"{one.balance:.1%}"] if ranks > 1 else []
+        cells += [percent(one.balance)] if ranks > 1 else []
         return tuple(cells)
 
     names = [one.name for one in report.strategies]
@@ -74,10 +81,10 @@ def window_table(report: PaddingReport) -> Table:
         rows = f"{one.rows:,}" + (" (all)" if one.rows == report.rows else "")
         return (
             rows,
-            f"{one.waste:.1%}",
+            percent(one.waste),
             f"{one.speed_up:.2f}x",
             f"{one.forced:.1f}",
-            f"{one.mixing:.1%}",
+            percent(one.mixing),
         )
 
     head = ("shuffle_window", "waste", "speed-up", "spread forced", "mixing")
@@ -125,14 +132,14 @@ def parts(report: PaddingReport) -> list[str | Table]:
     return found
 
 
-def blocks(table: Table, width: int) -> Iterator[Table]:
+def blocks(table: Table, width: int, gap: int = len(GAP)) -> Iterator[Table]:
     """Divide a table into ones that fit: each has the first column, and as many as fit beside."""
     sizes = [max(map(len, column)) for column in zip(table.head, *table.rows, strict=True)]
     begin = 1
     while begin < len(sizes):
-        end, used = begin + 1, sizes[0] + len(GAP) + sizes[begin] + 2
-        while end < len(sizes) and used + len(GAP) + sizes[end] <= width:
-            used += len(GAP) + sizes[end]
+        end, used = begin + 1, sizes[0] + gap + sizes[begin] + 2
+        while end < len(sizes) and used + gap + sizes[end] <= width:
+            used += gap + sizes[end]
             end += 1
         rows = tuple((row[0], *row[begin:end]) for row in table.rows)
         yield Table((table.head[0], *table.head[begin:end]), rows, table.marked)
@@ -174,7 +181,7 @@ def as_rich(report: PaddingReport, width: int) -> Iterator[Any]:
             yield text.Text(part, style="bold" if part is report.verdict else "")
             yield text.Text()
             continue
-        for block in blocks(part, width):
+        for block in blocks(part, width, gap=3):
             shown = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
             for i, name in enumerate(block.head):
                 shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=i > 0)
@@ -192,15 +199,23 @@ def as_html(report: PaddingReport) -> str:
             tag = "b" if part is report.verdict else "span"
             shown.append(f"<p><{tag}>{html.escape(part)}</{tag}></p>")
             continue
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in part.head)
+        bold = ";font-weight:bold"
+        head = _cells("th", part.head, "")
         body = "".join(
-            f"<tr{' style=font-weight:bold' if number == part.marked else ''}>"
-            + "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
-            + "</tr>"
+            f"<tr>{_cells('td', row, bold if number == part.marked else '')}</tr>"
             for number, row in enumerate(part.rows)
         )
-        shown.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        shown.append(f'<div style="overflow-x:auto">{table}</div>')
     from .report_plot import as_images
 
     code = f"<pre>{html.escape(report.code)}</pre>"
     return "<div>" + "".join(shown) + code + as_images(report) + "</div>"
+
+
+def _cells(tag: str, cells: tuple[str, ...], style: str) -> str:
+    sides = ["left", *["right"] * (len(cells) - 1)]
+    return "".join(
+        f'<{tag} style="text-align:{side}{style}">{html.escape(cell)}</{tag}>'
+        for side, cell in zip(sides, cells, strict=True)
+    )

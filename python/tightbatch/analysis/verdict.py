@@ -60,6 +60,9 @@ def code_for(
     if recommended == "uniform-length":
         if column is not None:
             lines.append(f"lengths = tb.lengths(data, column={column!r})")
+        if caps.num_replicas > 1:  # as torchrun and others tell it
+            lines.insert(0, "import os")
+            lines.append('rank = int(os.environ.get("RANK", 0))')
         lines.append(f"sampler = {named[recommended].call}")
         lines.append(f"collate_fn = {named['dynamic'].call}")
     else:
