@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tightbatch as tb
+from tightbatch import _core
 from tightbatch.analysis.report_text import percent
 
 RNG = np.random.default_rng(5)
@@ -451,6 +452,24 @@ def test_rows_of_no_tokens():
     assert report["uniform-length"].waste == 0
     assert "nan" not in str(report)
     json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_what_the_binding_is_never_handed():
+    settings = {**tb.LengthBatchSampler([3, 4], batch_size=1)._planner.settings, "ranks": 1}
+    lengths, random = _core.shuffle_lengths("analyze", np.array([3, 4]), 0, 0)
+    assert sorted(lengths.tolist()) == [3, 4]
+    for wrong in (b"short", 3):
+        with pytest.raises(TypeError, match=r"analyze\(\): expected the bytes of shuffle_lengths"):
+            _core.plan_lengths("analyze", lengths, settings, wrong)
+    assert len(_core.plan_lengths("analyze", lengths, settings, random)) == 3
+    for begins, ends in (([0], [3]), ([-1], [1]), ([1], [0])):
+        with pytest.raises(ValueError, match=r"analyze\(\): batch 0 lies outside"):
+            _core.measure_shapes("analyze", lengths, settings, np.array(begins), np.array(ends))
+    narrow = {**settings, "boundaries": np.array([3])}
+    with pytest.raises(ValueError, match=r"analyze\(\): batch 0: its longest row, of length 4"):
+        _core.measure_shapes("analyze", lengths, narrow, np.array([0]), np.array([2]))
+    with pytest.raises(ValueError, match=r"analyze\(\): row 0: length -1 is negative"):
+        _core.plan_lengths("analyze", np.array([-1]), settings, None)
 
 
 def test_lengths_stay_as_they_are():
