@@ -1,5 +1,6 @@
 """analyze: every figure against the batches that are really made, padded and counted."""
 
+import array
 import html
 import importlib.util
 import json
@@ -254,7 +255,11 @@ def test_data_of_every_kind():
         (SMALL[:40].tolist(), None),
         (SMALL[:40].astype(np.uint16), None),
         (tuple(SMALL[:40]), None),
+        (map(len, rows), None),
+        (array.array("q", SMALL[:40].tolist()), None),
+        (list(SMALL[:40]), None),
         (rows, None),
+        (iter(rows), None),
         (ragged, None),
         (samples, "input_ids"),
         (tb.RaggedDataset(samples), "input_ids"),
@@ -280,8 +285,24 @@ def test_tables_and_datasets():
     datasets = pytest.importorskip("datasets")
     dataset = datasets.Dataset.from_dict({"ids": rows})
     assert tb.analyze(dataset, column="ids", batch_size=4).strategies == expected
+    assert tb.analyze(pa.chunked_array([SMALL[:40]]), batch_size=4).strategies == expected
+    with pytest.raises(TypeError, match=r"analyze\(\): found Table .* pass column='ids'"):
+        tb.analyze(table, batch_size=4)
+
+
+def test_frames_and_tensors():
+    expected = tb.analyze(SMALL[:40], batch_size=4).strategies
+    pandas = pytest.importorskip("pandas")
+    for dtype in ("int32", "Int64"):
+        series = pandas.Series(SMALL[:40], dtype=dtype)
+        assert tb.analyze(series, batch_size=4).strategies == expected
+    frame = pandas.DataFrame({"ids": [[1] * int(n) for n in SMALL[:40]], "label": 0})
+    assert tb.analyze(frame["ids"], batch_size=4).strategies == expected
+    with pytest.raises(TypeError, match=r"analyze\(\): found DataFrame .* pass column='ids'"):
+        tb.analyze(frame, batch_size=4)
     torch = pytest.importorskip("torch")
-    assert tb.analyze(torch.tensor(SMALL[:40]), batch_size=4).strategies == expected
+    for data in (torch.tensor(SMALL[:40]), list(torch.tensor(SMALL[:40]))):
+        assert tb.analyze(data, batch_size=4).strategies == expected
 
 
 def test_what_has_no_lengths():

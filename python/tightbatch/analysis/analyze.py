@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from array import array
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -47,7 +50,7 @@ def analyze(
     Parameters
     ----------
     data : lengths, or rows, samples, a table or a dataset
-        The length of each row, as for :class:`LengthBatchSampler`; or whatever
+        The length of each row, in one dimension of anything; or whatever
         :func:`tightbatch.lengths` takes: rows, a :class:`Ragged`, a list of dicts, an Arrow table,
         a Hugging Face dataset, a :class:`RaggedDataset`.
     column : str, optional
@@ -149,8 +152,11 @@ def analyze(
 def read_data(data: Any, column: str | None) -> Array:
     """Give the lengths that `data` is or has."""
     if column is None:
+        if isinstance(data, Iterator):  # as map(len, texts) is
+            data = list(data)
         if _is_lengths(data):
-            return _core.read_lengths(NAME, "data", data)
+            return _core.read_lengths(NAME, "data", _as_array(data))
+        _refuse_frames(data)
         refuse_fields(NAME, data)
         return _core.lengths(NAME, data)
     try:
@@ -163,9 +169,31 @@ def read_data(data: Any, column: str | None) -> Array:
 def _is_lengths(data: Any) -> bool:
     """Tell lengths from rows: numbers in one dimension."""
     if isinstance(data, (list, tuple, range)):
-        first = data[0] if len(data) else 0
-        return np.ndim(first) == 0 if isinstance(first, (int, float, np.generic)) else False
-    return getattr(data, "ndim", None) == 1 and str(getattr(data, "dtype", "object")) != "object"
+        first = data[0] if len(data) else ()
+        return isinstance(first, (int, float)) or getattr(first, "ndim", None) == 0
+    if isinstance(data, array):
+        return True
+    if getattr(data, "ndim", 1 if hasattr(data, "to_numpy") else 0) != 1:
+        return False
+    kind = str(getattr(data, "dtype", getattr(data, "type", "")))  # Arrow has a type
+    return bool(re.match(r"(torch\.)?(u?int|float|bool|half|bfloat|double)\d*$", kind.lower()))
+
+
+def _as_array(data: Any) -> Any:
+    """Give what is no array, list or tensor as an array."""
+    is_known = isinstance(data, (list, tuple, range, np.ndarray)) or hasattr(data, "is_cuda")
+    return data if is_known else np.asarray(data)
+
+
+def _refuse_frames(data: Any) -> None:
+    """Refuse a data frame, of several columns: say how to name one."""
+    names = getattr(data, "columns", None)
+    if hasattr(data, "to_numpy") and names is not None and len(names) > 1:
+        chosen = "input_ids" if "input_ids" in list(names) else names[0]
+        raise TypeError(
+            f"{NAME}(): found {type(data).__name__} with {_core.show(list(names))}, which does not "
+            f"say whose lengths; pass column={_core.show(chosen)}"
+        )
 
 
 def _read_settings(
