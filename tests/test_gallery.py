@@ -1,0 +1,33 @@
+"""The gallery: each page's loader runs as pasted, and wastes what the page says."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "docs" / "_extensions"))
+import gallery  # noqa: E402
+
+pytestmark = [
+    pytest.mark.skipif(
+        not (ROOT / ".github").is_dir(), reason="a source distribution has not all of the documents"
+    ),
+    pytest.mark.filterwarnings("ignore"),  # of trainers, about what they do themselves
+]
+# Texts differ between versions of Python.
+CLOSE = 0.03
+
+
+@pytest.mark.parametrize("page", gallery.pages(), ids=lambda page: page.stem)
+def test_a_page_runs_and_wastes_what_it_says(page, tmp_path, monkeypatch):
+    text = page.read_text(encoding="utf-8")
+    for package in set(re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE)) - {"tightbatch"}:
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    figures = gallery.figures_of(page)
+    begin, end = (text.index(marker) for marker in gallery.MARKERS)
+    said = [float(share) / 100 for share in re.findall(r"([\d.]+)% \|$", text[begin:end], re.M)]
+    assert [figure["waste"] for figure in figures.values()] == pytest.approx(said, abs=CLOSE)
+    assert said[0] > said[1]
