@@ -23,11 +23,19 @@ CLOSE = 0.03
 @pytest.mark.parametrize("page", gallery.pages(), ids=lambda page: page.stem)
 def test_a_page_runs_and_wastes_what_it_says(page, tmp_path, monkeypatch):
     text = page.read_text(encoding="utf-8")
-    for package in set(re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE)) - {"tightbatch"}:
-        pytest.importorskip(package)
+    for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for package in re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE):
+            pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     figures = gallery.figures_of(page)
     begin, end = (text.index(marker) for marker in gallery.MARKERS)
     said = [float(share) / 100 for share in re.findall(r"([\d.]+)% \|$", text[begin:end], re.M)]
     assert [figure["waste"] for figure in figures.values()] == pytest.approx(said, abs=CLOSE)
     assert said[0] > said[1]
+
+
+def test_the_index_has_the_figures_of_the_pages():
+    index = gallery.INDEX.read_text(encoding="utf-8")
+    for page in gallery.pages():
+        shares = re.findall(r"([\d.]+%) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert f"({page.name}) | {' | '.join(shares)} |" in index

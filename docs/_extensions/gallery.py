@@ -3,8 +3,9 @@
     python docs/_extensions/gallery.py [NAME ...]
 
 A page's Python blocks are one program. It makes two loaders: `before`, the usual way, and
-`loader`. This writes the table between the page's markers, and one batch of each loader into
-batches.json, from which the site draws its pictures. tests/test_gallery.py runs the pages too.
+`loader`. This writes the table between the page's markers, the shares in index.md, and one batch
+of each loader into batches.json, from which the site draws its pictures.
+tests/test_gallery.py runs the pages too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 FOLDER = Path(__file__).parent.parent / "gallery"
 BATCHES = FOLDER / "batches.json"
+INDEX = FOLDER / "index.md"
 MARKERS = "<!-- measured: begin -->", "<!-- measured: end -->"
 HEAD = "| | batches | positions | of them padding |\n| --- | ---: | ---: | ---: |\n"
 ROWS = {"before": "the usual way", "loader": "this loader"}
@@ -44,31 +46,32 @@ def as_list(values: Any) -> Any:
     return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
-def lines_of(batch: Any) -> tuple[Lines, int]:
-    """The lengths of the rows in each line of a batch, and how wide its lines are."""
-    names = [name for name in batch if name.endswith("attention_mask")]
-    masks = [as_list(batch[name]) for name in names]
+def groups_of(batch: Any) -> list[tuple[Lines, int]]:
+    """For each part of a batch: the lengths of the rows in each line, and how wide lines are."""
+    masks = [as_list(batch[name]) for name in batch if name.endswith("attention_mask")]
     if masks and isinstance(masks[0][0], list):
-        return [[sum(line)] for mask in masks for line in mask], max(len(m[0]) for m in masks)
+        return [([[sum(line)] for line in mask], len(mask[0])) for mask in masks]
     if "position_ids" in batch:  # rows one after another: a 0 begins one
         lines, width = [], 0
         for positions in as_list(batch["position_ids"]):
             starts = [i for i, position in enumerate(positions) if position == 0]
             width = len(positions)
             lines.append([b - a for a, b in zip(starts, [*starts[1:], width], strict=True)])
-        return lines, width
+        return [(lines, width)]
+    if "num_images" in batch and len(batch["pixel_values"]) == sum(batch["num_images"]):
+        return [([as_list(batch["num_images"])], len(batch["pixel_values"]))]
     (name,) = [name for name in batch if name.endswith("_lengths")]
     column = batch[name.removesuffix("_lengths")]
-    return [[n] for n in as_list(batch[name])], column.shape[1]
+    return [([[n] for n in as_list(batch[name])], column.shape[1])]
 
 
 def measure(loader: Iterable[Any]) -> dict[str, Any]:
     """One epoch: its size, and the batch whose share of padding is the median."""
-    found = [lines_of(batch) for batch in loader]
-    sizes = [len(lines) * width for lines, width in found]
-    real = [sum(map(sum, lines)) for lines, _ in found]
+    found = [groups_of(batch) for batch in loader]
+    sizes = [sum(len(lines) * width for lines, width in groups) for groups in found]
+    real = [sum(sum(map(sum, lines)) for lines, _ in groups) for groups in found]
     order = sorted(range(len(found)), key=lambda i: real[i] / sizes[i])
-    lines, width = found[order[len(order) // 2]]
+    lines, width = max(found[order[len(order) // 2]], key=lambda group: group[1])
     return {
         "batches": len(found),
         "positions": sum(sizes),
@@ -109,6 +112,13 @@ def main() -> None:
             name: {key: figure[key] for key in ("lines", "width")}
             for name, figure in figures.items()
         }
+        shares = " | ".join(f"{figure['waste']:.1%}" for figure in figures.values())
+        index = re.sub(
+            rf"(\({page.stem}\.md\)) \| .*",
+            rf"\1 | {shares} |",
+            INDEX.read_text(encoding="utf-8"),
+        )
+        INDEX.write_text(index, encoding="utf-8")
         print(page.stem, as_table(figures), sep="\n", flush=True)
     rows = (f"{json.dumps(name)}: {json.dumps(kept[name])}" for name in sorted(kept))
     BATCHES.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")

@@ -287,7 +287,8 @@ def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
     rows = columns[column]
     if isinstance(rows, Ragged):
         return rows.lengths.copy()
-    if isinstance(rows, Text) or (isinstance(rows, np.ndarray) and rows.ndim < 2):
+    is_array = isinstance(rows, np.ndarray) and rows.dtype.kind != "O"  # objects may be rows
+    if isinstance(rows, Text) or (is_array and rows.ndim < 2):
         raise TypeError(f"lengths(): column {column!r} is {_describe(rows)}; expected rows")
     return _core.lengths("lengths", rows, column)
 
