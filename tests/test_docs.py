@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import tightbatch as tb
-from checks import RESULTS
 
 ROOT = Path(__file__).parent.parent
 PLACES = ("", "docs/", "docs/api/", "docs/gallery/", ".github/")
@@ -57,6 +56,8 @@ def needs_torch(page):
     text = page.read_text(encoding="utf-8")
     if re.search(r"import torch|from torch|tb\.amp|tightbatch\.amp", text):
         pytest.importorskip("torch")
+    if re.search(r"import transformers|from transformers", text):
+        pytest.importorskip("transformers")
 
 
 @pages
@@ -87,10 +88,10 @@ def test_what_examples_call_is_there(page):
             inspect.signature(made).bind_partial(*call.args, **dict.fromkeys(keywords))
 
 
-def test_the_readme_shows_examples_and_lists_all_that_is_public():
+def test_the_readme_is_short_and_shows_examples():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert ">>> " in text
-    assert [name for name in tb.__all__ if f"`{name}`" not in text and name not in RESULTS] == []
+    assert len(text.splitlines()) <= 150
 
 
 @pytest.mark.parametrize("folder", ["docs", "docs/api", "docs/gallery"])

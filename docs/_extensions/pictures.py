@@ -1,62 +1,135 @@
-"""The directive `before-and-after`: one batch of each of a gallery page's loaders, as a picture."""
+"""Pictures of batches: before and after.
+
+    python docs/_extensions/pictures.py
+
+draws the one in README. The directive `before-and-after` puts one batch of each of a gallery
+page's loaders into the page, as lines of text and bars that follow the page's theme and width:
+a drawing with words in it would be too small on a phone. Their colours are those of
+`tightbatch.plots`.
+"""
 
 from __future__ import annotations
 
+import html
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import gallery
-from docutils import nodes
-from docutils.parsers.rst import Directive
 
+README_PICTURE = Path(__file__).parent.parent / "pictures" / "before_and_after.svg"
+README_PAGE = "plain_pytorch"
 MOST = 32  # lines that are drawn
-HEIGHT, GAP, WIDE = 5, 1, 640
+HEIGHT, GAP, WIDE = 6, 1, 640
 
 
-def drawn(lines: list[list[int]], width: int, scale: float) -> tuple[str, int]:
-    """The lines of a batch as an SVG."""
-    shown = lines[:MOST]
-    parts = []
-    for i, line in enumerate(shown):
-        y, x = i * (HEIGHT + GAP), 0.0
+class Bar(NamedTuple):
+    """Part of a line, in positions."""
+
+    kind: str  # the class in site.css
+    line: int
+    begin: int
+    end: int
+
+
+def bars_of(lines: list[list[int]], width: int, fold: int) -> list[Bar]:
+    """The bars of a batch whose lines are cut into pieces of `fold` positions."""
+    bars = []
+    each = -(-width // fold)
+    for i, rows in enumerate(lines):
+        at, kinds = 0, []
+        for k, length in enumerate(rows):
+            kinds.append(("real-2" if k % 2 else "real", at, at + length))
+            at += length
+        kinds.append(("padding", at, width))
+        for kind, begin, end in kinds:
+            while begin < end:
+                line, column = divmod(begin, fold)
+                stop = min(end, (line + 1) * fold)
+                bars.append(Bar(kind, i * each + line, column, column + stop - begin))
+                begin = stop
+    return [bar for bar in bars if bar.line < MOST]
+
+
+def as_svg(bars: list[Bar], widest: int, label: str) -> str:
+    scale = WIDE / widest
+    height = (1 + max(bar.line for bar in bars)) * (HEIGHT + GAP)
+    parts = [
+        f'<rect class="{bar.kind}" x="{bar.begin * scale:.1f}" y="{bar.line * (HEIGHT + GAP)}" '
+        f'width="{(bar.end - bar.begin) * scale:.1f}" height="{HEIGHT}"/>'
+        for bar in bars
+    ]
+    return (
+        f'<svg viewBox="0 0 {WIDE} {height}" role="img" aria-label="{html.escape(label)}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def as_html(both: dict[str, Any]) -> str:
+    """Both batches on one scale, with a sentence above each and a legend below."""
+    widest = max([f["width"] for f in both.values() if len(f["lines"]) > 1] or [256])
+    parts, is_packed = [], False
+    for name, found in both.items():
+        lines, width = found["lines"], found["width"]
+        fold = widest if len(lines) == 1 else width
+        real = sum(map(sum, lines))
+        waste = 1 - real / (len(lines) * width)
+        is_packed |= any(len(rows) > 1 for rows in lines)
+        shape = f"{len(lines)} × {width:,} positions, {real:,} of them real"
+        if fold < width:
+            shape += ", drawn in several lines"
+        elif len(lines) > MOST:
+            shape += f", {MOST} rows drawn"
+        title = f"A batch, {gallery.ROWS[name]}: {waste:.0%} padding"
+        bars = bars_of(lines, width, fold)
         parts.append(
-            f'<rect class="padding" y="{y}" width="{width * scale:.1f}" height="{HEIGHT}"/>'
+            f'<p class="caption"><strong>{title}</strong> <span>{shape}</span></p>'
+            + as_svg(bars, widest, title)
         )
-        for length in line:
-            wide = max(length * scale - (0.5 if len(line) > 1 else 0), 0.5)
-            parts.append(
-                f'<rect class="real" x="{x:.1f}" y="{y}" width="{wide:.1f}" height="{HEIGHT}"/>'
-            )
-            x += length * scale
-    return "".join(parts), len(shown) * (HEIGHT + GAP)
-
-
-class BeforeAndAfter(Directive):
-    """Its argument is the name of a page of the gallery."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        env = self.state.document.settings.env
-        env.note_dependency(str(gallery.BATCHES))
-        both = json.loads(gallery.BATCHES.read_text(encoding="utf-8"))[self.arguments[0]]
-        widest = max(found["width"] for found in both.values())
-        parts = []
-        for name, found in both.items():
-            picture, height = drawn(found["lines"], found["width"], WIDE / widest)
-            size = len(found["lines"]) * found["width"]
-            waste = 1 - sum(map(sum, found["lines"])) / size
-            caption = f"A batch in {gallery.ROWS[name]}: {waste:.0%} of it is padding"
-            parts.append(
-                f'<p class="caption">{caption}</p>'
-                f'<svg viewBox="0 0 {WIDE} {height}" role="img" aria-label="{caption}">'
-                f"{picture}</svg>"
-            )
-        html = '<div class="before-and-after">' + "".join(parts) + "</div>"
-        return [nodes.raw("", html, format="html")]
+    kinds = [("real", "real"), ("real-2", "the next row of a pack"), ("padding", "padding")]
+    legend = "".join(
+        f'<span><svg viewBox="0 0 1 1"><rect class="{kind}" width="1" height="1"/></svg>'
+        f"{words}</span>"
+        for kind, words in kinds
+        if kind != "real-2" or is_packed
+    )
+    return f'<div class="before-and-after">{"".join(parts)}<p class="legend">{legend}</p></div>'
 
 
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
+    from docutils import nodes
+    from docutils.parsers.rst import Directive
+
+    class BeforeAndAfter(Directive):
+        """Its argument is the name of a page of the gallery."""
+
+        required_arguments = 1
+
+        def run(self) -> list[nodes.Node]:
+            self.state.document.settings.env.note_dependency(str(gallery.BATCHES))
+            both = json.loads(gallery.BATCHES.read_text(encoding="utf-8"))[self.arguments[0]]
+            return [nodes.raw("", as_html(both), format="html")]
+
     app.add_directive("before-and-after", BeforeAndAfter)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def main() -> None:
+    import numpy as np
+
+    import tightbatch as tb
+
+    both = json.loads(gallery.BATCHES.read_text(encoding="utf-8"))[README_PAGE]
+    panels = {}
+    for name, title in (("before", "a DataLoader"), ("loader", "with tightbatch")):
+        lines, width = both[name]["lines"], both[name]["width"]
+        segments = [(i * width, i * width + rows[0]) for i, rows in enumerate(lines)]
+        panels[title] = tb.plots.Cells(len(lines), width, np.array(segments, np.int64))
+    from tightbatch.plots.inline import as_svg
+
+    README_PICTURE.write_bytes(as_svg(tb.plots.plot_rows(panels, theme="both")))
+
+
+if __name__ == "__main__":
+    main()
