@@ -31,7 +31,7 @@ PEERS = (
 # which look at C code that other tests reach too.
 NOT_SANITIZED = (
     "test_amp_overflow test_batching_loops test_check_model test_check_model_padding "
-    "test_check_model_report test_check_model_transformers test_huggingface_trainer "
+    "test_check_model_report test_check_model_transformers test_gallery test_huggingface_trainer "
     "test_huggingface_trl_trainers test_padding_free_apart test_padding_free_model test_snippets"
 ).split()
 

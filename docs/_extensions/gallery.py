@@ -114,7 +114,7 @@ def main() -> None:
         }
         shares = " | ".join(f"{figure['waste']:.1%}" for figure in figures.values())
         index = re.sub(
-            rf"(\({page.stem}\.md\)) \| .*",
+            rf"(\({page.stem}\.md\)[^|]*) \| .*",
             rf"\1 | {shares} |",
             INDEX.read_text(encoding="utf-8"),
         )

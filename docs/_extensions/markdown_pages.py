@@ -12,11 +12,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pictures
+
 DIRECTIVE = re.compile(
     r"^```\{eval-rst\}\n\.\. auto(?:function|class|exception):: (\S+)\n(?:   .*\n)*```\n",
     re.MULTILINE,
 )
 OUTSIDE = re.compile(r"\]\((?:\.\./)+(?=(?:benchmarks|csrc|examples|python|tests|[A-Z]+\.|\.))")
+PICTURE = re.compile(r"^```\{before-and-after\} (\w+)\n```\n", re.MULTILINE)
 TOCTREE = re.compile(r"^```\{toctree\}\n.*?^```\n", re.MULTILINE | re.DOTALL)
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 PARAMETER = re.compile(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*) : (.*)$", re.MULTILINE)
@@ -59,12 +62,20 @@ def signature(thing: Any) -> str:
     return str(made.replace(parameters=kept, return_annotation=inspect.Signature.empty))
 
 
+def members_of(thing: Any) -> dict[str, Any]:
+    """What a class has itself, or from a class of ours."""
+    if not inspect.isclass(thing):
+        return {}
+    ours = [base for base in thing.__mro__ if base.__module__.startswith("tightbatch")]
+    return {name: value for base in reversed(ours) for name, value in vars(base).items()}
+
+
 def api_as_markdown(name: str) -> str:
     """What an autodoc directive shows: the thing, and the public methods of a class."""
     thing = found(name)
     lines = [f"`{name}{signature(thing)}`\n", docstring_as_markdown(thing)]
-    for member, value in vars(thing).items() if inspect.isclass(thing) else ():
-        is_shown = inspect.isfunction(value) or isinstance(value, (classmethod, property))
+    for member, value in members_of(thing).items():
+        is_shown = inspect.isroutine(value) or isinstance(value, (classmethod, property))
         if member.startswith("_") or not is_shown or not inspect.getdoc(getattr(thing, member)):
             continue
         arguments = "" if isinstance(value, property) else signature(getattr(thing, member))
@@ -75,6 +86,7 @@ def api_as_markdown(name: str) -> str:
 
 def as_markdown(text: str) -> str:
     """A page's source without what only Sphinx reads."""
+    text = PICTURE.sub(lambda match: pictures.as_text(match[1]), text)
     text = DIRECTIVE.sub(lambda match: api_as_markdown(match[1]), TOCTREE.sub("", text))
     return text.rstrip() + "\n"
 

@@ -65,6 +65,21 @@ def as_svg(bars: list[Bar], widest: int, label: str) -> str:
     )
 
 
+def describe(name: str, found: dict[str, Any]) -> tuple[str, str]:
+    """What a batch wastes, and its shape."""
+    real = sum(map(sum, found["lines"]))
+    waste = 1 - real / (len(found["lines"]) * found["width"])
+    shape = f"{len(found['lines'])} × {found['width']:,} positions, {real:,} of them real"
+    return f"A batch, {gallery.ROWS[name]}: {waste:.0%} padding", shape
+
+
+def as_text(page: str) -> str:
+    """What the picture of a gallery page says."""
+    both = json.loads(gallery.BATCHES.read_text(encoding="utf-8"))[page]
+    said = (describe(name, found) for name, found in both.items())
+    return "".join(f"- {title} ({shape})\n" for title, shape in said)
+
+
 def as_html(both: dict[str, Any]) -> str:
     """Both batches on one scale, with a sentence above each and a legend below."""
     widest = max([f["width"] for f in both.values() if len(f["lines"]) > 1] or [256])
@@ -72,15 +87,12 @@ def as_html(both: dict[str, Any]) -> str:
     for name, found in both.items():
         lines, width = found["lines"], found["width"]
         fold = widest if len(lines) == 1 else width
-        real = sum(map(sum, lines))
-        waste = 1 - real / (len(lines) * width)
+        title, shape = describe(name, found)
         is_packed |= any(len(rows) > 1 for rows in lines)
-        shape = f"{len(lines)} × {width:,} positions, {real:,} of them real"
         if fold < width:
             shape += ", drawn in several lines"
         elif len(lines) > MOST:
             shape += f", {MOST} rows drawn"
-        title = f"A batch, {gallery.ROWS[name]}: {waste:.0%} padding"
         bars = bars_of(lines, width, fold)
         parts.append(
             f'<p class="caption"><strong>{title}</strong> <span>{shape}</span></p>'
@@ -122,7 +134,7 @@ def main() -> None:
 
     both = json.loads(gallery.BATCHES.read_text(encoding="utf-8"))[README_PAGE]
     panels = {}
-    for name, title in (("before", "a DataLoader"), ("loader", "with tightbatch")):
+    for name, title in (("before", "before"), ("loader", "after")):
         lines, width = both[name]["lines"], both[name]["width"]
         segments = [(i * width, i * width + rows[0]) for i, rows in enumerate(lines)]
         panels[title] = tb.plots.Cells(len(lines), width, np.array(segments, np.int64))
