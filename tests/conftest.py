@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 SANITIZED = os.environ.get("TIGHTBATCH_SANITIZED") == "1"
 # Also runs what takes minutes and changes rarely: .ci/nightly does.
 LONG = os.environ.get("TIGHTBATCH_TEST_LONG") == "1"
+LONG_ONLY = pytest.mark.skipif(not LONG, reason="takes long (TIGHTBATCH_TEST_LONG=1)")
 
 # Read when torch and Arrow are imported, here and in child processes. Tests run side by side, and
 # two threads that wait for each other take many times longer on a machine that is busy.
@@ -30,9 +31,11 @@ PEERS = (
 # Models that torch computes, and loaders that start many processes: minutes under the sanitizers,
 # which look at C code that other tests reach too.
 NOT_SANITIZED = (
-    "test_amp_overflow test_batching_loops test_check_model test_check_model_padding "
-    "test_check_model_report test_check_model_transformers test_gallery test_huggingface_trainer "
-    "test_huggingface_trl_trainers test_padding_free_apart test_padding_free_model test_snippets"
+    "test_amp test_amp_overflow test_amp_scaler test_batching_loops test_batching_peers "
+    "test_check_model test_check_model_padding test_check_model_report "
+    "test_check_model_transformers test_compare test_compare_lines test_dataset_trainer "
+    "test_examples test_gallery test_huggingface_trainer test_huggingface_trl_trainers "
+    "test_padding_free_apart test_padding_free_model test_snippets"
 ).split()
 
 
@@ -66,8 +69,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="it is torch that computes, or waits"))
 
 
-def pytest_collection_finish():
-    """Leave the modules, a million objects, out of the tests' garbage collections."""
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections():
+    """Leave what was there before, a million objects of modules, out of garbage collections."""
     gc.collect()
     gc.freeze()
 

@@ -184,8 +184,7 @@ def ragged(dataset):
     return tb.RaggedDataset({"input_ids": tb.Ragged.from_sequences(rows), "label": labels})
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("as_ragged", [False, True])
+@pytest.mark.parametrize(("workers", "as_ragged"), [(0, False), (0, True), (2, True)])
 def test_an_epoch_has_no_more_shapes_than_boundaries(workers, as_ragged):
     dataset = Rows()
     boundaries = tb.bucket_boundaries(dataset.lengths, 3)

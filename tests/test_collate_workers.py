@@ -11,6 +11,7 @@ import pytest
 
 import tightbatch as tb
 from checks import WORKER_LIMIT, run_python
+from conftest import LONG_ONLY
 
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
@@ -87,8 +88,16 @@ def assert_equal(a, b):
         assert a == b
 
 
-@pytest.mark.parametrize("method", [pytest.param("fork", marks=pytest.mark.forks), "spawn"])
-@pytest.mark.parametrize("kind", ["dict", "tuple", "namedtuple", "bare"])
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        *(
+            pytest.param(kind, "fork", marks=pytest.mark.forks)
+            for kind in ("dict", "tuple", "bare")
+        ),
+        ("namedtuple", "spawn"),  # a class that the worker has to import
+    ],
+)
 def test_workers_send_what_the_main_process_makes(method, kind):
     if sys.platform == "win32" and method == "fork":
         pytest.skip("no fork on Windows")
@@ -157,7 +166,9 @@ def test_large_columns_share_one_block_and_small_ones_are_copied_out():
 
 @LINUX
 @pytest.mark.forks
-@pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
+@pytest.mark.parametrize(
+    "strategy", ["file_descriptor", pytest.param("file_system", marks=LONG_ONLY)]
+)
 def test_keeping_labels_does_not_keep_blocks(strategy):
     run_python(
         f"""

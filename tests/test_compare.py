@@ -660,8 +660,10 @@ def test_what_the_machine_cannot_do_is_one_line(
 @needs_demo
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to send to one process")
 def test_interrupting_is_one_clean_line(tmp_path: Path) -> None:
+    texts, labels = sentences(900)
+    write(tmp_path / "mine.txt", texts, labels, ("text", "label"))
     with subprocess.Popen(
-        COMMAND,
+        [*COMMAND, "--data", "mine.txt"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

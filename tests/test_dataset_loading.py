@@ -9,7 +9,7 @@ import pytest
 
 import tightbatch as tb
 from checks import WORKER_LIMIT, run_python
-from conftest import LONG
+from conftest import LONG, LONG_ONLY
 from tightbatch.huggingface import (
     DataCollatorForLanguageModeling,
     DataCollatorForSeq2Seq,
@@ -101,7 +101,7 @@ def assert_right(batch):
     [
         *((name, 0, None) for name in SOURCES),
         *(pytest.param(name, 2, "fork", marks=pytest.mark.forks) for name in SOURCES),
-        ("arrow", 2, "spawn"),
+        pytest.param("arrow", 2, "spawn", marks=LONG_ONLY),
         ("hf shuffled", 2, "spawn"),
     ],
     indirect=["dataset"],
@@ -200,7 +200,7 @@ def mapping_of(tensor):
 @pytest.mark.parametrize(
     ("name", "method"),
     [
-        ("WithPadding", "spawn"),
+        pytest.param("WithPadding", "spawn", marks=LONG_ONLY),
         *(pytest.param(name, "fork", marks=pytest.mark.forks) for name in COLLATORS),
     ],
 )
@@ -261,7 +261,7 @@ def test_workers_read_the_file_itself(tmp_path, method):
 @pytest.mark.parametrize(
     ("name", "strategy"),
     [
-        ("PadCollator", "file_descriptor"),
+        pytest.param("PadCollator", "file_descriptor", marks=LONG_ONLY),
         ("WithPadding", "file_system"),
         ("Flattening", "file_descriptor"),
     ],
@@ -309,9 +309,12 @@ def test_keeping_a_small_column_keeps_no_blocks(name, strategy):
 @LINUX
 @pytest.mark.parametrize(
     ("source", "method"),
-    [("from_hf", "spawn"), pytest.param("from_arrow", "fork", marks=pytest.mark.forks)],
+    [
+        pytest.param("from_hf", "spawn", marks=LONG_ONLY),
+        pytest.param("from_arrow", "fork", marks=pytest.mark.forks),
+    ],
 )
-def test_nothing_grows_over_thousands_of_batches(tmp_path, method, source):
+def test_nothing_grows_over_many_batches(tmp_path, method, source):
     """Memory, descriptors and maps, here and in both workers, from epoch 4 on."""
     run_python(
         """
@@ -361,7 +364,7 @@ def test_nothing_grows_over_thousands_of_batches(tmp_path, method, source):
         str(tmp_path / "set"),
         method,
         source,
-        "2000" if LONG else "400",
+        "2000" if LONG else "150",
     )
 
 
@@ -396,9 +399,9 @@ def test_a_dataset_in_arrow_format_gives_whole_batches(tmp_path, form, workers, 
     assert sorted(rows) == list(range(COUNT))
 
 
-@SPAWN_TOO
-def test_an_error_in_a_worker_names_its_place(method):
+@pytest.mark.forks
+def test_an_error_in_a_worker_names_its_place():
     dataset, collate = tb.RaggedDataset(make()), tb.PadCollator(dtype={"input_ids": "bool"})
-    loader = load(dataset, 2, method, collate_fn=collate, batch_size=COUNT)
+    loader = load(dataset, 2, "fork", collate_fn=collate, batch_size=COUNT)
     with pytest.raises(OverflowError, match=r"key 'input_ids', row \d+, column \d+"):
         list(loader)

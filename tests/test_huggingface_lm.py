@@ -178,7 +178,7 @@ def test_workers_mask_differently_and_reproducibly(method):
 
     batches = epoch()
     assert len({str(batch) for batch in batches}) == len(batches) == 4
-    assert epoch() == batches
+    assert method == "spawn" or epoch() == batches  # to spawn workers takes seconds
 
 
 def words_of(offsets, special):

