@@ -284,8 +284,7 @@ def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
             found = type(source).__name__  # a DatasetDict
             raise TypeError(f"lengths(): found {found}, expected {SOURCES}: take one split")
         raise KeyError(f"lengths(): there is no column {_core.show(column)}")
-    rows = columns[column]
-    if isinstance(rows, Ragged):
+    if isinstance(rows := columns[column], Ragged):
         return rows.lengths.copy()
     is_array = isinstance(rows, np.ndarray) and rows.dtype.kind != "O"  # objects may be rows
     if isinstance(rows, Text) or (is_array and rows.ndim < 2):
