@@ -20,7 +20,7 @@ extensions = [
     "numpydoc",
     "sphinx_copybutton",
     "markdown_pages",
-    "pictures",
+    "before_and_after",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_extensions", "_templates", "_static"]

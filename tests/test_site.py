@@ -13,9 +13,9 @@ import tightbatch as tb
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 sys.path.append(str(DOCS / "_extensions"))
+import before_and_after  # noqa: E402
 import gallery  # noqa: E402
 import markdown_pages  # noqa: E402
-import pictures  # noqa: E402
 
 REPOSITORY = "https://example.org/blob/main"
 PAGES = [page for place in (".", "api", "gallery") for page in sorted((DOCS / place).glob("*.md"))]
@@ -55,7 +55,7 @@ def test_a_docstring_as_markdown():
 def test_bars_cover_a_batch_once(fold):
     lines, width = [[4, 3], [10], [1]], 10
     fold = min(fold, width)
-    bars = pictures.bars_of(lines, width, fold)
+    bars = before_and_after.bars_of(lines, width, fold)
     assert sum(bar.end - bar.begin for bar in bars) == len(lines) * width
     real = sum(bar.end - bar.begin for bar in bars if bar.kind != "padding")
     assert real == sum(map(sum, lines))
@@ -67,9 +67,9 @@ def test_every_page_of_the_gallery_has_its_picture():
     assert sorted(both) == [page.stem for page in gallery.pages()]
     for page in gallery.pages():
         assert f"```{{before-and-after}} {page.stem}\n" in page.read_text(encoding="utf-8")
-        html = pictures.as_html(both[page.stem])
+        html = before_and_after.as_html(both[page.stem])
         assert html.count('class="caption"') == 2
-        assert "padding" in pictures.as_text(page.stem)
+        assert "padding" in before_and_after.as_text(page.stem)
 
 
 def test_colours_are_those_of_all_pictures():

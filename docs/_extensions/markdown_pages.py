@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pictures
+import before_and_after
 
 DIRECTIVE = re.compile(
     r"^```\{eval-rst\}\n\.\. auto(?:function|class|exception):: (\S+)\n(?:   .*\n)*```\n",
@@ -86,7 +86,7 @@ def api_as_markdown(name: str) -> str:
 
 def as_markdown(text: str) -> str:
     """A page's source without what only Sphinx reads."""
-    text = PICTURE.sub(lambda match: pictures.as_text(match[1]), text)
+    text = PICTURE.sub(lambda match: before_and_after.as_text(match[1]), text)
     text = DIRECTIVE.sub(lambda match: api_as_markdown(match[1]), TOCTREE.sub("", text))
     return text.rstrip() + "\n"
 

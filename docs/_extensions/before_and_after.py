@@ -1,24 +1,17 @@
-"""Pictures of batches: before and after.
+"""The directive `before-and-after`: one batch of each of a gallery page's loaders, as a picture.
 
-    python docs/_extensions/pictures.py
-
-draws the one in README. The directive `before-and-after` puts one batch of each of a gallery
-page's loaders into the page, as lines of text and bars that follow the page's theme and width:
-a drawing with words in it would be too small on a phone. Their colours are those of
-`tightbatch.plots`.
+It makes lines of text and bars that follow the page's theme and width: a drawing with words in it
+would be too small on a phone. The colours are those of `tightbatch.plots`.
 """
 
 from __future__ import annotations
 
 import html
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gallery
 
-README_PICTURE = Path(__file__).parent.parent / "pictures" / "before_and_after.svg"
-README_PAGE = "plain_pytorch"
 MOST = 32  # lines that are drawn
 HEIGHT, GAP, WIDE = 6, 1, 640
 
@@ -125,23 +118,3 @@ def setup(app: Any) -> dict[str, Any]:
 
     app.add_directive("before-and-after", BeforeAndAfter)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
-
-
-def main() -> None:
-    import numpy as np
-
-    import tightbatch as tb
-
-    both = json.loads(gallery.BATCHES.read_text(encoding="utf-8"))[README_PAGE]
-    panels = {}
-    for name, title in (("before", "before"), ("loader", "after")):
-        lines, width = both[name]["lines"], both[name]["width"]
-        segments = [(i * width, i * width + rows[0]) for i, rows in enumerate(lines)]
-        panels[title] = tb.plots.Cells(len(lines), width, np.array(segments, np.int64))
-    from tightbatch.plots.inline import as_svg
-
-    README_PICTURE.write_bytes(as_svg(tb.plots.plot_rows(panels, theme="both")))
-
-
-if __name__ == "__main__":
-    main()
