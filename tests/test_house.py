@@ -37,6 +37,7 @@ C_ROOMS = [
 PYTHON_ROOMS = [
     ["_core"],
     ["_types", "_words", "_numpy_fallback"],
+    ["plots"],  # pictures of plain numbers
     ["ragged", "masks"],
     ["_arrow", "_records", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
     ["dataset"],  # columns, and their lengths
@@ -53,6 +54,7 @@ MODULES = [
     "dataset",
     "masks",
     "collate.batch",
+    "collate.picture",
     "collate.padded",
     "collate.padding_free",
     "sampling.sampler",
@@ -60,6 +62,12 @@ MODULES = [
     "sampling.buckets",
     "half.conversion",
     "half.report",
+    "plots.exponents",
+    "plots.leaks",
+    "plots.lengths",
+    "plots.packs",
+    "plots.rows",
+    "plots.waste",
     "amp.grad_scaler",
     "amp.overflow",
     "amp.precision",
@@ -79,6 +87,8 @@ NEEDED = {
     "dataset": "datasets",
     "collate": "torch",
     "collate.padding_free": "transformers",
+    "collate.picture": "matplotlib",
+    "plots": "matplotlib",
     "sampling.packing": "datasets",
     "half.conversion": "ml_dtypes",
     "amp": "torch",
@@ -321,7 +331,7 @@ def test_importing_imports_numpy_and_nothing_else_of_others():
 
 
 def test_completion_shows_what_is_public():
-    assert set(dir(tb)) == {*tb.__all__, "amp", "huggingface", "__version__"}
+    assert set(dir(tb)) == {*tb.__all__, "amp", "huggingface", "plots", "__version__"}
 
 
 def test_subpackages_come_when_they_are_used():

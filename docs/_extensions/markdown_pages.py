@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ DIRECTIVE = re.compile(
 )
 OUTSIDE = re.compile(r"\]\((?:\.\./)+(?=(?:benchmarks|csrc|examples|python|tests|[A-Z]+\.|\.))")
 PICTURE = re.compile(r"^```\{before-and-after\} (\w+)\n```\n", re.MULTILINE)
+THEMED = re.compile(
+    r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">'
+    r'\s*<img src="([^"]+)" ([^>]+)>\s*</picture>'
+)
 TOCTREE = re.compile(r"^```\{toctree\}\n.*?^```\n", re.MULTILINE | re.DOTALL)
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 PARAMETER = re.compile(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*) : (.*)$", re.MULTILINE)
@@ -93,7 +98,14 @@ def as_markdown(text: str) -> str:
 
 def link_to_repository(app: Any, _docname: str, source: list[str]) -> None:
     """Sphinx's event before a page is read."""
-    source[0] = outside_links(source[0], app.config.repository)
+    source[0] = by_theme(outside_links(source[0], app.config.repository))
+
+
+def by_theme(text: str) -> str:
+    """A picture that is there in light and dark follows the theme that a reader chooses."""
+    return THEMED.sub(
+        r'<img class="only-light" src="\2" \3><img class="only-dark" src="\1" \3>', text
+    )
 
 
 def escape_stars(
@@ -148,6 +160,7 @@ def write_pages(app: Any, error: Exception | None) -> None:
             lines += [f"# {title}", "", f"> {summary}", "", "## Pages", ""]
         else:
             lines.append(f"- [{title}]({page}.md): {summary}")
+    shutil.copytree(Path(app.srcdir, "images"), Path(app.outdir, "images"), dirs_exist_ok=True)
     Path(app.outdir, "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ from .checks.model_report import ModelReport
 from .collate.batch import Batch
 from .collate.padded import PadCollator
 from .collate.padding_free import PaddingFreeCollator
+from .collate.picture import plot_batch
 from .dataset import RaggedDataset, lengths
 from .half.conversion import ConversionCounts, to_bfloat16, to_float16, to_float32
 from .half.report import HalfReport, half_report
@@ -65,6 +66,7 @@ __all__ = [
     "pack_dataset",
     "pad",
     "pad_sequences_dynamic",
+    "plot_batch",
     "position_ids",
     "segment_ids",
     "segment_mask",
@@ -76,7 +78,7 @@ __all__ = [
 ]
 
 # Imported when they are first used: they need torch, or take time to import.
-_SUBPACKAGES = ("amp", "huggingface")
+_SUBPACKAGES = ("amp", "huggingface", "plots")
 
 
 def __getattr__(name: str) -> Any:
