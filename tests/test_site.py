@@ -66,7 +66,7 @@ def test_every_page_of_the_gallery_has_its_picture():
     both = json.loads(gallery.BATCHES.read_text(encoding="utf-8"))
     assert sorted(both) == [page.stem for page in gallery.pages()]
     for page in gallery.pages():
-        assert f"```{{before-and-after}} {page.stem}\n" in page.read_text(encoding="utf-8")
+        assert f"<!-- before and after: {page.stem} -->\n" in page.read_text(encoding="utf-8")
         html = before_and_after.as_html(both[page.stem])
         assert html.count('class="caption"') == 2
         assert "padding" in before_and_after.as_text(page.stem)

@@ -20,7 +20,8 @@ DIRECTIVE = re.compile(
     re.MULTILINE,
 )
 OUTSIDE = re.compile(r"\]\((?:\.\./)+(?=(?:benchmarks|csrc|examples|python|tests|[A-Z]+\.|\.))")
-PICTURE = re.compile(r"^```\{before-and-after\} (\w+)\n```\n", re.MULTILINE)
+# A comment, so that who reads the source elsewhere sees nothing of it.
+PICTURE = re.compile(r"^<!-- before and after: (\w+) -->\n", re.MULTILINE)
 THEMED = re.compile(
     r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">'
     r'\s*<img src="([^"]+)" ([^>]+)>\s*</picture>'
@@ -98,7 +99,8 @@ def as_markdown(text: str) -> str:
 
 def link_to_repository(app: Any, _docname: str, source: list[str]) -> None:
     """Sphinx's event before a page is read."""
-    source[0] = by_theme(outside_links(source[0], app.config.repository))
+    text = by_theme(outside_links(source[0], app.config.repository))
+    source[0] = PICTURE.sub(r"```{before-and-after} \1\n```\n", text)
 
 
 def by_theme(text: str) -> str:
