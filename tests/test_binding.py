@@ -1,5 +1,7 @@
 """_core by itself: what is handed to it wrongly by Python code is refused, never read."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -39,3 +41,18 @@ def test_arrays_of_tokens_that_are_malformed(name, place):
 def test_tokens_are_labelled():
     arrays = call("label_tokens")
     assert arrays[3].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+FUNCTIONS = [
+    name for name, value in vars(_core).items() if isinstance(value, types.BuiltinFunctionType)
+]
+
+
+@pytest.mark.parametrize("count", [0, 40])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_arguments_are_counted_before_they_are_read(name, count):
+    if name == "cpu_levels" and count == 0:
+        assert len(_core.cpu_levels()) == 2
+        return
+    with pytest.raises(TypeError, match=r"\(\) takes (no|exactly one|\d+) arguments?\b.* given"):
+        getattr(_core, name)(*[None] * count)

@@ -13,7 +13,6 @@ import tightbatch as tb
 from checks import assert_same, checked, fails, run_python
 from conftest import SANITIZED
 from reference_buckets import padded_tokens, plain_dp, round_up, try_all
-from tightbatch import _core
 
 FEW = st.lists(st.integers(0, 12), min_size=1, max_size=14)
 MANY = st.lists(st.integers(0, 10**9) | st.integers(0, 90), min_size=1, max_size=80)
@@ -252,11 +251,6 @@ def test_bools_in_a_tensor():
 def test_wrong_options(k, options, kind, parts):
     with fails(kind, "bucket_boundaries()", *parts):
         choose([3, 1, 2], k, **options)
-
-
-def test_the_private_function_counts_its_arguments():
-    with fails(TypeError, "bucket_boundaries()", 4):
-        _core.bucket_boundaries([1], 1)
 
 
 # Very many boundaries: not all cuts are held at once

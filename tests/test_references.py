@@ -182,10 +182,14 @@ def test_calls_keep_nothing(rows):
     assert {name: growth for name, growth in found.items() if growth} == {}
 
 
+# Not of pictures: matplotlib's own fill_between, stairs and imshow keep a reference to float64 each
+# time. test_plots looks whether a figure is gone.
 CALLED = [
     name
     for name, function in CALLABLES.items()
-    if name not in NOT_CALLED and not function.__module__.startswith("tightbatch.amp")
+    if name not in NOT_CALLED
+    and "plot" not in name
+    and not function.__module__.startswith("tightbatch.amp")
 ]
 
 
