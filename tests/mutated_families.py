@@ -24,6 +24,7 @@ HUGGINGFACE = "huggingface_rows huggingface_labels huggingface huggingface_lm".s
 AMP = ["amp_scaler", "amp_overflow", "amp"]
 TENSORS = ["padding_torch", "padding_dlpack"]
 CHECKS = ["check_batch", "check_batch_use", "check_batch_right"]
+ANALYSIS = ["analyze_sampler", "analyze"]
 COMPARE = ["compare_lines", "compare"]
 LAST = ["binding", "references", "wrong_arguments", "messages", "memory"]
 
@@ -33,12 +34,16 @@ ROOMS = ["csrc/core", "csrc/py", "python/tightbatch"]
 FAMILIES = [
     (r"core/(cast|loss)/", [*HALVES, "padding_half", "padding_exactness", "padding_types"]),
     (r"core/check/|wrap_check|checks/batch", [*CHECKS, *LAST]),
+    (r"plan/waste|wrap_waste", [*ANALYSIS, *LAST]),
+    (r"tightbatch/analysis/(meter|counting)", ["meter", *LAST]),
+    (r"tightbatch/analysis/", [*ANALYSIS, *LAST]),
     (r"core/plan/", PLANS),
     (r"core/arrow/", COLUMNS),
     (r"core/layout/padding_free", BATCHES[6:]),
     (r"core/layout/(pad|mask)\b", PADDING),
     (r"layout/mlm", [HUGGINGFACE[-1], "binding"]),
     (r"core/layout/", SEGMENTS),
+    (r"core/base/sort", [*PLANS[:3], "buckets", "packing", "analyze"]),
     (r"core/base/", [*PADDING[:3], "segments", "half_errors", *PLANS[:3], "buckets", "packing"]),
     (r"py/.*(arrow|ragged)", [*COLUMNS, *DATASETS, *LAST]),
     (r"py/wrap/wrap_(batching|buckets)", [*PLANS, *LAST]),

@@ -147,6 +147,7 @@ MLM = {"mask_token_id": 1, "vocab_size": 9, "special_token_ids": [0]}
 LENGTHS, SEQUENCES = {"lengths": [2, 1]}, {"sequences": ROWS}
 FLOATS = {"x": np.float32([1, 2])}
 VALID = {
+    "analyze": {"data": dataset, "column": "input_ids", "batch_size": 2},
     "attention_mask": LENGTHS,
     "block_mask": LENGTHS,
     "batch_by_length": {"trainer": trainer, "batch_size": 2},
@@ -184,6 +185,10 @@ VALID = {
     "PaddingFreeCollator": {},
     "PaddingFreeCollator.__call__": {"samples": FEATURES},
     "PaddingFreeCollator.for_model": {"model": language_model},
+    "PaddingReport.__getitem__": {"strategy": "packed"},
+    "PaddingReport.plot": {"panel": "strategies"},
+    "PaddingReport.to_dict": {},
+    "PaddingReport.to_pandas": {},
     "Packing.__getitem__": {"pack": 0},
     "Packing.apply": {"ragged": ragged},
     "Packing.fairness": {},
@@ -196,6 +201,8 @@ VALID = {
     "Ragged.pad": {},
     "Ragged.to_arrow": {},
     "Ragged.tolist": {},
+    "WasteMeter": {"loader": [{"attention_mask": np.ones((2, 3))}], "lengths": [2, 1]},
+    "WasteMeter.metrics": {},
     "RaggedDataset": {"columns": {"input_ids": ROWS}},
     "RaggedDataset.__getitem__": {"index": 0},
     "RaggedDataset.__getitems__": {"indices": [0]},
@@ -292,9 +299,11 @@ OBJECTS = {
     "PaddingFreeCollator": lambda: tb.PaddingFreeCollator(return_tensors="np"),
     "ModelReport": lambda: tb.check_model(module(), tb.PadCollator(), ROWS),
     "Packing": lambda: tb.pack([2, 1, 1], 2),
+    "PaddingReport": lambda: tb.analyze([2, 1, 3], batch_size=2),
     "Precision": precision,
     "Ragged": ragged,
     "RaggedDataset": dataset,
+    "WasteMeter": lambda: tb.WasteMeter([[0, 1]], lengths=[2, 1]),
     "DataCollatorForLanguageModeling": made_collator(
         "DataCollatorForLanguageModeling", pad_token_id=0, **MLM
     ),

@@ -44,11 +44,15 @@ PYTHON_ROOMS = [
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],
     ["huggingface", "amp", "checks"],  # checks take any batch and any model
+    ["analysis"],  # plans of data sets, and the batches of loaders
     ["tightbatch"],  # __init__.py
     ["compare"],  # a user of the package
     ["__main__"],
 ]
 MODULES = [
+    "analysis.analyze",
+    "analysis.meter",
+    "analysis.report",
     "padding",
     "ragged",
     "dataset",
@@ -83,6 +87,7 @@ MODULES = [
 ]
 # What examples use that a user of these modules has.
 NEEDED = {
+    "analysis": "numpy",
     "ragged": "pyarrow",
     "dataset": "datasets",
     "collate": "torch",

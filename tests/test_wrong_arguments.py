@@ -61,9 +61,10 @@ NEED = {
     "ModelReport.to_dict": "torch",
     "ModelReport.plot": "torch matplotlib",
     "pack_dataset": "datasets",
+    "PaddingReport.to_pandas": "pandas",
     **dict.fromkeys(
         (
-            "Batch.plot HalfReport.plot Packing.plot plot_batch plot_buckets "
+            "Batch.plot HalfReport.plot Packing.plot PaddingReport.plot plot_batch plot_buckets "
             "plot_exponents plot_leaks plot_lengths plot_packs plot_ranks plot_rows "
             "plot_strategies plot_windows"
         ).split(),
@@ -88,6 +89,7 @@ RESULTS = {
     "Overflow": "made by Amp.overflow",
     "Fairness": "made by LengthBatchSampler.fairness and Packing.fairness",
     "Packing": "made by pack",
+    "PaddingReport": "made by analyze",
     "Precision": "made by choose_precision",
     "Cells": "made of any batch by plot_batch",
 }
@@ -255,6 +257,31 @@ OWN = {
     "RaggedDataset.from_hf": {"dataset": Instance()},
     "RaggedDataset.__getitem__": {"index": Anything(reason="a name, or what __getitems__ takes")},
     "RaggedDataset.__getitems__": {"indices": Index(one=False)},
+    "analyze": {
+        "data": Rows(words=("row", "data", "sequences"), looks=False),
+        "max_length": Integer(1),
+        "buckets": Integer(1),
+        "sampler": Instance(
+            but=("a list", "a long list", "an array", "a set"),
+            error=(TypeError, ValueError, IndexError),
+        ),
+    },
+    "WasteMeter": {
+        "loader": Instance(
+            but=(
+                "'1'",
+                "'nonsense'",
+                "a long str",
+                "b'right'",
+                "a dict",
+                *ITERABLES[:4],
+                "a set",
+                "an array of floats",
+                "an array of bools",
+            )
+        ),
+    },
+    "PaddingReport.__getitem__": {"strategy": Instance(error=KeyError)},
     "knee": {"waste": NUMBERS},
     "plot_buckets": {"waste": NUMBERS, "real": Integer(0, 2**62), "chosen": Integer(1, 2)},
     "plot_exponents": {"counts": Lengths()},

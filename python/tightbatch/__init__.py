@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .analysis.analyze import analyze
+from .analysis.meter import WasteMeter
+from .analysis.report import PaddingReport
 from .checks.batch import CheckedCollator, check_batch
 from .checks.batch_report import BatchReport, Finding
 from .checks.model import check_model
@@ -51,8 +54,11 @@ __all__ = [
     "Packing",
     "PadCollator",
     "PaddingFreeCollator",
+    "PaddingReport",
     "Ragged",
     "RaggedDataset",
+    "WasteMeter",
+    "analyze",
     "attention_mask",
     "block_mask",
     "bucket_boundaries",
