@@ -165,6 +165,7 @@ FUNCTIONS = {
     "to_float32": lambda rows: tb.to_float32(rows[0]),
     "half_report": lambda rows: tb.half_report({"x": rows[0]}),
     "collate": tb.PadCollator(return_tensors="np", boundaries=[4, 9]),
+    "boundaries of an array": lambda rows: tb.PadCollator(boundaries=np.array([4, 9])),
     "collate tensors": tb.PadCollator(return_tensors="pt", max_length=2),
     "collate columns": lambda rows: tb.PadCollator(return_tensors="np")(
         [{"input_ids": row, "one": 1} for row in rows]
