@@ -225,6 +225,26 @@ def test_rows_above_the_cap(overlong):
         tb.analyze(TEXT, max_tokens=100)
 
 
+def test_rows_that_are_cut_and_then_dropped():
+    report = tb.analyze(TEXT, max_tokens=100, max_length=150, overlong="drop")
+    kept = TEXT[TEXT <= 100]
+    assert (report.rows, report.tokens) == (len(kept), kept.sum())
+    assert (report.rows_cut, report.tokens_cut) == (0, 0)
+    assert report.rows_dropped == len(TEXT) - len(kept)
+    report = tb.analyze(TEXT, max_tokens=100, max_length=60, overlong="drop")
+    assert (report.rows_cut, report.rows_dropped) == ((TEXT > 60).sum(), 0)
+
+
+def test_many_rows():
+    lengths = np.tile(TEXT[:3000], 90)  # so many that packing has a thread of its own
+    report = tb.analyze(lengths, batch_size=64)
+    packing = tb.pack(lengths, report.capacity)
+    assert len(report.pack_tokens) == len(packing)
+    assert report["packed"].real_tokens == report.tokens == lengths.sum()
+    with pytest.raises(ValueError, match="analyze"):
+        tb.analyze(lengths, batch_size=64, capacity=10)
+
+
 def test_lengths_as_they_are():
     report = tb.analyze(SMALL, batch_size=4)
     values, counts = np.unique(SMALL, return_counts=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from .verdict import choose, code_for, verdict_on
 __all__ = ["analyze"]
 
 Array = NDArray[np.int64]
+T = TypeVar("T")
+MANY_ROWS = 2**18  # for which packing takes so long that a thread pays
 
 
 def analyze(
@@ -45,7 +48,7 @@ def analyze(
     Six ways are planned for one epoch, as this library does it, and measured: fixed padding,
     dynamic padding of random batches, batches of rows of like length, those with few widths
     (optimal buckets), packs, and batches without padding. The plans are exact, not estimates: those
-    of the first epoch with this `seed`. 10 million rows take about a second.
+    of the first epoch with this `seed`. 10 million rows take a second or two.
 
     Parameters
     ----------
@@ -269,19 +272,21 @@ def _report(
     overlong: str,
 ) -> PaddingReport:
     caps, lengths = plans.caps, plans.lengths
-    fixed, dynamic = plans.fixed(), plans.dynamic()
-    uniform, window = plans.uniform()
-    bucketed, boundaries, bucket_waste = plans.buckets()
-    packed, capacity, pack_tokens = plans.packed()
-    found = [fixed, dynamic, uniform, bucketed, packed, plans.padding_free()]
+    with _beside(plans.packed, len(lengths) > MANY_ROWS) as packing:
+        fixed, dynamic = plans.fixed(), plans.dynamic()
+        uniform, window = plans.uniform()
+        bucketed, boundaries, bucket_waste = plans.buckets()
+        padding_free = plans.padding_free()
+        windows = tuple(plans.windows(dynamic, uniform, window))
+    packed, capacity, pack_tokens = packing()
+    found = [fixed, dynamic, uniform, bucketed, packed, padding_free]
     strategies = tuple(found if own is None else [*found, own])
     distinct, counts = _count_lengths(lengths)
     limit, attention_limit = plans.limit
     recommended = choose(strategies)
     dropped = len(given) - len(lengths)
-    cut = 0
-    if cutter.truncated:
-        cut = int(given.sum()) - plans.total
+    # If rows are dropped, so are those that max_length cuts: none is shorter than they.
+    is_cut = cutter.truncated > 0 and not dropped
     shown = {**vars(caps), "max_length": cutter.settings["max_length"], "overlong": overlong}
     half = np.searchsorted(np.cumsum(counts), [(len(lengths) + 1) // 2, len(lengths) // 2 + 1])
     return PaddingReport(
@@ -290,12 +295,12 @@ def _report(
         longest=plans.longest,
         mean_length=plans.total / len(lengths),
         median_length=float(distinct[half].mean()),
-        rows_cut=cutter.truncated,
-        tokens_cut=cut,
+        rows_cut=cutter.truncated if is_cut else 0,
+        tokens_cut=int(given.sum()) - plans.total if is_cut else 0,
         rows_dropped=dropped,
         settings={**shown, "column": column},
         strategies=strategies,
-        windows=tuple(plans.windows(dynamic, uniform, window)),
+        windows=windows,
         limit=limit,
         attention_limit=attention_limit,
         capacity=capacity,
@@ -309,6 +314,18 @@ def _report(
         verdict=verdict_on(strategies, recommended, limit),
         code=code_for(recommended, caps, column, strategies),
     )
+
+
+@contextmanager
+def _beside(work: Callable[[], T], is_long: bool) -> Iterator[Callable[[], T]]:
+    """Do the longest part beside all others, in a thread if it takes long; gives its result."""
+    if not is_long:
+        yield work
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(work).result
 
 
 def _count_lengths(lengths: Array) -> tuple[Array, Array]:
