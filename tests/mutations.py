@@ -19,6 +19,11 @@ SWAPPED = {
     "&&": "||", "||": "&&", "+=": "-=", "-=": "+=", "++": "--", "--": "++",
     "Py_True": "Py_False", "Py_False": "Py_True", "true": "false", "false": "true",
 }  # fmt: skip
+COMMUTE = {
+    "tb_multiply_sizes",
+    "tb_min",
+    "tb_max",
+}  # functions whose first two arguments may be swapped
 ASSIGNED = {"=", "+=", "-=", "*=", "/=", "|=", "&=", "^=", "<<=", ">>="}
 
 
@@ -136,7 +141,7 @@ def changes_of_c(path, text):
         if group == "name" and tokens[i + 1][1] == "(" and depth > 0:
             arguments = parts_of(tokens, i + 2, closing(tokens, i + 1))
             for (a, b), (c, d) in itertools.pairwise(arguments):
-                if a < b and c < d:
+                if a < b and c < d and not (word in COMMUTE and (a, b) == arguments[0]):
                     left = text[tokens[a][2] : tokens[b - 1][3]]
                     right = text[tokens[c][2] : tokens[d - 1][3]]
                     between = text[tokens[b - 1][3] : tokens[c][2]]

@@ -147,6 +147,7 @@ MLM = {"mask_token_id": 1, "vocab_size": 9, "special_token_ids": [0]}
 LENGTHS, SEQUENCES = {"lengths": [2, 1]}, {"sequences": ROWS}
 FLOATS = {"x": np.float32([1, 2])}
 VALID = {
+    "analyze": {"data": dataset, "column": "input_ids", "batch_size": 2},
     "attention_mask": LENGTHS,
     "block_mask": LENGTHS,
     "batch_by_length": {"trainer": trainer, "batch_size": 2},
@@ -184,6 +185,10 @@ VALID = {
     "PaddingFreeCollator": {},
     "PaddingFreeCollator.__call__": {"samples": FEATURES},
     "PaddingFreeCollator.for_model": {"model": language_model},
+    "PaddingReport.__getitem__": {"strategy": "packed"},
+    "PaddingReport.plot": {"panel": "strategies"},
+    "PaddingReport.to_dict": {},
+    "PaddingReport.to_pandas": {},
     "Packing.__getitem__": {"pack": 0},
     "Packing.apply": {"ragged": ragged},
     "Packing.fairness": {},
@@ -196,6 +201,8 @@ VALID = {
     "Ragged.pad": {},
     "Ragged.to_arrow": {},
     "Ragged.tolist": {},
+    "WasteMeter": {"loader": [{"attention_mask": np.ones((2, 3))}], "lengths": [2, 1]},
+    "WasteMeter.metrics": {},
     "RaggedDataset": {"columns": {"input_ids": ROWS}},
     "RaggedDataset.__getitem__": {"index": 0},
     "RaggedDataset.__getitems__": {"indices": [0]},
@@ -211,6 +218,19 @@ VALID = {
     "HalfReport.__contains__": {"name": "weight"},
     "HalfReport.__getitem__": {"key": 0},
     "HalfReport.plot": {},
+    "Packing.plot": {},
+    "Batch.plot": {},
+    "knee": {"waste": [9, 1]},
+    "plot_batch": {"batch": {"input_ids": [[1, 2], [3, 4]]}},
+    "plot_buckets": {"waste": [9, 1]},
+    "plot_exponents": {"counts": [1] * 256},
+    "plot_leaks": {"rows": ["row 0"], "movements": [[0.0]] * 6, "tolerance": 1e-5},
+    "plot_lengths": LENGTHS,
+    "plot_packs": {"pack_lengths": [4, 3], "capacity": 4},
+    "plot_ranks": {"loads": [3, 4]},
+    "plot_rows": {"panels": lambda: {"batch": tb.plots.Cells(1, 2, np.array([[0, 1]]))}},
+    "plot_strategies": {"tokens": {"fixed": {"real": 2, "padding": 1}}},
+    "plot_windows": {"windows": [1, 2], "padding": [0.5, 0.1]},
     "HalfReport.to_dict": {},
     "DataCollatorForLanguageModeling": {},
     "DataCollatorForLanguageModeling.__call__": {"features": FEATURES},
@@ -250,8 +270,6 @@ NOT_CALLED = {
     "Batch.pin_memory": "a GPU",
     "GradScaler.step": "a backward pass",
     "GradScaler.unscale_": "a backward pass",
-    "HalfReport.plot": "a figure",
-    "ModelReport.plot": "a figure",
 }
 
 
@@ -272,7 +290,7 @@ OBJECTS = {
     "BatchReport": lambda: tb.check_batch({"input_ids": [[1, 2], [3, 4]]}),
     "CheckedCollator": lambda: tb.CheckedCollator(numpy_collator),
     "Amp": amp,
-    "Batch": tb.Batch,
+    "Batch": lambda: tb.Batch(input_ids=np.ones((2, 2), np.int64)),
     "Fairness": lambda: sampler().fairness(),
     "GradScaler": grad_scaler,
     "HalfReport": report,
@@ -281,9 +299,11 @@ OBJECTS = {
     "PaddingFreeCollator": lambda: tb.PaddingFreeCollator(return_tensors="np"),
     "ModelReport": lambda: tb.check_model(module(), tb.PadCollator(), ROWS),
     "Packing": lambda: tb.pack([2, 1, 1], 2),
+    "PaddingReport": lambda: tb.analyze([2, 1, 3], batch_size=2),
     "Precision": precision,
     "Ragged": ragged,
     "RaggedDataset": dataset,
+    "WasteMeter": lambda: tb.WasteMeter([[0, 1]], lengths=[2, 1]),
     "DataCollatorForLanguageModeling": made_collator(
         "DataCollatorForLanguageModeling", pad_token_id=0, **MLM
     ),

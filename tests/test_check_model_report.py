@@ -112,9 +112,11 @@ def test_the_picture_says_what_it_shows(masked, count):
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
     found = report(masked, count)
-    axes = found.plot()
-    axes.figure.canvas.draw()
-    assert axes.get_title().startswith("check_model: holds" if masked else "check_model: LEAKS")
+    figure = found.plot()
+    axes = figure.axes[0]
+    figure.canvas.draw()
+    title = axes.get_title(loc="left")
+    assert title.startswith("check_model: holds" if masked else "check_model: LEAKS")
     assert axes.get_xlabel() == "row whose outputs moved"
     assert axes.get_ylabel() == "what was done"
     labels = [text.get_text() for text in axes.get_yticklabels()]
@@ -138,10 +140,11 @@ def test_the_picture_says_what_it_shows(masked, count):
         cells = [text.get_text() for text in axes.texts]
         assert sum(cell.endswith("!") for cell in cells) == len(found.leaks)
     own = matplotlib.figure.Figure().subplots()
-    assert found.plot(own) is own
+    assert found.plot(own) is own.figure
+    assert own.images
 
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.pyplot", None)
+    monkeypatch.setitem(__import__("sys").modules, "tightbatch.plots.figure", None)
     with pytest.raises(ImportError, match="pip install"):
         report(masked=True).plot()

@@ -37,22 +37,28 @@ C_ROOMS = [
 PYTHON_ROOMS = [
     ["_core"],
     ["_types", "_words", "_numpy_fallback"],
+    ["plots"],  # pictures of plain numbers
     ["ragged", "masks"],
     ["_arrow", "_records", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
     ["dataset"],  # columns, and their lengths
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],
     ["huggingface", "amp", "checks"],  # checks take any batch and any model
+    ["analysis"],  # plans of data sets, and the batches of loaders
     ["tightbatch"],  # __init__.py
     ["compare"],  # a user of the package
     ["__main__"],
 ]
 MODULES = [
+    "analysis.analyze",
+    "analysis.meter",
+    "analysis.report",
     "padding",
     "ragged",
     "dataset",
     "masks",
     "collate.batch",
+    "collate.picture",
     "collate.padded",
     "collate.padding_free",
     "sampling.sampler",
@@ -60,6 +66,12 @@ MODULES = [
     "sampling.buckets",
     "half.conversion",
     "half.report",
+    "plots.exponents",
+    "plots.leaks",
+    "plots.lengths",
+    "plots.packs",
+    "plots.rows",
+    "plots.waste",
     "amp.grad_scaler",
     "amp.overflow",
     "amp.precision",
@@ -75,10 +87,14 @@ MODULES = [
 ]
 # What examples use that a user of these modules has.
 NEEDED = {
+    "analysis": "numpy",
+    "analysis.report": "matplotlib",
     "ragged": "pyarrow",
     "dataset": "datasets",
     "collate": "torch",
     "collate.padding_free": "transformers",
+    "collate.picture": "matplotlib",
+    "plots": "matplotlib",
     "sampling.packing": "datasets",
     "half.conversion": "ml_dtypes",
     "amp": "torch",
@@ -321,7 +337,7 @@ def test_importing_imports_numpy_and_nothing_else_of_others():
 
 
 def test_completion_shows_what_is_public():
-    assert set(dir(tb)) == {*tb.__all__, "amp", "huggingface", "__version__"}
+    assert set(dir(tb)) == {*tb.__all__, "amp", "huggingface", "plots", "__version__"}
 
 
 def test_subpackages_come_when_they_are_used():

@@ -36,8 +36,10 @@ ONES = {
     "ints and floats": lambda n: [1, 1.0, True][:n],
     "tuples": lambda n: (1,) * n,
     "arrays": lambda n: np.ones(n, np.int64),
-    "arrays of bools": lambda n: np.ones(n, np.bool_),
-    "arrays of floats": lambda n: np.ones(n, np.float32),
+    **{
+        f"arrays of {name}": lambda n, name=name: np.ones(n, name)
+        for name in "bool int8 uint8 int16 uint16 int32 uint32 uint64 float32 float64".split()
+    },
     "arrays in steps": lambda n: np.ones(2 * n, np.int32)[::2],
     "buffers": lambda n: memoryview(np.ones(n, np.uint8)),
 }
@@ -75,6 +77,12 @@ def test_a_mask_of_no_numbers_is_refused(wrong):
     mask[2][1] = wrong
     with fails((TypeError, ValueError), "PaddingFreeCollator()", "key 'attention_mask'", "row 2"):
         collate(attention_mask=mask)
+
+
+@pytest.mark.parametrize("name", ["float16", "longdouble"])
+def test_a_mask_of_another_type_is_refused(name):
+    with fails(TypeError, "'attention_mask'", "row 0", "integers", "float32 or float64"):
+        collate(attention_mask=ones(lambda n: np.ones(n, name)))
 
 
 @pytest.mark.parametrize("name", ["attention_mask", "labels", "token_type_ids", "anything"])

@@ -40,7 +40,13 @@ from wrong_kinds import (
 )
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
-MODULES = ["tightbatch", "tightbatch.huggingface", "tightbatch.huggingface.trl", "tightbatch.amp"]
+MODULES = [
+    "tightbatch",
+    "tightbatch.huggingface",
+    "tightbatch.huggingface.trl",
+    "tightbatch.amp",
+    "tightbatch.plots",
+]
 NEED_TORCH = ("tightbatch.amp",)
 # What else is needed, by the function that needs it.
 NEED = {
@@ -53,8 +59,17 @@ NEED = {
     "check_model": "torch",
     "ModelReport.summary": "torch",
     "ModelReport.to_dict": "torch",
-    "ModelReport.plot": "torch",
+    "ModelReport.plot": "torch matplotlib",
     "pack_dataset": "datasets",
+    "PaddingReport.to_pandas": "pandas",
+    **dict.fromkeys(
+        (
+            "Batch.plot HalfReport.plot Packing.plot PaddingReport.plot plot_batch plot_buckets "
+            "plot_exponents plot_leaks plot_lengths plot_packs plot_ranks plot_rows "
+            "plot_strategies plot_windows"
+        ).split(),
+        "matplotlib",
+    ),
     "to_bfloat16": "ml_dtypes",
 }
 # What a message may say, and no more: a value is cut.
@@ -74,14 +89,25 @@ RESULTS = {
     "Overflow": "made by Amp.overflow",
     "Fairness": "made by LengthBatchSampler.fairness and Packing.fairness",
     "Packing": "made by pack",
+    "PaddingReport": "made by analyze",
     "Precision": "made by choose_precision",
+    "Cells": "made of any batch by plot_batch",
 }
 
 ITERABLES = ("a list", "a long list", "a list of str", "an array", "a set", "a dict")
 INDEX_ERRORS = (KeyError, IndexError, TypeError)
+STRINGS = ("'1'", "'nonsense'", "a long str")
 # What parameters of these names are, wherever they are.
 KINDS = {
     "accumulate": Integer(1),
+    "batch": Instance(but=("a list of str", "a dict"), error=(TypeError, ValueError)),
+    "before": Instance(error=(TypeError, ValueError)),
+    "group": Instance(error=(TypeError, ValueError)),
+    "theme": Choice(),
+    "title": Instance(but=STRINGS),
+    "unit": Instance(but=STRINGS),
+    "label": Instance(but=STRINGS),
+    "ax": Instance(),
     "balance": Integer(1),
     "batch_size": Integer(1),
     "batches_consumed": Integer(0),
@@ -147,6 +173,9 @@ KINDS = {
     "model": Anything(reason="any object; only its method for decoder inputs is looked at"),
     "special_token_ids": Lengths(but=("a set",)),
 }
+NUMBERS = Instance(
+    but=("an array", "an array of floats", "a list", "a long list"), error=(TypeError, ValueError)
+)
 STATE = Instance(error=(TypeError, ValueError))
 PACKS = Lengths(words=("row",), rows=True)
 TENSOR_LIKE = Array(words=("row",))
@@ -183,8 +212,6 @@ OWN = {
     "HalfReport.__getitem__": {
         "key": Instance(but=("0", "-1"), error=(KeyError, IndexError, TypeError))
     },
-    "ModelReport.plot": {"ax": Anything(reason="an object of matplotlib, which reads it")},
-    "HalfReport.plot": {"ax": Anything(reason="an object of matplotlib, which reads it")},
     "LengthBatchSampler": {"max_length": Integer(1)},
     "LengthBatchSampler.load_state_dict": {"state": STATE},
     "LengthBatchSampler.restore_order": {
@@ -230,6 +257,60 @@ OWN = {
     "RaggedDataset.from_hf": {"dataset": Instance()},
     "RaggedDataset.__getitem__": {"index": Anything(reason="a name, or what __getitems__ takes")},
     "RaggedDataset.__getitems__": {"indices": Index(one=False)},
+    "analyze": {
+        "data": Rows(words=("row", "data", "sequences"), looks=False),
+        "max_length": Integer(1),
+        "buckets": Integer(1),
+        "sampler": Instance(
+            but=("a list", "a long list", "an array", "a set"),
+            error=(TypeError, ValueError, IndexError),
+        ),
+    },
+    "WasteMeter": {
+        "loader": Instance(
+            but=(
+                "'1'",
+                "'nonsense'",
+                "a long str",
+                "b'right'",
+                "a dict",
+                *ITERABLES[:4],
+                "a set",
+                "an array of floats",
+                "an array of bools",
+            )
+        ),
+    },
+    "PaddingReport.__getitem__": {"strategy": Instance(error=KeyError)},
+    "knee": {"waste": NUMBERS},
+    "plot_buckets": {"waste": NUMBERS, "real": Integer(0, 2**62), "chosen": Integer(1, 2)},
+    "plot_exponents": {"counts": Lengths()},
+    "plot_leaks": {
+        "rows": Instance(but=("a list of str",)),
+        "movements": Instance(error=(TypeError, ValueError)),
+        "tolerance": Real(0, 1e300),
+        "note": Instance(but=STRINGS),
+    },
+    "plot_lengths": {
+        "counts": Lengths(),
+        "boundaries": Lengths(),
+        "max_length": Integer(1, 2**62),
+    },
+    "plot_packs": {
+        "pack_lengths": Lengths(words=("pack",)),
+        "capacity": Integer(4, 2**62),
+        "segments": Instance(error=(TypeError, ValueError)),
+        "lower_bound": Integer(0, 2**62),
+    },
+    "plot_ranks": {"loads": NUMBERS},
+    "plot_rows": {"panels": Instance(error=(TypeError, ValueError))},
+    "plot_strategies": {"tokens": Instance(but=("a dict",))},
+    "plot_windows": {
+        "windows": Lengths(),
+        "padding": NUMBERS,
+        "randomness": NUMBERS,
+        "chosen": Integer(0, 2**62),
+    },
     "batch_by_length": {
         "trainer": Instance(),
         "column": Instance(but=("'1'", "'nonsense'", "a long str")),
@@ -246,7 +327,7 @@ OWN = {
         "model": Instance(),
         "collate_fn": Instance(but=("a function",)),
         "samples": Samples(words=("sample",)),
-        "tolerance": Real(0),
+        "tolerance": Real(0, 1e300),
         "call": Instance(but=("a function",)),
         "outputs": Instance(error=(TypeError, ValueError)),
         "seed": Integer(0),
@@ -349,7 +430,8 @@ def call(name, **arguments):
 
 
 def skip_without_packages(name):
-    pytest.importorskip(NEED.get(name, "numpy"))
+    for package in NEED.get(name, "numpy").split():
+        pytest.importorskip(package)
 
 
 def complaint(name, parameter, kind, value, errors):

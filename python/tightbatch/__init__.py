@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .analysis.analyze import analyze
+from .analysis.meter import WasteMeter
+from .analysis.report import PaddingReport
 from .checks.batch import CheckedCollator, check_batch
 from .checks.batch_report import BatchReport, Finding
 from .checks.model import check_model
@@ -11,6 +14,7 @@ from .checks.model_report import ModelReport
 from .collate.batch import Batch
 from .collate.padded import PadCollator
 from .collate.padding_free import PaddingFreeCollator
+from .collate.picture import plot_batch
 from .dataset import RaggedDataset, lengths
 from .half.conversion import ConversionCounts, to_bfloat16, to_float16, to_float32
 from .half.report import HalfReport, half_report
@@ -50,8 +54,11 @@ __all__ = [
     "Packing",
     "PadCollator",
     "PaddingFreeCollator",
+    "PaddingReport",
     "Ragged",
     "RaggedDataset",
+    "WasteMeter",
+    "analyze",
     "attention_mask",
     "block_mask",
     "bucket_boundaries",
@@ -65,6 +72,7 @@ __all__ = [
     "pack_dataset",
     "pad",
     "pad_sequences_dynamic",
+    "plot_batch",
     "position_ids",
     "segment_ids",
     "segment_mask",
@@ -76,7 +84,7 @@ __all__ = [
 ]
 
 # Imported when they are first used: they need torch, or take time to import.
-_SUBPACKAGES = ("amp", "huggingface")
+_SUBPACKAGES = ("amp", "huggingface", "plots")
 
 
 def __getattr__(name: str) -> Any:

@@ -94,6 +94,27 @@ def measure_plan(
 def row_costs(
     function: str, lengths: NDArray[np.int64], settings: dict[str, Any], /
 ) -> NDArray[np.int64]: ...
+def shuffle_lengths(
+    function: str, lengths: NDArray[np.int64], seed: int, epoch: int, /
+) -> tuple[NDArray[np.int64], bytes]: ...
+def plan_lengths(
+    function: str,
+    shuffled: NDArray[np.int64],
+    settings: dict[str, Any],
+    random: bytes | None,
+    /,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
+def cut_in_order(
+    function: str, lengths: NDArray[np.int64], settings: dict[str, Any], /
+) -> NDArray[np.int64]: ...
+def measure_shapes(
+    function: str,
+    lengths: NDArray[np.int64],
+    settings: dict[str, Any],
+    begins: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    /,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 def share_rows(costs: NDArray[np.int64], ranks: int, /) -> NDArray[np.int64]: ...
 def bucket_boundaries(
     lengths: Any, k: int, pad_to_multiple_of: int | None, return_waste: bool, /

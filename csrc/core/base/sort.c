@@ -59,11 +59,34 @@ sort_by_digit(const uint64_t *TB_RESTRICT from, ptrdiff_t n, int shift, int bits
     }
 }
 
+/* Sorts bare keys of one digit: equal ones are alike, so that counting them is enough.
+ */
+static void
+sort_by_counting(uint64_t *items, ptrdiff_t n, int bits)
+{
+    ptrdiff_t counts[1 << MAX_DIGIT_BITS];
+    uint64_t mask = ((uint64_t)1 << bits) - 1;
+
+    memset(counts, 0, sizeof counts[0] << bits);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        counts[items[i] & mask]++;
+    }
+    for (uint64_t digit = 0; digit <= mask; digit++) {
+        for (ptrdiff_t left = counts[digit]; left > 0; left--) {
+            *items++ = digit;
+        }
+    }
+}
+
 void
 tb_sort_items(uint64_t *items, ptrdiff_t n, tb_sort_layout layout, uint64_t *scratch)
 {
     uint64_t *from = items, *to = scratch;
 
+    if (layout.key_shift == 0 && layout.passes == 1) {
+        sort_by_counting(items, n, layout.digit_bits);
+        return;
+    }
     for (int pass = 0; pass < layout.passes; pass++) {
         uint64_t *held = from;
         sort_by_digit(from, n, layout.key_shift + pass * layout.digit_bits,

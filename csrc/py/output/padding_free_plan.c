@@ -117,7 +117,8 @@ refuse_mask(tb_state *state, tb_column *mask)
         }
         else if (n > 0 && mask->types[i] > TB_F64) {
             return tb_raise_at(&mask->context, PyExc_TypeError, i, -1,
-                               "found a mask that is neither integers nor bools");
+                               "found a mask of another type; expected integers, "
+                               "bools, float32 or float64");
         }
         else if (n > 0) {
             if (tb_verify_rows(mask) < 0) {

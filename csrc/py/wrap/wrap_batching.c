@@ -2,7 +2,7 @@
  * LengthBatchSampler and pack(). */
 #include "py/base/tb_numpy.h"
 #include "py/base/state.h"
-#include "py/input/settings.h"
+#include "py/input/plan_settings.h"
 #include "core/base/memory.h"
 #include "core/plan/balance.h"
 #include "core/plan/batching.h"
@@ -12,80 +12,6 @@
 
 #include <string.h>
 
-/* An int64 array that this package made; users never pass one. */
-static const int64_t *
-read_length_array(const char *function, PyObject *object, ptrdiff_t *count)
-{
-    PyArrayObject *array = (PyArrayObject *)object;
-
-    if (!PyArray_Check(object) || PyArray_NDIM(array) != 1 ||
-        PyArray_TYPE(array) != NPY_INT64 || !PyArray_ISCARRAY_RO(array)) {
-        PyErr_Format(PyExc_TypeError,
-                     "%s(): expected a contiguous int64 array of one dimension",
-                     function);
-        return NULL;
-    }
-    *count = PyArray_SIZE(array);
-    return (const int64_t *)PyArray_DATA(array);
-}
-
-/* --- settings --------------------------------------------------------------------- */
-
-/* The core's settings, and those that the core does not need. */
-typedef struct {
-    tb_batch_settings core;
-    int overlong;
-} plan_settings;
-
-#define FIELD(name) offsetof(plan_settings, core.name)
-#define CAP(name, field) \
-    {name, TB_SETTING_INT, FIELD(field), 1, INT64_MAX - 1, INT64_MAX, NULL}
-#define FLAG(name, field) {name, TB_SETTING_FLAG, FIELD(field), 0, 0, 0, NULL}
-
-/* clang-format off */
-static const tb_setting plan_table[] = {
-    CAP("batch_size", batch_size),
-    CAP("max_tokens", max_tokens),
-    CAP("max_length", max_length),
-    {"pad_to_multiple_of", TB_SETTING_INT, FIELD(multiple), 1, INT64_MAX - 1, 1, NULL},
-    {"quadratic_length", TB_SETTING_INT, FIELD(quadratic), 1, INT64_MAX - 1, 0, NULL},
-    {"shuffle_window", TB_SETTING_INT, FIELD(window), 1, 0, INT64_MAX, NULL},
-    {"pool_size", TB_SETTING_INT, FIELD(pool), 1, 0, 0, NULL},
-    {"balance", TB_SETTING_INT, FIELD(balance), 1, 0, 0, NULL},
-    {"ranks", TB_SETTING_INT, FIELD(ranks), 1, 0, TB_REQUIRED, NULL},
-    FLAG("padding_free", padding_free),
-    FLAG("shuffle", shuffle),
-    FLAG("longest_first", longest_first),
-    FLAG("drop_last", drop_last),
-    {"overlong", TB_SETTING_CHOICE, offsetof(plan_settings, overlong), 0, 0, 0,
-     tb_overlong_choices},
-    {"seed", TB_SETTING_UINT64, FIELD(seed), 0, 0, 0, NULL},
-};
-/* clang-format on */
-
-enum { PLAN_SETTINGS = sizeof plan_table / sizeof *plan_table };
-
-/* Reads the settings from a dict. `boundaries` is None or an int64 array from
- * read_boundaries(); the dict keeps it alive. */
-static int
-read_plan_settings(const tb_context *context, PyObject *given, plan_settings *settings)
-{
-    memset(settings, 0, sizeof *settings);
-    if (tb_read_settings(context, plan_table, PLAN_SETTINGS, given, settings) < 0) {
-        return -1;
-    }
-    PyObject *boundaries = PyDict_GetItemString(given, "boundaries");
-    if (boundaries != NULL && boundaries != Py_None) {
-        settings->core.boundaries = read_length_array(context->function, boundaries,
-                                                      &settings->core.boundary_count);
-        if (settings->core.boundaries == NULL) {
-            return -1;
-        }
-    }
-    settings->core.drop_overlong = settings->overlong == TB_OVERLONG_DROP;
-    return 0;
-}
-
 /* read_plan_settings(function, settings) -> the same settings, checked, as int, bool,
  * str or None */
 static PyObject *
@@ -93,103 +19,14 @@ wrap_read_plan_settings(PyObject *Py_UNUSED(module), PyObject *const *args,
                         Py_ssize_t nargs)
 {
     tb_context context = {0};
-    plan_settings settings;
+    tb_plan_settings settings;
 
     if (tb_check_count("read_plan_settings", nargs, 2) < 0 ||
         tb_read_function(args[0], &context) < 0 ||
-        read_plan_settings(&context, args[1], &settings) < 0) {
+        tb_read_plan_settings(&context, args[1], &settings) < 0) {
         return NULL;
     }
-    return tb_dict_of_settings(plan_table, PLAN_SETTINGS, &settings);
-}
-
-/* Reads (function, lengths, settings, ...), the arguments of all functions that plan.
- */
-static const int64_t *
-read_plan_arguments(PyObject *const *args, tb_context *context, plan_settings *settings,
-                    ptrdiff_t *count)
-{
-    if (tb_read_function(args[0], context) < 0 ||
-        read_plan_settings(context, args[2], settings) < 0) {
-        return NULL;
-    }
-    return read_length_array(context->function, args[1], count);
-}
-
-/* Raises, and says what would help: a max_length that fits max_tokens, if there is one.
- */
-static void
-raise_row_too_long(const tb_context *context, const tb_batch_settings *settings,
-                   const tb_error *error)
-{
-    PyObject *exception = tb_status_exception(TB_ERR_TOO_LONG);
-    long long length = (long long)error->value, cap = (long long)settings->max_tokens;
-    long long allowed = (long long)tb_find_longest_allowed(settings);
-    char counted[80] = "", fix[120] = "a larger max_tokens, or overlong='drop'";
-
-    if (settings->max_length < error->value) {
-        length = (long long)settings->max_length;
-    }
-    if (settings->multiple > 1) {
-        PyOS_snprintf(counted, sizeof counted, ", padded to a multiple of %lld,",
-                      (long long)settings->multiple);
-    }
-    if (settings->quadratic > 0) {
-        PyOS_snprintf(counted + strlen(counted), sizeof counted - strlen(counted),
-                      " with its quadratic part");
-    }
-    if (allowed > 0) {
-        PyOS_snprintf(fix, sizeof fix,
-                      "max_length=%lld, a larger max_tokens, or overlong='truncate' or "
-                      "'drop'",
-                      allowed);
-    }
-    tb_raise_at(context, exception, error->row, -1,
-                "length %lld%s is more than max_tokens=%lld; pass %s", length, counted,
-                cap, fix);
-}
-
-static int
-is_past_boundaries(const tb_batch_settings *settings, int64_t length)
-{
-    return settings->boundaries != NULL &&
-           length > settings->boundaries[settings->boundary_count - 1];
-}
-
-static void
-raise_lengths(const tb_context *context, tb_status status,
-              const tb_batch_settings *settings, const tb_error *error)
-{
-    PyObject *exception = tb_status_exception(status);
-    int64_t length =
-        error->value < settings->max_length ? error->value : settings->max_length;
-
-    if (status != TB_ERR_MEMORY && is_past_boundaries(settings, length)) {
-        long long last = (long long)settings->boundaries[settings->boundary_count - 1];
-        tb_raise_at(context, PyExc_ValueError, error->row, -1,
-                    "length %lld is more than the last boundary %lld; pass "
-                    "max_length=%lld, a larger boundary, or overlong='truncate' or "
-                    "'drop'",
-                    (long long)length, last, last);
-        return;
-    }
-    switch (status) {
-        case TB_ERR_MEMORY:
-            PyErr_NoMemory();
-            break;
-        case TB_ERR_NEGATIVE:
-            tb_raise_at(context, exception, error->row, -1, "length %lld is negative",
-                        (long long)error->value);
-            break;
-        case TB_ERR_TOO_LONG:
-            raise_row_too_long(context, settings, error);
-            break;
-        default:
-            tb_raise_at(context, exception, error->row, -1,
-                        "length %lld is too long to plan for; pass max_length=",
-                        (long long)error->value);
-            break;
-    }
+    return tb_dict_of_plan_settings(&settings);
 }
 
 /* plan_batches(function, lengths, settings, epoch)
@@ -198,7 +35,7 @@ static PyObject *
 wrap_plan_batches(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
     tb_context context = {0};
-    plan_settings settings;
+    tb_plan_settings settings;
     tb_batch_plan plan = {0};
     tb_error error = {-1, -1, 0};
     PyObject *result = NULL;
@@ -208,7 +45,7 @@ wrap_plan_batches(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     if (tb_check_count("plan_batches", nargs, 4) < 0) {
         return NULL;
     }
-    const int64_t *data = read_plan_arguments(args, &context, &settings, &n);
+    const int64_t *data = tb_read_plan_arguments(args, &context, &settings, &n);
     if (data == NULL ||
         tb_read_uint64(&context, "epoch", args[3], &settings.core.epoch) < 0) {
         return NULL;
@@ -217,7 +54,7 @@ wrap_plan_batches(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     tb_status status = tb_plan_batches(data, n, &settings.core, &plan, &error);
     PyEval_RestoreThread(thread);
     if (status != TB_OK) {
-        raise_lengths(&context, status, &settings.core, &error);
+        tb_raise_plan_lengths(&context, status, &settings.core, &error);
         goto done;
     }
     npy_intp rows = plan.row_count, edges = plan.batch_count + 1;
@@ -272,7 +109,7 @@ static PyObject *
 wrap_measure_plan(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
     tb_context context = {0};
-    plan_settings settings;
+    tb_plan_settings settings;
     tb_spread own, steps, chance;
     ptrdiff_t n = 0, rows = 0, edges = 0;
     Py_ssize_t ranks = 1;
@@ -280,11 +117,12 @@ wrap_measure_plan(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     if (tb_check_count("measure_plan", nargs, 6) < 0) {
         return NULL;
     }
-    const int64_t *data = read_plan_arguments(args, &context, &settings, &n);
+    const int64_t *data = tb_read_plan_arguments(args, &context, &settings, &n);
     const int64_t *indices =
-        data == NULL ? NULL : read_length_array(context.function, args[3], &rows);
+        data == NULL ? NULL : tb_read_length_array(context.function, args[3], &rows);
     const int64_t *offsets =
-        indices == NULL ? NULL : read_length_array(context.function, args[4], &edges);
+        indices == NULL ? NULL
+                        : tb_read_length_array(context.function, args[4], &edges);
     if (offsets == NULL ||
         tb_read_size(&context, "ranks", args[5], 1, TB_REQUIRED, &ranks) < 0) {
         return NULL;
@@ -319,7 +157,7 @@ wrap_survey_lengths(PyObject *Py_UNUSED(module), PyObject *const *args,
                     Py_ssize_t nargs)
 {
     tb_context context = {0};
-    plan_settings settings;
+    tb_plan_settings settings;
     tb_length_summary summary;
     tb_error error = {-1, -1, 0};
     ptrdiff_t n = 0;
@@ -327,7 +165,7 @@ wrap_survey_lengths(PyObject *Py_UNUSED(module), PyObject *const *args,
     if (tb_check_count("survey_lengths", nargs, 3) < 0) {
         return NULL;
     }
-    const int64_t *data = read_plan_arguments(args, &context, &settings, &n);
+    const int64_t *data = tb_read_plan_arguments(args, &context, &settings, &n);
     if (data == NULL) {
         return NULL;
     }
@@ -337,7 +175,7 @@ wrap_survey_lengths(PyObject *Py_UNUSED(module), PyObject *const *args,
     uint64_t fingerprint = tb_fingerprint_lengths(data, n);
     PyEval_RestoreThread(thread);
     if (status != TB_OK) {
-        raise_lengths(&context, status, &settings.core, &error);
+        tb_raise_plan_lengths(&context, status, &settings.core, &error);
         return NULL;
     }
     return Py_BuildValue("nLLK", (Py_ssize_t)summary.rows, (long long)summary.total,
@@ -351,13 +189,13 @@ static PyObject *
 wrap_row_costs(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
     tb_context context = {0};
-    plan_settings settings;
+    tb_plan_settings settings;
     ptrdiff_t n = 0;
 
     if (tb_check_count("row_costs", nargs, 3) < 0) {
         return NULL;
     }
-    const int64_t *data = read_plan_arguments(args, &context, &settings, &n);
+    const int64_t *data = tb_read_plan_arguments(args, &context, &settings, &n);
     npy_intp rows = n;
     PyArrayObject *costs =
         data == NULL ? NULL : (PyArrayObject *)PyArray_SimpleNew(1, &rows, NPY_INT64);
@@ -380,7 +218,7 @@ wrap_share_rows(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n
         tb_read_size(&context, "ranks", args[1], 1, TB_REQUIRED, &count) < 0) {
         return NULL;
     }
-    const int64_t *costs = read_length_array("share_rows", args[0], &n);
+    const int64_t *costs = tb_read_length_array("share_rows", args[0], &n);
     if (costs == NULL) {
         return NULL;
     }

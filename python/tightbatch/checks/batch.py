@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .. import _core
+from ..collate.batch_roles import Group, Role, groups_of
+from ..collate.batch_values import Unreadable, flatten, is_nested, readable
 from .batch_report import BatchReport, Finding, error_message
-from .batch_roles import Group, Role, groups_of
-from .batch_values import Unreadable, flatten, is_nested, readable
 from .batch_words import KINDS, Facts
 
 __all__ = ["CheckedCollator", "check_batch"]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._words import counted
+from ..plots.style import Theme, check_place
 from .model_compare import written
 from .model_where import Place
 
@@ -171,8 +172,14 @@ class ModelReport:
         rest = "".join(f"<p>{html.escape(line)}</p>" for line in self._rest())
         return (
             f"<p><b>{html.escape(self.summary())}</b></p><table><thead><tr>{head}</tr></thead>"
-            f"<tbody>{body}</tbody></table>{rest}"
+            f"<tbody>{body}</tbody></table>{self._picture()}{rest}"
         )
+
+    def _picture(self) -> str:
+        """The plot, for HTML, where a table does not show all rows."""
+        from ..plots.inline import inline
+
+        return inline(lambda: self._draw(None, "both")) if len(self.rows) > _SHOWN else ""
 
     def summary(self) -> str:
         """The verdict in a line."""
@@ -253,16 +260,30 @@ class ModelReport:
 
         Returns
         -------
-        matplotlib Axes
+        matplotlib Figure
 
         Raises
         ------
         ImportError
             When matplotlib is not installed.
         """
-        from .model_plot import plot
+        check_place("ModelReport.plot", ax, "auto")
+        return self._draw(ax, "auto")
 
-        return plot(self, ax)
+    def _draw(self, ax: Any, theme: Theme) -> Any:
+        from ..plots.leaks import plot_leaks
+
+        tried = (self.matrix, self.padding, self.wider, self.alone, self.company, self.again)
+        verdict, _, bound = self.summary().partition(" (")
+        return plot_leaks(
+            self.rows,
+            np.vstack(tried),
+            self.tolerance,
+            title=f"check_model: {verdict}",
+            note=bound.replace(")", "", 1) if bound.count(")") > bound.count("(") else bound,
+            ax=ax,
+            theme=theme,
+        )
 
 
 def _plain(array: NDArray[np.float64]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import _core
 from .._records import MOST_LEVELS, at, too_deep
+from ..plots.style import Theme
 from . import pytree
 from .shared import plain_type
 
@@ -97,6 +98,29 @@ class Batch(dict[Any, Any]):
         """
         pin = (lambda t: t.pin_memory()) if device is None else (lambda t: t.pin_memory(device))
         return self._replace("pin_memory", pin)
+
+    def plot(
+        self,
+        *,
+        before: Any = None,
+        group: str | None = None,
+        ax: Any = None,
+        theme: Theme = "auto",
+    ) -> Any:
+        """Draw its rows by positions: see :func:`tightbatch.plot_batch`.
+
+        Parameters
+        ----------
+        before, group, ax, theme
+            As for that function.
+
+        Returns
+        -------
+        matplotlib Figure
+        """
+        from .picture import draw
+
+        return draw("Batch.plot", self, before, group, ax, theme)
 
     def _replace(self, name: str, function: Callable[[Any], Any]) -> Batch:
         import torch

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._words import counted
+from ..plots.style import Theme, check_place
 from .conversion import Index, unravel
 from .tensors import (
     SUFFIXES,
@@ -28,7 +29,6 @@ from .tensors import (
 __all__ = ["HalfLoss", "HalfReport", "TensorReport", "half_report"]
 
 _ROWS = 30  # shown as text
-_LOWEST_EXPONENT = -127
 # Numbers from half a step above the largest on overflow: as fractions of the next power of two.
 _LIMITS = {"float16": (16, 65520 / 65536), "bfloat16": (128, 1 - 2.0**-9)}
 
@@ -240,8 +240,16 @@ class HalfReport:
         )
         return (
             f"<p>{html.escape(self._summary())}</p><table><thead><tr>{head}</tr></thead>"
-            f"<tbody>{rows}</tbody></table>{after}"
+            f"<tbody>{rows}</tbody></table>{after}{self._picture()}"
         )
+
+    def _picture(self) -> str:
+        """The plot, for HTML; nothing if there are no exponents or no matplotlib."""
+        from ..plots.inline import inline
+
+        if any(tensor.exponents is None for tensor in self.tensors):
+            return ""
+        return inline(lambda: self._draw(None, "both"))
 
     def _summary(self) -> str:
         return (
@@ -269,7 +277,7 @@ class HalfReport:
 
         Returns
         -------
-        matplotlib Axes
+        matplotlib Figure
 
         Raises
         ------
@@ -278,7 +286,18 @@ class HalfReport:
         ImportError
             When matplotlib is not installed.
         """
-        return _plot(self, ax)
+        check_place("HalfReport.plot", ax, "auto")
+        return self._draw(ax, "auto")
+
+    def _draw(self, ax: Any, theme: Theme) -> Any:
+        from ..plots.exponents import plot_exponents
+
+        total = np.zeros(256, np.int64)
+        for tensor in self.tensors:
+            if tensor.exponents is None:
+                raise ValueError("HalfReport.plot(): made with histogram=False; make it with True")
+            total += tensor.exponents
+        return plot_exponents(total, ax=ax, theme=theme)
 
 
 _HEADER = (
@@ -467,33 +486,3 @@ def _safe_scale(fraction: float, power: int, exponent: int, limit: float) -> flo
 
 def _indices(places: Any, shape: Index) -> tuple[Index, ...]:
     return tuple(unravel(place, shape) for place in places) if places else ()
-
-
-def _plot(report: HalfReport, ax: Any) -> Any:
-    counts = np.zeros(256, np.int64)
-    for tensor in report.tensors:
-        if tensor.exponents is not None:
-            counts += tensor.exponents
-    if any(tensor.exponents is None for tensor in report.tensors):
-        raise ValueError("HalfReport.plot(): made with histogram=False; make it with True")
-    if ax is None:
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError as error:
-            raise ImportError(
-                "HalfReport.plot() draws with matplotlib: pip install matplotlib"
-            ) from error
-        ax = plt.subplots(figsize=(9, 3.5), layout="constrained")[1]
-    found = np.flatnonzero(counts)
-    low, high = (int(found[0]), int(found[-1])) if len(found) else (127, 127)
-    low, high = min(low, 127 - 28), max(high, 127 + 18)
-    exponents = np.arange(low, high + 1) + _LOWEST_EXPONENT
-    ax.axvspan(-14.5, 15.5, color="#228833", alpha=0.2, label="float16")
-    ax.axvspan(-25.5, -14.5, color="#ccbb44", alpha=0.3, label="float16, subnormal")
-    ax.axvspan(-126.5, 127.5, color="#4477aa", alpha=0.1, label="bfloat16")
-    ax.bar(exponents, counts[low : high + 1], width=0.9, color="#444444")
-    ax.set_xlim(exponents[0] - 0.5, exponents[-1] + 0.5)
-    ax.set_yscale("symlog")
-    ax.set(xlabel="binary exponent, floor(log2 |x|)", ylabel="numbers")
-    ax.legend(loc="upper left", fontsize=8)
-    return ax

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .. import _core
 from .._types import Overlong
 from .._words import counted
+from ..plots.style import Theme, check_place
 from ..ragged import Ragged
 from .fairness import Fairness, measure
 from .packed_dataset import as_dataset, read_columns, seq_lengths
@@ -143,6 +144,44 @@ class Packing:
         settings = {**_PACKING, "batch_size": self.max_segments, "max_tokens": self.capacity}
         numbers = np.arange(len(self.lengths))
         return measure("Packing.fairness", self.lengths, settings, numbers, self.offsets, 1)
+
+    def plot(self, ax: Any = None, *, theme: Theme = "auto") -> Any:
+        """Draw how full the packs are; of at most 40 packs, their segments too.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure's otherwise.
+        theme : {"auto", "light", "dark", "both"}
+            As for :func:`tightbatch.plot_batch`.
+
+        Returns
+        -------
+        matplotlib Figure
+
+        Raises
+        ------
+        ImportError
+            When matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> figure = tb.pack([5, 2, 3, 1], 6, seed=None).plot()
+        >>> figure.axes[0].get_title(loc="left")
+        '2 packs of 6 tokens: 91.7 % full'
+        """
+        from ..plots.packs import plot_packs
+
+        check_place("Packing.plot", ax, theme)
+        return plot_packs(
+            self.pack_lengths,
+            self.capacity,
+            segments=(self.lengths, self.offsets),
+            lower_bound=self.lower_bound,
+            ax=ax,
+            theme=theme,
+        )
 
     def apply(self, ragged: Ragged) -> Ragged:
         """Gather the tokens of the packs, in one pass: each pack becomes a row.

@@ -7,7 +7,7 @@ import re
 from enum import IntEnum
 from typing import NamedTuple
 
-from ..collate.roles import Meaning, read_name
+from .roles import Meaning, read_name
 
 __all__ = ["Group", "Role", "groups_of"]
 

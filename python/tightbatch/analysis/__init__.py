@@ -1,0 +1,1 @@
+"""What batches of a data set would cost, and what those of a loader do cost."""

@@ -1,0 +1,123 @@
+"""The batches of a user's own sampler, measured as analyze measures its plans."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from ..sampling.sampler import LengthBatchSampler
+from .plans import NAME, Plans
+from .report import Strategy
+from .shapes import measure
+
+__all__ = ["measure_sampler", "read_batch_size"]
+
+Array = NDArray[np.int64]
+
+
+def read_batch_size(sampler: Any) -> tuple[int | None, int | None]:
+    """Give the caps that a sampler has: rows, and tokens."""
+    rows, tokens = (getattr(sampler, name, None) for name in ("batch_size", "max_tokens"))
+    return (
+        rows if type(rows) is int and rows > 0 else None,
+        tokens if type(tokens) is int and tokens > 0 else None,
+    )
+
+
+def measure_sampler(sampler: Any, lengths: Array, plans: Plans) -> Strategy:
+    """Iterate a sampler once, and measure its batches; `lengths` are those of all rows."""
+    if not isinstance(sampler, Iterable):
+        raise TypeError(
+            f"{NAME}(): sampler={_core.describe(sampler)}; expected a sampler or a batch sampler"
+        )
+    indices, offsets = _read_batches(sampler, plans.caps.batch_size)
+    outside = (indices < 0) | (indices >= len(lengths))
+    if outside.any():
+        place = int(outside.argmax())
+        raise IndexError(
+            f"{NAME}(): sampler gives row {indices[place]} in batch "
+            f"{int(np.searchsorted(offsets, place, side='right')) - 1}; expected 0 to "
+            f"{len(lengths) - 1}, as data has {len(lengths)} rows"
+        )
+    settings = {**plans.settings, **_as_collated(sampler)}
+    shapes = measure(NAME, lengths[indices], settings, offsets[:-1], offsets[1:])
+    squares = float((lengths[indices].astype(np.float64) ** 2).sum())
+    return plans._strategy(
+        "your sampler",
+        type(sampler).__name__,
+        shapes,
+        length_std=shapes.length_std,
+        squares=squares if settings["padding_free"] else None,
+    )
+
+
+def _as_collated(sampler: Any) -> dict[str, Any]:
+    """What the batches of this library's sampler are meant for."""
+    if not isinstance(sampler, LengthBatchSampler):
+        return {"padding_free": False}
+    found: dict[str, Any] = {"padding_free": sampler.padding_free}
+    if sampler.pad_to_multiple_of is not None:
+        found["pad_to_multiple_of"] = sampler.pad_to_multiple_of
+    if sampler.boundaries is not None:
+        found["boundaries"] = np.array(sampler.boundaries, np.int64)
+    return found
+
+
+@contextlib.contextmanager
+def _same_random_numbers() -> Iterator[None]:
+    """Leave torch's random numbers as they were: samplers draw their seeds from them."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+def _read_batches(sampler: Any, batch_size: int | None) -> tuple[Array, Array]:
+    """Give the rows of all batches one after another, and where each batch begins."""
+    if isinstance(sampler, LengthBatchSampler):
+        sampler = copy.copy(sampler)  # an iteration would move it to the next epoch
+    with _same_random_numbers():
+        items = iter(sampler)
+        first = next(items, None)
+        if first is None:
+            raise ValueError(f"{NAME}(): sampler gives no batches; expected at least one")
+        everything = itertools.chain([first], items)
+        if np.ndim(first) == 0:
+            indices = _as_rows(everything, "row")
+            if batch_size is None:
+                raise ValueError(f"{NAME}(): sampler gives single rows; pass batch_size= too")
+            edges = np.append(np.arange(0, len(indices), batch_size), len(indices))
+            return indices, edges
+        batches = list(everything)
+    try:
+        sizes = np.fromiter(map(len, batches), np.int64, len(batches))
+    except TypeError:
+        raise TypeError(
+            f"{NAME}(): sampler gives {_core.describe(first)}; expected lists of row numbers"
+        ) from None
+    offsets = np.zeros(len(batches) + 1, np.int64)
+    np.cumsum(sizes, out=offsets[1:])
+    return _as_rows(itertools.chain.from_iterable(batches), "batch"), offsets
+
+
+def _as_rows(numbers: Iterable[Any], what: str) -> Array:
+    try:
+        rows = np.asarray(list(numbers))
+    except (TypeError, ValueError, OverflowError):
+        rows = np.array([""])
+    if rows.ndim != 1 or (rows.dtype.kind not in "iu" and len(rows)):
+        raise TypeError(
+            f"{NAME}(): sampler gives a {what} that is no row number, nor a list of them; expected "
+            "a sampler or a batch sampler"
+        )
+    return rows.astype(np.int64)
