@@ -551,7 +551,7 @@ def test_seeds_stop_when_the_time_is_up(tmp_path: Path, run: Run) -> None:
     assert (settings.seeds, settings.minutes, settings.shuffle_window) == (None, 0.001, "auto")
     code, figures, out = run("--data", tmp_path / "a.jsonl", *TWO, "--seeds", 2)
     assert code == 0, out
-    assert "2 seeds are too few to compare accuracies" in out
+    assert "2 of the 3 seeds that it takes to compare accuracies" in out
     from tightbatch.compare import report
 
     options = ["--data", str(tmp_path / "a.jsonl"), "--model", figures["settings"]["model"]]
