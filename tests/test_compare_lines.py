@@ -254,7 +254,7 @@ def test_a_row_weighs_the_same_if_it_is_asked_to(per_row: bool, tokenizer: Any) 
             self.losses: list[float] = []
 
         def step(self, loss: Any) -> bool:
-            self.losses.append(float(loss))
+            self.losses.append(float(loss.detach()))
             return True
 
     recorded: Any = Recorded()

@@ -254,7 +254,10 @@ def fairness(strategy: Strategy, setup: Setup) -> Fairness:
         offsets = np.append(cuts[cuts < len(indices)], len(indices))
     else:
         batches: Any = loader(strategy, setup.training, setup)
-        rows = list(batches.batch_sampler)
+        number = {id(row): i for i, row in enumerate(setup.training)}
+        # Iterated as in training: the loader draws from the generator before its sampler does.
+        batches.collate_fn = lambda some: [number[id(row)] for row in some]
+        rows = list(batches)
         indices, tokens = np.concatenate(rows), setup.batch_tokens
         offsets = np.cumsum([0, *map(len, rows)])
     in_rows = strategy.layout == "rows"

@@ -399,8 +399,8 @@ def judgement(results: list[Figures], found: Figures, setup: Setup) -> list[str]
         notes.append(f"VERDICT: no way is faster than {base['name']} at its accuracy")
     else:
         notes.append(
-            f"VERDICT: {best['name']} is the fastest way whose accuracy shows no difference from that "
-            f"of {base['name']}: {best['speed_up']:.1f}x as fast an epoch; accuracy "
+            f"VERDICT: {best['name']} is the fastest way whose accuracy shows no difference from "
+            f"that of {base['name']}: {best['speed_up']:.1f}x as fast an epoch; accuracy "
             f"{best['held_out_accuracy']:.1%} beside {base['held_out_accuracy']:.1%}, difference "
             f"{100 * less['mean']:+.1f} points ({100 * less['low']:+.1f} to "
             f"{100 * less['high']:+.1f})"
