@@ -234,12 +234,12 @@ def pretrained(
     }
     few, count = tokenized(texts[:4]), settings.inference_rows
     if count is None:
-        took = []
+        tries = []
         for _ in range(2):  # the first also pays for what torch does once
             began = time.perf_counter()
             embeddings(model, few, way="fixed", **given)
-            took.append(time.perf_counter() - began)
-        count = min(max(int(len(few) * seconds / WAYS_COST / min(took)), FEWEST), MOST_ROWS)
+            tries.append(time.perf_counter() - began)
+        count = min(max(int(len(few) * seconds / WAYS_COST / min(tries)), FEWEST), MOST_ROWS)
     rows = tokenized(texts[:count])
     models = {"float32": model}
     if half.native:
