@@ -68,7 +68,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The command's run on Python's documentation: output, figures and plot."""
     folder = tmp_path_factory.mktemp("library")
     options = ["--quick", "--rows", "100", "--batch-size", "8", "--device", "cpu"]
-    options += ["--seeds", "1", "--inference-rows", "0"]
+    options += ["--seeds", "1", "--inference-rows", "0", "--max-length", "128"]
     files = ["--json", "figures.json", "--plot", "figures.png"]
     done = subprocess.run(
         [*COMMAND, *options, *files],
