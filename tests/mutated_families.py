@@ -54,7 +54,7 @@ FAMILIES = [
     (r"py/wrap/wrap_half|py/input/(tensor|array)", [*HALVES, *TENSORS[:1], *LAST, *TENSORS[1:]]),
     (r"py/.*settings", ["segments", "padding_errors", *PLANS[:3], "packing_errors", *LAST]),
     (r"py/", [*PADDING, *BATCHES[:2], "masks", *LAST, "padding_memory"]),
-    (r"tightbatch/(compare|__main__)", COMPARE),
+    (r"tightbatch/compare", COMPARE),
     (r"tightbatch/amp/", AMP),
     (r"tightbatch/huggingface/trl", ["huggingface_trl", *LAST]),
     (r"tightbatch/collate/tokenizers", ["huggingface_extractors", *LAST]),

@@ -9,6 +9,7 @@ batches   the ways of padding: the batches of each, and the model's logits for t
 check     the check that padding and other rows do not change the logits
 train     the timed training
 report    the whole command in order, and what it prints and writes
+command   exit codes, and one line for every failure
 
 ``import tightbatch`` imports nothing of this.
 """
