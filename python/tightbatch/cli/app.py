@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import analyze, info
+from . import analyze, check, half_report, info, pack
 
 HELP = """\
 Batches with less padding for rows of different lengths: see what your data costs, check the
@@ -63,6 +63,28 @@ app.command(
         "tightbatch analyze tokens.bin --dtype uint16 --eos 50256 --json -",
     ),
 )(analyze.analyze)
+app.command(
+    "check",
+    epilog=_examples(
+        "tightbatch check train:loader",
+        "tightbatch check ./train.py:make_loader --batches 20 --vocab-size 50257",
+    ),
+)(check.check)
+app.command(
+    "pack",
+    epilog=_examples(
+        "tightbatch pack tokenized.parquet packs.parquet --capacity 4096",
+        "tightbatch pack corpus.jsonl packs.arrow --capacity 2048 --tokenizer ./my-gpt "
+        "--overlong split",
+    ),
+)(pack.pack)
+app.command(
+    "half-report",
+    epilog=_examples(
+        "tightbatch half-report model.safetensors",
+        "tightbatch half-report checkpoint.pt --plot exponents.png",
+    ),
+)(half_report.half_report)
 app.command("info", epilog=_examples("tightbatch info"))(info.info)
 
 

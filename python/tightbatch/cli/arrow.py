@@ -61,13 +61,13 @@ def holds(kind: pa.DataType) -> str:
     return "fields" if is_a.is_struct(kind) else "else"
 
 
-def holds_numbers(kind: pa.DataType) -> bool:
+def holds_rows_of_numbers(kind: pa.DataType) -> bool:
     """Whether rows are of numbers, which a model reads, and not of words."""
-    import pyarrow as pa
-
+    if holds(kind) != "rows":
+        return False
     while holds(kind) == "rows":
         kind = plain_type(kind).value_type
-    return holds(kind) == "numbers" and not pa.types.is_decimal(kind)
+    return holds(kind) == "numbers"
 
 
 def take(array: pa.Array, path: list[str]) -> pa.Array:

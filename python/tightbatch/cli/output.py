@@ -19,6 +19,11 @@ def say(text: str) -> None:
     print(text.encode(encoding, errors="backslashreplace").decode(encoding))
 
 
+def many(count: int, noun: str) -> str:
+    """Write a number and what is counted: "1 row", "2,000 rows"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def show_report(report: Any) -> None:
     """Print a report: in colours in a terminal, as plain text in a pipe or a file."""
     if sys.stdout.isatty():

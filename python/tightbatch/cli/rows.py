@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .._words import counted
 from . import arrow
 from .failure import CommandError, need, one_line, shown, suggest
-from .output import progress
+from .output import many, progress
 from .sources import Source, find_source
 from .tokenizer import TextTokenizer
 from .tokens import array_lengths, file_lengths
@@ -62,7 +61,7 @@ def measure(path: Path, wanted: Wanted) -> Measured:
     need("pyarrow")
     schema = source.schema()
     name, inner = find_column(source, schema, wanted.column, wanted.lengths)
-    kind = _kind_inside(source, schema, name, inner)
+    kind = kind_inside(source, schema, name, inner)
     return _measure_column(source, name, inner, kind, wanted)
 
 
@@ -109,7 +108,8 @@ def find_column(
     )
 
 
-def _kind_inside(source: Source, schema: pa.Schema, name: str, inner: list[str]) -> pa.DataType:
+def kind_inside(source: Source, schema: pa.Schema, name: str, inner: list[str]) -> pa.DataType:
+    """The type of a column, or of a field inside it."""
     kind = arrow.plain_type(schema.field(name).type)
     for i, field in enumerate(inner):
         here = ".".join([name, *inner[:i]])
@@ -234,5 +234,5 @@ def _about(source: Source, column: str, unit: str, nulls: int) -> str:
         told += "lengths are tokens."
     if nulls:
         verb = "was" if nulls == 1 else "were"
-        told += f" {counted(nulls, 'row')} without a value {verb} left out."
+        told += f" {many(nulls, 'row')} without a value {verb} left out."
     return told

@@ -51,6 +51,16 @@ def file_lengths(
     path: Path, dtype: str | None, eos: int | None, update: Callable[[int], None]
 ) -> tuple[Array, str]:
     """The lengths of rows in a file of token numbers: each ends with the token `eos`."""
+    tokens = open_tokens(path, dtype, eos)
+    assert eos is not None
+    return _split_tokens(path, tokens, eos, update), f"tokens up to each {eos}"
+
+
+def open_tokens(path: Path, dtype: str | None, eos: int | None) -> Any:
+    """Map a file of token numbers."""
+    if path.suffix.lower() == ".npy":
+        with reading(path, "npy"):
+            return np.load(path, mmap_mode="r", allow_pickle=False).reshape(-1)
     if dtype is None or eos is None:
         raise CommandError(
             f"{shown(path)}: a file of bare tokens does not say what it holds: pass --dtype "
@@ -62,12 +72,16 @@ def file_lengths(
             f"{shown(path)}: {size:,} bytes are no whole number of {dtype}: pass another --dtype"
         )
     with reading(path, f"tokens of {dtype}"):
-        tokens = np.memmap(path, dtype, "r")
-    return _split_tokens(path, tokens, eos, update), f"tokens up to each {eos}"
+        return np.memmap(path, dtype, "r")
 
 
 def _split_tokens(path: Path, tokens: Any, eos: int, update: Callable[[int], None]) -> Array:
     """The lengths of the rows, each with the token that ends it."""
+    return np.diff(row_ends(path, tokens, eos, update))
+
+
+def row_ends(path: Path, tokens: Any, eos: int, update: Callable[[int], None]) -> Array:
+    """Where rows end, and the first begins: after each token `eos`, and at the end."""
     if tokens.dtype.kind not in "iu":
         raise CommandError(f"{shown(path)}: holds {tokens.dtype}; tokens are whole numbers")
     limits = np.iinfo(tokens.dtype)
@@ -85,4 +99,4 @@ def _split_tokens(path: Path, tokens: Any, eos: int, update: Callable[[int], Non
         )
     if found[-1] != len(tokens):
         found = np.append(found, len(tokens))
-    return np.diff(found)
+    return found
