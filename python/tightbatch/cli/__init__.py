@@ -19,6 +19,7 @@ app         all commands, and their help
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -70,7 +71,12 @@ def _run(options: list[str]) -> int:
         code = run(options or ["--help"])
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # the reader of the output (head, less) has gone
+    except SystemExit as stop:  # of typer, where the reader of the output (head, less) has gone
+        if "_TIGHTBATCH_COMPLETE" in os.environ:
+            raise
+        silence_output()
+        return 0 if stop.code == 1 else 2
+    except BrokenPipeError:
         silence_output()
         return 0
     except KeyboardInterrupt:

@@ -107,5 +107,10 @@ NAMES = [command.name for command in app.registered_commands]
 def run(options: Sequence[str]) -> int:
     """Run a command; returns its exit code."""
     command: Any = typer.main.get_command(app)
-    code = command.main(args=list(options), prog_name="tightbatch", standalone_mode=False)
+    try:
+        code = command.main(args=list(options), prog_name="tightbatch", standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    if code == 130:  # what typer makes of an interrupt
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0

@@ -42,7 +42,13 @@ def plain(array: pa.Array) -> pa.Array:
         elif isinstance(array, pa.DictionaryArray):
             array = array.dictionary_decode()
         else:
-            return array
+            break
+    # Few functions take views.
+    if pa.types.is_string_view(array.type):
+        return array.cast(pa.large_string())
+    if pa.types.is_list_view(array.type) or pa.types.is_large_list_view(array.type):
+        return array.cast(pa.large_list(array.type.value_type))
+    return array
 
 
 def holds(kind: pa.DataType) -> str:
