@@ -34,8 +34,8 @@ NOT_SANITIZED = (
     "test_amp test_amp_overflow test_amp_scaler test_batching_loops test_batching_peers "
     "test_check_model test_check_model_padding test_check_model_report "
     "test_check_model_transformers test_compare test_compare_lines test_dataset_trainer "
-    "test_examples test_huggingface_trainer test_huggingface_trl_trainers test_padding_free_apart "
-    "test_padding_free_model test_snippets"
+    "test_examples test_gallery test_huggingface_trainer test_huggingface_trl_trainers "
+    "test_padding_free_apart test_padding_free_model test_snippets"
 ).split()
 
 

@@ -8,6 +8,7 @@ PADDING = (
     "padding_errors padding_rows padding_types padding_hostile padding_refused "
     "padding_exactness padding_fill padding padding_half"
 ).split()
+NUMBERS = "zero_dimensions tensor_kinds padding_nested".split()
 SEGMENTS = "segments masks segment_mask block_mask".split()
 PLANS = (
     "batching_limits batching_errors batching batching_state batching_ranks batching_resume "
@@ -47,14 +48,17 @@ FAMILIES = [
     (r"core/base/", [*PADDING[:3], "segments", "half_errors", *PLANS[:3], "buckets", "packing"]),
     (r"py/.*(arrow|ragged)", [*COLUMNS, *DATASETS, *LAST]),
     (r"py/wrap/wrap_(batching|buckets)", [*PLANS, *LAST]),
-    (r"py/wrap/wrap_(segment|mask|block_mask)|py/input/lengths", [*SEGMENTS, *PLANS[-3:-1], *LAST]),
+    (r"py/input/lengths", [*SEGMENTS, *PLANS[-3:-1], "collate_boundaries", *LAST]),
+    (r"py/wrap/wrap_(segment|mask|block_mask)", [*SEGMENTS, *PLANS[-3:-1], *LAST]),
     (r"py/wrap/wrap_mlm", [HUGGINGFACE[-1], *LAST]),
     (r"py/wrap/wrap_(collate|padding_free)|py/output/padding_free", [*BATCHES, *LAST]),
     (r"py/(output/columns|output/width|input/column)", [*BATCHES, *DATASETS, *LAST]),
     (r"py/wrap/wrap_half|py/input/(tensor|array)", [*HALVES, *TENSORS[:1], *LAST, *TENSORS[1:]]),
     (r"py/.*settings", ["segments", "padding_errors", *PLANS[:3], "packing_errors", *LAST]),
-    (r"py/", [*PADDING, *BATCHES[:2], "masks", *LAST, "padding_memory"]),
+    (r"py/input/(number|list|dtype|rows)", [*PADDING, *NUMBERS, *BATCHES[:2], *LAST]),
+    (r"py/", [*PADDING, *BATCHES[:2], "masks", *NUMBERS, *LAST, "padding_memory"]),
     (r"tightbatch/compare", COMPARE),
+    (r"tightbatch/(cli|__main__)", ["cli", "cli_commands"]),
     (r"tightbatch/amp/", AMP),
     (r"tightbatch/huggingface/trl", ["huggingface_trl", *LAST]),
     (r"tightbatch/collate/tokenizers", ["huggingface_extractors", *LAST]),

@@ -1,7 +1,9 @@
 """analyze: every figure against the batches that are really made, padded and counted."""
 
+import array
 import html
 import importlib.util
+import io
 import json
 import math
 
@@ -224,6 +226,26 @@ def test_rows_above_the_cap(overlong):
         tb.analyze(TEXT, max_tokens=100)
 
 
+def test_rows_that_are_cut_and_then_dropped():
+    report = tb.analyze(TEXT, max_tokens=100, max_length=150, overlong="drop")
+    kept = TEXT[TEXT <= 100]
+    assert (report.rows, report.tokens) == (len(kept), kept.sum())
+    assert (report.rows_cut, report.tokens_cut) == (0, 0)
+    assert report.rows_dropped == len(TEXT) - len(kept)
+    report = tb.analyze(TEXT, max_tokens=100, max_length=60, overlong="drop")
+    assert (report.rows_cut, report.rows_dropped) == ((TEXT > 60).sum(), 0)
+
+
+def test_many_rows():
+    lengths = np.tile(TEXT[:3000], 90)  # so many that packing has a thread of its own
+    report = tb.analyze(lengths, batch_size=64)
+    packing = tb.pack(lengths, report.capacity)
+    assert len(report.pack_tokens) == len(packing)
+    assert report["packed"].real_tokens == report.tokens == lengths.sum()
+    with pytest.raises(ValueError, match="analyze"):
+        tb.analyze(lengths, batch_size=64, capacity=10)
+
+
 def test_lengths_as_they_are():
     report = tb.analyze(SMALL, batch_size=4)
     values, counts = np.unique(SMALL, return_counts=True)
@@ -254,7 +276,11 @@ def test_data_of_every_kind():
         (SMALL[:40].tolist(), None),
         (SMALL[:40].astype(np.uint16), None),
         (tuple(SMALL[:40]), None),
+        (map(len, rows), None),
+        (array.array("q", SMALL[:40].tolist()), None),
+        (list(SMALL[:40]), None),
         (rows, None),
+        (iter(rows), None),
         (ragged, None),
         (samples, "input_ids"),
         (tb.RaggedDataset(samples), "input_ids"),
@@ -280,8 +306,24 @@ def test_tables_and_datasets():
     datasets = pytest.importorskip("datasets")
     dataset = datasets.Dataset.from_dict({"ids": rows})
     assert tb.analyze(dataset, column="ids", batch_size=4).strategies == expected
+    assert tb.analyze(pa.chunked_array([SMALL[:40]]), batch_size=4).strategies == expected
+    with pytest.raises(TypeError, match=r"analyze\(\): found Table .* pass column='ids'"):
+        tb.analyze(table, batch_size=4)
+
+
+def test_frames_and_tensors():
+    expected = tb.analyze(SMALL[:40], batch_size=4).strategies
+    pandas = pytest.importorskip("pandas")
+    for dtype in ("int32", "Int64"):
+        series = pandas.Series(SMALL[:40], dtype=dtype)
+        assert tb.analyze(series, batch_size=4).strategies == expected
+    frame = pandas.DataFrame({"ids": [[1] * int(n) for n in SMALL[:40]], "label": 0})
+    assert tb.analyze(frame["ids"], batch_size=4).strategies == expected
+    with pytest.raises(TypeError, match=r"analyze\(\): found DataFrame .* pass column='ids'"):
+        tb.analyze(frame, batch_size=4)
     torch = pytest.importorskip("torch")
-    assert tb.analyze(torch.tensor(SMALL[:40]), batch_size=4).strategies == expected
+    for data in (torch.tensor(SMALL[:40]), list(torch.tensor(SMALL[:40]))):
+        assert tb.analyze(data, batch_size=4).strategies == expected
 
 
 def test_what_has_no_lengths():
@@ -339,14 +381,13 @@ def test_text_of_rich():
     rich = pytest.importorskip("rich.console")
     report = tb.analyze(TEXT, batch_size=16)
     for width in (30, 60, 120):
-        console = rich.Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+        console = rich.Console(width=width, record=True, file=io.StringIO())
         console.print(report)
         text = console.export_text()
         assert max(map(len, text.splitlines())) <= width
         assert percent(report["uniform-length"].waste) in text
         if width > 30:
             assert text.count("uniform-length") == text.count("optimal buckets") > 0
-        console.file.close()
 
 
 def run_code(code, **names):
@@ -365,6 +406,7 @@ def run_code(code, **names):
     ids=str,
 )
 def test_the_code_and_the_calls_run(caps):
+    pytest.importorskip("torch")
     report = tb.analyze(TEXT, **caps)
     assert report.recommended == "uniform-length"
     names = run_code(report.code, lengths=TEXT)

@@ -1,4 +1,4 @@
-"""What check_batch finds in batches that other libraries' collators make, as docs/checking.md says.
+"""What check_batch finds in batches that other libraries' collators make, as docs/peers.md says.
 
 Each test asserts on the batch of the peer as installed. When one of them fails because the peer was
 mended, the line of the table goes.

@@ -393,6 +393,9 @@ def test_what_is_no_index_is_refused(index):
 def test_rows_of_an_array_have_lengths():
     dataset = tb.RaggedDataset({"x": np.zeros((2, 3))})
     assert tb.lengths(dataset, "x").tolist() == [3, 3]
+    ragged = np.empty(2, object)  # a column of a batch of Ray's
+    ragged[:] = [np.arange(3), np.arange(2)]
+    assert tb.lengths({"x": ragged, "label": np.arange(2)}, "x").tolist() == [3, 2]
 
 
 # --- pickling ----------------------------------------------------------------------------------

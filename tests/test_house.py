@@ -89,6 +89,7 @@ MODULES = [
 # What examples use that a user of these modules has.
 NEEDED = {
     "analysis": "numpy",
+    "analysis.report": "matplotlib",
     "ragged": "pyarrow",
     "dataset": "datasets",
     "collate": "torch",

@@ -141,7 +141,21 @@ def test_before_and_after_are_on_one_scale():
     assert len(folded) == 18
     assert "".join(folded) == ("rrrrrsrrr" + "sssssrsss") * 5
     note = next(text.get_text() for text in right.texts if text.get_gid() == "note")
-    assert note.replace("\n", " ") == "1 x 90 tokens, 90 of them real; folded into 18 lines"
+    assert note.replace("\n", " ") == "1 x 90 tokens, 90 real; folded into 18 lines"
+
+
+def test_several_batches_are_below_each_other():
+    first = Cells(2, 4, np.array([[0, 4], [4, 5]]))
+    second = Cells(1, 6, np.array([[1, 3], [3, 6]]))
+    figure = tb.plots.plot_rows({"an epoch": [first, second, Cells(2, 0, np.empty((0, 2), int))]})
+    assert drawn(figure.axes[0]) == ["rrrr  ", "r...  ", ".rrsss", "      ", "      "]
+    assert figure.axes[0].get_title(loc="left") == "an epoch: 29 % padding"
+    note = next(t.get_text() for t in figure.axes[0].texts if t.get_gid() == "note")
+    assert note == "3 batches, 14 tokens, 10 real"
+    flat = Cells(1, 90, np.array([[0, 30], [30, 90]]))
+    wide = Cells(1, 64, np.array([[0, 64]]))
+    lines = drawn(tb.plots.plot_rows({"a": [wide, flat]}).axes[0])
+    assert lines == ["r" * 64, "r" * 30 + "s" * 34, "s" * 26 + " " * 38]
 
 
 def test_groups_are_beside_each_other():
@@ -188,7 +202,7 @@ def test_cells_cover_what_a_plain_count_does(lines, columns, monkeypatch):
     """Against one number for each token."""
     monkeypatch.setattr("tightbatch.plots.rows._LINES", lines)
     monkeypatch.setattr("tightbatch.plots.rows._COLUMNS", columns)
-    from tightbatch.plots.rows import _spread
+    from tightbatch.plots.rows import _lay, _spread
 
     rng = np.random.default_rng(0)
     rows, width = 7, 30
@@ -199,7 +213,7 @@ def test_cells_cover_what_a_plain_count_does(lines, columns, monkeypatch):
         for shade, (begin, end) in enumerate([ends[:2], ends[2:]]):
             plain[row, begin:end] = 1 + shade
             segments.append((row * width + begin, row * width + end))
-    _, planes = _spread(Cells(rows, width, np.array(segments)), width)
+    planes = _spread(_lay([Cells(rows, width, np.array(segments))], width))
     height, wide = planes.shape[1:]
     fine = np.repeat(plain, wide, axis=1).reshape(rows, wide, width)
     of = np.arange(rows) * height // rows

@@ -145,6 +145,7 @@ def test_a_picture_in_html_has_no_background():
     )
     svg = base64.b64decode(found[1]).decode()
     assert svg == as_svg(picture()).decode()
+    assert picture()._repr_html_() == as_html(picture())  # as a notebook shows it
     assert f"fill: {INKS['both'].text.lower()}" in svg
     assert 'style="fill: #ffffff"' not in svg
     assert 'style="fill: #ffffff"' in as_svg(picture("light")).decode()

@@ -165,6 +165,7 @@ FUNCTIONS = {
     "to_float32": lambda rows: tb.to_float32(rows[0]),
     "half_report": lambda rows: tb.half_report({"x": rows[0]}),
     "collate": tb.PadCollator(return_tensors="np", boundaries=[4, 9]),
+    "boundaries of an array": lambda rows: tb.PadCollator(boundaries=np.array([4, 9])),
     "collate tensors": tb.PadCollator(return_tensors="pt", max_length=2),
     "collate columns": lambda rows: tb.PadCollator(return_tensors="np")(
         [{"input_ids": row, "one": 1} for row in rows]
@@ -182,10 +183,14 @@ def test_calls_keep_nothing(rows):
     assert {name: growth for name, growth in found.items() if growth} == {}
 
 
+# Not of pictures: matplotlib's own fill_between, stairs and imshow keep a reference to float64 each
+# time. test_plots looks whether a figure is gone.
 CALLED = [
     name
     for name, function in CALLABLES.items()
-    if name not in NOT_CALLED and not function.__module__.startswith("tightbatch.amp")
+    if name not in NOT_CALLED
+    and "plot" not in name
+    and not function.__module__.startswith("tightbatch.amp")
 ]
 
 

@@ -59,7 +59,7 @@ NEED = {
     "check_model": "torch",
     "ModelReport.summary": "torch",
     "ModelReport.to_dict": "torch",
-    "ModelReport.plot": "torch",
+    "ModelReport.plot": "torch matplotlib",
     "pack_dataset": "datasets",
     "PaddingReport.to_pandas": "pandas",
     **dict.fromkeys(
@@ -430,7 +430,8 @@ def call(name, **arguments):
 
 
 def skip_without_packages(name):
-    pytest.importorskip(NEED.get(name, "numpy"))
+    for package in NEED.get(name, "numpy").split():
+        pytest.importorskip(package)
 
 
 def complaint(name, parameter, kind, value, errors):

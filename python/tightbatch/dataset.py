@@ -284,10 +284,10 @@ def _column_lengths(source: Any, column: str) -> NDArray[np.int64]:
             found = type(source).__name__  # a DatasetDict
             raise TypeError(f"lengths(): found {found}, expected {SOURCES}: take one split")
         raise KeyError(f"lengths(): there is no column {_core.show(column)}")
-    rows = columns[column]
-    if isinstance(rows, Ragged):
+    if isinstance(rows := columns[column], Ragged):
         return rows.lengths.copy()
-    if isinstance(rows, Text) or (isinstance(rows, np.ndarray) and rows.ndim < 2):
+    is_array = isinstance(rows, np.ndarray) and rows.dtype.kind != "O"  # objects may be rows
+    if isinstance(rows, Text) or (is_array and rows.ndim < 2):
         raise TypeError(f"lengths(): column {column!r} is {_describe(rows)}; expected rows")
     return _core.lengths("lengths", rows, column)
 

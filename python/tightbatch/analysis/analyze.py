@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +23,8 @@ from .verdict import choose, code_for, verdict_on
 __all__ = ["analyze"]
 
 Array = NDArray[np.int64]
+T = TypeVar("T")
+MANY_ROWS = 2**18  # for which packing takes so long that a thread pays
 
 
 def analyze(
@@ -42,12 +48,12 @@ def analyze(
     Six ways are planned for one epoch, as this library does it, and measured: fixed padding,
     dynamic padding of random batches, batches of rows of like length, those with few widths
     (optimal buckets), packs, and batches without padding. The plans are exact, not estimates: those
-    of the first epoch with this `seed`. 10 million rows take about a second.
+    of the first epoch with this `seed`. 10 million rows take a second or two.
 
     Parameters
     ----------
     data : lengths, or rows, samples, a table or a dataset
-        The length of each row, as for :class:`LengthBatchSampler`; or whatever
+        The length of each row, in one dimension of anything; or whatever
         :func:`tightbatch.lengths` takes: rows, a :class:`Ragged`, a list of dicts, an Arrow table,
         a Hugging Face dataset, a :class:`RaggedDataset`.
     column : str, optional
@@ -149,8 +155,11 @@ def analyze(
 def read_data(data: Any, column: str | None) -> Array:
     """Give the lengths that `data` is or has."""
     if column is None:
+        if isinstance(data, Iterator):  # as map(len, texts) is
+            data = list(data)
         if _is_lengths(data):
-            return _core.read_lengths(NAME, "data", data)
+            return _core.read_lengths(NAME, "data", _as_array(data))
+        _refuse_frames(data)
         refuse_fields(NAME, data)
         return _core.lengths(NAME, data)
     try:
@@ -163,9 +172,31 @@ def read_data(data: Any, column: str | None) -> Array:
 def _is_lengths(data: Any) -> bool:
     """Tell lengths from rows: numbers in one dimension."""
     if isinstance(data, (list, tuple, range)):
-        first = data[0] if len(data) else 0
-        return np.ndim(first) == 0 if isinstance(first, (int, float, np.generic)) else False
-    return getattr(data, "ndim", None) == 1 and str(getattr(data, "dtype", "object")) != "object"
+        first = data[0] if len(data) else ()
+        return isinstance(first, (int, float)) or getattr(first, "ndim", None) == 0
+    if isinstance(data, array):
+        return True
+    if getattr(data, "ndim", 1 if hasattr(data, "to_numpy") else 0) != 1:
+        return False
+    kind = str(getattr(data, "dtype", getattr(data, "type", "")))  # Arrow has a type
+    return bool(re.match(r"(torch\.)?(u?int|float|bool|half|bfloat|double)\d*$", kind.lower()))
+
+
+def _as_array(data: Any) -> Any:
+    """Give what is no array, list or tensor as an array."""
+    is_known = isinstance(data, (list, tuple, range, np.ndarray)) or hasattr(data, "is_cuda")
+    return data if is_known else np.asarray(data)
+
+
+def _refuse_frames(data: Any) -> None:
+    """Refuse a data frame, of several columns: say how to name one."""
+    names = getattr(data, "columns", None)
+    if hasattr(data, "to_numpy") and names is not None and len(names) > 1:
+        chosen = "input_ids" if "input_ids" in list(names) else names[0]
+        raise TypeError(
+            f"{NAME}(): found {type(data).__name__} with {_core.show(list(names))}, which does not "
+            f"say whose lengths; pass column={_core.show(chosen)}"
+        )
 
 
 def _read_settings(
@@ -241,19 +272,21 @@ def _report(
     overlong: str,
 ) -> PaddingReport:
     caps, lengths = plans.caps, plans.lengths
-    fixed, dynamic = plans.fixed(), plans.dynamic()
-    uniform, window = plans.uniform()
-    bucketed, boundaries, bucket_waste = plans.buckets()
-    packed, capacity, pack_tokens = plans.packed()
-    found = [fixed, dynamic, uniform, bucketed, packed, plans.padding_free()]
+    with _beside(plans.packed, len(lengths) > MANY_ROWS) as packing:
+        fixed, dynamic = plans.fixed(), plans.dynamic()
+        uniform, window = plans.uniform()
+        bucketed, boundaries, bucket_waste = plans.buckets()
+        padding_free = plans.padding_free()
+        windows = tuple(plans.windows(dynamic, uniform, window))
+    packed, capacity, pack_tokens = packing()
+    found = [fixed, dynamic, uniform, bucketed, packed, padding_free]
     strategies = tuple(found if own is None else [*found, own])
     distinct, counts = _count_lengths(lengths)
     limit, attention_limit = plans.limit
     recommended = choose(strategies)
     dropped = len(given) - len(lengths)
-    cut = 0
-    if cutter.truncated:
-        cut = int(given.sum()) - plans.total
+    # If rows are dropped, so are those that max_length cuts: none is shorter than they.
+    is_cut = cutter.truncated > 0 and not dropped
     shown = {**vars(caps), "max_length": cutter.settings["max_length"], "overlong": overlong}
     half = np.searchsorted(np.cumsum(counts), [(len(lengths) + 1) // 2, len(lengths) // 2 + 1])
     return PaddingReport(
@@ -262,12 +295,12 @@ def _report(
         longest=plans.longest,
         mean_length=plans.total / len(lengths),
         median_length=float(distinct[half].mean()),
-        rows_cut=cutter.truncated,
-        tokens_cut=cut,
+        rows_cut=cutter.truncated if is_cut else 0,
+        tokens_cut=int(given.sum()) - plans.total if is_cut else 0,
         rows_dropped=dropped,
         settings={**shown, "column": column},
         strategies=strategies,
-        windows=tuple(plans.windows(dynamic, uniform, window)),
+        windows=windows,
         limit=limit,
         attention_limit=attention_limit,
         capacity=capacity,
@@ -281,6 +314,18 @@ def _report(
         verdict=verdict_on(strategies, recommended, limit),
         code=code_for(recommended, caps, column, strategies),
     )
+
+
+@contextmanager
+def _beside(work: Callable[[], T], is_long: bool) -> Iterator[Callable[[], T]]:
+    """Do the longest part beside all others, in a thread if it takes long; gives its result."""
+    if not is_long:
+        yield work
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(work).result
 
 
 def _count_lengths(lengths: Array) -> tuple[Array, Array]:

@@ -18,7 +18,7 @@ __all__ = ["WasteMeter"]
 NAME = "WasteMeter"
 # Counting takes at most this part of the time: a batch is not counted while it took more. The first
 # ones always are.
-MOST_SPENT, FIRST = 0.003, 8
+MOST_SPENT, FIRST = 0.003, 4
 WAITS = 1000  # the latest, of which there are quantiles
 
 
@@ -43,7 +43,7 @@ class WasteMeter:
     It stands where the loader stood: it gives the same batches, has its length, and hands on its
     attributes and methods (``dataset``, ``batch_sampler``, ``set_epoch``, ...). Counting takes less
     than 1 % of the time: where batches come faster than that allows, as in a loop that does nothing
-    with them, only the first 8 and some others are counted, and figures are those of these.
+    with them, only the first 4 and some others are counted, and figures are those of these.
 
     Parameters
     ----------

@@ -82,11 +82,11 @@ def draw(function: str, batch: Any, before: Any, group: Any, ax: Any, theme: Any
     check_place(function, ax, theme)
     if group is not None and not isinstance(group, str):
         raise TypeError(f"{function}(): group is {_core.describe(group)}, expected a str")
-    found = _cells_of(function, "batch", batch, group)
+    found = read_cells(function, "batch", batch, group)
     if before is None:
         panels = {name or "batch": cells for name, cells in found.items()}
     else:
-        earlier = _cells_of(function, "before", before, group)
+        earlier = read_cells(function, "before", before, group)
         panels = _named("before", earlier) | _named("after", found)
     if ax is not None and len(panels) > 1:
         raise ValueError(
@@ -101,7 +101,9 @@ def _named(word: str, found: dict[str, Cells]) -> dict[str, Cells]:
     return {f"{word}, {name}" if name and len(found) > 1 else word: found[name] for name in found}
 
 
-def _cells_of(function: str, argument: str, batch: Any, wanted: str | None) -> dict[str, Cells]:
+def read_cells(
+    function: str, argument: str, batch: Any, wanted: str | None = None
+) -> dict[str, Cells]:
     """Where the real tokens of each group of columns are."""
     if not isinstance(batch, Mapping) and not is_nested(batch) and not hasattr(batch, "_fields"):
         raise TypeError(

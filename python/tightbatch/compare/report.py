@@ -332,17 +332,22 @@ def write_plot(results: list[Figures], title: str, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from tightbatch.plots.style import COLOURS
+
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     FigureCanvasAgg(figure)  # no window, no display, no global state
     names = [result["name"] for result in results]
 
-    def bars(axes: Any, whole: str, part: str, labels: list[str], note: str, unit: str) -> None:
+    def bars(
+        axes: Any, whole: str, part: str, labels: dict[str, str], note: str, unit: str
+    ) -> None:
         for row, result in enumerate(results):
             first, end = result[part], result[whole]
-            axes.barh(row, first, color="#4477aa", label=labels[0] if row == 0 else None)
-            axes.barh(
-                row, end - first, left=first, color="#ccbb44", label=labels[1] if row == 0 else None
-            )
+            for begin, width, (role, label) in zip(
+                (0, first), (first, end - first), labels.items(), strict=True
+            ):
+                label = label if row == 0 else "_"
+                axes.barh(row, width, left=begin, color=COLOURS[role], label=label)
             axes.annotate(note.format(**result), (end, row), va="center", fontsize=9)
         axes.set_xlim(right=1.3 * max(result[whole] for result in results))
         axes.set(xlabel=unit)
@@ -355,7 +360,7 @@ def write_plot(results: list[Figures], title: str, path: Path) -> None:
         times,
         "seconds_per_epoch",
         "data_seconds_per_epoch",
-        ["data: planning and collating", "model"],
+        {"bound": "data: planning and collating", "cut": "model"},
         " {seconds_per_epoch:.2f} s, {speed_up:.1f}x",
         "seconds per epoch, the fastest one (and speed-up over fixed padding)",
     )
@@ -363,7 +368,7 @@ def write_plot(results: list[Figures], title: str, path: Path) -> None:
         tokens,
         "padded_tokens",
         "real_tokens",
-        ["real", "padding"],
+        {"real": "real", "padding": "padding"},
         " {waste:.0%} padding",
         "tokens per epoch",
     )

@@ -60,7 +60,7 @@ def plot_packs(
     --------
     >>> import tightbatch as tb
     >>> tb.plots.plot_packs([6, 5], 6).axes[0].get_title(loc="left")
-    '2 packs of 6 tokens: 92 % full'
+    '2 packs of 6 tokens: 91.7 % full'
     """
     name = "plot_packs"
     filled = _core.read_lengths(name, "pack_lengths", pack_lengths)

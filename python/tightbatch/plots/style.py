@@ -194,13 +194,15 @@ def legend(ax: Any, inks: Inks, handles: list[Any], columns: int = 3, below: flo
     """Write the legend below the axes, where it hides nothing; `below` is in points."""
     from matplotlib.transforms import ScaledTranslation
 
-    down = ScaledTranslation(0, -below / 72, whole_figure(ax).dpi_scale_trans)
+    figure = whole_figure(ax)
+    fit = max(1, int(ax.bbox.width / figure.dpi / 1.05))  # inches that an entry takes
+    down = ScaledTranslation(0, -below / 72, figure.dpi_scale_trans)
     ax.legend(
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(0, 0),
         bbox_transform=ax.transAxes + down,
-        ncols=min(len(handles), columns),
+        ncols=min(len(handles), columns, fit),
         frameon=False,
         fontsize=9,
         labelcolor=inks.text,

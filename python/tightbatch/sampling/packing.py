@@ -169,7 +169,7 @@ class Packing:
         >>> import tightbatch as tb
         >>> figure = tb.pack([5, 2, 3, 1], 6, seed=None).plot()
         >>> figure.axes[0].get_title(loc="left")
-        '2 packs of 6 tokens: 92 % full'
+        '2 packs of 6 tokens: 91.7 % full'
         """
         from ..plots.packs import plot_packs
 
