@@ -193,6 +193,28 @@ def test_text_for_people_and_files(
     assert os.listdir(tmp_path) == ["out.json"]
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "shards", "saved"])
+def test_the_code_gives_the_lengths(
+    name: str,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import pyarrow.parquet  # noqa: F401
+
+    monkeypatch.chdir(data)
+    names = {"tb": tb, "pyarrow": pa}
+    if name == "saved":
+        names["datasets"] = datasets = pytest.importorskip("datasets")
+        datasets.disable_progress_bars()
+        monkeypatch.chdir(tmp_path)
+        datasets.Dataset.from_dict({"input_ids": ROWS}).save_to_disk(name)
+    assert main(["analyze", name, "--batch-size", "4"]) == 0
+    code = capsys.readouterr().out.split("# lengths: ")[1]
+    assert eval(code, names).tolist() == LENGTHS
+
+
 def test_the_plot_is_a_picture(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     picture = tmp_path / "costs.png"

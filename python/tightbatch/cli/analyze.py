@@ -218,6 +218,8 @@ def show(
         say(measured.about)
         say("")
         show_report(report)
+        if measured.code and "lengths" in report.code:
+            say(f"# lengths: {measured.code}")
     if json is not None:
         write_json({**report.to_dict(), **found}, json)
     if plot is not None:

@@ -44,6 +44,7 @@ class Measured:
     column: str | None
     unit: str
     about: str  # in a line or two, for the user
+    code: str = ""  # what gives these lengths in Python; "" if no short line does
 
 
 def measure(path: Path, wanted: Wanted) -> Measured:
@@ -154,7 +155,9 @@ def _measure_column(
     lengths = np.concatenate(parts) if parts else np.zeros(0, np.int64)
     if not len(lengths):
         raise CommandError(f"{shown(source.path)}: has no rows" + (" but nulls" if nulls else ""))
-    return Measured(lengths, full, reader.unit, _about(source, full, reader.unit, nulls))
+    about = _about(source, full, reader.unit, nulls)
+    code = _code(source, name, full) if holds == "rows" and not nulls else ""
+    return Measured(lengths, full, reader.unit, about, code)
 
 
 def check_kind(source: Source, column: str, kind: pa.DataType, lengths: bool) -> str:
@@ -218,6 +221,18 @@ def _as_lengths(array: pa.Array, row: int) -> NDArray[np.int64]:
         wrong = int((lengths < 0).argmax())
         raise CommandError(f"row {row + wrong}: the length {lengths[wrong]} is below 0")
     return lengths
+
+
+def _code(source: Source, name: str, full: str) -> str:
+    """The line of Python that gives the lengths of a column of rows."""
+    path = str(source.path)
+    if source.is_saved:
+        data = f"datasets.load_from_disk({path!r})"
+    elif source.kind == "parquet":
+        data = f"pyarrow.parquet.read_table({path!r}, columns=[{name!r}])"
+    else:
+        return ""
+    return f"tb.lengths({data}, column={full!r})".replace("'", '"')
 
 
 def _about(source: Source, column: str, unit: str, nulls: int) -> str:

@@ -50,12 +50,15 @@ class Source:
         One of the values of `KINDS`.
     note : str
         What was chosen for the user, such as a split; "" if nothing.
+    is_saved : bool
+        Whether ``datasets.save_to_disk`` wrote it.
     """
 
     path: Path
     files: tuple[Path, ...]
     kind: str
     note: str = ""
+    is_saved: bool = False
 
     @property
     def size(self) -> int:
@@ -177,7 +180,7 @@ def _saved(path: Path, note: str) -> Source:
     if not files or missing:
         told = f"lacks its file {missing[0].name}" if missing else "names no files"
         raise CommandError(f"{shown(path)}: the saved dataset {told}")
-    return Source(path, files, "arrow", note)
+    return Source(path, files, "arrow", note, is_saved=True)
 
 
 def _json(path: Path) -> dict[str, Any]:
