@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,17 @@ def test_settings_reach_the_report(analyze: Callable[..., dict[str, Any]]) -> No
     assert found["settings"] == told["settings"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode there")
+@pytest.mark.parametrize("kind", ["parquet", "feather", "jsonl", "txt", "csv"])
+def test_names_of_files_are_any_bytes(
+    kind: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / os.fsdecode(b"[bold] \xff." + kind.encode())
+    path.write_bytes((data / f"a.{kind}").read_bytes())
+    assert main(["analyze", str(path), *(["--column", "text"] if kind == "csv" else [])]) == 0
+    assert f"[bold] \\xff.{kind}, column " in capsys.readouterr().out
+
+
 def test_a_saved_dataset_and_its_splits(
     tmp_path: Path, analyze: Callable[..., dict[str, Any]]
 ) -> None:
@@ -259,6 +271,7 @@ BAD_FILES: dict[str, tuple[bytes, str, str]] = {
     "nul": (b"a\nb\0", "x.txt", "line 2: not text: it holds a NUL byte"),
     "short row": (b"text,b\n1,2\n3\n", "x.csv", "Row #3: Expected 2 columns, got 1"),
     "two names": (b"text,text\na,b\n", "x.csv", "several columns are called 'text'"),
+    "separator": (b"id;text\n1;a\n", "x.csv", "are its columns separated by ';'? expected a comma"),
     "no parquet": (b"hello", "x.parquet", "x.parquet: not readable as parquet"),
     "no arrow": (b"hello hello", "x.arrow", "x.arrow: not readable as arrow"),
     "no gzip": (b'{"text":"a"}', "x.jsonl.gz", "x.jsonl.gz: not readable as jsonl"),
@@ -480,6 +493,26 @@ def test_without_its_packages_the_command_says_which(
     monkeypatch.setattr("tightbatch.cli.failure.find_spec", lambda name: None)
     assert main(["pack", "x.parquet", "y.parquet", "--capacity", "8"]) == 2
     assert "pyarrow is not installed: python -m pip install pyarrow" in capsys.readouterr().err
+
+
+def test_the_command_is_installed() -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"tightbatch": "tightbatch.cli:main"}
+    for extra in ("cli", "demo"):
+        needed = " ".join(project["project"]["optional-dependencies"][extra])
+        assert all(name in needed for name in ("typer", "rich", "pyarrow"))
+
+
+def test_shells_are_told_what_can_come_next(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_TIGHTBATCH_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "tightbatch ha")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 0
+    assert capfd.readouterr().out == "half-report\n"
 
 
 def test_the_command_in_a_process_of_its_own(data: Path) -> None:

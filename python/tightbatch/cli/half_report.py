@@ -123,8 +123,9 @@ def _waiting(text: str) -> Any:
     if not sys.stderr.isatty():
         return nullcontext()
     from rich.console import Console
+    from rich.text import Text
 
-    return Console(stderr=True).status(one_line(text, 60))
+    return Console(stderr=True).status(Text(one_line(text, 60)))
 
 
 def _summary(report: Any, dtype: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -31,7 +32,7 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     import pyarrow as pa
 
     codec = COMPRESSIONS.get(path.suffix.lower())
-    with pa.OSFile(str(path), "rb") as raw:
+    with pa.OSFile(os.fsencode(path), "rb") as raw:  # names need not be UTF-8
         if codec is None:
             yield raw, raw
         else:

@@ -269,13 +269,17 @@ def _write(packing: Packing, columns: dict[str, Ragged], source: Source, out: Pa
         raise CommandError(f"{shown(source.path)}: no row has a token")
     ends = np.cumsum(packing.pack_lengths[kept])
     edges = [0, *(np.flatnonzero(np.diff(ends // TOKENS)) + 1).tolist(), len(kept)]
-    with replacing(out) as beside, progress(len(kept), f"writing {out.name}") as update:
+    with (
+        replacing(out) as beside,
+        beside.open("wb") as sink,
+        progress(len(kept), f"writing {out.name}") as update,
+    ):
         writer = None
         try:
             for begin, end in pairwise(edges):
                 block = _block(packed, kept[begin:end])
                 if writer is None:
-                    writer = _open(beside, out.suffix.lower(), block.schema)
+                    writer = _open(sink, out.suffix.lower(), block.schema)
                 writer.write_table(block)
                 update(end)
         finally:
@@ -293,14 +297,14 @@ def _block(packed: dict[str, Any], chosen: Any) -> pa.Table:
     return pa.table(arrays)
 
 
-def _open(path: Path, suffix: str, schema: pa.Schema) -> Any:
+def _open(sink: Any, suffix: str, schema: pa.Schema) -> Any:
     import pyarrow as pa
 
     if suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        return pq.ParquetWriter(str(path), schema)
-    return pa.ipc.new_file(str(path), schema)
+        return pq.ParquetWriter(sink, schema)
+    return pa.ipc.new_file(sink, schema)
 
 
 def _print(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -197,8 +199,8 @@ def _schema(file: Path, kind: str) -> pa.Schema:
     if kind == "parquet":
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(file) as opened_file:
-            return opened_file.schema_arrow
+        with pa.OSFile(os.fsencode(file)) as raw:
+            return pq.ParquetFile(raw).schema_arrow
     if kind == "arrow":
         with _arrow_reader(file) as reader:
             return reader.schema
@@ -210,6 +212,12 @@ def _schema(file: Path, kind: str) -> pa.Schema:
             found = reader.schema
             if not len(next(iter(reader), ())):
                 raise CommandError(f"{shown(file)}: has no rows under its header")
+            if len(found.names) == 1 and (mark := re.search(r"[;|\t]", found.names[0])):
+                expected = "a tab" if kind == "tsv" else "a comma"
+                raise CommandError(
+                    f"{shown(file)}: has one column, {one_line(found.names[0], 60)!r}: are its "
+                    f"columns separated by {mark[0]!r}? expected {expected}"
+                )
             # What is not UTF-8 is taken for bytes; as text it is an error that names the row.
             kinds = [pa.string() if pa.types.is_binary(t) else t for t in found.types]
             return pa.schema(list(zip(found.names, kinds, strict=True)))
@@ -243,12 +251,14 @@ def _blocks(file: Path, kind: str, wanted: pa.Schema) -> Blocks:
 
 
 def _parquet_blocks(file: Path, names: list[str]) -> Blocks:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(file) as opened_file:
-        rows, size, done = max(opened_file.metadata.num_rows, 1), file.stat().st_size, 0
+    with pa.OSFile(os.fsencode(file)) as raw:
+        reader = pq.ParquetFile(raw)
+        rows, size, done = max(reader.metadata.num_rows, 1), file.stat().st_size, 0
         # The columns in the file's order, whatever the order asked for.
-        for batch in opened_file.iter_batches(ROWS, columns=names):
+        for batch in reader.iter_batches(ROWS, columns=names):
             done += len(batch)
             yield batch.select(names), size * done // rows
 
@@ -258,7 +268,7 @@ def _arrow_reader(file: Path) -> Iterator[Any]:
     """Open Arrow's file format, or its stream format, which datasets writes."""
     import pyarrow as pa
 
-    with pa.memory_map(str(file)) as content:
+    with pa.memory_map(os.fsencode(file)) as content:
         if content.read(6) == b"ARROW1":
             content.seek(0)
             with pa.ipc.open_file(content) as reader:
