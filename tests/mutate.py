@@ -73,6 +73,7 @@ class Build:
             sys.exit(f"the code does not compile:\n{printed}")
         lines = [shlex.split(line) for line in printed.splitlines() if " -o " in line]
         self.link = next(line for line in lines if "-c" not in line)
+        self.compiler = shlex.split(os.environ.get("CC", "")) or self.link[:1]
         self.extension = next((folder / "python/tightbatch").glob("_core.*.so"))
         self.link[self.link.index("-o") + 1] = str(self.extension)
         self.compile = {line[line.index("-c") + 1]: line for line in lines if "-c" in line}
@@ -84,7 +85,7 @@ class Build:
         self.core = [self.object_of(s) for s in self.compile if s.startswith("csrc/core/")]
         self.c_tests = sorted(p.stem for p in (folder / "tests/c").glob("test_*.c"))
         for test in self.c_tests:
-            command = [self.link[0], *"-std=c11 -O1 -Icsrc -c".split(), f"tests/c/{test}.c"]
+            command = [*self.compiler, *"-std=c11 -O1 -Icsrc -c".split(), f"tests/c/{test}.c"]
             run([*command, "-o", f"build/{test}.o"], folder)
 
     def object_of(self, source):
@@ -110,7 +111,9 @@ class Build:
     def failing_c_test(self):
         for test in self.c_tests:
             objects = [f"build/{test}.o", *self.core]
-            code, printed = run([self.link[0], *objects, "-o", f"build/{test}", "-lm"], self.folder)
+            code, printed = run(
+                [*self.compiler, *objects, "-o", f"build/{test}", "-lm"], self.folder
+            )
             if code == 0:
                 code, printed = run([f"build/{test}"], self.folder, TEST_SECONDS)
             if code:
@@ -121,7 +124,9 @@ class Build:
     def failing_sanitized_c_test(self):
         """The C tests as .ci/run has them: make compiles again what has changed."""
         command = "make -s -C tests/c check BUILD=../../build/sanitized".split()
-        code, printed = run([*command, f"CC={self.link[0]}"], self.folder, 5 * TEST_SECONDS)
+        code, printed = run(
+            [*command, f"CC={shlex.join(self.compiler)}"], self.folder, 5 * TEST_SECONDS
+        )
         lines = [line for line in printed.splitlines() if "Error" in line or "error:" in line]
         return f"make -C tests/c check: {lines[0] if lines else code}" if code else None
 

@@ -87,6 +87,21 @@ def families_of(paths):
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     (
         "csrc/py/input/tensor.c",
+        "int is_bfloat16 = 0;",
+        "int is_bfloat16 = 1;",
+    ): "written before it is read",
+    (
+        "csrc/py/input/list.c",
+        "return run;",
+        ";",
+    ): "what was read is read again, more slowly",
+    (
+        "csrc/py/input/arrow_column.c",
+        "if (chunk.count > PTRDIFF_MAX / 16 - column->count) {",
+        "if (chunk.count >= PTRDIFF_MAX / 16 - column->count) {",
+    ): "nobody has 2**59 rows",
+    (
+        "csrc/py/input/tensor.c",
         "if (needed > 0 && (int64_t)((uintptr_t)view->data - first) + needed > held) {",
         "if (needed > 1 && (int64_t)((uintptr_t)view->data - first) + needed > held) {",
     ): "a tensor of floats that is not empty has 2 bytes or more",

@@ -216,3 +216,12 @@ def test_hostile_an_array_of_another_column_is_resized_meanwhile():
 
     with fails(RuntimeError, NAME, "changed size"):
         tb.PadCollator(return_tensors="np")([{"a": [1, Resizes()], "b": array}])
+
+
+@pytest.mark.parametrize("stack", [(), ("x",)])
+def test_rows_of_other_shapes_are_named_by_their_row_alone(stack):
+    samples = [{"x": [1.5, 2.5], "input_ids": [1]}, {"x": [1.0], "input_ids": [1]}]
+    collate = tb.PadCollator(return_tensors="np", stack=stack)
+    with fails(ValueError, "key 'x', row 1: has 1 items") as caught:
+        collate(samples)
+    assert "column" not in str(caught.value)

@@ -434,3 +434,18 @@ def test_running_out_of_memory_is_not_a_wrong_type():
 
     with pytest.raises(MemoryError, match="no room"):
         tb.pad([torch.ones(2, 3).as_subclass(Large).t()[0]])
+
+
+def test_what_a_subclass_raises_or_gives_in_place_of_an_array_is_named():
+    class Lost(torch.Tensor):
+        def untyped_storage(self):
+            raise LookupError("no storage")
+
+    class Listed(torch.Tensor):
+        def numpy(self, *_, **__):
+            return [1]
+
+    with pytest.raises(LookupError, match="no storage"):
+        tb.PadCollator()([{"a": torch.ones(2).as_subclass(Lost)}])
+    with fails(TypeError, "pad()", "row 0", "numpy", "array"):
+        tb.pad([torch.ones(2).as_subclass(Listed)])

@@ -78,6 +78,7 @@ class Offers:
 def numpy_rows():
     plain = np.arange(1.0, 7.0)
     yield "floats", [plain, plain[:2]]
+    yield from {"a number": 5, "a text": "text", "a dict": {1: 2}, "nothing": None}.items()
     yield "ints", [np.arange(5), np.arange(2)]
     yield "bools", [np.ones(3, bool), np.zeros(1, bool)]
     yield "strided", [plain[::2], plain[::-1]]

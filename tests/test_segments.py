@@ -234,3 +234,20 @@ def test_positions_of_packs():
         with fails(ValueError, "position_ids()", "row 1", "column 1", "-2"):
             tb.position_ids([[1], [2, -2]], flat=flat)
     assert tb.position_ids([], flat=True).tolist() == []
+
+
+@pytest.mark.parametrize("function", [tb.segment_ids, tb.position_ids, tb.segment_mask])
+def test_what_lengths_raise_is_raised(function):
+    class Lengths:
+        @property
+        def ndim(self):
+            raise LookupError("no dimensions")
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, i):
+            return [2][i]
+
+    with pytest.raises(LookupError, match="no dimensions"):
+        function(Lengths())

@@ -178,6 +178,25 @@ def test_scalars_of_ml_dtypes(name):
         assert_same(tb.pad([[2, 3], [4]], padding_value=given), [[2, 3], [4, 1]], np.int64)
 
 
+@pytest.mark.parametrize("name", ["int64", "uint8", "bool", "int4", "uint4"])
+def test_whole_floats_fill_integers_of_any_type(name):
+    kind = name if hasattr(np, name) else getattr(pytest.importorskip("ml_dtypes"), name)
+    rows = [np.ones(2, kind), np.ones(1, kind)]
+    for value in (0.0, -0.0, 1.0, np.float32(1), np.array(0.0)):
+        assert_same(tb.pad(rows, padding_value=value), [[1, 1], [1, value]], np.dtype(kind))
+    for value in (0.5, np.nan, np.inf):
+        with fails(ValueError, "pad()", "padding_value", "is not an integer", name):
+            tb.pad(rows, padding_value=value)
+
+
+@pytest.mark.parametrize("name", ["float32", "longdouble", "float8_e4m3fn"])
+def test_a_negative_zero_fills_floats_as_it_is(name):
+    kind = name if hasattr(np, name) else getattr(pytest.importorskip("ml_dtypes"), name)
+    rows = [np.ones(2, kind), np.ones(1, kind)]
+    assert np.signbit(tb.pad(rows, padding_value=-0.0).astype(np.float64)[1, 1])
+    assert not np.signbit(tb.pad(rows, padding_value=0.0).astype(np.float64)[1, 1])
+
+
 TIMES = [
     np.datetime64(3, "s"),
     np.datetime64(3, "ns"),
@@ -286,6 +305,12 @@ def flatten(samples):
 def test_masked_values_are_refused_everywhere(call, parts):
     with fails(TypeError, *parts):
         call()
+
+
+@pytest.mark.parametrize("name", ["mask", "compressed"])
+def test_an_array_with_one_of_the_names_of_masked_arrays_is_read(name):
+    other = type("Other", (np.ndarray,), {name: None})
+    assert_same(tb.pad([np.arange(2).view(other), [7]]), [[0, 1], [7, 0]], np.int64)
 
 
 def test_a_masked_value_is_explained():

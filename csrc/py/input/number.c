@@ -337,10 +337,9 @@ tb_read_fill(tb_state *state, const tb_context *context, PyObject *value,
         tb_read_number(state, value, &number) < 0) {
         return -1;
     }
-    int is_zero = number.kind == TB_NUMBER_FLOAT && number.f == 0 && !signbit(number.f);
-    if (number.kind == TB_NUMBER_FLOAT &&
-        (dtype->type < TB_F32 || (is_zero && dtype->type == TB_NUMPY_ONLY))) {
-        fits = make_whole(&number);
+    if (number.kind == TB_NUMBER_FLOAT) {
+        int floating = tb_is_floating(state, dtype);
+        fits = floating == 0 ? make_whole(&number) : floating;
     }
     if (number.kind == TB_NOT_A_NUMBER) {
         PyObject *found = tb_describe(value);
