@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -225,14 +226,14 @@ def _as_lengths(array: pa.Array, row: int) -> NDArray[np.int64]:
 
 def _code(source: Source, name: str, full: str) -> str:
     """The line of Python that gives the lengths of a column of rows."""
-    path = str(source.path)
+    path, name, full = (json.dumps(text) for text in (str(source.path), name, full))
     if source.is_saved:
-        data = f"datasets.load_from_disk({path!r})"
+        data = f"datasets.load_from_disk({path})"
     elif source.kind == "parquet":
-        data = f"pyarrow.parquet.read_table({path!r}, columns=[{name!r}])"
+        data = f"pyarrow.parquet.read_table({path}, columns=[{name}])"
     else:
         return ""
-    return f"tb.lengths({data}, column={full!r})".replace("'", '"')
+    return f"tb.lengths({data}, column={full})"
 
 
 def _about(source: Source, column: str, unit: str, nulls: int) -> str:
