@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tightbatch.__main__ import main
 from tightbatch.compare import CompareError, arguments
 from tightbatch.compare import text as reading
+from tightbatch.compare.command import main
 
 COMMAND = [sys.executable, "-m", "tightbatch", "compare"]
 DEMO = ("torch", "transformers", "tokenizers", "rich", "pyarrow", "matplotlib")
@@ -826,7 +826,7 @@ def test_what_the_machine_cannot_do_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from tightbatch import __main__ as command
+    from tightbatch.compare import command
 
     def fail(_: Any) -> int:
         raise error

@@ -47,6 +47,7 @@ PYTHON_ROOMS = [
     ["analysis"],  # plans of data sets, and the batches of loaders
     ["tightbatch"],  # __init__.py
     ["compare"],  # a user of the package
+    ["cli"],  # the command line
     ["__main__"],
 ]
 MODULES = [

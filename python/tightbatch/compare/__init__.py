@@ -9,6 +9,7 @@ batches    the ways of padding: the batches of each, their fairness, and the mod
 inference  what padding and other rows change (nothing); a pre-trained model's speed, in input order
 train      the timed training over seeds, and what its figures show
 report     the whole command in order, and what it prints and writes
+command    exit codes, and one line for every failure
 
 ``import tightbatch`` imports nothing of this.
 """

@@ -1,0 +1,140 @@
+"""What a column of Arrow holds, and how long its rows are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .failure import CommandError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Of text without a tokenizer. Words are what stands between white space, also Unicode's.
+Unit = Literal["words", "characters", "bytes"]
+WORD = r"[^\s\p{Z}]+"
+LISTED = r"[^\s,\[\]]+"  # a number in a list that was written as text: [1, 2] or [1 2]
+IS_LISTED = r"^\s*\[[\s\d,.eE+-]*\]\s*$"
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values behind dictionaries and extensions."""
+    import pyarrow as pa
+
+    while True:
+        if isinstance(kind, pa.BaseExtensionType):
+            kind = kind.storage_type
+        elif pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        else:
+            return kind
+
+
+def plain(array: pa.Array) -> pa.Array:
+    """The values behind dictionaries and extensions."""
+    import pyarrow as pa
+
+    while True:
+        if isinstance(array, pa.ExtensionArray):
+            array = array.storage
+        elif isinstance(array, pa.DictionaryArray):
+            array = array.dictionary_decode()
+        else:
+            break
+    # Few functions take views.
+    if pa.types.is_string_view(array.type):
+        return array.cast(pa.large_string())
+    if pa.types.is_list_view(array.type) or pa.types.is_large_list_view(array.type):
+        return array.cast(pa.large_list(array.type.value_type))
+    return array
+
+
+def holds(kind: pa.DataType) -> str:
+    """Whether a type holds "rows", "text", "numbers", "fields" or something "else"."""
+    import pyarrow as pa
+
+    kind, is_a = plain_type(kind), pa.types
+    tests = (is_a.is_list, is_a.is_large_list, is_a.is_fixed_size_list, is_a.is_list_view)
+    if any(test(kind) for test in (*tests, is_a.is_large_list_view)):
+        inside = plain_type(kind.value_type)
+        return "else" if is_a.is_struct(inside) or is_a.is_map(inside) else "rows"
+    if is_a.is_string(kind) or is_a.is_large_string(kind) or is_a.is_string_view(kind):
+        return "text"
+    if is_a.is_integer(kind) or is_a.is_floating(kind) or is_a.is_boolean(kind):
+        return "numbers"
+    return "fields" if is_a.is_struct(kind) else "else"
+
+
+def holds_rows_of_numbers(kind: pa.DataType) -> bool:
+    """Whether rows are of numbers, which a model reads, and not of words."""
+    if holds(kind) != "rows":
+        return False
+    while holds(kind) == "rows":
+        kind = plain_type(kind).value_type
+    return holds(kind) == "numbers"
+
+
+def take(array: pa.Array, path: list[str]) -> pa.Array:
+    """The field of a nested column: ``["a", "b"]`` of fields of fields."""
+    import pyarrow.compute as pc
+
+    for name in path:
+        array = pc.struct_field(plain(array), name)
+    return plain(array)
+
+
+def as_text(array: pa.Array) -> pa.Array:
+    """Text of any of Arrow's types as one that all functions take."""
+    import pyarrow as pa
+
+    kind = pa.string() if pa.types.is_string(array.type) else pa.large_string()
+    return array if array.type == kind else array.cast(kind)
+
+
+def row_lengths(array: pa.Array) -> NDArray[np.int64]:
+    """The lengths of lists, none of them null."""
+    import pyarrow.compute as pc
+
+    found: Any = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+    lengths: NDArray[np.int64] = found.astype(np.int64)
+    return lengths
+
+
+def text_lengths(array: pa.Array, unit: str) -> NDArray[np.int64]:
+    """The lengths of texts, none of them null."""
+    import pyarrow.compute as pc
+
+    array = as_text(array)
+    if unit == "words":
+        found = pc.count_substring_regex(array, pattern=WORD)
+    elif unit == "numbers":
+        found = pc.count_substring_regex(array, pattern=LISTED)
+    elif unit == "characters":
+        found = pc.utf8_length(array)
+    else:
+        found = pc.binary_length(array)
+    counts: NDArray[np.int64] = found.to_numpy(zero_copy_only=False).astype(np.int64)
+    return counts
+
+
+def is_listed(array: pa.Array) -> bool:
+    """Whether the texts are lists of numbers, as pandas writes them to a CSV file."""
+    import pyarrow.compute as pc
+
+    first = as_text(array[:100]).drop_null()
+    return len(first) > 0 and bool(pc.all(pc.match_substring_regex(first, IS_LISTED)).as_py())
+
+
+def check_listed(array: pa.Array, first_row: int) -> None:
+    """Raise CommandError for the first text that is no list of numbers."""
+    import pyarrow.compute as pc
+
+    wrong = pc.index(pc.match_substring_regex(as_text(array), IS_LISTED), False).as_py()
+    if wrong >= 0:
+        found = str(array[wrong].as_py())
+        raise CommandError(
+            f"row {first_row + wrong}: expected a list of numbers as in the rows before, "
+            f"found {found[:60]!r}"
+        )

@@ -1,0 +1,141 @@
+"""``tightbatch half-report``: what half precision would lose of a checkpoint."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..half.tensors import HDF5, SUFFIXES, TORCH, is_path
+from .failure import CommandError, need, one_line, reading, shown
+from .output import check_output, many, say, write_json, write_plot
+
+ROWS = 30  # tensors in a narrow table
+
+
+def half_report(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help=".safetensors; .pt, .pth, .bin or .ckpt of torch; .npz, .npy; .h5, .hdf5.",
+            show_default=False,
+        ),
+    ],
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the exponents of all numbers: .png, .svg, .pdf."),
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write every figure to FILE; - prints JSON alone."),
+    ] = None,
+    errors: Annotated[
+        bool, typer.Option("--errors/--counts", help="Measure errors too, or only count.")
+    ] = True,
+) -> None:
+    """Show what float16 and bfloat16 would lose of each tensor of a checkpoint.
+
+    Nothing is converted, and no code of the file is run.
+    """
+    check_output(plot, "--plot")
+    check_output(json, "--json")
+    if plot is not None:
+        need("matplotlib")
+    report = _read(checkpoint, errors, plot is not None or json is not None)
+    if str(json) != "-":
+        for dtype in ("float16", "bfloat16"):
+            say(_summary(report, dtype))
+        say("")
+        _show(report)
+    if json is not None:
+        write_json(report.to_dict(), json)
+    if plot is not None:
+        write_plot(report.plot(), plot)
+
+
+def _read(path: Path, errors: bool, histogram: bool) -> Any:
+    from .. import half_report
+
+    place = shown(path)
+    if not path.exists():
+        raise CommandError(f"{place}: no such file")
+    suffix = path.suffix.lower()
+    if path.is_file():
+        if not is_path(path):
+            raise CommandError(f"{place}: the name must end in {', '.join(SUFFIXES)}")
+        if not path.stat().st_size:
+            raise CommandError(f"{place}: is empty")
+        need(*{".safetensors": ["safetensors"]}.get(suffix, []))
+        need(*["torch"] if suffix in TORCH else ["h5py"] if suffix in HDF5 else [])
+    try:
+        with reading(path, suffix.removeprefix(".")), _waiting(f"reading {path.name}"):
+            report = half_report(path, errors=errors, histogram=histogram)
+    except CommandError as error:
+        text = str(error)
+        if "holds Python objects" in text:
+            text = f"{place}: holds Python objects, not tensors alone; to load them runs their code"
+        elif "pickle" in text:
+            text = f"{place}: not readable as {suffix.removeprefix('.')}"
+        elif "half_report(): " in text:
+            told = text.split("half_report(): ", 1)[1]
+            text = f"{place}: {re.sub(r'^x=.*? is ', 'is ', told)}"
+        raise CommandError(text) from None
+    if not len(report):
+        raise CommandError(f"{place}: holds no tensor of floats")
+    return report
+
+
+def _show(report: Any) -> None:
+    """Print the report; in a terminal too narrow for it, fewer columns."""
+    text = str(report)
+    width = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or max(map(len, text.splitlines())) <= width:
+        say(text)
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("tensor", overflow="fold")
+    for name in ("numbers", "fp16: inf", "zero", "SQNR dB", "bf16: inf", "zero", "SQNR dB"):
+        table.add_column(name, justify="right")
+    for tensor in report.tensors[:ROWS]:
+        cells = []
+        for loss in (tensor.float16, tensor.bfloat16):
+            noise = "" if loss.sqnr_db is None else f"{loss.sqnr_db:.1f}"
+            cells += [f"{loss.overflowed:,}", f"{loss.flushed:,}", noise]
+        table.add_row(Text(one_line(tensor.name)), f"{tensor.size:,}", *cells)
+    Console().print(table)
+    rest = len(report) - ROWS
+    if rest > 0:
+        say(f"... and {many(rest, 'tensor')} of less risk; --json FILE has all")
+
+
+def _waiting(text: str) -> Any:
+    """Show that something goes on, where somebody sees it."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console
+    from rich.text import Text
+
+    return Console(stderr=True).status(Text(one_line(text, 60)))
+
+
+def _summary(report: Any, dtype: str) -> str:
+    """What a type would lose, in a sentence."""
+    losses = [getattr(tensor, dtype) for tensor in report]
+    told = []
+    for field, end in (("overflowed", "would be infinite"), ("flushed", "would be zero")):
+        tensors = sum(getattr(loss, field) > 0 for loss in losses)
+        numbers = sum(getattr(loss, field) for loss in losses)
+        if tensors:
+            which = f"{tensors:,} of {many(len(losses), 'tensor')}"
+            told.append(f"{many(numbers, 'number')} in {which} {end}")
+    return f"{dtype}: {'; '.join(told) or 'no number would be infinite or zero'}."

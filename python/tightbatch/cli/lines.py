@@ -1,0 +1,251 @@
+"""Text and JSON with a row on each line, also compressed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .failure import CommandError, one_line, shown
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+BLOCK = 2**22  # bytes that are split into lines at once
+JSON_BLOCK = 2**24  # a longer line is read by itself
+ROWS = 4096  # of JSON, read line by line
+BOM = b"\xef\xbb\xbf"
+
+Blocks = Iterator[tuple["pa.RecordBatch", int]]  # rows, and the bytes of the file that are done
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open a file: its content, decompressed, and the file itself, which tells how far it is."""
+    import pyarrow as pa
+
+    codec = COMPRESSIONS.get(path.suffix.lower())
+    with pa.OSFile(os.fsencode(path), "rb") as raw:  # names need not be UTF-8
+        if codec is None:
+            yield raw, raw
+        else:
+            with pa.CompressedInputStream(raw, codec) as content:
+                yield content, raw
+
+
+def text_blocks(path: Path) -> Blocks:
+    """The lines of a text file that are not blank, as a column "text"."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    line = 1
+    with opened(path) as (content, raw):
+        for data in whole_lines(content):
+            _check_text(path, data, line)
+            texts = pc.utf8_rtrim(_split(data), characters="\r\n")
+            line += data.count(b"\n")
+            texts = texts.filter(pc.not_equal(pc.utf8_trim_whitespace(texts), ""))
+            yield pa.record_batch({"text": texts}), raw.tell()
+
+
+def whole_lines(content: Any) -> Iterator[bytes]:
+    """Give the content in blocks that end where a line ends, without a byte-order mark."""
+    rest: list[bytes] = []
+    is_first = True
+    while chunk := content.read(BLOCK):
+        if is_first:
+            chunk, is_first = chunk.removeprefix(BOM), False
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*rest, chunk[:end]])
+            rest = []
+        rest.append(chunk[end:])
+    last = b"".join(rest)
+    if last:
+        yield last
+
+
+def _unended(content: Any) -> Iterator[bytes]:
+    """Blocks of whole lines without the end of the last."""
+    for block in whole_lines(content):
+        yield block.removesuffix(b"\n")
+
+
+def _split(data: bytes) -> pa.Array:
+    """Make an array of the lines of a block, without a Python object for each."""
+    import pyarrow as pa
+
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+    if len(ends) == 0 or ends[-1] != len(data):
+        ends = np.append(ends, len(data))
+    offsets = np.concatenate([[0], ends]).astype(np.int64)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.large_string(), len(ends), buffers)
+
+
+def _check_text(path: Path, data: bytes, line: int) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        number = line + data.count(b"\n", 0, error.start)
+        byte = data[error.start]
+        raise CommandError(
+            f"{shown(path)}: line {number}: not UTF-8 text: byte {byte:#04x}"
+        ) from None
+    if b"\0" in data:
+        number = line + data.count(b"\n", 0, data.index(b"\0"))
+        raise CommandError(f"{shown(path)}: line {number}: not text: it holds a NUL byte")
+
+
+def json_lines(path: Path, content: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file, with the numbers of their lines; blank lines are skipped."""
+    lines = chain.from_iterable(block.split(b"\n") for block in _unended(content))
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except UnicodeDecodeError as error:
+            reason = f"not UTF-8 text: byte {line[error.start]:#04x}"
+        except json.JSONDecodeError as error:
+            reason = f"not JSON: {error.msg}, at character {error.pos + 1}"
+            if number == 1 and line.strip() in (b"[", b"[{", b"{"):
+                reason = "JSON over several lines; expected an object on each line (JSON Lines)"
+        except RecursionError:
+            reason = "not read: the JSON is nested too deep"
+        else:
+            if isinstance(row, dict):
+                yield number, row
+                continue
+            kind = "array" if isinstance(row, list) else type(row).__name__
+            reason = f"expected an object, found a JSON {kind}"
+        raise CommandError(f"{shown(path)}: line {number}: {reason}")
+
+
+def json_schema(path: Path) -> pa.Schema:
+    """The columns of a file of JSON lines: the keys of its first object."""
+    import pyarrow as pa
+
+    with opened(path) as (content, _):
+        number, row = next(json_lines(path, content), (0, {}))
+    if number == 0:
+        return pa.schema([])
+    fields = []
+    for name, value in row.items():
+        try:
+            kind = pa.array([value]).type
+        except (pa.ArrowException, OverflowError, TypeError, UnicodeError):
+            kind = pa.list_(pa.null()) if isinstance(value, list) else pa.string()
+        fields.append(pa.field(one_line(name), kind))
+    return pa.schema(fields)
+
+
+def json_blocks(path: Path, schema: pa.Schema) -> Blocks:
+    """The columns of a schema.
+
+    pyarrow reads them. Where it cannot, the rest is read line by line, which takes longer but says
+    what is wrong in which line, or finds that nothing is: lists of several kinds, for example.
+    """
+    import pyarrow as pa
+    from pyarrow import json as reader
+
+    rows = 0
+    if not any(_is_unknown(kind) for kind in schema.types):
+        parse = reader.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+        try:
+            with opened(path) as (content, raw):
+                settings = reader.ReadOptions(block_size=JSON_BLOCK)
+                for batch in reader.open_json(content, settings, parse):
+                    rows += len(batch)
+                    yield batch.select(schema.names), raw.tell() if not raw.closed else 0
+                return
+        except (pa.ArrowException, ValueError, OSError):
+            pass
+    yield from _one_by_one(path, schema, rows)
+
+
+def _is_unknown(kind: pa.DataType) -> bool:
+    """Whether the first row does not tell the type: it is null, or an empty list."""
+    import pyarrow as pa
+
+    while pa.types.is_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_null(kind))
+
+
+def _one_by_one(path: Path, schema: pa.Schema, skip: int) -> Blocks:
+    import pyarrow as pa
+
+    numbers: list[int] = []
+    found: list[dict[str, Any]] = []
+    kinds = {f.name: None if _is_unknown(f.type) else f.type for f in schema}
+
+    def block() -> pa.RecordBatch:
+        return pa.record_batch(
+            {name: _column(path, name, kinds, numbers, found) for name in schema.names}
+        )
+
+    with opened(path) as (content, raw):
+        for place, (number, row) in enumerate(json_lines(path, content)):
+            if place < skip:
+                continue
+            numbers.append(number)
+            found.append(row)
+            if len(found) == ROWS:
+                yield block(), raw.tell()
+                numbers.clear()
+                found.clear()
+        if found:
+            yield block(), raw.tell()
+
+
+def _column(
+    path: Path,
+    name: str,
+    kinds: dict[str, Any],
+    numbers: list[int],
+    found: list[dict[str, Any]],
+) -> pa.Array:
+    import pyarrow as pa
+
+    values = [row.get(name) for row in found]
+    try:
+        array = pa.array(values, kinds[name])
+    except (pa.ArrowException, OverflowError, TypeError, UnicodeError):
+        kind = kinds[name]
+        if isinstance(next((v for v in values if v is not None), None), list):
+            # Elements of several kinds: rows of nothing, as lengths are all that counts.
+            kind = None
+        for number, value in zip(numbers, values, strict=True):
+            reason = _fault(value, kind)
+            if reason is not None:
+                place = f"{shown(path)}: line {number}: {one_line(name, 60)!r}"
+                raise CommandError(f"{place} {reason}") from None
+        raise CommandError(
+            f"{shown(path)}: lines {numbers[0]} to {numbers[-1]}: the values of "
+            f"{one_line(name, 60)!r} are of several types"
+        ) from None
+    if kinds[name] is None and not _is_unknown(array.type):
+        kinds[name] = array.type
+    return array
+
+
+def _fault(value: Any, kind: Any) -> str | None:
+    """Why a value is not of a type; None if it is."""
+    import pyarrow as pa
+
+    try:
+        pa.array([value], kind)
+    except UnicodeError:
+        return "is not Unicode text: it holds a lone surrogate"
+    except (pa.ArrowException, OverflowError, TypeError) as error:
+        why = f"expected {kind}" if kind is not None else one_line(error, 100)
+        return f"holds {one_line(repr(value), 60)}: {why}"
+    return None
