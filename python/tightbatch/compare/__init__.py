@@ -2,7 +2,7 @@
 
 The files, each using only those above it:
 
-__init__  the options
+__init__   the options
 text       the text: Python's own documentation, or a file
 model      the tokenizer and the model: small ones made here, or the user's
 batches    the ways of padding: the batches of each, their fairness, and the model's logits for them
