@@ -48,6 +48,23 @@ def test_what_is_broken_is_found(make, broken, spell):
 @pytest.mark.parametrize(
     ("make", "broken"), CASES, ids=[f"{make.__name__}-{broken.__name__}" for make, broken in CASES]
 )
+def test_the_order_of_columns_changes_nothing(make, broken):
+    made = make(np.random.default_rng(5))
+    broken(made)
+    reports = []
+    for first in made.columns:
+        columns = {first: made.columns[first], **made.columns}
+        reports.append(tb.check_batch(columns, vocab_size=VOCAB, raises=False))
+        reports.append(
+            tb.check_batch(dict(reversed(columns.items())), raises=False, vocab_size=VOCAB)
+        )
+    found = [sorted((f.kind, f.key, str(f.row), str(f.column)) for f in one) for one in reports]
+    assert found == found[:1] * len(found)
+
+
+@pytest.mark.parametrize(
+    ("make", "broken"), CASES, ids=[f"{make.__name__}-{broken.__name__}" for make, broken in CASES]
+)
 def test_only_the_group_that_is_broken_is_named(make, broken):
     made = make(np.random.default_rng(9))
     broken(made)
