@@ -203,6 +203,23 @@ compare_lengths(tb_check *check, int i)
 
 /* --- the longest ------------------------------------------------------------------ */
 
+/* Whether the segments from `tail` on are padding: labels say so, or an id that no segment
+ * before has. Else they may be rows of one repeated token. */
+static int
+is_surely_padding(const tb_check *check, ptrdiff_t tail)
+{
+    ptrdiff_t before = check->spans[tail].begin;
+    const int64_t *ids = check->columns[check->ids].wide;
+
+    for (int i = 0; i < check->count; i++) {
+        if (check->columns[i].role >= TB_ROLE_LABELS &&
+            check->columns[i].role <= TB_ROLE_DECODER_LABELS) {
+            return 1;
+        }
+    }
+    return tb_scan_value(ids, before, ids[before]) == before;
+}
+
 static void
 compare_longest(tb_check *check, int i)
 {
@@ -233,7 +250,7 @@ compare_longest(tb_check *check, int i)
         others = tb_max(others, check->spans[k].end - check->spans[k].begin);
     }
     if (tail < check->span_count && which >= tail && reported == longest &&
-        others < longest) {
+        others < longest && is_surely_padding(check, tail)) {
         tb_note(check, TB_FOUND_TAIL, i, column->partner, -1, -1, reported, others);
     }
 }

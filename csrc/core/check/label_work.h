@@ -11,6 +11,11 @@ typedef struct {
     ptrdiff_t comparable; /* of them, those whose token is in the segment */
     ptrdiff_t same;       /* of them, those that are that token */
     ptrdiff_t bad;        /* the first out of range, flat, or -1 */
+    /* Of those that are the same at another shift: tokens without a label of their own.
+     * All of one id may be padding, where no mask tells. */
+    ptrdiff_t unlabelled;
+    int64_t unlabelled_id;
+    int has_other_ids;
 } tb_label_counts;
 
 typedef struct {

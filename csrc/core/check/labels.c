@@ -9,6 +9,18 @@
 enum { LEAST_TOKEN = 256 };
 
 static void
+count_unlabelled(tb_label_counts *counts, ptrdiff_t count, int64_t id,
+                 int has_other_ids)
+{
+    if (count > 0) {
+        counts->has_other_ids |=
+            has_other_ids || (counts->unlabelled > 0 && counts->unlabelled_id != id);
+        counts->unlabelled_id = id;
+        counts->unlabelled += count;
+    }
+}
+
+static void
 count_each(const tb_label_work *w, tb_stretch span, int shift, tb_label_counts *counts)
 {
     for (ptrdiff_t at = span.begin; at < span.end; at++) {
@@ -21,8 +33,12 @@ count_each(const tb_label_work *w, tb_stretch span, int shift, tb_label_counts *
             counts->bad = at;
         }
         if (w->ids != NULL && at + shift >= span.begin && at + shift < span.end) {
+            int64_t id = w->ids[at + shift];
             counts->comparable++;
-            counts->same += label == w->ids[at + shift];
+            counts->same += label == id;
+            if (label == id && w->labels[at + shift] == w->ignored) {
+                count_unlabelled(counts, 1, id, 0);
+            }
         }
     }
 }
@@ -31,7 +47,7 @@ count_each(const tb_label_work *w, tb_stretch span, int shift, tb_label_counts *
 static tb_label_counts
 count_labels(const tb_label_work *w, tb_stretch span, int shift)
 {
-    tb_label_counts counts = {0, 0, 0, -1};
+    tb_label_counts counts = {.bad = -1};
     ptrdiff_t first = span.begin + tb_scan_other(w->labels + span.begin,
                                                  span.end - span.begin, w->ignored);
     ptrdiff_t count = span.end - tb_max(shift, 0) - first;
@@ -39,11 +55,12 @@ count_labels(const tb_label_work *w, tb_stretch span, int shift)
     if (first == span.end) {
         return counts;
     }
-    if (w->ids != NULL && first + shift >= span.begin && count > 0 &&
+    if (w->ids != NULL && shift == w->shift && first + shift >= span.begin &&
+        count > 0 &&
         tb_scan_equal(w->labels + first, w->ids + first + shift, count) == count &&
         (w->check->are_ids_in_range ||
          tb_scan_range(w->ids + first + shift, count, w->limit) == count)) {
-        counts = (tb_label_counts){count, count, count, -1};
+        counts = (tb_label_counts){count, count, count, .bad = -1};
         first += count;
     }
     count_each(w, (tb_stretch){first, span.end}, shift, &counts);
@@ -53,15 +70,19 @@ count_labels(const tb_label_work *w, tb_stretch span, int shift)
 static tb_label_counts
 add_counts(tb_label_counts a, tb_label_counts b)
 {
-    return (tb_label_counts){a.trained + b.trained, a.comparable + b.comparable,
-                             a.same + b.same, a.bad >= 0 ? a.bad : b.bad};
+    a.trained += b.trained;
+    a.comparable += b.comparable;
+    a.same += b.same;
+    a.bad = a.bad >= 0 ? a.bad : b.bad;
+    count_unlabelled(&a, b.unlabelled, b.unlabelled_id, b.has_other_ids);
+    return a;
 }
 
 /* All segments at one shift. With `trained`, notes how many labels each has. */
 static tb_label_counts
 count_all(const tb_label_work *w, int shift, int64_t *trained)
 {
-    tb_label_counts all = {0, 0, 0, -1};
+    tb_label_counts all = {.bad = -1};
 
     for (ptrdiff_t k = 0; k < w->check->span_count; k++) {
         tb_label_counts counts = count_labels(w, w->check->spans[k], shift);
@@ -71,6 +92,17 @@ count_all(const tb_label_work *w, int shift, int64_t *trained)
         all = add_counts(all, counts);
     }
     return all;
+}
+
+/* Without what may be padding. */
+static tb_label_counts
+leave_out_padding(tb_label_counts counts)
+{
+    ptrdiff_t left_out = counts.has_other_ids ? 0 : counts.unlabelled;
+
+    counts.comparable -= left_out;
+    counts.same -= left_out;
+    return counts;
 }
 
 static int
@@ -135,7 +167,7 @@ find_shift_of_all(tb_label_work *w)
     }
 
     for (int shift = -1; shift <= 2; shift++) {
-        tb_label_counts counts = count_all(w, shift, NULL);
+        tb_label_counts counts = leave_out_padding(count_all(w, shift, NULL));
         if (shift == w->shift || counts.comparable < least || !are_tokens(counts)) {
             continue;
         }
@@ -170,7 +202,7 @@ find_shift_of_each(const tb_label_work *w)
             continue;
         }
         for (int shift = -1; shift <= 2; shift++) {
-            tb_label_counts other = count_labels(w, span, shift);
+            tb_label_counts other = leave_out_padding(count_labels(w, span, shift));
             if (shift != w->shift && other.comparable >= 2 &&
                 other.same == other.comparable) {
                 note_shift(w, span, shift);
@@ -360,7 +392,7 @@ look_at_labels(tb_check *check, int i)
                            column->role == TB_ROLE_DECODER_LABELS,
                        0,
                        0,
-                       {0, 0, 0, -1},
+                       {.bad = -1},
                        check->votes};
 
     if (check->ids >= 0 && !is_mask) {
