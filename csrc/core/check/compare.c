@@ -203,8 +203,8 @@ compare_lengths(tb_check *check, int i)
 
 /* --- the longest ------------------------------------------------------------------ */
 
-/* Whether the segments from `tail` on are padding: labels say so, or an id that no segment
- * before has. Else they may be rows of one repeated token. */
+/* Whether the segments from `tail` on are padding: labels say so, or they are 0 and nothing
+ * before is. Else they may be rows of one repeated token. */
 static int
 is_surely_padding(const tb_check *check, ptrdiff_t tail)
 {
@@ -217,7 +217,7 @@ is_surely_padding(const tb_check *check, ptrdiff_t tail)
             return 1;
         }
     }
-    return tb_scan_value(ids, before, ids[before]) == before;
+    return ids[before] == 0 && tb_scan_value(ids, before, 0) == before;
 }
 
 static void
