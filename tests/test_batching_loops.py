@@ -245,10 +245,10 @@ SOME = [(2, 1, True), (2, 3, False), (2, 100, True), (4, 1, False), (4, 3, True)
 def test_stateful_loader(workers, every, uses_set_epoch):
     options = SETTINGS[0]
     steps = len(plan_epochs(options)[1])
-    places = [(1, 0), (1, 3), (1, steps - 2), (1, steps - 1), (1, "end")]
+    stops = [(1, 0), (1, 3), (1, steps - 2), (1, steps - 1), (1, "end")]
     if workers and not LONG:
-        places = [(1, 3), (1, steps - 1)] if every == 3 else [(1, "end")]
-    for place in places:
+        stops = [(1, 3), (1, steps - 1)] if every == 3 else [(1, "end")]
+    for place in stops:
         program = Program(Stateful(workers, every), options, uses_set_epoch)
         assert program.run({place}, place)
         assert not program.run(set(), None)

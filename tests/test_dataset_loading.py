@@ -25,9 +25,6 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset, random_split  # 
 
 COUNT = 60
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-SPAWN_TOO = pytest.mark.parametrize(
-    "method", [pytest.param("fork", marks=pytest.mark.forks), "spawn"]
-)
 
 
 def make(count=COUNT, width=0):
@@ -245,7 +242,7 @@ class Where:
 
 
 @LINUX
-@SPAWN_TOO
+@pytest.mark.parametrize("method", [pytest.param("fork", marks=pytest.mark.forks), "spawn"])
 def test_workers_read_the_file_itself(tmp_path, method):
     dataset = tb.RaggedDataset.from_hf(on_disk(tmp_path / "set", make()).shuffle(seed=0))
     loader = load(dataset, 2, method, collate_fn=Where(), batch_size=10)
