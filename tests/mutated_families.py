@@ -14,6 +14,7 @@ PLANS = (
     "batching_limits batching_errors batching batching_state batching_ranks batching_resume "
     "buckets packing_errors packing batching_use"
 ).split()
+ORDERS = ["batching_order", "fairness", "batching_loops"]
 BATCHES = (
     "collate_errors collate collate_boundaries collate_cut collate_dtype collate_repr "
     "padding_free_errors padding_free padding_free_masks"
@@ -26,7 +27,12 @@ AMP = ["amp_scaler", "amp_overflow", "amp"]
 TENSORS = ["padding_torch", "padding_dlpack"]
 CHECKS = ["check_batch", "check_batch_use", "check_batch_right"]
 ANALYSIS = ["analyze_sampler", "analyze"]
+MODELS = "check_model_report check_model check_model_padding check_model_transformers".split()
+PLOTS = ["plots_style", "plots_batch", "plots"]
 COMPARE = ["compare_lines", "compare"]
+ROLES = (
+    "collate_roles collate_passengers samples masks_added batch_pytree padding_free_apart"
+).split()
 LAST = ["binding", "references", "wrong_arguments", "messages", "memory"]
 
 ROOMS = ["csrc/core", "csrc/py", "python/tightbatch"]
@@ -37,7 +43,9 @@ FAMILIES = [
     (r"core/check/|wrap_check|checks/batch", [*CHECKS, *LAST]),
     (r"plan/waste|wrap_waste", [*ANALYSIS, *LAST]),
     (r"tightbatch/analysis/(meter|counting)", ["meter", *LAST]),
-    (r"tightbatch/analysis/", [*ANALYSIS, *LAST]),
+    (r"tightbatch/analysis/", [*ANALYSIS, "cli", "cli_commands", *LAST]),
+    (r"tightbatch/checks/model", [*MODELS, *LAST]),
+    (r"tightbatch/plots/", [*PLOTS, *ANALYSIS[1:], "half_report", *MODELS[:1], *LAST]),
     (r"core/plan/", PLANS),
     (r"core/arrow/", COLUMNS),
     (r"core/layout/padding_free", BATCHES[6:]),
@@ -58,14 +66,15 @@ FAMILIES = [
     (r"py/input/(number|list|dtype|rows)", [*PADDING, *NUMBERS, *BATCHES[:2], *LAST]),
     (r"py/", [*PADDING, *BATCHES[:2], "masks", *NUMBERS, *LAST, "padding_memory"]),
     (r"tightbatch/compare", COMPARE),
-    (r"tightbatch/(cli|__main__)", ["cli", "cli_commands"]),
+    (r"tightbatch/(cli|__main__)", ["cli_commands", "cli"]),
     (r"tightbatch/amp/", AMP),
     (r"tightbatch/huggingface/trl", ["huggingface_trl", *LAST]),
     (r"tightbatch/collate/tokenizers", ["huggingface_extractors", *LAST]),
     (r"tightbatch/huggingface/_features", [*HUGGINGFACE, "huggingface_extractors", *LAST]),
     (r"tightbatch/huggingface/", [*HUGGINGFACE, *LAST]),
-    (r"tightbatch/sampling/", [*PLANS, *LAST]),
-    (r"tightbatch/collate/", [*BATCHES, "dataset", *HUGGINGFACE[:3], *LAST]),
+    (r"tightbatch/sampling/", [*PLANS, *ORDERS, *LAST]),
+    (r"tightbatch/collate/picture", [*PLOTS, *LAST]),
+    (r"tightbatch/collate/", [*BATCHES, *ROLES, "dataset", *HUGGINGFACE[:3], *LAST]),
     (r"tightbatch/half/", [*HALVES, *LAST]),
     (r"tightbatch/(masks|padding|_numpy)", [*SEGMENTS, *PADDING, *LAST]),
     (r"tightbatch/", [*COLUMNS, *DATASETS, "collate", *LAST]),
