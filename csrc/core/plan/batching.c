@@ -5,6 +5,8 @@
 #include "core/base/size.h"
 #include "core/base/sort.h"
 #include "core/plan/cut.h"
+#include "core/plan/limit_cut.h"
+#include "core/plan/limits.h"
 #include "core/plan/order.h"
 #include "core/plan/survey.h"
 
@@ -21,6 +23,10 @@ number_items(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *setti
     uint64_t *items = plan->items;
     int index_bits = plan->index_bits; /* 0 with one row, whose key is 0 then */
 
+    if (plan->limits.count > 0) {
+        tb_number_limited(lengths, n, settings, plan);
+        return;
+    }
     for (ptrdiff_t i = 0; i < n; i++) {
         int64_t length = tb_min(lengths[i], most);
         if (length <= limit) {
@@ -48,14 +54,23 @@ tb_plan_batches(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *se
     if (plan->items == NULL) {
         return TB_ERR_MEMORY;
     }
+    if (settings->limit_count > 0) {
+        status = tb_start_limits(lengths, n, settings, &plan->limits);
+        if (status != TB_OK) {
+            return status;
+        }
+    }
     plan->row_count = summary.rows;
     plan->longest = summary.longest;
     plan->index_bits = tb_count_bits((uint64_t)n - 1);
     number_items(lengths, n, settings, plan);
+    if (own.limit_count > 0) {
+        tb_weigh_limits(plan);
+    }
     tb_seed_random(&random, own.seed, own.epoch);
     if (own.shuffle) {
         tb_shuffle_words(&random, plan->items, (size_t)plan->row_count);
-        if (own.drop_last && own.max_tokens == INT64_MAX) {
+        if (own.drop_last && own.max_tokens == INT64_MAX && own.limit_count == 0) {
             plan->row_count -= (ptrdiff_t)(plan->row_count % own.batch_size);
         }
         if (plan->row_count == 0) {
@@ -65,7 +80,8 @@ tb_plan_batches(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *se
     else {
         own.window = n;
     }
-    status = tb_cut_batches(plan, &own, &summary, &full);
+    status = own.limit_count > 0 ? tb_cut_limited(plan, &own, &full)
+                                 : tb_cut_batches(plan, &own, &summary, &full);
     return status == TB_OK ? tb_order_batches(plan, full, &own, &random) : status;
 }
 
@@ -97,5 +113,6 @@ tb_free_batches(tb_batch_plan *plan)
     free(plan->items);
     free(plan->starts);
     free(plan->order);
+    tb_free_limits(&plan->limits);
     memset(plan, 0, sizeof *plan);
 }

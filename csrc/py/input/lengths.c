@@ -435,3 +435,19 @@ tb_check_totals(const tb_context *context, const tb_int_rows *lengths,
     }
     return 0;
 }
+
+const int64_t *
+tb_read_length_array(const char *function, PyObject *object, ptrdiff_t *count)
+{
+    PyArrayObject *array = (PyArrayObject *)object;
+
+    if (!PyArray_Check(object) || PyArray_NDIM(array) != 1 ||
+        PyArray_TYPE(array) != NPY_INT64 || !PyArray_ISCARRAY_RO(array)) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s(): expected a contiguous int64 array of one dimension",
+                     function);
+        return NULL;
+    }
+    *count = PyArray_SIZE(array);
+    return (const int64_t *)PyArray_DATA(array);
+}

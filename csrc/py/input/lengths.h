@@ -63,4 +63,8 @@ tb_count_int_rows(const tb_int_rows *rows)
     return PyArray_SIZE(rows->counts);
 }
 
+/* An int64 array that this package made; users never pass one. */
+const int64_t *tb_read_length_array(const char *function, PyObject *object,
+                                    ptrdiff_t *count);
+
 #endif

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .limits import Limits, as_settings, rows_in_batch
 
 NO_CAP = 2**63 - 1
 
@@ -18,17 +19,26 @@ _WINDOW_BATCHES = 100
 # Rows held back to fill packs, with pool_size="auto": packs are then about as full as with best fit
 # over all rows, and the pool stays in the processor's cache.
 _POOL_ROWS = 8192
+# The same under several limits, where each of them is looked at when a pack is ended.
+_LIMITED_POOL_ROWS = 512
 
 Array = NDArray[np.int64]
 Plan = tuple[Array, Array]
 
 
 def read_pool(
-    function: str, strategy: Any, pool_size: Any, *, shuffle_window: Any, packs: bool
+    function: str,
+    strategy: Any,
+    pool_size: Any,
+    *,
+    shuffle_window: Any,
+    packs: bool,
+    limited: bool = False,
 ) -> tuple[str, int | None]:
     """Read how packs are filled: the strategy, and the rows in the pool; None without a pool.
 
-    `shuffle_window` is what was passed for it, or "auto"; `packs` tells whether there are packs.
+    `shuffle_window` is what was passed for it, or "auto"; `packs` tells whether there are packs,
+    `limited` whether they are under several limits.
     """
     strategy = _core.read_choice(function, "strategy", strategy, ("pool", "best_fit"))
     if isinstance(pool_size, str):
@@ -53,7 +63,9 @@ def read_pool(
         )
     if strategy == "best_fit" or not packs:
         return strategy, None
-    return strategy, _POOL_ROWS if pool_size is None else pool_size
+    if pool_size is None:
+        pool_size = _LIMITED_POOL_ROWS if limited else _POOL_ROWS
+    return strategy, pool_size
 
 
 class Planner:
@@ -65,9 +77,15 @@ class Planner:
     """
 
     def __init__(
-        self, function: str, lengths: Array, settings: dict[str, Any], *, auto_window: bool
+        self,
+        function: str,
+        lengths: Array,
+        settings: dict[str, Any],
+        *,
+        auto_window: bool,
+        limits: Limits | None = None,
     ) -> None:
-        self.function, self.lengths = function, lengths
+        self.function, self.lengths, self.limits = function, lengths, limits or {}
         window = settings["shuffle_window"]
         self.settings = {**settings, "shuffle_window": 1}
         self.rows, total, allowed, self.fingerprint = self._survey()
@@ -85,7 +103,12 @@ class Planner:
         self._kept: tuple[tuple[int, int], Plan] | None = None
 
     def _survey(self) -> tuple[int, int, int, int]:
-        return _core.survey_lengths(self.function, self.lengths, self.settings)
+        settings = {**self.settings, **self._limited()}
+        return _core.survey_lengths(self.function, self.lengths, settings)
+
+    def _limited(self) -> dict[str, Any]:
+        """Give the settings that are about each row."""
+        return {"limits": as_settings(self.limits)} if self.limits else {}
 
     def _cut(self, allowed: int) -> None:
         """Lower max_length to what the caps allow."""
@@ -105,6 +128,7 @@ class Planner:
             mean = np.array([max(-(-total // max(self.rows, 1)), 1)])
             (cost,) = _core.row_costs(self.function, mean, self.settings).tolist()
             batch = min(batch, max(self.settings["max_tokens"] // cost, 1))
+        batch = rows_in_batch(self.limits, batch)
         batches = max(min(self.rows // (4 * batch), _WINDOW_BATCHES), 1)
         return int(min(batch * batches, NO_CAP))
 
@@ -117,7 +141,7 @@ class Planner:
             ranks if in_runs or self.settings["longest_first"] else 1,
         )
         if self._kept is None or self._kept[0] != key:
-            settings = {**self.settings, "ranks": key[1]}
+            settings = {**self.settings, **self._limited(), "ranks": key[1]}
             plan = _core.plan_batches(self.function, self.lengths, settings, key[0])
             self._kept = (key, plan)
         return self._kept[1]

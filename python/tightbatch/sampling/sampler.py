@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .. import _core
 from .._words import counted
 from .fairness import Fairness, measure
+from .limits import Limit, read_limits
 from .order import restore
 from .plan import NO_CAP, Planner, read_pool
 from .ranks import Run, Steps, deal, dealt, handed_out, in_line, shared
@@ -135,6 +136,10 @@ class LengthBatchSampler(Place):
     boundaries : sequence of int, optional
         The widths that the collator pads to; `max_tokens` counts them, and a row longer than the
         last one is overlong.
+    limits : dict of {str: (costs, cap)}, optional
+        More hard caps on a batch, each with a name and what every row costs: images, pixels,
+        ``lengths**2``. Costs are added up; `tightbatch.Limit` has those that are padded. A row that
+        alone breaks a limit is overlong, and cannot be truncated.
     num_replicas, rank : int
         The number of ranks, and which of them this is. With accelerate leave them out: it shares
         out the batches itself.
@@ -213,6 +218,7 @@ class LengthBatchSampler(Place):
     overlong: str
     seed: int
     boundaries: list[int] | None
+    limits: dict[str, Limit] | None
 
     def __init__(
         self,
@@ -235,11 +241,12 @@ class LengthBatchSampler(Place):
         tail: Literal["split", "repeat"] = "split",
         pad_to_multiple_of: int | None = None,
         boundaries: Sequence[int] | None = None,
+        limits: Mapping[str, Limit | tuple[Any, int]] | None = None,
         num_replicas: int = 1,
         rank: int = 0,
     ) -> None:
-        if batch_size is None and max_tokens is None:
-            raise ValueError(f"{NAME}(): pass batch_size=, max_tokens= or both")
+        if batch_size is None and max_tokens is None and not limits:
+            raise ValueError(f"{NAME}(): pass batch_size=, max_tokens= or both, or limits=")
         auto = isinstance(shuffle_window, str)
         given = {
             "batch_size": batch_size,
@@ -288,14 +295,19 @@ class LengthBatchSampler(Place):
                 "DataLoader(sampler=this, batch_size=None)"
             )
         read_lengths = _core.read_lengths(NAME, "lengths", lengths)
+        read_rows = read_limits(NAME, limits, len(read_lengths))
+        self.limits = read_rows or None
         self.strategy, settings["pool_size"] = read_pool(
             NAME,
             strategy,
             pool_size,
             shuffle_window="auto" if auto else settings["shuffle_window"],
-            packs=settings["padding_free"] and settings["max_tokens"] is not None,
+            packs=settings["padding_free"] and bool(settings["max_tokens"] or read_rows),
+            limited=bool(read_rows),
         )
-        self._planner = Planner(NAME, read_lengths, settings, auto_window=auto)
+        self._planner = Planner(
+            NAME, read_lengths, settings, auto_window=auto, limits=self.limits
+        )
         if 0 < self._planner.rows < self.num_replicas and self.tail == "split":
             raise ValueError(
                 f"{NAME}(): {self._planner.rows} rows for num_replicas={self.num_replicas}; "
@@ -304,7 +316,7 @@ class LengthBatchSampler(Place):
         self.__dict__.update(self._planner.settings)
         del self.__dict__["ranks"]  # the planner's: num_replicas, or what a state says
         self.boundaries = None if boundaries is None else settings["boundaries"].tolist()
-        if self.max_tokens is not None:
+        if self.max_tokens is not None or self.limits:
             self.batch_size = None
         self.truncated = self._planner.truncated
         self._dealt: tuple[NDArray[np.int64], Steps] | None = None
@@ -355,7 +367,7 @@ class LengthBatchSampler(Place):
         For loops that ask for ``len`` once, as that of transformers' Trainer does.
         """
         self._least_steps = 0
-        if self.max_tokens is not None and self.shuffle:
+        if (self.max_tokens is not None or self.limits) and self.shuffle:
             counts = []
             for epoch in range(epochs):
                 self._move(epoch)
@@ -373,7 +385,8 @@ class LengthBatchSampler(Place):
         return self._hand_out(run, self._batches(indices, steps, self.rank))
 
     def _batches(self, indices: NDArray[np.int64], steps: Steps, rank: int) -> Iterator[list[int]]:
-        if self.padding_free and self.max_tokens is None and self.num_replicas > 1:
+        is_counted = self.max_tokens is None and not self.limits
+        if self.padding_free and is_counted and self.num_replicas > 1:
             kept = self.longest_first and steps.begin == 0
             costs = self._planner.row_costs
             return shared(indices, steps, rank, costs, begins_as_planned=kept)

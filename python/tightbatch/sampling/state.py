@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import _core
+from .limits import as_state
 from .plan import NO_CAP, Plan, Planner
 from .ranks import Run
 
@@ -157,6 +158,7 @@ class Place:
             name: getattr(self, name) for name in _ORDER
         }
         order["plan"] = _PLAN
+        order["limits"] = as_state(self._planner.limits)
         order["boundaries"] = None if self.boundaries is None else self.boundaries.copy()
         return order
 
