@@ -112,6 +112,21 @@ def as_state(limits: Limits) -> list[list[Any]] | None:
     return [[name, cap, padded] for name, (_, cap, padded) in limits.items()] or None
 
 
+def fill(limits: Limits, indices: Array, offsets: Array) -> dict[str, float]:
+    """Tell which part of each cap batches use, on average: 0.0 to 1.0."""
+    count, used = len(offsets) - 1, {}
+    for name, (costs, cap, padded) in limits.items():
+        own = costs[indices]
+        if count == 0 or cap == 0:
+            used[name] = 1.0
+        elif padded:
+            most = np.maximum.reduceat(own, offsets[:-1])
+            used[name] = float((most * np.diff(offsets)).sum() / (count * cap))
+        else:
+            used[name] = float(own.sum() / (count * cap))
+    return used
+
+
 def rows_in_batch(limits: Limits, most: int) -> int:
     """Give about how many rows a batch has under these limits, and at most `most`."""
     for costs, cap, _ in limits.values():

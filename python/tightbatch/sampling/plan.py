@@ -159,6 +159,8 @@ def lower_bound(lengths: Array, capacity: int, max_segments: int | None) -> int:
     """Give the least number of packs for segments of these lengths."""
     if len(lengths) == 0:
         return 0
+    if capacity == 0:  # no length is above it
+        return 1
     sizes = np.sort(lengths)
     sums = np.concatenate([[0], np.cumsum(sizes)])
     half = np.searchsorted(sizes, capacity // 2, side="right")
