@@ -4,7 +4,8 @@
  * scheduling as generalized bin packing", 1976).
  *
  * A tree of 16 branches over the packs: each node has, for each limit, the most room of
- * any pack below it. A search leaves out all below a node that lacks room by any limit.
+ * any pack below it, in few bits (lanes.h). A search leaves out all below a node that
+ * lacks room by any limit.
  */
 #ifndef TB_FIRST_FIT_H
 #define TB_FIRST_FIT_H
@@ -23,8 +24,9 @@ typedef struct {
     ptrdiff_t count;
     int64_t *costs; /* of each pack, by limit */
     uint32_t *rows; /* in each pack */
+    int shifts[TB_MOST_LIMITS + 1];
     int levels;
-    int64_t *rooms[TB_FIRST_FIT_LEVELS]; /* blocks of 16, for each limit in turn */
+    uint64_t *rooms[TB_FIRST_FIT_LEVELS]; /* blocks of 16 lanes, for each limit in turn */
 } tb_first_fit;
 
 /* No packs, and memory for as many as `most` rows may need. The limits have no second

@@ -8,7 +8,10 @@
 
 #include <string.h>
 
-enum { LEAST_LEFT = 16 /* rows that a batch leaves before it ends */ };
+enum {
+    LEAST_LEFT = 16, /* rows that a batch leaves before it ends */
+    ROWS_AHEAD = 16  /* whose costs are fetched while others are looked at */
+};
 
 /* Rows of a window: from `cut` on they are in no batch, up to `sorted` they are sorted. */
 typedef struct {
@@ -23,6 +26,19 @@ static ptrdiff_t
 row_of(const window_rows *rows, uint64_t item)
 {
     return (ptrdiff_t)(item & rows->mask);
+}
+
+/* The costs of rows in a random order lie anywhere. */
+static void
+fetch_costs(const tb_batch_plan *plan, ptrdiff_t i)
+{
+    uint64_t mask = ((uint64_t)1 << plan->index_bits) - 1;
+    ptrdiff_t ahead = i + ROWS_AHEAD;
+    ptrdiff_t row = (ptrdiff_t)(plan->items[tb_min(ahead, plan->row_count - 1)] & mask);
+
+    for (ptrdiff_t k = 0; k < plan->limits.count; k++) {
+        TB_PREFETCH(plan->limits.all[k].costs + row);
+    }
 }
 
 /* Step 2, as in cut.c: at least as many rows as were left. */
@@ -171,6 +187,7 @@ pack_windows(tb_batch_plan *plan, const tb_batch_settings *settings, window_rows
         sort_by_scarcest(plan, rows);
         tb_restart_first_fit(&rows->fit);
         for (ptrdiff_t i = rows->cut; i < rows->sorted; i++) {
+            fetch_costs(plan, i);
             pack_of[i - rows->cut] = (uint32_t)tb_put_first_fit(
                 &rows->fit, row_of(rows, plan->items[i]));
         }
@@ -190,12 +207,15 @@ static tb_status
 draw_packs(tb_batch_plan *plan, const tb_batch_settings *settings, ptrdiff_t *full)
 {
     tb_limit_pool pool;
-    ptrdiff_t place = 0, size = (ptrdiff_t)tb_min(settings->pool, plan->row_count);
+    ptrdiff_t place = 0;
+    uint32_t size =
+        (uint32_t)tb_min(tb_min(settings->pool, plan->row_count), UINT32_MAX - 1);
     tb_status status = tb_start_limit_pool(&pool, plan, size);
 
     if (status == TB_OK) {
         tb_begin_limit_pack(&pool, plan->items);
         for (ptrdiff_t i = 0; i < plan->row_count; i++) {
+            fetch_costs(plan, i);
             if (tb_add_limit_row(&pool, plan->items[i])) {
                 place += (ptrdiff_t)pool.load.rows;
                 plan->starts[++plan->batch_count] = place;

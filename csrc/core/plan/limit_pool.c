@@ -1,6 +1,7 @@
 #include "core/plan/limit_pool.h"
 
 #include "core/base/memory.h"
+#include "core/plan/lanes.h"
 
 #include <string.h>
 
@@ -9,27 +10,38 @@ enum {
     WEIGHT_BITS = 48 /* a whole cap of the scarcest limit weighs 2**48 */
 };
 
+static const uint32_t NONE = UINT32_MAX;
+
 tb_status
-tb_start_limit_pool(tb_limit_pool *pool, const tb_batch_plan *plan, ptrdiff_t size)
+tb_start_limit_pool(tb_limit_pool *pool, const tb_batch_plan *plan, uint32_t size)
 {
     const tb_limits *limits = &plan->limits;
+    ptrdiff_t places = (ptrdiff_t)size;
 
     memset(pool, 0, sizeof *pool);
     pool->limits = limits;
     pool->mask = ((uint64_t)1 << plan->index_bits) - 1;
     pool->size = size;
-    pool->held = (uint64_t *)tb_allocate_array(size, sizeof *pool->held);
-    pool->weighed = (int64_t *)tb_allocate_array(size, sizeof *pool->weighed);
-    if (pool->held == NULL || pool->weighed == NULL) {
+    pool->oldest = pool->newest = NONE;
+    pool->held = (tb_limit_row *)tb_allocate_array(places, sizeof *pool->held);
+    pool->places = (uint32_t *)tb_allocate_array(places, sizeof *pool->places);
+    if (pool->held == NULL || pool->places == NULL) {
         return TB_ERR_MEMORY;
     }
+    for (uint32_t i = 0; i < size; i++) {
+        pool->held[i].newer = i + 1;
+    }
     for (ptrdiff_t k = 0; k < limits->count; k++) {
-        pool->costs[k] = (int64_t *)tb_allocate_array(size, sizeof *pool->costs[k]);
-        if (pool->costs[k] == NULL) {
-            return TB_ERR_MEMORY;
-        }
         double cap = limits->all[k].cap > 0 ? (double)limits->all[k].cap : 1;
         double most = limits->parts[limits->scarcest];
+        /* Words of lanes are read whole, beyond the last row too. */
+        pool->lanes[k] = (uint16_t *)tb_allocate_array(places + TB_LANES,
+                                                       sizeof *pool->lanes[k]);
+        if (pool->lanes[k] == NULL) {
+            return TB_ERR_MEMORY;
+        }
+        memset(pool->lanes[k], 0, ((size_t)places + TB_LANES) * sizeof *pool->lanes[k]);
+        pool->shifts[k] = tb_find_lane_shift(limits->all[k].cap);
         pool->weights[k] = most > 0 ? limits->parts[k] / most / cap : 0;
     }
     return TB_OK;
@@ -39,10 +51,10 @@ void
 tb_free_limit_pool(tb_limit_pool *pool)
 {
     for (ptrdiff_t k = 0; k < TB_MOST_LIMITS; k++) {
-        free(pool->costs[k]);
+        free(pool->lanes[k]);
     }
     free(pool->held);
-    free(pool->weighed);
+    free(pool->places);
     memset(pool, 0, sizeof *pool);
 }
 
@@ -60,39 +72,83 @@ put_row(tb_limit_pool *pool, uint64_t item)
     tb_add_load(pool->limits, &pool->load, (ptrdiff_t)(item & pool->mask));
 }
 
+/* Where a row belongs among the sorted ones, or is. */
+static uint32_t
+find_rank(const tb_limit_pool *pool, const tb_limit_row *row)
+{
+    uint32_t low = 0, high = pool->count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const tb_limit_row *other = &pool->held[pool->places[middle]];
+        if (other->weighed > row->weighed ||
+            (other->weighed == row->weighed && other->arrival < row->arrival)) {
+            low = middle + 1;
+        }
+        else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 static void
 hold_row(tb_limit_pool *pool, uint64_t item)
 {
-    ptrdiff_t row = (ptrdiff_t)(item & pool->mask), place = pool->count++;
+    ptrdiff_t row = (ptrdiff_t)(item & pool->mask);
+    uint32_t place = pool->unused;
+    tb_limit_row *held = &pool->held[place];
 
-    pool->held[place] = item;
-    pool->weighed[place] = 0;
+    pool->unused = held->newer;
+    *held = (tb_limit_row){item, 0, pool->arrivals++, NONE, pool->newest};
+    *(pool->newest == NONE ? &pool->oldest : &pool->held[pool->newest].newer) = place;
+    pool->newest = place;
     for (ptrdiff_t k = 0; k < pool->limits->count; k++) {
-        int64_t cost = pool->limits->all[k].costs[row];
-        pool->costs[k][place] = cost;
-        pool->totals[k] += (double)cost;
+        double cost = (double)pool->limits->all[k].costs[row];
+        pool->totals[k] += cost;
         /* Whole numbers are added: the sum is the same on every machine. */
-        pool->weighed[place] += (int64_t)(pool->weights[k] * (double)cost *
-                                          (double)((int64_t)1 << WEIGHT_BITS));
+        held->weighed += (int64_t)(pool->weights[k] * cost *
+                                   (double)((int64_t)1 << WEIGHT_BITS));
+    }
+    uint32_t rank = find_rank(pool, held);
+    size_t after = (size_t)(pool->count++ - rank);
+    memmove(pool->places + rank + 1, pool->places + rank, after * sizeof *pool->places);
+    pool->places[rank] = place;
+    for (ptrdiff_t k = 0; k < pool->limits->count; k++) {
+        uint16_t *lanes = pool->lanes[k] + rank;
+        memmove(lanes + 1, lanes, after * sizeof *lanes);
+        *lanes = tb_make_lane(pool->limits->all[k].costs[row], pool->shifts[k]);
     }
 }
 
-/* Moves a held row into the pack; those that came later move up. */
+/* Moves a held row into the pack. */
 static void
-move_row(tb_limit_pool *pool, ptrdiff_t place)
+move_row(tb_limit_pool *pool, uint32_t rank)
 {
-    size_t later = (size_t)(--pool->count - place);
-    uint64_t item = pool->held[place];
+    uint32_t place = pool->places[rank];
+    tb_limit_row *held = &pool->held[place];
+    ptrdiff_t row = (ptrdiff_t)(held->item & pool->mask);
+    size_t after = (size_t)(--pool->count - rank);
 
-    memmove(pool->held + place, pool->held + place + 1, later * sizeof *pool->held);
-    memmove(pool->weighed + place, pool->weighed + place + 1,
-            later * sizeof *pool->weighed);
+    *(held->older == NONE ? &pool->oldest : &pool->held[held->older].newer) =
+        held->newer;
+    *(held->newer == NONE ? &pool->newest : &pool->held[held->newer].older) =
+        held->older;
+    memmove(pool->places + rank, pool->places + rank + 1, after * sizeof *pool->places);
     for (ptrdiff_t k = 0; k < pool->limits->count; k++) {
-        int64_t *costs = pool->costs[k] + place;
-        pool->totals[k] -= (double)*costs;
-        memmove(costs, costs + 1, later * sizeof *costs);
+        uint16_t *lanes = pool->lanes[k] + rank;
+        memmove(lanes, lanes + 1, after * sizeof *lanes);
+        pool->totals[k] -= (double)pool->limits->all[k].costs[row];
     }
-    put_row(pool, item);
+    put_row(pool, held->item);
+    held->newer = pool->unused;
+    pool->unused = place;
+}
+
+static void
+move_oldest(tb_limit_pool *pool)
+{
+    move_row(pool, find_rank(pool, &pool->held[pool->oldest]));
 }
 
 /* Whether the pack may take a row of the stream and still have as much room by every
@@ -117,39 +173,58 @@ has_room(const tb_limit_pool *pool, ptrdiff_t row)
     return 1;
 }
 
-/* The held row with the largest weighed costs of those that fit, the oldest of equal
- * ones; -1 where none does. */
-static ptrdiff_t
+/* The rank of the first row from `rank` on that fits by its lanes; the number of rows
+ * where there is none. */
+static uint32_t
+find_candidate(const tb_limit_pool *pool, const uint64_t *rooms, uint32_t rank)
+{
+    for (; rank < pool->count; rank += TB_LANES) {
+        uint64_t tops = TB_LANE_TOPS;
+        for (ptrdiff_t k = 0; k < pool->limits->count; k++) {
+            uint64_t costs;
+            memcpy(&costs, pool->lanes[k] + rank, sizeof costs);
+            tops &= tb_compare_lanes(rooms[k], costs);
+        }
+        if (tops != 0) {
+            return rank;
+        }
+    }
+    return pool->count;
+}
+
+/* The rank of the held row with the largest weighed costs of those that fit; NONE where
+ * none does. */
+static uint32_t
 find_largest(const tb_limit_pool *pool)
 {
     const tb_limits *limits = pool->limits;
-    int64_t rooms[TB_MOST_LIMITS];
-    ptrdiff_t best = -1;
-    int64_t most = -1;
+    uint64_t rooms[TB_MOST_LIMITS];
+    uint32_t rank = 0;
 
-    if (pool->load.rows >= limits->max_rows) {
-        return -1;
-    }
     for (ptrdiff_t k = 0; k < limits->count; k++) {
-        rooms[k] = tb_find_room(&limits->all[k], pool->load.costs[k], pool->load.rows);
+        int64_t room =
+            tb_find_room(&limits->all[k], pool->load.costs[k], pool->load.rows);
+        rooms[k] = tb_fill_lanes(tb_make_lane(room, pool->shifts[k]));
     }
-    for (ptrdiff_t i = 0; i < pool->count; i++) {
-        int fits = pool->weighed[i] > most;
-        for (ptrdiff_t k = 0; k < limits->count; k++) {
-            fits &= pool->costs[k][i] <= rooms[k];
+    while (pool->load.rows < limits->max_rows) {
+        rank = find_candidate(pool, rooms, rank);
+        if (rank >= pool->count) {
+            break;
         }
-        if (fits) {
-            best = i;
-            most = pool->weighed[i];
+        for (uint32_t end = rank + TB_LANES; rank < end && rank < pool->count; rank++) {
+            uint64_t item = pool->held[pool->places[rank]].item;
+            if (tb_fits_load(limits, &pool->load, (ptrdiff_t)(item & pool->mask))) {
+                return rank;
+            }
         }
     }
-    return best;
+    return NONE;
 }
 
 static void
 end_pack(tb_limit_pool *pool)
 {
-    for (ptrdiff_t i = find_largest(pool); i >= 0; i = find_largest(pool)) {
+    for (uint32_t i = find_largest(pool); i != NONE; i = find_largest(pool)) {
         move_row(pool, i);
     }
 }
@@ -160,7 +235,7 @@ tb_add_limit_row(tb_limit_pool *pool, uint64_t item)
     ptrdiff_t row = (ptrdiff_t)(item & pool->mask);
 
     if (pool->load.rows == 0 && pool->count == pool->size) {
-        move_row(pool, 0);
+        move_oldest(pool);
     }
     if (pool->load.rows == 0) {
         hold_row(pool, item);
@@ -179,11 +254,11 @@ int
 tb_drain_limit_pool(tb_limit_pool *pool)
 {
     if (pool->load.rows == 0 && pool->count > 0) {
-        move_row(pool, 0);
+        move_oldest(pool);
     }
     while (pool->count > 0 &&
-           has_room(pool, (ptrdiff_t)(pool->held[0] & pool->mask))) {
-        move_row(pool, 0);
+           has_room(pool, (ptrdiff_t)(pool->held[pool->oldest].item & pool->mask))) {
+        move_oldest(pool);
     }
     end_pack(pool);
     return pool->load.rows > 0;
