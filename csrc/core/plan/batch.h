@@ -74,6 +74,7 @@ typedef struct {
     int drop_broken;   /* rows that alone break one of the limits */
     const tb_limit *limits;
     ptrdiff_t limit_count;
+    int64_t most_packs; /* a first fit of more makes no plan at all; 0: any number */
     const int64_t *keys; /* rows are sorted by these instead of their lengths; or NULL */
     uint64_t seed;
     uint64_t epoch;

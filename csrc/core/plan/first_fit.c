@@ -188,11 +188,17 @@ write_room(tb_first_fit *fit, ptrdiff_t pack, ptrdiff_t limit, int64_t room)
         ptrdiff_t block = pack >> DIGIT_BITS, branch = pack & DIGIT_MASK;
         uint64_t *words = find_block(fit, level, block) + limit * WORDS;
         uint16_t before = read_lane(words, branch);
-        if (lane == before) {
+        write_lane(words, branch, lane);
+        if (level + 1 == fit->levels) {
             return;
         }
-        write_lane(words, branch, lane);
-        lane = find_most(words);
+        uint16_t most = read_lane(
+            find_block(fit, level + 1, block >> DIGIT_BITS) + limit * WORDS,
+            block & DIGIT_MASK);
+        if (lane <= most && (before < most || before == lane)) {
+            return; /* another branch has the most, as before */
+        }
+        lane = lane > most ? lane : find_most(words);
         pack = block;
     }
 }

@@ -169,7 +169,8 @@ gather_packs(tb_batch_plan *plan, window_rows *rows, const uint32_t *pack_of)
     starts[0] = rows->cut;
 }
 
-/* The rows of a window's smallest pack join the next window. */
+/* The rows of a window's smallest pack join the next window. With more packs than are
+ * asked for there is no plan. */
 static tb_status
 pack_windows(tb_batch_plan *plan, const tb_batch_settings *settings, window_rows *rows,
              ptrdiff_t *full)
@@ -181,6 +182,7 @@ pack_windows(tb_batch_plan *plan, const tb_batch_settings *settings, window_rows
         : pack_of == NULL
             ? TB_ERR_MEMORY
             : tb_start_first_fit(&rows->fit, &plan->limits, plan->row_count);
+    int64_t most = settings->most_packs > 0 ? settings->most_packs : INT64_MAX;
 
     while (rows->sorted < plan->row_count && status == TB_OK) {
         take_window(plan, settings->window, rows);
@@ -190,11 +192,16 @@ pack_windows(tb_batch_plan *plan, const tb_batch_settings *settings, window_rows
             fetch_costs(plan, i);
             pack_of[i - rows->cut] = (uint32_t)tb_put_first_fit(
                 &rows->fit, row_of(rows, plan->items[i]));
+            if (rows->fit.count > most) {
+                plan->row_count = 0;
+                goto done;
+            }
         }
         gather_packs(plan, rows, pack_of);
         plan->batch_count += rows->fit.count - 1;
         rows->cut = plan->starts[plan->batch_count];
     }
+done:
     *full = plan->batch_count;
     tb_free_first_fit(&rows->fit);
     free(pack_of);

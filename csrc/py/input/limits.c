@@ -56,10 +56,16 @@ tb_read_plan_limits(const tb_context *context, PyObject *settings,
 {
     PyObject *given = PyDict_GetItemString(settings, "limits");
     PyObject *keys = PyDict_GetItemString(settings, "keys");
+    PyObject *most = PyDict_GetItemString(settings, "most_packs");
 
     limits->count = 0;
     limits->keys = NULL;
     limits->rows = -1;
+    limits->most_packs = 0;
+    if (most != NULL && tb_read_int(context, "most_packs", most, 0, INT64_MAX,
+                                    TB_REQUIRED, &limits->most_packs) < 0) {
+        return -1;
+    }
     if (given != NULL && given != Py_None) {
         /* One more is the cap on tokens. */
         if (!PyTuple_Check(given) || PyTuple_GET_SIZE(given) >= TB_MOST_LIMITS) {

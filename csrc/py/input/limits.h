@@ -12,11 +12,12 @@ typedef struct {
     PyObject *names[TB_MOST_LIMITS];
     ptrdiff_t count;
     const int64_t *keys; /* what rows are sorted by instead of lengths; or NULL */
+    int64_t most_packs;  /* 0: any number */
     ptrdiff_t rows;      /* -1 where there are neither limits nor keys */
 } tb_plan_limits;
 
 /* Reads settings["limits"], a tuple of (name, costs, others or None, cap, padded), with
- * int64 arrays that this package made, and settings["keys"]. Both may be missing. */
+ * int64 arrays that this package made,, settings["keys"] and settings["most_packs"]. Any may be missing. */
 int tb_read_plan_limits(const tb_context *context, PyObject *settings,
                         tb_plan_limits *limits);
 

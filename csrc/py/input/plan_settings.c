@@ -56,6 +56,7 @@ tb_read_plan_settings(const tb_context *context, PyObject *given,
     settings->core.limits = settings->limits.all;
     settings->core.limit_count = settings->limits.count;
     settings->core.keys = settings->limits.keys;
+    settings->core.most_packs = settings->limits.most_packs;
     return 0;
 }
 

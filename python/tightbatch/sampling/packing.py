@@ -422,9 +422,10 @@ def _pack(
         truncated=truncated,
         limits=read or None,
     )
-    if read and pool_size is not None and len(packing) > packing.lower_bound:
-        chosen, offsets = _core.plan_batches(function, sizes, {**settings, "pool_size": None}, 0)
-        if len(offsets) < len(packing.offsets):
+    if read and pool_size is not None and len(packing) > 1:
+        fewer = {**settings, "pool_size": None, "most_packs": len(packing) - 1}
+        chosen, offsets = _core.plan_batches(function, sizes, fewer, 0)
+        if len(offsets) > 1:
             indices = chosen if rows is None else rows[chosen]
             return replace(packing, indices=indices, offsets=offsets)
     return packing
