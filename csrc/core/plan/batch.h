@@ -83,9 +83,9 @@ typedef struct {
 /* What a plan under limits goes by. */
 typedef struct {
     tb_limit *all;   /* the cap on tokens, if there is one, and those of the settings */
-    ptrdiff_t count; /* 0: only the lengths count */
+    ptrdiff_t count;
     int64_t max_rows;
-    int64_t *tokens; /* what each row costs alone */
+    int64_t *tokens; /* what each row costs alone; NULL: the lengths say it */
     double parts[TB_MOST_LIMITS + 1]; /* of its cap that all rows together need */
     ptrdiff_t scarcest;               /* where that is most */
 } tb_limits;

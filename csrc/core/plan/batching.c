@@ -23,7 +23,7 @@ number_items(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *setti
     uint64_t *items = plan->items;
     int index_bits = plan->index_bits; /* 0 with one row, whose key is 0 then */
 
-    if (plan->limits.count > 0) {
+    if (plan->limits.tokens != NULL) {
         tb_number_limited(lengths, n, settings, plan);
         return;
     }
@@ -54,7 +54,7 @@ tb_plan_batches(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *se
     if (plan->items == NULL) {
         return TB_ERR_MEMORY;
     }
-    if (settings->limit_count > 0) {
+    if (tb_is_limited(settings)) {
         status = tb_start_limits(lengths, n, settings, &plan->limits);
         if (status != TB_OK) {
             return status;
@@ -64,7 +64,7 @@ tb_plan_batches(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *se
     plan->longest = summary.longest;
     plan->index_bits = tb_count_bits((uint64_t)n - 1);
     number_items(lengths, n, settings, plan);
-    if (own.limit_count > 0) {
+    if (tb_is_limited(settings)) {
         tb_weigh_limits(plan);
     }
     tb_seed_random(&random, own.seed, own.epoch);
@@ -80,7 +80,7 @@ tb_plan_batches(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *se
     else {
         own.window = n;
     }
-    status = own.limit_count > 0 ? tb_cut_limited(plan, &own, &full)
+    status = tb_is_limited(settings) ? tb_cut_limited(plan, &own, &full)
                                  : tb_cut_batches(plan, &own, &summary, &full);
     return status == TB_OK ? tb_order_batches(plan, full, &own, &random) : status;
 }

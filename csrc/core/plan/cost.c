@@ -116,7 +116,7 @@ tb_find_batch_cost(const tb_batch_plan *plan, const tb_batch_settings *settings,
     uint64_t total = 0;
     int64_t cost = 0, last = -1;
 
-    if (plan->limits.count > 0) {
+    if (plan->limits.tokens != NULL) {
         return find_limited_cost(plan, settings, begin, end);
     }
     if (!settings->padding_free) {

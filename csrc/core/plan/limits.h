@@ -13,6 +13,13 @@
 #include "core/base/status.h"
 #include "core/plan/batch.h"
 
+/* Whether a plan goes by more than lengths and tokens. */
+static inline int
+tb_is_limited(const tb_batch_settings *settings)
+{
+    return settings->limit_count > 0 || settings->keys != NULL;
+}
+
 /* The limits of a plan, with what tokens cost. The caller's to free, also after an
  * error. Lengths are those of tb_summarize_lengths, which has allowed them. */
 TB_MUST_CHECK tb_status tb_start_limits(const int64_t *lengths, ptrdiff_t n,

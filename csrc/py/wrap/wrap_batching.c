@@ -148,11 +148,11 @@ wrap_measure_plan(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
                                         build_spread(&chance));
 }
 
-/* Of the lengths and the costs. */
+/* Of the lengths, the costs and the keys. */
 static uint64_t
 fingerprint_rows(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *settings)
 {
-    int64_t parts[1 + 2 * TB_MOST_LIMITS] = {0};
+    int64_t parts[2 + 2 * TB_MOST_LIMITS] = {0};
     ptrdiff_t count = 0;
 
     parts[count++] = (int64_t)tb_fingerprint_lengths(lengths, n);
@@ -162,6 +162,9 @@ fingerprint_rows(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *s
         if (limit->others != NULL) {
             parts[count++] = (int64_t)tb_fingerprint_lengths(limit->others, n);
         }
+    }
+    if (settings->keys != NULL) {
+        parts[count++] = (int64_t)tb_fingerprint_lengths(settings->keys, n);
     }
     return count == 1 ? (uint64_t)parts[0] : tb_fingerprint_lengths(parts, count);
 }

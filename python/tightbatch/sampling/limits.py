@@ -127,10 +127,12 @@ def fill(limits: Limits, indices: Array, offsets: Array) -> dict[str, float]:
     return used
 
 
-def rows_in_batch(limits: Limits, most: int) -> int:
-    """Give about how many rows a batch has under these limits, and at most `most`."""
-    for costs, cap, _ in limits.values():
+def rows_in_batch(limits: tuple[Any, ...], most: int) -> int:
+    """Give about how many rows a batch has under `as_settings` limits, and at most `most`."""
+    for _, costs, others, cap, _ in limits:
         total = int(costs.sum(dtype=np.float64))
+        if others is not None:
+            total += int(others.sum(dtype=np.float64))
         if total:
             most = min(most, max(cap * len(costs) // total, 1))
     return most

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .limits import Limits, as_settings, rows_in_batch
+from .limits import rows_in_batch
 
 NO_CAP = 2**63 - 1
 
@@ -73,7 +74,8 @@ class Planner:
 
     ``settings`` are those of ``_core.read_plan_settings``, with boundaries as an array. Two of them
     are computed here: with "truncate" ``max_length`` is lowered, and a window of None becomes all
-    rows, one of "auto" about 100 batches.
+    rows, one of "auto" about 100 batches. ``by_row`` are settings with an item for each row: limits
+    and keys to sort by.
     """
 
     def __init__(
@@ -83,9 +85,9 @@ class Planner:
         settings: dict[str, Any],
         *,
         auto_window: bool,
-        limits: Limits | None = None,
+        by_row: Mapping[str, Any] | None = None,
     ) -> None:
-        self.function, self.lengths, self.limits = function, lengths, limits or {}
+        self.function, self.lengths, self.by_row = function, lengths, by_row or {}
         window = settings["shuffle_window"]
         self.settings = {**settings, "shuffle_window": 1}
         self.rows, total, allowed, self.fingerprint = self._survey()
@@ -103,12 +105,8 @@ class Planner:
         self._kept: tuple[tuple[int, int], Plan] | None = None
 
     def _survey(self) -> tuple[int, int, int, int]:
-        settings = {**self.settings, **self._limited()}
+        settings = {**self.settings, **self.by_row}
         return _core.survey_lengths(self.function, self.lengths, settings)
-
-    def _limited(self) -> dict[str, Any]:
-        """Give the settings that are about each row."""
-        return {"limits": as_settings(self.limits)} if self.limits else {}
 
     def _cut(self, allowed: int) -> None:
         """Lower max_length to what the caps allow."""
@@ -128,7 +126,7 @@ class Planner:
             mean = np.array([max(-(-total // max(self.rows, 1)), 1)])
             (cost,) = _core.row_costs(self.function, mean, self.settings).tolist()
             batch = min(batch, max(self.settings["max_tokens"] // cost, 1))
-        batch = rows_in_batch(self.limits, batch)
+        batch = rows_in_batch(self.by_row.get("limits", ()), batch)
         batches = max(min(self.rows // (4 * batch), _WINDOW_BATCHES), 1)
         return int(min(batch * batches, NO_CAP))
 
@@ -141,7 +139,7 @@ class Planner:
             ranks if in_runs or self.settings["longest_first"] else 1,
         )
         if self._kept is None or self._kept[0] != key:
-            settings = {**self.settings, **self._limited(), "ranks": key[1]}
+            settings = {**self.settings, **self.by_row, "ranks": key[1]}
             plan = _core.plan_batches(self.function, self.lengths, settings, key[0])
             self._kept = (key, plan)
         return self._kept[1]

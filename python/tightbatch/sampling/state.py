@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import _core
-from .limits import as_state
+from .limits import Limit, as_state
 from .plan import NO_CAP, Plan, Planner
 from .ranks import Run
 
@@ -38,6 +38,7 @@ class Place:
     _planner: Planner
     num_replicas: int
     boundaries: list[int] | None
+    limits: dict[str, Limit] | None
 
     _least_steps = 0  # of every epoch: one with fewer is cut into more batches
     _moves = 0  # counts set_epoch and load_state_dict; an older iteration moves no epoch
@@ -158,7 +159,7 @@ class Place:
             name: getattr(self, name) for name in _ORDER
         }
         order["plan"] = _PLAN
-        order["limits"] = as_state(self._planner.limits)
+        order["limits"] = as_state(self.limits or {})
         order["boundaries"] = None if self.boundaries is None else self.boundaries.copy()
         return order
 
