@@ -61,6 +61,7 @@ typedef struct {
     int64_t multiple;          /* the width is rounded up to it */
     const int64_t *boundaries; /* ascending: the widths there are; NULL: all */
     ptrdiff_t boundary_count;
+    int64_t rows_multiple; /* with padding: of the rows of a batch; 0 or 1: any */
     int64_t quadratic; /* a width w costs w + w * w / quadratic; 0: w */
     int64_t window;    /* rows sorted together; without shuffle it is all rows */
     int64_t pool;      /* rows held back to fill packs; 0: windows are packed */

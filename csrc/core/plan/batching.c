@@ -4,6 +4,7 @@
 #include "core/base/random.h"
 #include "core/base/size.h"
 #include "core/base/sort.h"
+#include "core/plan/cost.h"
 #include "core/plan/cut.h"
 #include "core/plan/limit_cut.h"
 #include "core/plan/limits.h"
@@ -71,7 +72,8 @@ tb_plan_batches(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *se
     if (own.shuffle) {
         tb_shuffle_words(&random, plan->items, (size_t)plan->row_count);
         if (own.drop_last && own.max_tokens == INT64_MAX && own.limit_count == 0) {
-            plan->row_count -= (ptrdiff_t)(plan->row_count % own.batch_size);
+            plan->row_count -= (ptrdiff_t)(plan->row_count %
+                                            tb_round_rows(own.batch_size, &own));
         }
         if (plan->row_count == 0) {
             return TB_OK;

@@ -76,13 +76,13 @@ tb_find_longest_allowed(const tb_batch_settings *settings)
 int64_t
 tb_fit_rows(int64_t length, const tb_batch_settings *settings)
 {
-    int64_t cost = 0;
+    int64_t cost = 0, rows = settings->batch_size;
 
-    if (settings->max_tokens == INT64_MAX ||
-        tb_find_row_cost(length, settings, &cost) != TB_OK || cost == 0) {
-        return settings->batch_size;
+    if (settings->max_tokens != INT64_MAX &&
+        tb_find_row_cost(length, settings, &cost) == TB_OK && cost > 0) {
+        rows = tb_min(rows, settings->max_tokens / cost);
     }
-    return tb_min(settings->batch_size, settings->max_tokens / cost);
+    return tb_round_rows(rows, settings);
 }
 
 /* The same from the tokens of rows that lie in any order. */

@@ -2,6 +2,7 @@
 
 #include "core/base/memory.h"
 #include "core/base/sort.h"
+#include "core/plan/cost.h"
 #include "core/plan/first_fit.h"
 #include "core/plan/limit_pool.h"
 #include "core/plan/limits.h"
@@ -58,10 +59,11 @@ fill_batch(const tb_batch_plan *plan, const tb_batch_settings *settings,
 {
     uint64_t *items = plan->items + rows->cut;
     ptrdiff_t n = rows->sorted - rows->cut, taken = 0, left = 0, i;
+    int64_t most = tb_round_rows(settings->batch_size, settings);
     tb_load load;
 
     tb_empty_load(&plan->limits, &load);
-    for (i = 0; i < n && taken < settings->batch_size; i++) {
+    for (i = 0; i < n && taken < most; i++) {
         uint64_t item = items[i];
         if (tb_fits_load(&plan->limits, &load, row_of(rows, item))) {
             tb_add_load(&plan->limits, &load, row_of(rows, item));
@@ -76,8 +78,8 @@ fill_batch(const tb_batch_plan *plan, const tb_batch_settings *settings,
         }
     }
     memcpy(items + taken, rows->scratch, (size_t)left * sizeof *items);
-    *is_open = i == n && left == 0 && taken < settings->batch_size;
-    return taken;
+    *is_open = i == n && left == 0 && taken < most;
+    return (ptrdiff_t)tb_round_rows(taken, settings);
 }
 
 static tb_status

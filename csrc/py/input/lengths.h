@@ -10,6 +10,10 @@
 PyArrayObject *tb_read_lengths(tb_state *state, const tb_context *context,
                                PyObject *lengths);
 
+/* Whether it is a list of rows, or an array or tensor of two dimensions or more: 1 or 0,
+ * -1 with an exception. */
+int tb_holds_rows(PyObject *object);
+
 /* ValueError for a negative length, one above `width` (-1: none is) or a sum that cannot
  * be addressed. Gives the sum. */
 int tb_check_row_lengths(const tb_context *context, PyArrayObject *lengths,

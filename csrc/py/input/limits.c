@@ -107,9 +107,10 @@ tb_raise_broken_limit(const tb_context *context, const tb_plan_limits *limits,
 
     if (name != NULL && limit->others != NULL) {
         tb_raise_at(context, PyExc_ValueError, error->row, -1,
-                    "%lld and %lld are together more than %U=%lld; pass a larger one, "
-                    "or overlong='drop'",
-                    cost, (long long)limit->others[error->row], name, cap);
+                    "lengths %lld and %lld are together more than max_tokens=%lld; pass "
+                    "max_length=(source, target), a larger max_tokens, or "
+                    "overlong='drop'",
+                    cost, (long long)limit->others[error->row], cap);
     }
     else if (name != NULL) {
         tb_raise_at(context, PyExc_ValueError, error->row, -1,

@@ -15,6 +15,8 @@ static const tb_setting plan_table[] = {
     CAP("max_tokens", max_tokens),
     CAP("max_length", max_length),
     {"pad_to_multiple_of", TB_SETTING_INT, FIELD(multiple), 1, INT64_MAX - 1, 1, NULL},
+    {"batch_size_multiple", TB_SETTING_INT, FIELD(rows_multiple), 1, INT64_MAX - 1, 1,
+     NULL},
     {"quadratic_length", TB_SETTING_INT, FIELD(quadratic), 1, INT64_MAX - 1, 0, NULL},
     {"shuffle_window", TB_SETTING_INT, FIELD(window), 1, 0, INT64_MAX, NULL},
     {"pool_size", TB_SETTING_INT, FIELD(pool), 1, 0, 0, NULL},

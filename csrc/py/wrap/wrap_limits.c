@@ -48,8 +48,8 @@ pair_rows(const tb_context *context, const tb_int_rows *rows)
     for (npy_intp i = 0; i < dims[0]; i++) {
         if (counts[i] != 2) {
             tb_raise_at(context, PyExc_ValueError, i, -1,
-                        "found %lld lengths; expected one, or two in every row (source "
-                        "and target)",
+                        "found %lld numbers; expected one length for each row, or two "
+                        "(source and target)",
                         (long long)counts[i]);
             return NULL;
         }
@@ -66,21 +66,21 @@ wrap_read_length_pairs(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     tb_context context = {0};
     tb_int_rows rows = {NULL, NULL, 0};
     PyArrayObject *lengths = NULL;
+    ptrdiff_t total;
 
-    if (read_names(args, nargs, &context) == NULL ||
-        tb_read_int_rows(tb_state_of(module), &context, args[2], 1, &rows) < 0) {
-        tb_clear_int_rows(&rows);
+    if (read_names(args, nargs, &context) == NULL) {
         return NULL;
     }
-    if (rows.is_single) {
-        ptrdiff_t total;
-        lengths = (PyArrayObject *)Py_NewRef(rows.values);
-        context.one_row = 1;
-        if (tb_check_row_lengths(&context, lengths, -1, &total) < 0) {
+    int holds_rows = tb_holds_rows(args[2]);
+    if (holds_rows <= 0) {
+        lengths =
+            holds_rows < 0 ? NULL : tb_read_lengths(tb_state_of(module), &context, args[2]);
+        if (lengths != NULL && tb_check_row_lengths(&context, lengths, -1, &total) < 0) {
             Py_CLEAR(lengths);
         }
+        return (PyObject *)lengths;
     }
-    else {
+    if (tb_read_int_rows(tb_state_of(module), &context, args[2], 1, &rows) == 0) {
         lengths = pair_rows(&context, &rows);
         const int64_t *values = (const int64_t *)PyArray_DATA(rows.values);
         for (npy_intp i = 0; lengths != NULL && i < PyArray_SIZE(lengths); i++) {

@@ -439,6 +439,7 @@ _PACKING = {
     "seed": 0,
     "pad_to_multiple_of": None,
     "quadratic_length": None,
+    "batch_size_multiple": None,
     "pool_size": None,
     "balance": 1,
     "ranks": 1,

@@ -44,6 +44,7 @@ def read_rows(
     read = _core.read_length_pairs(function, "lengths", lengths)
     own = read_limits(function, limits, len(read))
     planned: dict[str, Any] = {"limits": as_settings(own)} if own else {}
+    _check_multiple(function, settings, is_limited=bool(own))
     if read.ndim == 1:
         if isinstance(max_length, tuple | list):
             raise TypeError(
@@ -65,6 +66,23 @@ def read_rows(
             planned |= {"limits": (both, *as_settings(own)), "max_tokens": None}
     most = list(cut) if isinstance(max_length, tuple | list) else cut[0]
     return Rows(widths.sum(axis=1), own, planned, True, most, truncated)
+
+
+def _check_multiple(function: str, settings: dict[str, Any], *, is_limited: bool) -> None:
+    """Refuse a multiple of rows that no batch can have."""
+    multiple, most = settings["batch_size_multiple"], settings["batch_size"]
+    if multiple is None:
+        return
+    if most is not None and most < multiple:
+        raise ValueError(
+            f"{function}(): batch_size_multiple={multiple} with batch_size={most}; expected a "
+            "batch_size of at least that"
+        )
+    if settings["padding_free"] and (is_limited or settings["max_tokens"] is not None):
+        raise ValueError(
+            f"{function}(): batch_size_multiple={multiple} with packs; expected padding, or "
+            "batch_size= as the only cap"
+        )
 
 
 def _check(function: str, settings: dict[str, Any]) -> None:

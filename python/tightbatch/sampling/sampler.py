@@ -143,6 +143,8 @@ class LengthBatchSampler(Place):
         More hard caps on a batch, each with a name and what every row costs: images, pixels,
         ``lengths**2``. Costs are added up; `tightbatch.Limit` has those that are padded. A row that
         alone breaks a limit is overlong, and cannot be truncated.
+    batch_size_multiple : int, optional
+        Full batches have a multiple of this many rows, where the caps allow it. Not for packs.
     num_replicas, rank : int
         The number of ranks, and which of them this is. With accelerate leave them out: it shares
         out the batches itself.
@@ -210,6 +212,7 @@ class LengthBatchSampler(Place):
     max_length: int | list[int | None] | None
     pad_to_multiple_of: int | None
     quadratic_length: int | None
+    batch_size_multiple: int | None
     shuffle_window: int | None
     strategy: str
     pool_size: int | None
@@ -245,6 +248,7 @@ class LengthBatchSampler(Place):
         pad_to_multiple_of: int | None = None,
         boundaries: Sequence[int] | None = None,
         limits: Mapping[str, Limit | tuple[Any, int]] | None = None,
+        batch_size_multiple: int | None = None,
         num_replicas: int = 1,
         rank: int = 0,
     ) -> None:
@@ -257,6 +261,7 @@ class LengthBatchSampler(Place):
             "max_length": None if isinstance(max_length, tuple | list) else max_length,
             "pad_to_multiple_of": pad_to_multiple_of,
             "quadratic_length": quadratic_length,
+            "batch_size_multiple": batch_size_multiple,
             "shuffle_window": None if auto else shuffle_window,
             "pool_size": None,
             "balance": balance,
@@ -382,8 +387,7 @@ class LengthBatchSampler(Place):
         return self._hand_out(run, self._batches(indices, steps, self.rank))
 
     def _batches(self, indices: NDArray[np.int64], steps: Steps, rank: int) -> Iterator[list[int]]:
-        is_counted = self.max_tokens is None and not self.limits
-        if self.padding_free and is_counted and self.num_replicas > 1:
+        if self.padding_free and self.batch_size is not None and self.num_replicas > 1:
             kept = self.longest_first and steps.begin == 0
             costs = self._planner.row_costs
             return shared(indices, steps, rank, costs, begins_as_planned=kept)

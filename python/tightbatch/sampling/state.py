@@ -16,6 +16,7 @@ _ORDER = (
     "max_tokens",
     "padding_free",
     "quadratic_length",
+    "batch_size_multiple",
     "max_length",
     "overlong",
     "pad_to_multiple_of",
