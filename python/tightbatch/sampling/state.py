@@ -156,11 +156,13 @@ class Place:
         }
 
     def _order(self) -> dict[str, Any]:
-        order = {"batch_size": self._planner.settings["batch_size"]} | {
+        order = {
+            "batch_size": self._planner.settings["batch_size"],
+            "limits": as_state(self.limits or {}),
+        } | {
             name: getattr(self, name) for name in _ORDER
         }
         order["plan"] = _PLAN
-        order["limits"] = as_state(self.limits or {})
         order["boundaries"] = None if self.boundaries is None else self.boundaries.copy()
         return order
 
