@@ -385,7 +385,9 @@ def test_max_length_of_each_side():
     sampler = tb.LengthBatchSampler(pairs, **options, max_length=(4, 5))
     assert (sampler.max_length, sampler.truncated, len(sampler)) == ([4, 5], 2, 3)
     assert tb.LengthBatchSampler(pairs, **options, max_length=5).truncated == 2
-    assert tb.LengthBatchSampler(pairs, **options, max_length=(None, 5), overlong="drop").dropped == 1
+    assert (
+        tb.LengthBatchSampler(pairs, **options, max_length=(None, 5), overlong="drop").dropped == 1
+    )
     sampler.load_state_dict(json.loads(json.dumps(sampler.state_dict())))
     with fails(ValueError, "load_state_dict", "max_length"):
         tb.LengthBatchSampler(pairs, **options, max_length=(4, 6)).load_state_dict(

@@ -62,12 +62,12 @@ typedef struct {
     const int64_t *boundaries; /* ascending: the widths there are; NULL: all */
     ptrdiff_t boundary_count;
     int64_t rows_multiple; /* with padding: of the rows of a batch; 0 or 1: any */
-    int64_t quadratic; /* a width w costs w + w * w / quadratic; 0: w */
-    int64_t window;    /* rows sorted together; without shuffle it is all rows */
-    int64_t pool;      /* rows held back to fill packs; 0: windows are packed */
-    int64_t balance;   /* batches in a run of similar cost; 0: as many as ranks */
-    int64_t ranks;     /* that share the batches of a step */
-    int padding_free;  /* rows lie one after another, each of its own width */
+    int64_t quadratic;     /* a width w costs w + w * w / quadratic; 0: w */
+    int64_t window;        /* rows sorted together; without shuffle it is all rows */
+    int64_t pool;          /* rows held back to fill packs; 0: windows are packed */
+    int64_t balance;       /* batches in a run of similar cost; 0: as many as ranks */
+    int64_t ranks;         /* that share the batches of a step */
+    int padding_free;      /* rows lie one after another, each of its own width */
     int shuffle;
     int longest_first; /* the most expensive batches come first, full or not */
     int drop_last;
@@ -76,14 +76,15 @@ typedef struct {
     const tb_limit *limits;
     ptrdiff_t limit_count;
     int64_t most_packs; /* a first fit of more makes no plan at all; 0: any number */
-    const int64_t *keys; /* rows are sorted by these instead of their lengths; or NULL */
+    const int64_t
+        *keys; /* rows are sorted by these instead of their lengths; or NULL */
     uint64_t seed;
     uint64_t epoch;
 } tb_batch_settings;
 
 /* What a plan under limits goes by. */
 typedef struct {
-    tb_limit *all;   /* the cap on tokens, if there is one, and those of the settings */
+    tb_limit *all; /* the cap on tokens, if there is one, and those of the settings */
     ptrdiff_t count;
     int64_t max_rows;
     int64_t *tokens; /* what each row costs alone; NULL: the lengths say it */

@@ -72,8 +72,8 @@ tb_plan_batches(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *se
     if (own.shuffle) {
         tb_shuffle_words(&random, plan->items, (size_t)plan->row_count);
         if (own.drop_last && own.max_tokens == INT64_MAX && own.limit_count == 0) {
-            plan->row_count -= (ptrdiff_t)(plan->row_count %
-                                            tb_round_rows(own.batch_size, &own));
+            plan->row_count -=
+                (ptrdiff_t)(plan->row_count % tb_round_rows(own.batch_size, &own));
         }
         if (plan->row_count == 0) {
             return TB_OK;
@@ -83,7 +83,7 @@ tb_plan_batches(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *se
         own.window = n;
     }
     status = tb_is_limited(settings) ? tb_cut_limited(plan, &own, &full)
-                                 : tb_cut_batches(plan, &own, &summary, &full);
+                                     : tb_cut_batches(plan, &own, &summary, &full);
     return status == TB_OK ? tb_order_batches(plan, full, &own, &random) : status;
 }
 

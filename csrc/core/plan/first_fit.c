@@ -27,7 +27,8 @@ tb_start_first_fit(tb_first_fit *fit, const tb_limits *limits, ptrdiff_t most)
     }
     fit->shifts[limits->count] = tb_find_lane_shift(limits->max_rows);
     fit->rows = (uint32_t *)tb_allocate_array(most, sizeof *fit->rows);
-    if (fit->rows == NULL || tb_multiply_sizes(most, limits->count, &numbers) != TB_OK) {
+    if (fit->rows == NULL ||
+        tb_multiply_sizes(most, limits->count, &numbers) != TB_OK) {
         return TB_ERR_MEMORY;
     }
     fit->costs = (int64_t *)tb_allocate_array(numbers, sizeof *fit->costs);
@@ -192,9 +193,9 @@ write_room(tb_first_fit *fit, ptrdiff_t pack, ptrdiff_t limit, int64_t room)
         if (level + 1 == fit->levels) {
             return;
         }
-        uint16_t most = read_lane(
-            find_block(fit, level + 1, block >> DIGIT_BITS) + limit * WORDS,
-            block & DIGIT_MASK);
+        uint16_t most =
+            read_lane(find_block(fit, level + 1, block >> DIGIT_BITS) + limit * WORDS,
+                      block & DIGIT_MASK);
         if (lane <= most && (before < most || before == lane)) {
             return; /* another branch has the most, as before */
         }
@@ -227,7 +228,8 @@ tb_put_first_fit(tb_first_fit *fit, ptrdiff_t row)
     uint64_t needs[TB_MOST_LIMITS + 1];
 
     for (ptrdiff_t k = 0; k < limits->count; k++) {
-        needs[k] = tb_fill_lanes(tb_make_lane(limits->all[k].costs[row], fit->shifts[k]));
+        needs[k] =
+            tb_fill_lanes(tb_make_lane(limits->all[k].costs[row], fit->shifts[k]));
     }
     needs[limits->count] = tb_fill_lanes(tb_make_lane(1, fit->shifts[limits->count]));
     ptrdiff_t pack = fit->count > 0 ? find_first(fit, needs, row) : -1;

@@ -26,7 +26,8 @@ typedef struct {
     uint32_t *rows; /* in each pack */
     int shifts[TB_MOST_LIMITS + 1];
     int levels;
-    uint64_t *rooms[TB_FIRST_FIT_LEVELS]; /* blocks of 16 lanes, for each limit in turn */
+    uint64_t
+        *rooms[TB_FIRST_FIT_LEVELS]; /* blocks of 16 lanes, for each limit in turn */
 } tb_first_fit;
 
 /* No packs, and memory for as many as `most` rows may need. The limits have no second

@@ -87,9 +87,8 @@ cut_windows(tb_batch_plan *plan, const tb_batch_settings *settings, window_rows 
             ptrdiff_t *full)
 {
     int64_t range = plan->longest;
-    tb_sort_layout layout =
-        tb_lay_out_sort((uint64_t)range, tb_min(settings->window, plan->row_count),
-                        plan->index_bits);
+    tb_sort_layout layout = tb_lay_out_sort(
+        (uint64_t)range, tb_min(settings->window, plan->row_count), plan->index_bits);
     int is_open = 0;
 
     while (rows->sorted < plan->row_count) {
@@ -177,13 +176,11 @@ static tb_status
 pack_windows(tb_batch_plan *plan, const tb_batch_settings *settings, window_rows *rows,
              ptrdiff_t *full)
 {
-    uint32_t *pack_of =
-        (uint32_t *)tb_allocate_array(plan->row_count, sizeof *pack_of);
-    tb_status status =
-        plan->row_count > UINT32_MAX ? TB_ERR_SIZE
-        : pack_of == NULL
-            ? TB_ERR_MEMORY
-            : tb_start_first_fit(&rows->fit, &plan->limits, plan->row_count);
+    uint32_t *pack_of = (uint32_t *)tb_allocate_array(plan->row_count, sizeof *pack_of);
+    tb_status status = plan->row_count > UINT32_MAX ? TB_ERR_SIZE
+                       : pack_of == NULL            ? TB_ERR_MEMORY
+                                         : tb_start_first_fit(&rows->fit, &plan->limits,
+                                                              plan->row_count);
     int64_t most = settings->most_packs > 0 ? settings->most_packs : INT64_MAX;
 
     while (rows->sorted < plan->row_count && status == TB_OK) {
@@ -192,8 +189,8 @@ pack_windows(tb_batch_plan *plan, const tb_batch_settings *settings, window_rows
         tb_restart_first_fit(&rows->fit);
         for (ptrdiff_t i = rows->cut; i < rows->sorted; i++) {
             fetch_costs(plan, i);
-            pack_of[i - rows->cut] = (uint32_t)tb_put_first_fit(
-                &rows->fit, row_of(rows, plan->items[i]));
+            pack_of[i - rows->cut] =
+                (uint32_t)tb_put_first_fit(&rows->fit, row_of(rows, plan->items[i]));
             if (rows->fit.count > most) {
                 plan->row_count = 0;
                 goto done;
@@ -265,8 +262,8 @@ tb_cut_limited(tb_batch_plan *plan, const tb_batch_settings *settings, ptrdiff_t
     tb_status status = TB_ERR_MEMORY;
 
     /* At most a batch for each row. */
-    plan->starts = (ptrdiff_t *)tb_allocate_array(plan->row_count + 1,
-                                                  sizeof *plan->starts);
+    plan->starts =
+        (ptrdiff_t *)tb_allocate_array(plan->row_count + 1, sizeof *plan->starts);
     rows.scratch = (uint64_t *)tb_allocate_array(plan->row_count, sizeof *rows.scratch);
     if (plan->starts != NULL && rows.scratch != NULL) {
         plan->starts[0] = 0;

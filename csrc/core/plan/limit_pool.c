@@ -35,8 +35,8 @@ tb_start_limit_pool(tb_limit_pool *pool, const tb_batch_plan *plan, uint32_t siz
         double cap = limits->all[k].cap > 0 ? (double)limits->all[k].cap : 1;
         double most = limits->parts[limits->scarcest];
         /* Words of lanes are read whole, beyond the last row too. */
-        pool->lanes[k] = (uint16_t *)tb_allocate_array(places + TB_LANES,
-                                                       sizeof *pool->lanes[k]);
+        pool->lanes[k] =
+            (uint16_t *)tb_allocate_array(places + TB_LANES, sizeof *pool->lanes[k]);
         if (pool->lanes[k] == NULL) {
             return TB_ERR_MEMORY;
         }
@@ -107,8 +107,8 @@ hold_row(tb_limit_pool *pool, uint64_t item)
         double cost = (double)pool->limits->all[k].costs[row];
         pool->totals[k] += cost;
         /* Whole numbers are added: the sum is the same on every machine. */
-        held->weighed += (int64_t)(pool->weights[k] * cost *
-                                   (double)((int64_t)1 << WEIGHT_BITS));
+        held->weighed +=
+            (int64_t)(pool->weights[k] * cost * (double)((int64_t)1 << WEIGHT_BITS));
     }
     uint32_t rank = find_rank(pool, held);
     size_t after = (size_t)(pool->count++ - rank);
@@ -164,7 +164,8 @@ has_room(const tb_limit_pool *pool, ptrdiff_t row)
     for (ptrdiff_t k = 0; k < limits->count; k++) {
         const tb_limit *limit = &limits->all[k];
         double room = (double)(limit->cap - pool->load.costs[k] - limit->costs[row]);
-        int has_few = pool->totals[k] > (double)limit->cap / FEW_ROWS * (double)pool->count;
+        int has_few =
+            pool->totals[k] > (double)limit->cap / FEW_ROWS * (double)pool->count;
         if (!limit->is_padded &&
             (has_few || room * (double)pool->count < pool->totals[k])) {
             return 0;

@@ -76,7 +76,8 @@ tb_number_limited(const int64_t *lengths, ptrdiff_t n,
         if (length <= limit &&
             (!settings->drop_broken ||
              tb_find_broken(settings->limits, settings->limit_count, i) < 0)) {
-            *items++ = (uint64_t)(plan->longest - key) << plan->index_bits | (uint64_t)i;
+            *items++ =
+                (uint64_t)(plan->longest - key) << plan->index_bits | (uint64_t)i;
         }
     }
 }

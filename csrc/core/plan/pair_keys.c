@@ -44,7 +44,7 @@ void
 tb_find_pair_keys(const int64_t *pairs, ptrdiff_t n, int64_t *keys)
 {
     for (ptrdiff_t i = 0; i < n; i++) {
-        keys[i] =
-            find_place(find_coordinate(pairs[2 * i]), find_coordinate(pairs[2 * i + 1]));
+        keys[i] = find_place(find_coordinate(pairs[2 * i]),
+                             find_coordinate(pairs[2 * i + 1]));
     }
 }

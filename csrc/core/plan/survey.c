@@ -60,9 +60,9 @@ summarize_limited(const int64_t *lengths, ptrdiff_t n,
 
     for (ptrdiff_t i = 0; i < n; i++) {
         int64_t length = tb_min(lengths[i], settings->max_length);
-        ptrdiff_t broken = length > limit ? -1
-                                          : tb_find_broken(settings->limits,
-                                                           settings->limit_count, i);
+        ptrdiff_t broken =
+            length > limit ? -1
+                           : tb_find_broken(settings->limits, settings->limit_count, i);
         if (broken >= 0 && !settings->drop_broken) {
             *error = (tb_error){i, broken, lengths[i]};
             return TB_ERR_TOO_LONG;

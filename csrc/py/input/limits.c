@@ -69,7 +69,8 @@ tb_read_plan_limits(const tb_context *context, PyObject *settings,
     if (given != NULL && given != Py_None) {
         /* One more is the cap on tokens. */
         if (!PyTuple_Check(given) || PyTuple_GET_SIZE(given) >= TB_MOST_LIMITS) {
-            PyErr_Format(PyExc_ValueError, "%s(): expected a tuple of at most %d limits",
+            PyErr_Format(PyExc_ValueError,
+                         "%s(): expected a tuple of at most %d limits",
                          context->function, TB_MOST_LIMITS - 1);
             return -1;
         }
@@ -106,11 +107,12 @@ tb_raise_broken_limit(const tb_context *context, const tb_plan_limits *limits,
     PyObject *name = tb_show(limits->names[error->column]);
 
     if (name != NULL && limit->others != NULL) {
-        tb_raise_at(context, PyExc_ValueError, error->row, -1,
-                    "lengths %lld and %lld are together more than max_tokens=%lld; pass "
-                    "max_length=(source, target), a larger max_tokens, or "
-                    "overlong='drop'",
-                    cost, (long long)limit->others[error->row], cap);
+        tb_raise_at(
+            context, PyExc_ValueError, error->row, -1,
+            "lengths %lld and %lld are together more than max_tokens=%lld; pass "
+            "max_length=(source, target), a larger max_tokens, or "
+            "overlong='drop'",
+            cost, (long long)limit->others[error->row], cap);
     }
     else if (name != NULL) {
         tb_raise_at(context, PyExc_ValueError, error->row, -1,

@@ -73,9 +73,11 @@ wrap_read_length_pairs(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     }
     int holds_rows = tb_holds_rows(args[2]);
     if (holds_rows <= 0) {
-        lengths =
-            holds_rows < 0 ? NULL : tb_read_lengths(tb_state_of(module), &context, args[2]);
-        if (lengths != NULL && tb_check_row_lengths(&context, lengths, -1, &total) < 0) {
+        lengths = holds_rows < 0
+                      ? NULL
+                      : tb_read_lengths(tb_state_of(module), &context, args[2]);
+        if (lengths != NULL &&
+            tb_check_row_lengths(&context, lengths, -1, &total) < 0) {
             Py_CLEAR(lengths);
         }
         return (PyObject *)lengths;

@@ -72,7 +72,9 @@ def read_limits(function: str, limits: Any, rows: int) -> dict[str, Limit]:
         )
     if len(limits) > _MOST:
         raise ValueError(f"{function}(): found {len(limits)} limits; expected at most {_MOST}")
-    return {_read_name(function, name): _read(function, name, limits[name], rows) for name in limits}
+    return {
+        _read_name(function, name): _read(function, name, limits[name], rows) for name in limits
+    }
 
 
 def _read_name(function: str, name: Any) -> str:

@@ -92,9 +92,7 @@ def _check(function: str, settings: dict[str, Any]) -> None:
         ("quadratic_length", "limits={'squares': (lengths[:, 0] ** 2, cap)}"),
     ):
         if settings.get(name) is not None:
-            raise ValueError(
-                f"{function}(): {name}= with lengths of two sides; expected {instead}"
-            )
+            raise ValueError(f"{function}(): {name}= with lengths of two sides; expected {instead}")
     if settings["overlong"] == "truncate":
         raise ValueError(
             f"{function}(): overlong='truncate' with lengths of two sides; expected "

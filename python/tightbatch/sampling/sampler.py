@@ -305,9 +305,7 @@ class LengthBatchSampler(Place):
             packs=settings["padding_free"] and bool(settings["max_tokens"] or limits),
             limited=bool(limits),
         )
-        self._planner = Planner(
-            NAME, rows.lengths, settings, auto_window=auto, by_row=rows.planned
-        )
+        self._planner = Planner(NAME, rows.lengths, settings, auto_window=auto, by_row=rows.planned)
         if 0 < self._planner.rows < self.num_replicas and self.tail == "split":
             raise ValueError(
                 f"{NAME}(): {self._planner.rows} rows for num_replicas={self.num_replicas}; "

@@ -159,9 +159,7 @@ class Place:
         order = {
             "batch_size": self._planner.settings["batch_size"],
             "limits": as_state(self.limits or {}),
-        } | {
-            name: getattr(self, name) for name in _ORDER
-        }
+        } | {name: getattr(self, name) for name in _ORDER}
         order["plan"] = _PLAN
         order["boundaries"] = None if self.boundaries is None else self.boundaries.copy()
         return order
