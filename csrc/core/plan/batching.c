@@ -15,6 +15,34 @@
 
 enum { AHEAD = 8 }; /* batches */
 
+/* The same for rows that may break a limit, or are sorted by other keys. */
+static void
+number_limited(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *settings,
+               tb_batch_plan *plan)
+{
+    int64_t limit = tb_find_drop_limit(settings), largest = plan->longest;
+    uint64_t *items = plan->items;
+
+    if (settings->keys != NULL) {
+        largest = 0;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            largest = tb_max(largest, settings->keys[i]);
+        }
+        plan->longest = largest;
+    }
+    for (ptrdiff_t i = 0; i < n; i++) {
+        int64_t length = tb_min(lengths[i], settings->max_length);
+        int64_t key = settings->keys != NULL ? settings->keys[i] : length;
+        int is_broken =
+            settings->drop_broken &&
+            tb_find_broken(settings->limits, settings->limit_count, i) >= 0;
+        if (length <= limit && !is_broken) {
+            *items++ = (uint64_t)(largest - key) << plan->index_bits | (uint64_t)i;
+        }
+    }
+}
+
+/* The items of the rows that are kept, in the order of their index. */
 static void
 number_items(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *settings,
              tb_batch_plan *plan)
@@ -25,7 +53,7 @@ number_items(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *setti
     int index_bits = plan->index_bits; /* 0 with one row, whose key is 0 then */
 
     if (plan->limits.tokens != NULL) {
-        tb_number_limited(lengths, n, settings, plan);
+        number_limited(lengths, n, settings, plan);
         return;
     }
     for (ptrdiff_t i = 0; i < n; i++) {

@@ -3,7 +3,6 @@
 #include "core/base/memory.h"
 #include "core/base/size.h"
 #include "core/plan/cost.h"
-#include "core/plan/survey.h"
 
 #include <string.h>
 
@@ -56,30 +55,6 @@ tb_find_broken(const tb_limit *limits, ptrdiff_t count, ptrdiff_t row)
         }
     }
     return -1;
-}
-
-void
-tb_number_limited(const int64_t *lengths, ptrdiff_t n,
-                  const tb_batch_settings *settings, tb_batch_plan *plan)
-{
-    int64_t limit = tb_find_drop_limit(settings), most = settings->max_length;
-    int64_t largest = 0;
-    uint64_t *items = plan->items;
-
-    for (ptrdiff_t i = 0; i < n && settings->keys != NULL; i++) {
-        largest = tb_max(largest, settings->keys[i]);
-    }
-    plan->longest = settings->keys != NULL ? largest : plan->longest;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        int64_t length = tb_min(lengths[i], most);
-        int64_t key = settings->keys != NULL ? settings->keys[i] : length;
-        if (length <= limit &&
-            (!settings->drop_broken ||
-             tb_find_broken(settings->limits, settings->limit_count, i) < 0)) {
-            *items++ =
-                (uint64_t)(plan->longest - key) << plan->index_bits | (uint64_t)i;
-        }
-    }
 }
 
 void

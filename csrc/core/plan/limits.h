@@ -31,11 +31,6 @@ void tb_free_limits(tb_limits *limits);
 /* The first limit that a row alone breaks, or -1. */
 ptrdiff_t tb_find_broken(const tb_limit *limits, ptrdiff_t count, ptrdiff_t row);
 
-/* Fills plan->items with the rows that are kept, plan->row_count of them, in the order
- * of their index; their keys are lengths, or those of the settings. */
-void tb_number_limited(const int64_t *lengths, ptrdiff_t n,
-                       const tb_batch_settings *settings, tb_batch_plan *plan);
-
 /* Finds the scarcest limit, from plan->items. */
 void tb_weigh_limits(tb_batch_plan *plan);
 

@@ -34,6 +34,12 @@ class Limit(NamedTuple):
         Whether a batch costs its rows times its most expensive row, as where pixels or the tokens
         of a decoder are padded. Otherwise it costs the sum.
 
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        Where it is used: when a cost is negative or no integer, when there is not one for each row,
+        or a row alone costs more than the cap (the message names the limit and the row).
+
     Examples
     --------
     >>> import tightbatch as tb

@@ -18,6 +18,7 @@ from ..plots.style import Theme, check_place
 from ..ragged import Ragged
 from .fairness import Fairness, measure
 from .limits import Limit, Limits, as_settings, fill, read_limits
+from .pack_settings import PACKING, Order
 from .packed_dataset import as_dataset, read_columns, seq_lengths
 from .plan import NO_CAP, lower_bound, read_pool
 from .ranks import in_line
@@ -153,7 +154,7 @@ class Packing:
         >>> fair.plan.rows_std < 2 * fair.random.rows_std < like.plan.rows_std
         True
         """
-        settings = {**_PACKING, "batch_size": self.max_segments, "max_tokens": self.capacity}
+        settings = {**PACKING, "batch_size": self.max_segments, "max_tokens": self.capacity}
         numbers = np.arange(len(self.lengths))
         return measure("Packing.fairness", self.lengths, settings, numbers, self.offsets, 1)
 
@@ -340,18 +341,8 @@ def pack(
     >>> list(packing), packing.seq_lengths.tolist()
     ([[0, 2], [1], [1, 3]], [[4, 2], [6], [3, 3]])
     """
-    order = _Order(strategy, pool_size, seed, shuffle_window)
+    order = Order(strategy, pool_size, seed, shuffle_window)
     return _pack("pack", lengths, capacity, overlong, max_segments, order, limits)
-
-
-@dataclass(frozen=True)
-class _Order:
-    """The settings of pack() that say which rows meet; as given."""
-
-    strategy: Any
-    pool_size: Any
-    seed: Any
-    shuffle_window: Any
 
 
 def _pack(
@@ -360,7 +351,7 @@ def _pack(
     capacity: int,
     overlong: str,
     max_segments: int | None,
-    order: _Order,
+    order: Order,
     limits: Any = None,
 ) -> Packing:
     """Pack; errors name the function ``function``."""
@@ -368,7 +359,7 @@ def _pack(
     caps = _core.read_plan_settings(
         function,
         {
-            **_PACKING,
+            **PACKING,
             "batch_size": None,
             "max_tokens": None,
             "shuffle_window": order.shuffle_window,
@@ -431,25 +422,6 @@ def _pack(
     return packing
 
 
-# Other settings of the planner: batches without padding, and no rounding of lengths.
-_PACKING = {
-    "max_length": None,
-    "shuffle_window": None,
-    "overlong": "error",
-    "seed": 0,
-    "pad_to_multiple_of": None,
-    "quadratic_length": None,
-    "batch_size_multiple": None,
-    "pool_size": None,
-    "balance": 1,
-    "ranks": 1,
-    "padding_free": True,
-    "shuffle": False,
-    "longest_first": False,
-    "drop_last": False,
-}
-
-
 def pack_dataset(
     dataset: Any,
     capacity: int,
@@ -499,7 +471,7 @@ def pack_dataset(
     columns = read_columns(dataset)
     first = next(iter(columns))
     lengths = columns[first].lengths
-    order = _Order(strategy, pool_size, seed, shuffle_window)
+    order = Order(strategy, pool_size, seed, shuffle_window)
     packing = _pack("pack_dataset", lengths, capacity, overlong, max_segments, order)
     for name, column in columns.items():
         row = packing._first_other(column)
