@@ -242,6 +242,13 @@ def test_packs_are_fair_where_that_costs_no_pack():
     assert fairness.plan.length_std < 1.5 * fairness.random.length_std
 
 
+def test_fairness_needs_a_cap_of_its_own():
+    limits = {"images": ([1, 1, 1, 1], 2)}
+    with fails(ValueError, "fairness", "limits=", "max_tokens="):
+        tb.LengthBatchSampler([3] * 4, limits=limits).fairness()
+    assert tb.LengthBatchSampler([3] * 4, limits=limits, batch_size=3).fairness().plan.batches == 2
+
+
 def test_fill_and_repr():
     limits = {"images": ([1, 0, 2, 1], 2), "pixels": tb.Limit([4, 1, 2, 4], 8, padded=True)}
     packing = tb.pack([3, 3, 3, 3], 6, limits=limits, seed=None)

@@ -33,9 +33,8 @@ number_limited(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *set
     for (ptrdiff_t i = 0; i < n; i++) {
         int64_t length = tb_min(lengths[i], settings->max_length);
         int64_t key = settings->keys != NULL ? settings->keys[i] : length;
-        int is_broken =
-            settings->drop_broken &&
-            tb_find_broken(settings->limits, settings->limit_count, i) >= 0;
+        int is_broken = settings->drop_broken &&
+                        tb_find_broken(settings->limits, settings->limit_count, i) >= 0;
         if (length <= limit && !is_broken) {
             *items++ = (uint64_t)(largest - key) << plan->index_bits | (uint64_t)i;
         }
