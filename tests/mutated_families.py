@@ -71,6 +71,7 @@ FAMILIES = [
     (r"tightbatch/huggingface/trl", ["huggingface_trl", *LAST]),
     (r"tightbatch/collate/tokenizers", ["huggingface_extractors", *LAST]),
     (r"tightbatch/huggingface/_features", [*HUGGINGFACE, "huggingface_extractors", *LAST]),
+    (r"tightbatch/huggingface/trainer", ["huggingface_trainer", *LAST]),
     (r"tightbatch/huggingface/", [*HUGGINGFACE, *LAST]),
     (r"tightbatch/sampling/", [*PLANS, *ORDERS, *LAST]),
     (r"tightbatch/collate/picture", [*PLOTS, *LAST]),
@@ -159,6 +160,26 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "step(src + i * size, dst + i * size_out, 1, &top);",
         "step(src + i * size, dst + i * size_out, 0, &top);",
     ): "only the speed is another",
+    (
+        "csrc/core/check/batch.c",
+        "if (i >= 0 && check->columns[i].form == TB_FORM_LIST) {",
+        "if (i > 0 && check->columns[i].form == TB_FORM_LIST) {",
+    ): "more memory is reserved than is needed",
+    (
+        "csrc/core/check/square.c",
+        "if (hidden < 0 && shown == begin) {",
+        "if (hidden <= 0 && shown == begin) {",
+    ): "what is shown is not asked for where the first token is hidden",
+    (
+        "csrc/core/check/levels/scan.inc.h",
+        "for (; i + 2 * LANES <= n; i += 2 * LANES) {",
+        "for (; i + 2 * LANES <= n; i += 1 * LANES) {",
+    ): "only the speed is another",
+    (
+        "python/tightbatch/checks/model_rows.py",
+        "new: NDArray[Any] = mean + std * generator.standard_normal(old.shape)",
+        "new: NDArray[Any] = mean - std * generator.standard_normal(old.shape)",
+    ): "the normal distribution is symmetric",
     (
         "csrc/py/wrap/wrap_segment.c",
         "tb_layout layout = {0};",

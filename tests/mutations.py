@@ -23,6 +23,10 @@ COMMUTE = {
     "tb_multiply_sizes",
     "tb_min",
     "tb_max",
+    "min",
+    "max",
+    "minimum",
+    "maximum",
 }  # functions whose first two arguments may be swapped
 ASSIGNED = {"=", "+=", "-=", "*=", "/=", "|=", "&=", "^=", "<<=", ">>="}
 

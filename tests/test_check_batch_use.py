@@ -420,6 +420,23 @@ def test_block_masks(kind):
         assert (places(batch) == []) == (shown is right_mask)
 
 
+def test_a_block_of_the_row_before_the_last_one_is_found():
+    """Tokens beside the borders of rows do not see each other there."""
+    torch = pytest.importorskip("torch")
+    flex = pytest.importorskip("torch.nn.attention.flex_attention")
+    counts = torch.tensor([[[1, 1, 2]]], dtype=torch.int32)
+    blocks = torch.tensor([[[[0, 1, 2], [1, 0, 2], [2, 0, 1]]]], dtype=torch.int32)
+    mask = flex.BlockMask.from_kv_blocks(0 * counts, 0 * blocks, counts, blocks, BLOCK_SIZE=8)
+    batch = {
+        "input_ids": torch.arange(1, 25)[None],
+        "position_ids": torch.arange(8).repeat(3)[None],
+        "attention_mask": mask,
+    }
+    (finding,) = tb.check_batch(batch, raises=False)
+    assert (finding.kind, finding.row, finding.column) == ("mask_leak", 0, 16)
+    assert "the token sees token 0 of another row" in finding.message
+
+
 # --- errors and the collator ----------------------------------------------------------------------
 
 
