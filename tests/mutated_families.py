@@ -161,6 +161,21 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "step(src + i * size, dst + i * size_out, 0, &top);",
     ): "only the speed is another",
     (
+        "python/tightbatch/checks/batch_block_mask.py",
+        "key, row, int(query) * blocks.query_size, int(other) * blocks.key_size + far",
+        "key, row, int(query) * blocks.query_size, int(other) * blocks.key_size - far",
+    ): "where it is not 0, the first token of the next row is seen, which is found before",
+    (
+        "csrc/core/base/random.h",
+        "tb_swap_words(words, n - 1, (size_t)tb_random_below(random, n));",
+        "tb_swap_words(words, n - 0, (size_t)tb_random_below(random, n));",
+    ): "shuffles more than 2**32 rows: 32 GiB",
+    (
+        "csrc/core/check/scan.c",
+        "enum { BLOCK = 2048, FIRST = 64, FEW = 4 };",
+        "enum { BLOCK = 2049, FIRST = 64, FEW = 4 };",
+    ): "only the speed is another",
+    (
         "csrc/core/check/batch.c",
         "if (i >= 0 && check->columns[i].form == TB_FORM_LIST) {",
         "if (i > 0 && check->columns[i].form == TB_FORM_LIST) {",

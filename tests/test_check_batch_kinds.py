@@ -119,7 +119,9 @@ def test_a_mask_of_keys_alone_tells_lengths(key, spell):
     assert tb.check_batch({**batch, key: [10, WIDTH]}).ok
     assert tb.check_batch({**batch, "input_mask": keys}).ok
     for wrong in (8, 12):
-        assert found_in({**batch, key: [wrong, WIDTH]}) == [("length", key, 0, None)]
+        (finding,) = tb.check_batch({**batch, key: [wrong, WIDTH]}, raises=False)
+        assert (finding.kind, finding.key, finding.row) == ("length", key, 0)
+        assert finding.message.endswith(f"{wrong}, expected 10 by 'attention_mask'")
         other = np.arange(WIDTH) < np.array([[wrong], [WIDTH]])
         kind = "mask_leak" if wrong < 10 else "mask_blind"
         found = found_in({**batch, "input_mask": other})
