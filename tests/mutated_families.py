@@ -25,7 +25,7 @@ HALVES = "half_errors half half_report half_checkpoints".split()
 HUGGINGFACE = "huggingface_rows huggingface_labels huggingface huggingface_lm".split()
 AMP = ["amp_scaler", "amp_overflow", "amp"]
 TENSORS = ["padding_torch", "padding_dlpack"]
-CHECKS = ["check_batch", "check_batch_use", "check_batch_right"]
+CHECKS = ["check_batch", "check_batch_use", "check_batch_kinds", "check_batch_right"]
 ANALYSIS = ["analyze_sampler", "analyze"]
 MODELS = "check_model_report check_model check_model_padding check_model_transformers".split()
 PLOTS = ["plots_style", "plots_batch", "plots"]
@@ -74,6 +74,7 @@ FAMILIES = [
     (r"tightbatch/huggingface/trainer", ["huggingface_trainer", *LAST]),
     (r"tightbatch/huggingface/", [*HUGGINGFACE, *LAST]),
     (r"tightbatch/sampling/", [*PLANS, *ORDERS, *LAST]),
+    (r"tightbatch/collate/batch_(roles|values)", [*CHECKS, *PLOTS, "meter"]),
     (r"tightbatch/collate/picture", [*PLOTS, *LAST]),
     (r"tightbatch/collate/", [*BATCHES, *ROLES, "dataset", *HUGGINGFACE[:3], *LAST]),
     (r"tightbatch/half/", [*HALVES, *LAST]),
@@ -175,6 +176,21 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "enum { BLOCK = 2048, FIRST = 64, FEW = 4 };",
         "enum { BLOCK = 2049, FIRST = 64, FEW = 4 };",
     ): "only the speed is another",
+    (
+        "python/tightbatch/collate/padded.py",
+        "if type(samples) is Samples and samples.size > 0:",
+        "if type(samples) is Samples and samples.size > 1:",
+    ): "only the speed is another",
+    (
+        "python/tightbatch/compare/text.py",
+        "return names, file.iter_batches(4096, columns=[n for n in names if n in wanted])",
+        "return names, file.iter_batches(4095, columns=[n for n in names if n in wanted])",
+    ): "only the speed is another",
+    (
+        "csrc/core/cast/half.c",
+        "for (ptrdiff_t i = 0; i < n; i += PART) {",
+        "for (ptrdiff_t i = 0; i <= n; i += PART) {",
+    ): "the last part is empty",
     (
         "csrc/core/check/batch.c",
         "if (i >= 0 && check->columns[i].form == TB_FORM_LIST) {",

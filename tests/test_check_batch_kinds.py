@@ -257,6 +257,17 @@ def test_tags_that_are_filled_with_one_value_are_found():
     )
 
 
+@pytest.mark.parametrize("beyond", [1, 2, 3])
+def test_tags_beyond_one_row_are_found_beside_rows_that_are_right(beyond):
+    lengths = np.array([[4], [3], [5]])
+    mask = np.arange(6) < lengths
+    tags = np.where(mask, [[1, 2, 3, 1, 2, 3]], -100)
+    batch = {"input_ids": np.arange(300, 318).reshape(3, 6), "attention_mask": mask}
+    assert tb.check_batch({**batch, "labels": tags}).ok
+    tags[1, 3 : 3 + beyond] = 2
+    assert found_in({**batch, "labels": tags}) == [("label_on_padding", "labels", 1, 3)]
+
+
 # --- positions, numbers, names --------------------------------------------------------------------
 
 

@@ -369,6 +369,10 @@ def test_tensors_of_every_kind():
     report = tb.check_batch(batch)
     assert report.notes == ("attention_mask: a nested, sparse or meta tensor is not looked at",)
     assert "note: attention_mask" in str(report)
+    with torch._subclasses.FakeTensorMode():
+        batch["attention_mask"] = torch.ones(right()["attention_mask"].shape)
+    (note,) = tb.check_batch(batch).notes
+    assert note.startswith("attention_mask: not looked at: ")
 
 
 def test_what_cannot_be_read_is_noted_or_refused():
