@@ -461,6 +461,16 @@ def test_the_collator_hands_on_what_it_checked():
     assert pickle.loads(pickle.dumps(collate))(samples)["input_ids"].tolist() == [[5, 6], [7, 0]]
     with pytest.raises(ValueError, match=r"found id 9, expected 0 to 7"):
         collate([{"input_ids": [9]}])
+    for every in (1, 2, 3):
+        some = tb.CheckedCollator(collate.collate_fn, vocab_size=8, every=every)
+        for k in range(7):
+            if k % every == 0:
+                with pytest.raises(ValueError, match="id_range"):
+                    some([{"input_ids": [1, 9]}])
+            else:
+                assert some([{"input_ids": [1, 9]}])["input_ids"].tolist() == [[1, 9]]
+        with pytest.raises(ValueError, match="id_range"):
+            pickle.loads(pickle.dumps(tb.CheckedCollator(some, 4, 8)))([{"input_ids": [1, 9]}])
     skipping = tb.CheckedCollator(collate.collate_fn, vocab_size=8, skip=["id_range"])
     assert skipping([{"input_ids": [9]}])["input_ids"].tolist() == [[9]]
 
