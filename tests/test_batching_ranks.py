@@ -155,7 +155,7 @@ def test_a_first_step_that_was_cut_is_dealt_too():
     options = {"batch_size": 3, "padding_free": True, "shuffle": False, "longest_first": True}
     samplers = make_ranks([0] * 9, 4, **options)
     assert [len(batch) for sampler in samplers for batch in sampler] == [2, 2, 2, 3]
-    assert samplers[0].restore_order([[list(s)[0]] for s in samplers]) == list(range(9))
+    assert samplers[0].restore_order([[next(iter(s))] for s in samplers]) == list(range(9))
 
 
 @given(cases(), st.integers(1, 9), st.integers(0, 2**63 - 1))
