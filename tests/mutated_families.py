@@ -192,6 +192,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "for (ptrdiff_t i = 0; i <= n; i += PART) {",
     ): "the last part is empty",
     (
+        "csrc/core/base/size.h",
+        "int64_t rest = multiple > 1 ? n % multiple : 0;",
+        "int64_t rest = multiple >= 1 ? n % multiple : 0;",
+    ): "every number is a multiple of 1",
+    (
+        "csrc/core/layout/pad.c",
+        "own.stream = own.width * position * (own.flat ? 1 : rows->count) >= TB_STREAM_FROM;",
+        ";",
+    ): "only the speed is another",
+    (
         "csrc/core/check/batch.c",
         "if (i >= 0 && check->columns[i].form == TB_FORM_LIST) {",
         "if (i > 0 && check->columns[i].form == TB_FORM_LIST) {",
