@@ -86,6 +86,7 @@ typedef struct {
 typedef struct {
     tb_limit *all; /* the cap on tokens, if there is one, and those of the settings */
     ptrdiff_t count;
+    ptrdiff_t row_count; /* with those that are dropped */
     int64_t max_rows;
     int64_t *tokens; /* what each row costs alone; NULL: the lengths say it */
     double parts[TB_MOST_LIMITS + 1]; /* of its cap that all rows together need */

@@ -124,7 +124,10 @@ sort_by_scarcest(const tb_batch_plan *plan, window_rows *rows)
         most = cost > most ? cost : most;
         least = cost < least ? cost : least;
     }
-    if (n == plan->row_count) {
+    for (ptrdiff_t i = 0; n == plan->limits.row_count && i < n; i++) {
+        items[i] = (uint64_t)i;
+    }
+    if (n == plan->row_count && n < plan->limits.row_count) {
         tb_sort_items(items, n, tb_lay_out_sort(rows->mask, n, 0), rows->scratch);
     }
     while (tb_count_bits((most - least) >> shift) + plan->index_bits > 64) {

@@ -72,6 +72,15 @@ put_row(tb_limit_pool *pool, uint64_t item)
     tb_add_load(pool->limits, &pool->load, (ptrdiff_t)(item & pool->mask));
 }
 
+/* What costs weigh: whole numbers are added, so that the sum is the same on every
+ * machine. */
+static int64_t
+weigh_cost(const tb_limit_pool *pool, ptrdiff_t limit, int64_t cost)
+{
+    return (int64_t)(pool->weights[limit] * (double)cost *
+                     (double)((int64_t)1 << WEIGHT_BITS));
+}
+
 /* Where a row belongs among the sorted ones, or is. */
 static uint32_t
 find_rank(const tb_limit_pool *pool, const tb_limit_row *row)
@@ -104,11 +113,9 @@ hold_row(tb_limit_pool *pool, uint64_t item)
     *(pool->newest == NONE ? &pool->oldest : &pool->held[pool->newest].newer) = place;
     pool->newest = place;
     for (ptrdiff_t k = 0; k < pool->limits->count; k++) {
-        double cost = (double)pool->limits->all[k].costs[row];
-        pool->totals[k] += cost;
-        /* Whole numbers are added: the sum is the same on every machine. */
-        held->weighed +=
-            (int64_t)(pool->weights[k] * cost * (double)((int64_t)1 << WEIGHT_BITS));
+        int64_t cost = pool->limits->all[k].costs[row];
+        pool->totals[k] += (double)cost;
+        held->weighed += weigh_cost(pool, k, cost);
     }
     uint32_t rank = find_rank(pool, held);
     size_t after = (size_t)(pool->count++ - rank);
@@ -200,13 +207,18 @@ find_largest(const tb_limit_pool *pool)
 {
     const tb_limits *limits = pool->limits;
     uint64_t rooms[TB_MOST_LIMITS];
-    uint32_t rank = 0;
+    tb_limit_row largest = {0}; /* that might fit */
 
     for (ptrdiff_t k = 0; k < limits->count; k++) {
         int64_t room =
             tb_find_room(&limits->all[k], pool->load.costs[k], pool->load.rows);
+        if (room < 0) {
+            return NONE;
+        }
         rooms[k] = tb_fill_lanes(tb_make_lane(room, pool->shifts[k]));
+        largest.weighed += weigh_cost(pool, k, room);
     }
+    uint32_t rank = find_rank(pool, &largest);
     while (pool->load.rows < limits->max_rows) {
         rank = find_candidate(pool, rooms, rank);
         if (rank >= pool->count) {

@@ -13,6 +13,7 @@ tb_start_limits(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *se
     int has_cap = settings->max_tokens != INT64_MAX;
 
     memset(limits, 0, sizeof *limits);
+    limits->row_count = n;
     limits->max_rows = settings->batch_size;
     limits->tokens = (int64_t *)tb_allocate_array(n, sizeof *limits->tokens);
     limits->all = (tb_limit *)tb_allocate_array(settings->limit_count + has_cap,
