@@ -319,7 +319,7 @@ def pack(
         alone breaks a limit is overlong; of "truncate" and "split" it is still an error. Best fit
         is then first fit, by the limit of which the rows need most. There are never more packs than
         that makes of all rows: a pool with more packs gives way to it. A pool looks at all of its
-        rows for each that it chooses; "auto" is 512.
+        rows for each that it chooses; "auto" is 256.
 
     Returns
     -------

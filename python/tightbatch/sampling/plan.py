@@ -21,7 +21,7 @@ _WINDOW_BATCHES = 100
 # over all rows, and the pool stays in the processor's cache.
 _POOL_ROWS = 8192
 # The same under several limits, where each of them is looked at when a pack is ended.
-_LIMITED_POOL_ROWS = 512
+_LIMITED_POOL_ROWS = 256
 
 Array = NDArray[np.int64]
 Plan = tuple[Array, Array]
