@@ -51,7 +51,7 @@ class Limit(NamedTuple):
     [[0, 1], [2, 3]]
     >>> pixels = tb.Limit([40, 90, 80, 30], cap=160, padded=True)
     >>> list(tb.LengthBatchSampler(lengths, limits={"pixels": pixels}, shuffle=False))
-    [[0], [1], [2, 3]]
+    [[0, 2], [1], [3]]
     """
 
     costs: Any
