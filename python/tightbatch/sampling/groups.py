@@ -105,7 +105,7 @@ class Shares:
             group = int((wanted * np.maximum(rows, 1)).argmax())
             raise ValueError(
                 f"{function}(): the share of group {_core.show(labels[group])} is "
-                f"{wanted[group]:g} rows an epoch; expected fewer: pass a smaller weight, or weigh='rows'"
+                f"{wanted[group]:g} rows an epoch; pass a smaller weight, or weigh='rows'"
             )
         return _round(wanted)
 
@@ -232,4 +232,5 @@ def count_rows(
         kept = clipped <= allowed
         clipped, numbers = clipped[kept], numbers[kept]
     rows = np.bincount(numbers, minlength=count).astype(np.int64)
-    return rows, np.bincount(numbers, np.maximum(clipped, 1), minlength=count)
+    tokens = np.bincount(numbers, np.maximum(clipped, 1), minlength=count)
+    return rows, tokens.astype(np.float64)

@@ -73,12 +73,12 @@ def _write(file: BinaryIO, about: Mapping[str, Any], arrays: Iterable[tuple[str,
     place, told = _FIRST, []
     for name, array in arrays:
         words = _as_words(array)
-        file.write(memoryview(words).cast("B"))
+        words.tofile(file)
         told.append([name, array.dtype.str, len(array), place, _fingerprint(words)])
         place += len(words)
     text = json.dumps({"about": about, "arrays": told}).encode()
     words = _as_words(np.frombuffer(text, np.uint8))
-    file.write(memoryview(words).cast("B"))
+    words.tofile(file)
     total = place + len(words)
     first = [_MAGIC, _FORMAT, total, place, len(text), _fingerprint(words), 0, 0]
     file.seek(0)
@@ -99,7 +99,7 @@ def read_path(function: str, path: Any) -> Path:
 
 
 def read_plan(function: str, path: Any) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Give what a file is about, and its arrays, mapped: their bytes are those that were written."""
+    """Give what a file is about, and its arrays, mapped, as they were written."""
     name = read_path(function, path)
     words = _map_words(function, name)
     place, size = int(words[3]), int(words[4])
@@ -123,15 +123,16 @@ def _map_words(function: str, name: Path) -> Words:
         size = os.fstat(file.fileno()).st_size
         head = file.read(_HEADER + 8 * _FIRST)
         count = (size - _HEADER) // 8
-        first = np.frombuffer(head[_HEADER:], "<i8") if len(head) == _HEADER + 64 else ()
-        if len(first) == 0 or first[0] != _MAGIC:
+        first = np.frombuffer(head[_HEADER:].ljust(8 * _FIRST, b"\0"), "<i8").tolist()
+        if first[0] != _MAGIC:
             raise ValueError(f"{function}(): {name} is not a plan saved by tightbatch")
         if first[1] != _FORMAT:
             raise ValueError(
                 f"{function}(): {name} has format {first[1]}, expected {_FORMAT}: it was saved by "
                 "another version of tightbatch; save it again"
             )
-        if first[2] != count or size % 8 or head[:_HEADER] != _npy_header(count):
+        is_whole = size % 8 == 0 and first[2] == count and first[6:] == [0, 0]
+        if not is_whole or head[:_HEADER] != _npy_header(count):
             raise _broken(function, name, f"it has {size} bytes, not those that were written")
         mapped = np.memmap(file, "<i8", "r", offset=_HEADER, shape=(count,))
     return np.asarray(mapped)
@@ -150,7 +151,8 @@ def _take_array(words: Words, told: Any) -> Array:
     own = words[place : place + taken]
     if _fingerprint(own) != fingerprint:
         raise ValueError(fingerprint)
-    return own.view(np.dtype(kind))[:count]
+    taken_as: Array = own.view(np.dtype(kind))
+    return taken_as[:count]
 
 
 def _broken(function: str, name: Path, why: str) -> ValueError:

@@ -116,7 +116,6 @@ class Saving(Place):
         name = f"{NAME}.load_plan"
         saved = wait_for(name, path, timeout, lambda: self._read(name, path))
         self._planner.use(saved)
-        self._dealt = None
 
     def _read(self, name: str, path: Any) -> dict[tuple[int, int], Plan]:
         about, arrays = read_plan(name, path)
