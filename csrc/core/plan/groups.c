@@ -311,9 +311,9 @@ plan_by_quotas(group_plan *all, const group_rows *rows,
         most = quota > 0 && rows[k].summary.rows > most ? rows[k].summary.rows : most;
     }
     if (status == TB_OK) {
-        copy = (uint64_t *)tb_allocate_array(most, sizeof *copy);
+        copy = (uint64_t *)tb_allocate_at_random(most, sizeof *copy);
         all->plan->items =
-            (uint64_t *)tb_allocate_array((ptrdiff_t)total, sizeof *copy);
+            (uint64_t *)tb_allocate_at_random((ptrdiff_t)total, sizeof *copy);
         status = copy == NULL || all->plan->items == NULL ? TB_ERR_MEMORY : TB_OK;
     }
     for (ptrdiff_t k = 0; k < groups->count && status == TB_OK; k++) {
@@ -378,7 +378,7 @@ tb_plan_groups(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *set
     }
     plan->longest = summary.longest;
     plan->index_bits = tb_count_bits((uint64_t)n - 1);
-    plan->items = (uint64_t *)tb_allocate_array(summary.rows, sizeof *plan->items);
+    plan->items = (uint64_t *)tb_allocate_at_random(summary.rows, sizeof *plan->items);
     rows = (group_rows *)tb_allocate_array(groups->count, sizeof *rows);
     all.plan = plan;
     all.tail_sizes =

@@ -175,8 +175,10 @@ def bucket_groups(lengths: Any, boundaries: Any) -> NDArray[np.int64]:
     """
     name = "bucket_groups"
     if is_pairs(lengths) or is_pairs(boundaries):
-        first, second = read_pairs(name, lengths if len(lengths) else np.empty((0, 2), np.int64))
-        bounds = np.stack(read_pairs(name, boundaries), axis=1)
+        bounds = np.stack(read_pairs(name, "boundaries", boundaries), axis=1)
+        is_empty = isinstance(lengths, list | tuple) and not lengths
+        pairs = np.empty((0, 2), np.int64) if is_empty else lengths
+        first, second = read_pairs(name, "lengths", pairs)
         groups = _core.assign_buckets(name, first, second, bounds.ravel())
         return _check_groups(groups, groups < 0, (first, second))
     read = _core.read_lengths(name, "lengths", lengths)

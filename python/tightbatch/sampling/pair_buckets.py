@@ -27,7 +27,7 @@ def is_pairs(lengths: Any) -> bool:
     return getattr(lengths, "ndim", 1) == 2
 
 
-def read_pairs(function: str, lengths: Any) -> tuple[Array, Array]:
+def read_pairs(function: str, name: str, lengths: Any) -> tuple[Array, Array]:
     """Read two lengths a row."""
     try:
         array = np.asarray(lengths)
@@ -35,15 +35,15 @@ def read_pairs(function: str, lengths: Any) -> tuple[Array, Array]:
         array = np.empty(0)
     if array.ndim != 2 or array.shape[1] != 2:
         found = f"shape {array.shape}" if array.ndim > 1 else "rows of other sizes"
-        raise ValueError(f"{function}(): lengths: found {found}, expected two lengths a row")
+        raise ValueError(f"{function}(): {name}: found {found}, expected two lengths a row")
     first, second = (
-        _core.read_lengths(function, "lengths", np.ascontiguousarray(array[:, k])) for k in (0, 1)
+        _core.read_lengths(function, name, np.ascontiguousarray(array[:, k])) for k in (0, 1)
     )
     below = (first < 0) | (second < 0)
     if below.any():
         row = int(below.argmax())
         raise ValueError(
-            f"{function}(): lengths, row {row}: length {min(first[row], second[row])} is negative"
+            f"{function}(): {name}, row {row}: length {min(first[row], second[row])} is negative"
         )
     return first, second
 
@@ -65,7 +65,7 @@ def choose_pairs(function: str, lengths: Any, k: int, multiple: Any, size_name: 
     if multiple is not None:
         multiple = _core.read_int(function, "pad_to_multiple_of", multiple, 1, _MOST)
     size = SIZES[_core.read_choice(function, "size", size_name, tuple(SIZES))]
-    first, second = read_pairs(function, lengths)
+    first, second = read_pairs(function, "lengths", lengths)
     rows = len(first)
     if rows == 0:
         raise ValueError(f"{function}(): found no rows in lengths; expected at least one")
