@@ -258,6 +258,7 @@ def test_the_core_knows_neither_python_nor_the_binding(path):
         "stdint.h",
         "stdlib.h",
         "string.h",
+        "sys/mman.h",  # Linux: advice on pages
     }
     own = {str(header.relative_to(ROOT / "csrc")) for header in CORE.rglob("*.h")}
     assert set(includes(path)) <= standard | own

@@ -150,7 +150,9 @@ def _round(wanted: Floats) -> Array:
     rows = np.floor(exact).astype(np.int64)
     lacking = int(np.rint(exact.sum())) - int(rows.sum())
     if lacking > 0:
-        rows[np.argsort(rows - exact, kind="stable")[:lacking]] += 1
+        # Rests that differ by less than machines do are equal: then the first group comes first.
+        rests = np.round(exact - rows, 6)
+        rows[np.argsort(-rests, kind="stable")[:lacking]] += 1
     none = (rows == 0) & (wanted > 0)
     rows[none] = 1
     for _ in range(int(none.sum())):
