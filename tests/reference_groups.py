@@ -25,8 +25,10 @@ def draw(rows, quota, seed, group, epoch, shuffle):
 def round_shares(wanted):
     """Whole numbers of the same sum: the largest rests are rounded up, and none to 0."""
     rows = [math.floor(share) for share in wanted]
-    lacking = round(sum(wanted)) - sum(rows)
-    for group in sorted(range(len(rows)), key=lambda k: (-round(wanted[k] - rows[k], 6), k))[:lacking]:
+    lacking = round(round(sum(wanted), 6)) - sum(rows)
+    for group in sorted(range(len(rows)), key=lambda k: (-round(wanted[k] - rows[k], 6), k))[
+        :lacking
+    ]:
         rows[group] += 1
     for group, share in enumerate(wanted):
         if share > 0 and rows[group] == 0:

@@ -148,7 +148,7 @@ def _round(wanted: Floats) -> Array:
     near = np.rint(wanted)
     exact = np.where(np.abs(wanted - near) <= 1e-9 * np.maximum(wanted, 1), near, wanted)
     rows = np.floor(exact).astype(np.int64)
-    lacking = int(np.rint(exact.sum())) - int(rows.sum())
+    lacking = int(np.rint(np.round(exact.sum(), 6))) - int(rows.sum())
     if lacking > 0:
         # Rests that differ by less than machines do are equal: then the first group comes first.
         rests = np.round(exact - rows, 6)
