@@ -48,7 +48,7 @@ FAMILIES = [
     (r"tightbatch/plots/", [*PLOTS, *ANALYSIS[1:], "half_report", *MODELS[:1], *LAST]),
     (r"plan/(groups|labels)|wrap_groups|plan_arrays|sampling/groups", ["groups", *LAST]),
     (r"plan/rectangles|sampling/pair_buckets", ["bucket_pairs", *LAST]),
-    (r"sampling/(plan_file|saving|saved_packing)", ["saved_plans", *LAST]),
+    (r"sampling/(plan_file|saving|saved_packing)", ["saved_plans", "saved_plans_use", *LAST]),
     (r"core/plan/", [*PLANS, *ORDERS, "groups"]),
     (r"core/arrow/", COLUMNS),
     (r"core/layout/padding_free", BATCHES[6:]),
