@@ -226,6 +226,42 @@ def order_by_runs(full, find_cost_of, balance, random):
     return [batch for part in parts for batch in part]
 
 
+def cut(rows, cost, clipped, caps, padding_free, shuffle, window, pool_size):
+    """Full batches of rows in the order in which they are taken, and the rows that are left."""
+    batch_size, max_tokens = caps
+    is_sorted = not (padding_free and shuffle and max_tokens is None)
+
+    def room(row):
+        most = batch_size or NO_CAP
+        return min(most, (max_tokens or NO_CAP) // cost(row)) if cost(row) else most
+
+    full, pool = [], []
+    if padding_free and max_tokens is not None and pool_size is not None:
+        full, pool = draw_from_pool(rows, cost, max_tokens, batch_size, pool_size)
+        rows = []
+    while rows:
+        taken = max(window, len(pool))
+        pool, rows = pool + rows[:taken], rows[taken:]
+        if is_sorted:
+            pool.sort(key=lambda row: -clipped[row])
+        if padding_free and max_tokens is not None:
+            packs = best_fit([cost(row) for row in pool], max_tokens, batch_size)
+            packs = [[pool[place] for place in pack] for pack in packs]
+            rooms = [max_tokens - sum(map(cost, pack)) for pack in packs]
+            emptiest = max(range(len(packs)), key=lambda k: (rooms[k], k))
+            pool = packs.pop(emptiest)
+            full += packs
+            if rooms[emptiest] == 0:
+                full.append(pool)
+                pool = []
+            continue
+        while pool and len(pool) >= room(pool[0]):
+            count = room(pool[0])
+            full.append(pool[:count])
+            pool = pool[count:]
+    return full, pool
+
+
 def plan(
     lengths,
     *,
@@ -265,36 +301,8 @@ def plan(
             del rows[len(rows) - len(rows) % batch_size :]
     else:
         window = max(len(rows), 1)
-    is_sorted = not (padding_free and shuffle and max_tokens is None)
-
-    def room(row):
-        most = batch_size or NO_CAP
-        return min(most, (max_tokens or NO_CAP) // cost(row)) if cost(row) else most
-
-    full, pool = [], []
-    if padding_free and max_tokens is not None and pool_size is not None:
-        full, pool = draw_from_pool(rows, cost, max_tokens, batch_size, pool_size)
-        rows = []
-    while rows:
-        taken = max(window, len(pool))
-        pool, rows = pool + rows[:taken], rows[taken:]
-        if is_sorted:
-            pool.sort(key=lambda row: -clipped[row])
-        if padding_free and max_tokens is not None:
-            packs = best_fit([cost(row) for row in pool], max_tokens, batch_size)
-            packs = [[pool[place] for place in pack] for pack in packs]
-            rooms = [max_tokens - sum(map(cost, pack)) for pack in packs]
-            emptiest = max(range(len(packs)), key=lambda k: (rooms[k], k))
-            pool = packs.pop(emptiest)
-            full += packs
-            if rooms[emptiest] == 0:
-                full.append(pool)
-                pool = []
-            continue
-        while pool and len(pool) >= room(pool[0]):
-            count = room(pool[0])
-            full.append(pool[:count])
-            pool = pool[count:]
+    caps = (batch_size, max_tokens)
+    full, pool = cut(rows, cost, clipped, caps, padding_free, shuffle, window, pool_size)
     tail = [pool] if pool and not drop_last else []
 
     def find_cost_of(batch):

@@ -1,5 +1,8 @@
 """How each public function, class and method is called rightly: a call that every test may vary."""
 
+import functools
+import os
+import tempfile
 import types
 
 import numpy as np
@@ -23,6 +26,27 @@ def dataset():
 
 def sampler():
     return tb.LengthBatchSampler([1, 2, 3], batch_size=2)
+
+
+@functools.cache
+def folder():
+    return tempfile.TemporaryDirectory()
+
+
+def new_path():
+    return os.path.join(folder().name, "new.npy")
+
+
+def saved_plan():
+    path = os.path.join(folder().name, "plan.npy")
+    sampler().save_plan(path)
+    return path
+
+
+def saved_packing():
+    path = os.path.join(folder().name, "packs.npy")
+    tb.pack([2, 1, 1], 2).save(path)
+    return path
 
 
 def report():
@@ -152,6 +176,7 @@ VALID = {
     "block_mask": LENGTHS,
     "batch_by_length": {"trainer": trainer, "batch_size": 2},
     "bucket_boundaries": {**LENGTHS, "k": 1},
+    "bucket_groups": {**LENGTHS, "boundaries": [8, 16]},
     "check_batch": {"batch": {"input_ids": [[1, 2], [3, 4]]}},
     "check_model": {"model": module, "collate_fn": lambda: tb.PadCollator(), "samples": ROWS},
     "cu_seqlens": LENGTHS,
@@ -175,8 +200,10 @@ VALID = {
     "LengthBatchSampler": {**LENGTHS, "batch_size": 2, "num_replicas": 2},
     "Fairness.to_dict": {},
     "LengthBatchSampler.fairness": {},
+    "LengthBatchSampler.load_plan": {"path": saved_plan},
     "LengthBatchSampler.load_state_dict": {"state": lambda: sampler().state_dict()},
     "LengthBatchSampler.restore_order": {"outputs": [[0, 1], [2]]},
+    "LengthBatchSampler.save_plan": {"path": new_path},
     "LengthBatchSampler.set_epoch": {"epoch": 1},
     "LengthBatchSampler.state_dict": {},
     "PadCollator": {},
@@ -192,6 +219,8 @@ VALID = {
     "Packing.__getitem__": {"pack": 0},
     "Packing.apply": {"ragged": ragged},
     "Packing.fairness": {},
+    "Packing.load": {"path": saved_packing},
+    "Packing.save": {"path": new_path},
     "Ragged": {"values": np.arange(3), "offsets": [0, 2]},
     "Ragged.__getitem__": {"index": 0},
     "Ragged.compact": {},

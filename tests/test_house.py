@@ -65,6 +65,9 @@ MODULES = [
     "sampling.sampler",
     "sampling.packing",
     "sampling.buckets",
+    "sampling.results",
+    "sampling.saved_packing",
+    "sampling.saving",
     "half.conversion",
     "half.report",
     "plots.exponents",
@@ -255,6 +258,7 @@ def test_the_core_knows_neither_python_nor_the_binding(path):
         "stdint.h",
         "stdlib.h",
         "string.h",
+        "sys/mman.h",  # Linux: advice on pages
     }
     own = {str(header.relative_to(ROOT / "csrc")) for header in CORE.rglob("*.h")}
     assert set(includes(path)) <= standard | own

@@ -151,6 +151,12 @@ KINDS = {
     "random_replace_prob": Real(0, 1),
     "padding_value": Fill(),
     "boundaries": Lengths(),
+    "groups": Instance(but=("an array of bools",), error=(TypeError, ValueError)),
+    "group_weights": Instance(error=(TypeError, ValueError)),
+    "temperature": Instance(error=(TypeError, ValueError)),
+    "path": Instance(but=STRINGS),
+    "timeout": Real(0, 1e9),
+    "epochs": Instance(but=ITERABLES, error=(TypeError, ValueError)),
     "shuffle_window": Or(Integer(1), Choice()),
     "dtype": Dtype(),
     "lengths": Lengths(words=("row",)),
@@ -216,6 +222,11 @@ OWN = {
         "key": Instance(but=("0", "-1"), error=(KeyError, IndexError, TypeError))
     },
     "LengthBatchSampler": {"max_length": Integer(1), "lengths": Lengths(rows=True)},
+    "bucket_boundaries": {"lengths": Lengths(words=("row",), but=("a matrix",))},
+    "bucket_groups": {
+        "lengths": Lengths(words=("row",)),
+        "boundaries": Lengths(words=("row",)),
+    },
     "LengthBatchSampler.load_state_dict": {"state": STATE},
     "LengthBatchSampler.restore_order": {
         "outputs": Anything(reason="test_batching_order tries what a model may give"),

@@ -34,7 +34,7 @@ from .padding import (
     unpad,
 )
 from .ragged import Ragged
-from .sampling.buckets import bucket_boundaries
+from .sampling.buckets import bucket_boundaries, bucket_groups
 from .sampling.fairness import Fairness
 from .sampling.limits import Limit
 from .sampling.packing import Packing, pack, pack_dataset
@@ -64,6 +64,7 @@ __all__ = [
     "attention_mask",
     "block_mask",
     "bucket_boundaries",
+    "bucket_groups",
     "check_batch",
     "check_model",
     "cu_seqlens",

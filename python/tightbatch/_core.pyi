@@ -94,6 +94,26 @@ def measure_plan(
     ranks: int,
     /,
 ) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]: ...
+def number_groups(function: str, labels: Any, /) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+def plan_groups(
+    function: str,
+    lengths: NDArray[np.int64],
+    settings: dict[str, Any],
+    epoch: int,
+    groups: NDArray[np.int64],
+    count: int,
+    quotas: NDArray[np.int64] | None,
+    window_batches: int,
+    /,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+def fingerprint(function: str, numbers: NDArray[np.int64], /) -> int: ...
+def assign_buckets(
+    function: str,
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    /,
+) -> NDArray[np.int64]: ...
 def row_costs(
     function: str, lengths: NDArray[np.int64], settings: dict[str, Any], /
 ) -> NDArray[np.int64]: ...

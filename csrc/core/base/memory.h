@@ -18,4 +18,9 @@ tb_allocate_array(ptrdiff_t count, size_t item_size)
     return malloc(bytes > 0 ? (size_t)bytes : 1);
 }
 
+/* The same for arrays that are read or written at random: of some MiB on, in huge pages,
+ * where the system offers them. In pages of 4 KiB most accesses would look up an address
+ * that the processor does not remember. */
+void *tb_allocate_at_random(ptrdiff_t count, size_t item_size);
+
 #endif

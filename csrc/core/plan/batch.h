@@ -35,6 +35,8 @@
  *     fit_tree   both find what fits
  *     order      step 5
  *     batching   all of it
+ *     labels     groups of rows, numbered
+ *     groups     all of it, for each group apart
  */
 #ifndef TB_BATCH_H
 #define TB_BATCH_H

@@ -78,7 +78,7 @@ tb_plan_batches(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *se
     if (status != TB_OK || summary.rows == 0) {
         return status;
     }
-    plan->items = (uint64_t *)tb_allocate_array(summary.rows, sizeof *plan->items);
+    plan->items = (uint64_t *)tb_allocate_at_random(summary.rows, sizeof *plan->items);
     if (plan->items == NULL) {
         return TB_ERR_MEMORY;
     }

@@ -140,6 +140,22 @@ order_by_runs(const tb_batch_plan *plan, const tb_batch_settings *settings,
     return status;
 }
 
+/* Orders n batches, whose numbers ascend: in runs for the ranks of a step, or at random.
+ */
+static tb_status
+order_similar(const tb_batch_plan *plan, const tb_batch_settings *settings,
+              uint64_t *batches, ptrdiff_t n, tb_random *random)
+{
+    int64_t size = settings->balance > 0 ? settings->balance : settings->ranks;
+
+    if (n > 1 && size > 1) {
+        return order_by_runs(plan, settings, (ptrdiff_t)tb_min(size, n), batches, n,
+                             random);
+    }
+    tb_shuffle_words(random, batches, (size_t)n);
+    return TB_OK;
+}
+
 tb_status
 tb_order_batches(tb_batch_plan *plan, ptrdiff_t full, const tb_batch_settings *settings,
                  tb_random *random)
@@ -157,14 +173,15 @@ tb_order_batches(tb_batch_plan *plan, ptrdiff_t full, const tb_batch_settings *s
     if (settings->longest_first && plan->batch_count > 0) {
         status = move_dearest(plan, settings, &first, &full);
     }
-    if (status != TB_OK || !settings->shuffle || full == 0) {
+    if (status != TB_OK || !settings->shuffle) {
         return status;
     }
-    int64_t size = settings->balance > 0 ? settings->balance : settings->ranks;
-    if (size > 1) {
-        return order_by_runs(plan, settings, (ptrdiff_t)tb_min(size, full),
-                             plan->order + first, full, random);
+    status = order_similar(plan, settings, plan->order + first, full, random);
+    if (status == TB_OK) {
+        /* Of a plan by groups several are not full. */
+        ptrdiff_t begin = first + full;
+        status = order_similar(plan, settings, plan->order + begin,
+                               plan->batch_count - begin, random);
     }
-    tb_shuffle_words(random, plan->order + first, (size_t)full);
-    return TB_OK;
+    return status;
 }

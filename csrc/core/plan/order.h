@@ -7,7 +7,8 @@
 #include "core/base/status.h"
 #include "core/plan/batch.h"
 
-/* Fills plan->order, for batches that are cut, the first `full` of them full. */
+/* Fills plan->order, for batches that are cut, the first `full` of them full; those that
+ * are not come last, in the same way. */
 TB_MUST_CHECK tb_status tb_order_batches(tb_batch_plan *plan, ptrdiff_t full,
                                          const tb_batch_settings *settings,
                                          tb_random *random);

@@ -3,6 +3,7 @@
 #include "py/base/tb_numpy.h"
 #include "py/base/state.h"
 #include "py/input/plan_settings.h"
+#include "py/output/plan_arrays.h"
 #include "core/base/memory.h"
 #include "core/plan/balance.h"
 #include "core/plan/batching.h"
@@ -39,7 +40,6 @@ wrap_plan_batches(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     tb_batch_plan plan = {0};
     tb_error error = {-1, -1, 0};
     PyObject *result = NULL;
-    PyArrayObject *indices = NULL, *offsets = NULL;
     ptrdiff_t n = 0;
 
     if (tb_check_count("plan_batches", nargs, 4) < 0) {
@@ -57,20 +57,8 @@ wrap_plan_batches(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
         tb_raise_plan_lengths(&context, status, &settings, &error);
         goto done;
     }
-    npy_intp rows = plan.row_count, edges = plan.batch_count + 1;
-    indices = (PyArrayObject *)PyArray_SimpleNew(1, &rows, NPY_INT64);
-    offsets = (PyArrayObject *)PyArray_SimpleNew(1, &edges, NPY_INT64);
-    if (indices == NULL || offsets == NULL) {
-        goto done;
-    }
-    thread = PyEval_SaveThread();
-    tb_write_batches(&plan, (int64_t *)PyArray_DATA(indices),
-                     (int64_t *)PyArray_DATA(offsets));
-    PyEval_RestoreThread(thread);
-    result = PyTuple_Pack(2, indices, offsets);
+    result = tb_arrays_of_plan(&plan);
 done:
-    Py_XDECREF(indices);
-    Py_XDECREF(offsets);
     tb_free_batches(&plan);
     return result;
 }

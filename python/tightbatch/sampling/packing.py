@@ -22,6 +22,7 @@ from .pack_settings import PACKING, Order
 from .packed_dataset import as_dataset, read_columns, seq_lengths
 from .plan import NO_CAP, lower_bound, read_pool
 from .ranks import in_line
+from .saved_packing import Saved
 from .segments import check_numbered, fit_rows
 
 __all__ = ["Packing", "pack", "pack_dataset"]
@@ -31,7 +32,7 @@ Strategy = Literal["pool", "best_fit"]
 
 
 @dataclass(frozen=True, eq=False)
-class Packing:
+class Packing(Saved):
     """The segments of each pack: the result of :func:`pack`.
 
     A segment is a row, or a stretch of a row that was longer than the capacity and was split. Pack

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .limits import rows_in_batch
+from .groups import Groups, Shares, count_rows, read_groups
 
 NO_CAP = 2**63 - 1
 
@@ -97,11 +99,14 @@ class Planner:
             self.rows, total, *_ = self._survey()
         most = self.settings["max_length"]
         self.truncated = 0 if most is None else int((lengths > most).sum())
+        self.window_batches = _WINDOW_BATCHES if auto_window else 0  # of groups
         if settings["pool_size"] is not None:
             window = None
         elif window is None:
             window = self._auto_window(total) if auto_window else max(len(lengths), 1)
         self.settings["shuffle_window"] = window
+        self.groups: Groups | None = None
+        self.saved: dict[tuple[int, int], Plan] = {}  # of a file
         self._kept: tuple[tuple[int, int], Plan] | None = None
 
     def _survey(self) -> tuple[int, int, int, int]:
@@ -130,27 +135,60 @@ class Planner:
         batches = max(min(self.rows // (4 * batch), _WINDOW_BATCHES), 1)
         return int(min(batch * batches, NO_CAP))
 
-    def plan(self, epoch: int, ranks: int = 1) -> Plan:
-        """Give an epoch's indices [rows], and offsets [batches + 1] into them."""
-        is_shuffled = self.settings["shuffle"]
-        in_runs = is_shuffled and self.settings["balance"] is None
-        key = (
-            epoch if is_shuffled else 0,
+    def group(self, groups: Any, shares: Shares) -> None:
+        """Plan each group of rows apart; `groups` is as given, `shares` are read."""
+        if self.by_row or self.settings["batch_size_multiple"] is not None:
+            raise ValueError(
+                f"{self.function}(): groups= with limits=, batch_size_multiple= or lengths of two "
+                "sides; expected batch_size= or max_tokens= as caps, and one length for each row"
+            )
+        read = read_groups(self.function, groups, len(self.lengths))
+        allowed = self._survey()[2]
+        rows, tokens = count_rows(read, self.lengths, self.settings, allowed)
+        quotas = shares.quotas(self.function, read.labels, rows, tokens)
+        self.groups = replace(read, quotas=quotas)
+        if quotas is not None:
+            self.rows = int(quotas.sum())
+
+    @property
+    def renews(self) -> bool:
+        """Whether epochs differ."""
+        has_quotas = self.groups is not None and self.groups.quotas is not None
+        return self.settings["shuffle"] or has_quotas
+
+    def key(self, epoch: int, ranks: int) -> tuple[int, int]:
+        """Give what a plan depends on, beside lengths and settings: an epoch, and ranks."""
+        in_runs = self.settings["shuffle"] and self.settings["balance"] is None
+        return (
+            epoch if self.renews else 0,
             ranks if in_runs or self.settings["longest_first"] else 1,
         )
+
+    def plan(self, epoch: int, ranks: int = 1) -> Plan:
+        """Give an epoch's indices [rows], and offsets [batches + 1] into them."""
+        key = self.key(epoch, ranks)
         if self._kept is None or self._kept[0] != key:
-            settings = {**self.settings, **self.by_row, "ranks": key[1]}
-            plan = _core.plan_batches(self.function, self.lengths, settings, key[0])
-            self._kept = (key, plan)
+            plan = self.saved.get(key)
+            self._kept = (key, self._make(*key) if plan is None else plan)
         return self._kept[1]
+
+    def use(self, saved: dict[tuple[int, int], Plan]) -> None:
+        """Take these plans instead of making them."""
+        self.saved, self._kept = saved, None
+
+    def _make(self, epoch: int, ranks: int) -> Plan:
+        settings = {**self.settings, **self.by_row, "ranks": ranks}
+        if self.groups is None:
+            return _core.plan_batches(self.function, self.lengths, settings, epoch)
+        return self.groups.plan(self.function, self.lengths, settings, epoch, self.window_batches)
 
     def row_costs(self, rows: Array) -> Array:
         """Give the cost of each of these rows alone."""
         return _core.row_costs(self.function, self.lengths[rows], self.settings)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give everything except the plan, which can be made again."""
-        return {**self.__dict__, "_kept": None}
+        """Give everything except plans, which can be made again."""
+        return {**self.__dict__, "_kept": None, "saved": {}}
 
 
 def lower_bound(lengths: Array, capacity: int, max_segments: int | None) -> int:

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._words import counted
-from .fairness import Fairness, measure
+from .groups import Shares
 from .limits import Limit
-from .order import restore
 from .plan import NO_CAP, Planner, read_pool
-from .ranks import Run, Steps, deal, dealt, handed_out, in_line, shared
+from .ranks import Run, Steps, deal, dealt, in_line, shared
+from .results import Results
 from .rows import read_rows
-from .state import NAME, Place
+from .state import NAME
 
 __all__ = ["LengthBatchSampler"]
 
 
-class LengthBatchSampler(Place):
+class LengthBatchSampler(Results):
     """Batches of rows of similar length, in a new order every epoch.
 
     Pass it to ``DataLoader(dataset, batch_sampler=sampler, collate_fn=...)``. It reads only
@@ -145,6 +145,20 @@ class LengthBatchSampler(Place):
         alone breaks a limit is overlong, and cannot be truncated.
     batch_size_multiple : int, optional
         Full batches have a multiple of this many rows, where the caps allow it. Not for packs.
+    groups : sequence of int or str, array or Arrow column, shape [rows], optional
+        A label for each row: its task, source, modality or shape; also tuples, or an array of shape
+        [rows, 2]. All rows of a batch have the same label. Each group is planned as if it were
+        alone, then the full batches of all groups are mixed. The last batch of each group, which
+        is not full, comes after them, or is left out with `drop_last`.
+    group_weights : dict, optional
+        The share of each label in an epoch, as any numbers; 0 leaves a group out. An epoch is as
+        large as without. Of a small group rows come again, of a large one rows are left out: over
+        the epochs each row of a group comes equally often. `repeated` and `dropped` count them.
+    temperature : float, optional
+        Shares in proportion to ``size ** (1 / temperature)``: 1 leaves groups as they are, infinity
+        makes them equal.
+    weigh : {"rows", "tokens"}
+        Whether shares, and sizes, are of rows or of tokens.
     num_replicas, rank : int
         The number of ranks, and which of them this is. With accelerate leave them out: it shares
         out the batches itself.
@@ -157,6 +171,8 @@ class LengthBatchSampler(Place):
         As given, or lower with ``overlong="truncate"``.
     shuffle_window : int or None
         Rows in a window: the number that "auto" or None stands for. None where a pool is used.
+    groups : list or None
+        The labels there are, in the order in which they come first.
     pool_size : int or None
         Rows in the pool: the number that "auto" stands for. None without a pool.
     truncated : int
@@ -249,6 +265,10 @@ class LengthBatchSampler(Place):
         boundaries: Sequence[int] | None = None,
         limits: Mapping[str, Limit | tuple[Any, int]] | None = None,
         batch_size_multiple: int | None = None,
+        groups: Any = None,
+        group_weights: Mapping[Any, float] | None = None,
+        temperature: float | None = None,
+        weigh: Literal["rows", "tokens"] = "rows",
         num_replicas: int = 1,
         rank: int = 0,
     ) -> None:
@@ -305,7 +325,10 @@ class LengthBatchSampler(Place):
             packs=settings["padding_free"] and bool(settings["max_tokens"] or limits),
             limited=bool(limits),
         )
+        shares = Shares(group_weights, temperature, weigh).read(NAME, groups)
         self._planner = Planner(NAME, rows.lengths, settings, auto_window=auto, by_row=rows.planned)
+        if groups is not None:
+            self._planner.group(groups, shares)
         if 0 < self._planner.rows < self.num_replicas and self.tail == "split":
             raise ValueError(
                 f"{NAME}(): {self._planner.rows} rows for num_replicas={self.num_replicas}; "
@@ -319,6 +342,10 @@ class LengthBatchSampler(Place):
         if self.max_tokens is not None or self.limits:
             self.batch_size = None
         self.truncated = rows.truncated or self._planner.truncated
+        found = self._planner.groups
+        self.groups = None if found is None else found.labels
+        self.group_weights, self.temperature = shares.weights, shares.temperature
+        self.weigh = shares.weigh
         self._dealt: tuple[NDArray[np.int64], Steps] | None = None
         self._move(0)
 
@@ -326,16 +353,6 @@ class LengthBatchSampler(Place):
     def sampler(self) -> LengthBatchSampler:
         """The sampler itself, because accelerate and Lightning look for ``set_epoch`` here."""
         return self
-
-    @property
-    def dropped(self) -> int:
-        """How many rows the coming iteration leaves out, on all ranks together."""
-        return len(self._planner.lengths) - len(self._plan()[0]) + self._deal().dropped
-
-    @property
-    def repeated(self) -> int:
-        """How many rows the coming iteration hands out twice, on all ranks together."""
-        return self._deal().repeated
 
     def _deal(self) -> Steps:
         """The steps of the coming iteration: those of a whole epoch, or of the rest of one."""
@@ -367,7 +384,7 @@ class LengthBatchSampler(Place):
         For loops that ask for ``len`` once, as that of transformers' Trainer does.
         """
         self._least_steps = 0
-        if (self.max_tokens is not None or self.limits) and self.shuffle:
+        if (self.max_tokens is not None or self.limits) and self._planner.renews:
             counts = []
             for epoch in range(epochs):
                 self._move(epoch)
@@ -385,7 +402,8 @@ class LengthBatchSampler(Place):
         return self._hand_out(run, self._batches(indices, steps, self.rank))
 
     def _batches(self, indices: NDArray[np.int64], steps: Steps, rank: int) -> Iterator[list[int]]:
-        if self.padding_free and self.batch_size is not None and self.num_replicas > 1:
+        shares = self.padding_free and self.batch_size is not None and self.groups is None
+        if shares and self.num_replicas > 1:
             kept = self.longest_first and steps.begins_as_planned
             costs = self._planner.row_costs
             return shared(indices, steps, rank, costs, begins_as_planned=kept)
@@ -402,88 +420,6 @@ class LengthBatchSampler(Place):
             self._move(min(run.epoch + 1, NO_CAP), ended=True)
             self._run = run
 
-    def restore_order(self, outputs: Any, *, fill: Any = None) -> Any:
-        """Put what a model gave for the batches of the latest iteration into the data set's order.
-
-        Parameters
-        ----------
-        outputs : list, tensor, array, dict or tuple
-            A list of what each batch gave, from the first to the last: a tensor, an array or a
-            list with an item for each row, or a dict or tuple of these. Or one of these that has
-            all rows already. Rows that another library repeated at the end are cut. With
-            `num_replicas` above 1, a list with this for each rank, as
-            ``torch.distributed.all_gather_object`` gives it; of a row that came twice, the first
-            output counts.
-        fill : object, optional
-            What rows get that the sampler left out (`drop_last`, ``overlong="drop"``).
-
-        Returns
-        -------
-        tensor, array, list, dict or tuple
-            Item i is that of row i of the data set. Tensors, or arrays, of one element type and of
-            rows of one shape become one of shape [rows, ...]; others become a list of rows. Dicts
-            and tuples keep their keys and places.
-
-        Raises
-        ------
-        ValueError
-            When the outputs are not those of every row, when keys differ, or when the sampler left
-            rows out and there is no `fill`.
-        TypeError
-            When there is no item for each row: leave out what a batch has one of, like a loss.
-
-        Examples
-        --------
-        >>> import tightbatch as tb
-        >>> rows = ["eleven", "two", "three"]
-        >>> sampler = tb.LengthBatchSampler(list(map(len, rows)), batch_size=2, shuffle=False)
-        >>> outputs = [[rows[row].upper() for row in batch] for batch in sampler]
-        >>> outputs
-        [['ELEVEN', 'THREE'], ['TWO']]
-        >>> sampler.restore_order(outputs)
-        ['ELEVEN', 'TWO', 'THREE']
-        """
-        name, run = f"{NAME}.restore_order", self._run
-        epoch, planned = (self._epoch, self._planned) if run is None else (run.epoch, run.planned)
-        steps = self._deal() if run is None else run.steps
-        if steps.begin:
-            raise ValueError(
-                f"{name}(): the latest iteration began after {steps.begin} rows, where a state was "
-                "loaded; expected one of a whole epoch"
-            )
-        indices = self._planner.plan(epoch, planned)[0]
-        given = handed_out(indices, steps, lambda rank: self._batches(indices, steps, rank))
-        return restore(name, outputs, given, len(self._planner.lengths), fill)
-
-    def fairness(self) -> Fairness:
-        """Tell how far the batches of the coming epoch are from random batches.
-
-        Batches of rows of like length are no random sample of the rows: the price of less padding.
-        This gives that price: the spread of rows a batch, that of the mean lengths of batches, and
-        how alike neighbouring batches are, beside those of random batches under the same caps.
-        10 million rows take a fraction of a second.
-
-        Returns
-        -------
-        Fairness
-            Of whole batches, on all ranks together. ``print`` shows it as a table.
-
-        Examples
-        --------
-        >>> import tightbatch as tb
-        >>> lengths = [3, 5, 4] * 2000
-        >>> sampler = tb.LengthBatchSampler(lengths, max_tokens=64, padding_free=True)
-        >>> fairness = sampler.fairness()
-        >>> round(fairness.plan.rows_mean), round(fairness.plan.padding, 2)
-        (16, 0.0)
-        >>> fairness.plan.length_std < 2 * fairness.random.length_std
-        True
-        """
-        planner = self._planner
-        indices, offsets = self._plan()
-        ranks = self.num_replicas
-        return measure(NAME, planner.lengths, planner.settings, indices, offsets, ranks)
-
     def __repr__(self) -> str:
         """Show the settings that differ from the default."""
         batch_size = self._planner.settings["batch_size"]
@@ -491,7 +427,9 @@ class LengthBatchSampler(Place):
         for name, parameter in signature(LengthBatchSampler).parameters.items():
             value = getattr(self, name, parameter.default)
             unused = name in ("shuffle_window", "pool_size") and value is None
-            if name != "batch_size" and value != parameter.default and not unused:
+            if name == "groups" and value is not None:
+                given.append(f"groups={len(value)}")
+            elif name != "batch_size" and value != parameter.default and not unused:
                 given.append(f"{name}={value!r}")
         rows = counted(len(self._planner.lengths), "row")
         return f"<LengthBatchSampler of {rows}: {', '.join(given)}>"

@@ -161,6 +161,8 @@ class Place:
             "limits": as_state(self.limits or {}),
         } | {name: getattr(self, name) for name in _ORDER}
         order["plan"] = _PLAN
+        if self._planner.groups is not None:
+            order["groups"] = self._planner.groups.identity()
         order["boundaries"] = None if self.boundaries is None else self.boundaries.copy()
         return order
 
@@ -201,29 +203,39 @@ def check_state(function: str, state: Any, own: Mapping[str, Any]) -> None:
     if set(state) != set(own):
         keys = _core.show(sorted(map(str, state)))
         raise ValueError(f"{function}(): state has the keys {keys}; expected {sorted(own)}")
-    found, expected = state["settings"], own["settings"]
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{function}(): state has settings={_core.show(found)}; expected a dict")
-    for name in {**expected, **found}:
-        if not _is_same(_as_list(found.get(name)), expected.get(name)):
-            raise ValueError(
-                f"{function}(): state has {name}={_core.show(found.get(name))}, this sampler has "
-                f"{name}={_core.show(expected.get(name))}; expected the same settings"
-            )
-    lengths, rows = _as_list(state["lengths"]), own["lengths"][0]
-    if not _is_same(lengths, own["lengths"]):
-        is_known = isinstance(lengths, list) and len(lengths) == 2
-        raise ValueError(
-            f"{function}(): state is for {_core.show(lengths[0] if is_known else lengths)} rows "
-            f"and this sampler has {rows}, or as many with other lengths; expected the same data "
-            "set"
-        )
+    check_settings(function, "state", state["settings"], own["settings"])
+    check_data(function, "state", state["lengths"], own["lengths"])
+    rows = own["lengths"][0]
     _core.read_int(function, "ranks", state["ranks"], 1, NO_CAP)
     _core.read_flag(function, "ended", state["ended"])
     if _core.read_int(function, "rows", state["rows"], 0, NO_CAP) > rows:
         raise ValueError(
             f"{function}(): rows={_core.show(state['rows'])}; expected at most {rows}, as the "
             "sampler has"
+        )
+
+
+def check_settings(function: str, what: str, found: Any, expected: Mapping[str, Any]) -> None:
+    """Refuse other settings than `expected`."""
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{function}(): {what} has settings={_core.show(found)}; expected a dict")
+    for name in {**expected, **found}:
+        if not _is_same(_as_list(found.get(name)), expected.get(name)):
+            raise ValueError(
+                f"{function}(): {what} has {name}={_core.show(found.get(name))}, this sampler has "
+                f"{name}={_core.show(expected.get(name))}; expected the same settings"
+            )
+
+
+def check_data(function: str, what: str, found: Any, expected: list[int]) -> None:
+    """Refuse other lengths than those of `expected`: their number and fingerprint."""
+    lengths = _as_list(found)
+    if not _is_same(lengths, expected):
+        is_known = isinstance(lengths, list) and len(lengths) == 2
+        raise ValueError(
+            f"{function}(): {what} is for {_core.show(lengths[0] if is_known else lengths)} rows "
+            f"and this sampler has {expected[0]}, or as many with other lengths; expected the same "
+            "data set"
         )
 
 
