@@ -37,6 +37,7 @@ from .ragged import Ragged
 from .sampling.buckets import bucket_boundaries
 from .sampling.fairness import Fairness
 from .sampling.packing import Packing, pack, pack_dataset
+from .sampling.partition import Partition, partition
 from .sampling.sampler import LengthBatchSampler
 
 __version__ = "0.1.0"
@@ -55,6 +56,7 @@ __all__ = [
     "PadCollator",
     "PaddingFreeCollator",
     "PaddingReport",
+    "Partition",
     "Ragged",
     "RaggedDataset",
     "WasteMeter",
@@ -72,6 +74,7 @@ __all__ = [
     "pack_dataset",
     "pad",
     "pad_sequences_dynamic",
+    "partition",
     "plot_batch",
     "position_ids",
     "segment_ids",
