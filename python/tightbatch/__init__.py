@@ -39,6 +39,7 @@ from .sampling.fairness import Fairness
 from .sampling.packing import Packing, pack, pack_dataset
 from .sampling.partition import Partition, partition
 from .sampling.sampler import LengthBatchSampler
+from .zigzag import ContextParallel, context_parallel
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ __all__ = [
     "Batch",
     "BatchReport",
     "CheckedCollator",
+    "ContextParallel",
     "ConversionCounts",
     "Fairness",
     "Finding",
@@ -66,6 +68,7 @@ __all__ = [
     "bucket_boundaries",
     "check_batch",
     "check_model",
+    "context_parallel",
     "cu_seqlens",
     "fixed_pad_sequences",
     "half_report",

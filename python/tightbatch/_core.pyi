@@ -116,6 +116,27 @@ def measure_shapes(
     /,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 def share_rows(costs: NDArray[np.int64], ranks: int, /) -> NDArray[np.int64]: ...
+def zigzag_lengths(lengths: NDArray[np.int64], num_ranks: int, /) -> NDArray[np.int64]: ...
+def zigzag_places(
+    lengths: NDArray[np.int64], num_ranks: int, rank: int, in_segment: bool, /
+) -> NDArray[np.int64]: ...
+def zigzag_take(
+    lengths: NDArray[np.int64],
+    num_ranks: int,
+    rank: int,
+    is_padded: bool,
+    values: NDArray[Any],
+    fill: NDArray[Any],
+    shift: bool,
+    /,
+) -> NDArray[Any]: ...
+def zigzag_put(
+    lengths: NDArray[np.int64],
+    num_ranks: int,
+    is_padded: bool,
+    shares: tuple[NDArray[Any], ...],
+    /,
+) -> NDArray[Any]: ...
 def read_counts(function: str, name: str, counts: Any, /) -> NDArray[np.int64]: ...
 def partition(
     costs: NDArray[Any],
