@@ -15,6 +15,7 @@ from .collate.batch import Batch
 from .collate.padded import PadCollator
 from .collate.padding_free import PaddingFreeCollator
 from .collate.picture import plot_batch
+from .collate.zigzag import shard_batch
 from .dataset import RaggedDataset, lengths
 from .half.conversion import ConversionCounts, to_bfloat16, to_float16, to_float32
 from .half.report import HalfReport, half_report
@@ -82,6 +83,7 @@ __all__ = [
     "position_ids",
     "segment_ids",
     "segment_mask",
+    "shard_batch",
     "to_bfloat16",
     "to_float16",
     "to_float32",

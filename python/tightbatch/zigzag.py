@@ -274,7 +274,7 @@ class ContextParallel:
         return places
 
     def _read_rank(self, function: str, rank: Any) -> int:
-        return _core.read_int(function, "rank", rank, 0, self.num_ranks - 1)
+        return read_rank(function, rank, self.num_ranks)
 
     def _shard(self, function: str, values: Any, rank: Any, fill: Any, shift: bool) -> Any:
         rank = self._read_rank(function, rank)
@@ -394,6 +394,17 @@ def context_parallel(lengths: Any, num_ranks: int, *, pad: bool = True) -> Conte
             f"{2 * num_ranks} to PaddingFreeCollator"
         )
     return ContextParallel(given, padded, num_ranks)
+
+
+def read_rank(function: str, rank: Any, num_ranks: int) -> int:
+    """Read a rank, from 0 to num_ranks - 1."""
+    rank = _core.read_int(function, "rank", rank, 0, 2**63 - 1)
+    if rank >= num_ranks:
+        raise ValueError(
+            f"{function}(): rank={rank} of {counted(num_ranks, 'rank')}; expected 0 to "
+            f"{num_ranks - 1}"
+        )
+    return rank
 
 
 def _is_tensor(value: Any) -> bool:
