@@ -131,7 +131,7 @@ def test_tensors_keep_type_and_gradients():
     rows = tb.Ragged.from_sequences([[1, 2, 3, 4, 5], [], [6, 7, 8]])
     assert shares.shard(rows, 0).tolist() == [1, 2, 0, 0, 6, 0]
     assert shares.shard(rows[::-1][::-1], 1).tolist() == [3, 4, 5, 0, 7, 8]
-    with pytest.raises(ValueError, match="a Ragged of other lengths"):
+    with pytest.raises(ValueError, match="is a Ragged of other lengths"):
         shares.shard(rows[::-1], 0)
 
 
@@ -233,17 +233,19 @@ def test_losses_of_ranks_add_up():
         ),
         (lambda: tb.context_parallel([4], 2).indices(2), ValueError, "rank=2"),
         (lambda: tb.context_parallel([4], 2).position_ids(-1), ValueError, "rank=-1"),
-        (lambda: four().shard(np.arange(5), 0), ValueError, "found shape (5,); expected 4 tokens"),
+        (lambda: four().shard(np.arange(5), 0), ValueError, "values has shape (5,); expected 4 tokens"),
         (lambda: four().shard([1, 2, 3, 4], 0), TypeError, "expected a Ragged, an array"),
-        (lambda: three().shard(np.uint8([1, 2, 3]), 0, padding_value=300), ValueError, "found 300"),
-        (lambda: three().shard(np.arange(3), 0, padding_value=0.5), ValueError, "found 0.5 to"),
-        (lambda: three().shard(np.arange(3), 0, padding_value="0"), TypeError, "found '0' (str)"),
-        (lambda: four().restore([np.arange(2)]), ValueError, "found 1 share, expected 2"),
+        (lambda: three().shard(np.uint8([1, 2, 3]), 0, padding_value=300), ValueError, "padding_value=300 does"),
+        (lambda: three().shard(np.arange(3), 0, padding_value=0.5), ValueError, "padding_value=0.5 does"),
+        (lambda: three().shard(np.arange(3), 0, padding_value=np.nan), ValueError, "padding_value=nan"),
+        (lambda: three().shard(np.ones(3, "f2"), 0, padding_value=1e9), ValueError, "1000000000.0 do"),
+        (lambda: three().shard(np.arange(3), 0, padding_value="0"), TypeError, "padding_value='0' (str)"),
+        (lambda: four().restore([np.arange(2)]), ValueError, "shares has 1 item, expected 2"),
         (lambda: four().restore(3), TypeError, "shares=3 (int)"),
-        (lambda: four().restore([np.arange(2), np.arange(3)]), ValueError, "share 1 has shape (3,)"),
-        (lambda: four().restore([np.arange(2), np.zeros(2)]), TypeError, "share 1 has type float64"),
+        (lambda: four().restore([np.arange(2), np.arange(3)]), ValueError, "shares[1] has shape (3,)"),
+        (lambda: four().restore([np.arange(2), np.zeros(2)]), TypeError, "shares[1] has type float64"),
         (lambda: tb.shard_batch([1], 2, 0), TypeError, "expected a dict"),
-        (lambda: tb.shard_batch({"input_ids": np.ones((1, 4))}, 2, 0), ValueError, "no boundaries"),
+        (lambda: tb.shard_batch({"input_ids": np.ones((1, 4))}, 2, 0), ValueError, "batch has no boundaries"),
         (lambda: tb.shard_batch(batch_of(5), 2, 0), ValueError, "key 'cu_seq_lens_q' ends at 5, but"),
         (lambda: tb.shard_batch(batch_of(4), 2, 2), ValueError, "rank=2"),
     ],

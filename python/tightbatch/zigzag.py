@@ -20,6 +20,25 @@ __all__ = ["ContextParallel", "context_parallel"]
 Array = NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Where:
+    """What messages name: a public function, and two of its parameters."""
+
+    function: str
+    of_values: str
+    of_fill: str
+
+    @property
+    def values(self) -> str:
+        """Begin a message about the values."""
+        return f"{self.function}(): {self.of_values}"
+
+    @property
+    def fill(self) -> str:
+        """Begin a message about what padding is filled with."""
+        return f"{self.function}(): {self.of_fill}"
+
+
 @dataclass(frozen=True, eq=False)
 class ContextParallel:
     """Which tokens each rank has: the result of :func:`context_parallel`.
@@ -156,7 +175,8 @@ class ContextParallel:
         >>> shares.shard(np.arange(10), 0, padding_value=-1).tolist()
         [0, 3, 4, 5, -1, -1]
         """
-        return self._shard("ContextParallel.shard", values, rank, padding_value, False)
+        where = Where("ContextParallel.shard", "values", "padding_value")
+        return self._share(where, values, rank, padding_value, shift=False)
 
     def shard_labels(self, labels: Any, rank: int, *, ignore_index: int = -100) -> Any:
         """Take a rank's share of labels, each moved to the token that predicts it.
@@ -189,7 +209,9 @@ class ContextParallel:
         >>> tb.context_parallel([4], 2).shard_labels(np.array([5, 6, 7, 8]), 0).tolist()
         [6, -100]
         """
-        return self._shard("ContextParallel.shard_labels", labels, rank, ignore_index, True)
+        where = Where("ContextParallel.shard_labels", "labels", "ignore_index")
+        ignored = _core.read_int(where.function, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
+        return self._share(where, labels, rank, ignored, shift=True)
 
     def restore(self, shares: Any, *, padded: bool = False) -> Any:
         """Put the shares of all ranks together: the inverse of `shard`.
@@ -228,7 +250,7 @@ class ContextParallel:
             )
         if len(shares) != self.num_ranks:
             raise ValueError(
-                f"{function}(): found {counted(len(shares), 'share')}, expected {self.num_ranks}: "
+                f"{function}(): shares has {counted(len(shares), 'item')}, expected {self.num_ranks}: "
                 "one of each rank"
             )
         self._check_shares(function, shares)
@@ -251,19 +273,23 @@ class ContextParallel:
         for rank, share in enumerate(shares):
             if not isinstance(share, np.ndarray) and not _is_tensor(share):
                 raise TypeError(
-                    f"{function}(): share {rank} is {_core.describe(share)}; expected an array or "
+                    f"{function}(): shares[{rank}]={_core.describe(share)}; expected an array or "
                     "tensor"
+                )
+            if isinstance(share, np.ndarray) and share.dtype.hasobject:
+                raise TypeError(
+                    f"{function}(): shares[{rank}] has dtype object; expected numbers"
                 )
             kind = (type(share), share.dtype, tuple(share.shape[1:]))
             if kind != (type(first), first.dtype, tuple(first.shape[1:])):
                 raise TypeError(
-                    f"{function}(): share {rank} has type {share.dtype} and shape "
-                    f"{tuple(share.shape)}, share 0 has {first.dtype} and {tuple(first.shape)}; "
+                    f"{function}(): shares[{rank}] has type {share.dtype} and shape "
+                    f"{tuple(share.shape)}, shares[0] has {first.dtype} and {tuple(first.shape)}; "
                     "expected shares of one type and shape"
                 )
             if not share.ndim or len(share) != size:
                 raise ValueError(
-                    f"{function}(): share {rank} has shape {tuple(share.shape)}; expected "
+                    f"{function}(): shares[{rank}] has shape {tuple(share.shape)}; expected "
                     f"{counted(size, 'token')}"
                 )
 
@@ -276,25 +302,27 @@ class ContextParallel:
     def _read_rank(self, function: str, rank: Any) -> int:
         return read_rank(function, rank, self.num_ranks)
 
-    def _shard(self, function: str, values: Any, rank: Any, fill: Any, shift: bool) -> Any:
-        rank = self._read_rank(function, rank)
+    def _share(self, where: Where, values: Any, rank: Any, fill: Any, *, shift: bool) -> Any:
+        """Do what `shard` and `shard_labels` do; errors say `where`."""
+        rank = read_rank(where.function, rank, self.num_ranks)
         if isinstance(values, Ragged):
-            values = self._tokens_of(function, values)
+            values = self._tokens_of(where, values)
         if not isinstance(values, np.ndarray) and not _is_tensor(values):
             raise TypeError(
-                f"{function}(): found {_core.describe(values)}; expected a Ragged, an array or a "
-                "tensor with an item for each token"
+                f"{where.values}={_core.describe(values)}; expected a Ragged, an array or a tensor "
+                "with an item for each token"
             )
         size = len(values) if values.ndim else 0
         if not values.ndim or size not in (self.total, self.padded_total):
             raise ValueError(
-                f"{function}(): found shape {tuple(values.shape)}; expected {self.total} tokens, "
-                f"or {self.padded_total} with padding"
+                f"{where.values} has shape {tuple(values.shape)}; expected {self.total} tokens, or "
+                f"{self.padded_total} with padding"
             )
         is_padded = size != self.total
+        fill = _read_fill(where, values, fill)
         if isinstance(values, np.ndarray):
-            return self._take(values, rank, is_padded, _fill(function, values, fill), shift)
-        return self._take_tensor(function, values, rank, is_padded, fill, shift)
+            return self._take(values, rank, is_padded, fill, shift)
+        return self._take_tensor(values, rank, is_padded, fill, shift)
 
     def _take(
         self, values: NDArray[Any], rank: int, is_padded: bool, fill: NDArray[Any], shift: bool
@@ -304,30 +332,24 @@ class ContextParallel:
             self.lengths, self.num_ranks, rank, is_padded, values, fill, shift
         )
 
-    def _take_tensor(
-        self, function: str, values: Any, rank: int, is_padded: bool, fill: Any, shift: bool
-    ) -> Any:
+    def _take_tensor(self, values: Any, rank: int, is_padded: bool, fill: Any, shift: bool) -> Any:
         """Take the places by the core, and the items by torch: on any device, with gradients."""
         import torch
 
         places = np.arange(self.padded_total if is_padded else self.total)
         none = np.full(1, -1, np.int64)
         chosen = torch.from_numpy(self._take(places, rank, is_padded, none, shift))
-        chosen = chosen.to(values.device)
-        missing = chosen < 0
-        filled = values.new_tensor(_number(function, fill)).item()
-        if filled != fill:
-            raise ValueError(f"{function}(): found {fill} to fill {values.dtype}; it does not fit")
         if not len(values):
             return values.new_zeros((0, *values.shape[1:]))
+        chosen = chosen.to(values.device)
         taken = values.index_select(0, chosen.clamp(min=0))
-        return taken.masked_fill(missing.reshape(-1, *[1] * (values.ndim - 1)), fill)
+        return taken.masked_fill((chosen < 0).reshape(-1, *[1] * (values.ndim - 1)), fill)
 
-    def _tokens_of(self, function: str, rows: Ragged) -> NDArray[Any]:
+    def _tokens_of(self, where: Where, rows: Ragged) -> NDArray[Any]:
         if len(rows) != len(self.lengths) or (rows.lengths != self.lengths).any():
             raise ValueError(
-                f"{function}(): found a Ragged of other lengths; expected {len(self.lengths)} rows "
-                "of the lengths that were given"
+                f"{where.values} is a Ragged of other lengths; expected {len(self.lengths)} rows of "
+                "the lengths that were given"
             )
         return rows.compact().values
 
@@ -401,8 +423,7 @@ def read_rank(function: str, rank: Any, num_ranks: int) -> int:
     rank = _core.read_int(function, "rank", rank, 0, 2**63 - 1)
     if rank >= num_ranks:
         raise ValueError(
-            f"{function}(): rank={rank} of {counted(num_ranks, 'rank')}; expected 0 to "
-            f"{num_ranks - 1}"
+            f"{function}(): rank={rank} with num_ranks={num_ranks}; expected 0 to {num_ranks - 1}"
         )
     return rank
 
@@ -411,24 +432,30 @@ def _is_tensor(value: Any) -> bool:
     return type(value).__module__.split(".")[0] == "torch" and hasattr(value, "index_select")
 
 
-def _number(function: str, fill: Any) -> Any:
-    if isinstance(fill, (bool, int, float, np.number, np.bool_)):
-        return fill
-    raise TypeError(
-        f"{function}(): found {_core.describe(fill)} to fill padding with; expected a number"
-    )
-
-
-def _fill(function: str, values: NDArray[Any], fill: Any) -> NDArray[Any]:
-    """Make one item of padding."""
-    _number(function, fill)
-    if values.dtype.hasobject:
-        raise TypeError(f"{function}(): found dtype object; expected numbers")
-    item = np.zeros((1, *values.shape[1:]), values.dtype)
+def _read_fill(where: Where, values: Any, fill: Any) -> Any:
+    """Check a number that fills padding: for an array give one item of it, else the number."""
+    if not isinstance(fill, (bool, int, float, np.number, np.bool_)):
+        raise TypeError(f"{where.fill}={_core.describe(fill)}; expected a number")
+    is_array = isinstance(values, np.ndarray)
+    if is_array and values.dtype.hasobject:
+        raise TypeError(f"{where.values} has dtype object; expected numbers")
+    held: Any = None
     try:
-        item[...] = fill
-    except (OverflowError, ValueError, TypeError):
-        item = np.zeros(0)
-    if not item.size and values[:1].size or (item.size and item.ravel()[0] != fill == fill):
-        raise ValueError(f"{function}(): found {fill} to fill {values.dtype}; it does not fit")
-    return item if item.size else np.zeros((1, *values.shape[1:]), values.dtype)
+        with np.errstate(all="ignore"):
+            item = np.full((1, *values.shape[1:]), fill, values.dtype) if is_array else None
+            held = np.full(1, fill, values.dtype)[0] if is_array else values.new_tensor(fill).item()
+    except (OverflowError, ValueError, TypeError, RuntimeError):
+        item = None
+    if held is None or not _is_kept(held, fill):
+        raise ValueError(
+            f"{where.fill}={_core.show(fill)} does not fit into {values.dtype}; expected a number "
+            "that it holds"
+        )
+    return item if is_array else fill
+
+
+def _is_kept(held: Any, fill: Any) -> bool:
+    """Tell whether a number was kept; floats may be rounded."""
+    if isinstance(held, (float, np.floating)):
+        return bool(np.isfinite(held)) or not np.isfinite(fill)
+    return bool(held == fill)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..zigzag import ContextParallel, context_parallel, read_rank
+from ..zigzag import ContextParallel, Where, context_parallel, read_rank
 from .batch import Batch
 
 __all__ = ["shard_batch"]
@@ -112,7 +112,8 @@ def shard_batch(
     }
     if "labels" in batch and "shift_labels" not in batch and _has_tokens(batch["labels"], shares):
         flat = batch["labels"][0]
-        out["shift_labels"] = shares.shard_labels(flat, rank, ignore_index=ignore_index)[None]
+        where = Where(NAME, "batch['labels']", "ignore_index")
+        out["shift_labels"] = shares._share(where, flat, rank, ignore_index, shift=True)[None]
     _write_boundaries(out, shares)
     return Batch(out) if isinstance(batch, Batch) else out
 
@@ -121,7 +122,7 @@ def _find_boundaries(batch: Mapping[str, Any]) -> NDArray[np.int64]:
     name = next((name for name in _BOUNDARIES if name in batch), None)
     if name is None:
         raise ValueError(
-            f"{NAME}(): found no boundaries of segments; expected one of {', '.join(_BOUNDARIES)}, "
+            f"{NAME}(): batch has no boundaries of segments; expected one of {', '.join(_BOUNDARIES)}, "
             "as PaddingFreeCollator gives them; for other batches use context_parallel(lengths)"
         )
     given = batch[name]
@@ -155,10 +156,12 @@ def _shard_value(
         return value
     flat = value[0]
     if key in _LABELS:
-        return shares.shard(flat, rank, padding_value=ignored)[None]
+        where = Where(NAME, f"batch[{key!r}]", "ignore_index")
+        return shares._share(where, flat, rank, ignored, shift=False)[None]
     if key not in ("position_ids", "seq_idx"):
         fill = 0 if key in ("attention_mask", "token_type_ids") else padding
-        return shares.shard(flat, rank, padding_value=fill)[None]
+        where = Where(NAME, f"batch[{key!r}]", "padding_value")
+        return shares._share(where, flat, rank, fill, shift=False)[None]
     whole = _continue(shares, key, flat)
     return (flat[:0].new_tensor(whole) if hasattr(flat, "new_tensor") else whole)[
         shares.indices(rank)

@@ -298,8 +298,8 @@ def _read_costs(costs: Any) -> NDArray[Any]:
                 f"partition(): costs has dtype {array.dtype}; expected integers, or floats up to "
                 "float64"
             )
-        if isinstance(costs, (list, tuple)):
-            _refuse_bools(costs)
+        if isinstance(costs, (list, tuple)) and not _has_floats(costs):
+            return _core.read_counts("partition", "costs", costs)  # of which one is too large
         return np.ascontiguousarray(array, np.float64)
     if array.dtype == object and array.ndim == 1:
         row, found = next(
@@ -312,10 +312,15 @@ def _read_costs(costs: Any) -> NDArray[Any]:
     return _core.read_counts("partition", "costs", costs)
 
 
-def _refuse_bools(costs: Any) -> None:
-    for row, cost in enumerate(costs):
-        if isinstance(cost, (bool, np.bool_)):
-            raise TypeError(f"partition(): costs, row {row}: found {cost} (bool); expected a number")
+def _has_floats(costs: Any) -> bool:
+    """Tell whether a list has floats; NumPy took bools beside them for numbers."""
+    kinds = set(map(type, costs))
+    if kinds & {bool, np.bool_}:
+        row = next(row for row, cost in enumerate(costs) if isinstance(cost, (bool, np.bool_)))
+        raise TypeError(
+            f"partition(): costs, row {row}: found {costs[row]} (bool); expected a number"
+        )
+    return any(issubclass(kind, (float, np.floating)) for kind in kinds)
 
 
 def _is_number(value: Any) -> bool:
