@@ -35,6 +35,8 @@ ROLES = (
 ).split()
 LAST = ["binding", "references", "wrong_arguments", "messages", "memory"]
 
+PARTS = ["partition", "batching_use", *LAST]
+
 ROOMS = ["csrc/core", "csrc/py", "python/tightbatch"]
 
 # By the first pattern found in the file's name.
@@ -46,6 +48,8 @@ FAMILIES = [
     (r"tightbatch/analysis/", [*ANALYSIS, "cli", "cli_commands", *LAST]),
     (r"tightbatch/checks/model", [*MODELS, *LAST]),
     (r"tightbatch/plots/", [*PLOTS, *ANALYSIS[1:], "half_report", *MODELS[:1], *LAST]),
+    (r"plan/(partition|difference|exchange|balance)|(wrap_|sampling/)partition", PARTS),
+    (r"zigzag", ["zigzag", *LAST]),
     (r"core/plan/", PLANS),
     (r"core/arrow/", COLUMNS),
     (r"core/layout/padding_free", BATCHES[6:]),

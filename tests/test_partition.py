@@ -156,7 +156,12 @@ def test_results_are_the_same_each_time_and_kinds_do_not_matter():
         ([2**63], {"k": 1}, OverflowError, "row 0"),
         ([3, 9, 4], {"cap": 8}, ValueError, "costs, row 1: cost 9 is more than cap=8; pass a"),
         ([3, 9, 4], {"cap": 8.5}, ValueError, "costs, row 1: cost 9 is more than cap=8; pass a"),
-        ([6, 6, 6], {"k": 2, "cap": 8}, ValueError, "found no k=2 parts of at most cap=8; pass k=3"),
+        (
+            [6, 6, 6],
+            {"k": 2, "cap": 8},
+            ValueError,
+            "found no k=2 parts of at most cap=8; pass k=3",
+        ),
         ([1, 2], {"k": 3}, ValueError, "found 2 rows for k=3 parts; expected at least one row"),
         ([], {"k": 1}, ValueError, "found no rows in costs"),
         ([1], {}, ValueError, "found neither k nor cap"),
@@ -271,12 +276,12 @@ def test_a_step_on_parts_is_the_step_on_the_batch(num_items_in_batch):
         else:
             (model(**batch).loss * weight).backward()
     for found, grad in zip(gradients(model), expected, strict=True):
-        assert torch.allclose(found, grad, rtol=1e-9, atol=1e-12)
+        assert torch.allclose(found, grad, rtol=1e-6, atol=1e-9)
     model.zero_grad()
     for part in parts:  # what the weights are for: equal shares are another gradient
         (model(**padded([rows[row] for row in part])).loss / len(parts)).backward()
     others = zip(gradients(model), expected, strict=True)
-    assert not all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in others)
+    assert not all(torch.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in others)
 
 
 def karmarkar_karp():

@@ -178,7 +178,9 @@ def test_shares_of_a_batch(naming, multiple):
         assert part["num_items_in_batch"] == batch["num_items_in_batch"]
         for key in part:
             if key.startswith(("cu_seq", "max_")) and not (
-                naming == "megatron" and multiple is None and key in ("cu_seqlens_q", "cu_seqlens_kv")
+                naming == "megatron"
+                and multiple is None
+                and key in ("cu_seqlens_q", "cu_seqlens_kv")
             ):
                 assert np.array_equal(part[key], whole[key]), key
 
@@ -233,20 +235,60 @@ def test_losses_of_ranks_add_up():
         ),
         (lambda: tb.context_parallel([4], 2).indices(2), ValueError, "rank=2"),
         (lambda: tb.context_parallel([4], 2).position_ids(-1), ValueError, "rank=-1"),
-        (lambda: four().shard(np.arange(5), 0), ValueError, "values has shape (5,); expected 4 tokens"),
+        (
+            lambda: four().shard(np.arange(5), 0),
+            ValueError,
+            "values has shape (5,); expected 4 tokens",
+        ),
         (lambda: four().shard([1, 2, 3, 4], 0), TypeError, "expected a Ragged, an array"),
-        (lambda: three().shard(np.uint8([1, 2, 3]), 0, padding_value=300), ValueError, "padding_value=300 does"),
-        (lambda: three().shard(np.arange(3), 0, padding_value=0.5), ValueError, "padding_value=0.5 does"),
-        (lambda: three().shard(np.arange(3), 0, padding_value=np.nan), ValueError, "padding_value=nan"),
-        (lambda: three().shard(np.ones(3, "f2"), 0, padding_value=1e9), ValueError, "1000000000.0 do"),
-        (lambda: three().shard(np.arange(3), 0, padding_value="0"), TypeError, "padding_value='0' (str)"),
+        (
+            lambda: three().shard(np.uint8([1, 2, 3]), 0, padding_value=300),
+            ValueError,
+            "padding_value=300 does",
+        ),
+        (
+            lambda: three().shard(np.arange(3), 0, padding_value=0.5),
+            ValueError,
+            "padding_value=0.5 does",
+        ),
+        (
+            lambda: three().shard(np.arange(3), 0, padding_value=np.nan),
+            ValueError,
+            "padding_value=nan",
+        ),
+        (
+            lambda: three().shard(np.ones(3, "f2"), 0, padding_value=1e9),
+            ValueError,
+            "1000000000.0 do",
+        ),
+        (
+            lambda: three().shard(np.arange(3), 0, padding_value="0"),
+            TypeError,
+            "padding_value='0' (str)",
+        ),
         (lambda: four().restore([np.arange(2)]), ValueError, "shares has 1 item, expected 2"),
         (lambda: four().restore(3), TypeError, "shares=3 (int)"),
-        (lambda: four().restore([np.arange(2), np.arange(3)]), ValueError, "shares[1] has shape (3,)"),
-        (lambda: four().restore([np.arange(2), np.zeros(2)]), TypeError, "shares[1] has type float64"),
+        (
+            lambda: four().restore([np.arange(2), np.arange(3)]),
+            ValueError,
+            "shares[1] has shape (3,)",
+        ),
+        (
+            lambda: four().restore([np.arange(2), np.zeros(2)]),
+            TypeError,
+            "shares[1] has type float64",
+        ),
         (lambda: tb.shard_batch([1], 2, 0), TypeError, "expected a dict"),
-        (lambda: tb.shard_batch({"input_ids": np.ones((1, 4))}, 2, 0), ValueError, "batch has no boundaries"),
-        (lambda: tb.shard_batch(batch_of(5), 2, 0), ValueError, "key 'cu_seq_lens_q' ends at 5, but"),
+        (
+            lambda: tb.shard_batch({"input_ids": np.ones((1, 4))}, 2, 0),
+            ValueError,
+            "batch has no boundaries",
+        ),
+        (
+            lambda: tb.shard_batch(batch_of(5), 2, 0),
+            ValueError,
+            "key 'cu_seq_lens_q' ends at 5, but",
+        ),
         (lambda: tb.shard_batch(batch_of(4), 2, 2), ValueError, "rank=2"),
     ],
 )

@@ -277,9 +277,7 @@ class ContextParallel:
                     "tensor"
                 )
             if isinstance(share, np.ndarray) and share.dtype.hasobject:
-                raise TypeError(
-                    f"{function}(): shares[{rank}] has dtype object; expected numbers"
-                )
+                raise TypeError(f"{function}(): shares[{rank}] has dtype object; expected numbers")
             kind = (type(share), share.dtype, tuple(share.shape[1:]))
             if kind != (type(first), first.dtype, tuple(first.shape[1:])):
                 raise TypeError(
@@ -328,9 +326,7 @@ class ContextParallel:
         self, values: NDArray[Any], rank: int, is_padded: bool, fill: NDArray[Any], shift: bool
     ) -> NDArray[Any]:
         values = np.ascontiguousarray(values)
-        return _core.zigzag_take(
-            self.lengths, self.num_ranks, rank, is_padded, values, fill, shift
-        )
+        return _core.zigzag_take(self.lengths, self.num_ranks, rank, is_padded, values, fill, shift)
 
     def _take_tensor(self, values: Any, rank: int, is_padded: bool, fill: Any, shift: bool) -> Any:
         """Take the places by the core, and the items by torch: on any device, with gradients."""

@@ -265,7 +265,7 @@ def partition(
     <Partition of 8 rows into 2 parts: largest 1724, at most 0.23 % above the best>
     >>> parts = tb.partition([700, 300, 512, 90, 400, 1024, 64, 350], cap=1024)
     >>> [rows.tolist() for rows in parts]
-    [[5], [0, 1], [2, 4], [3, 6, 7]]
+    [[5], [4, 6, 7], [1, 2], [0, 3]]
     """
     rows = _read_costs(costs)
     if rows.dtype.kind == "i" and isinstance(cap, (float, np.floating)):
