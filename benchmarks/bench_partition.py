@@ -9,6 +9,7 @@ one_thread()
 import ast
 import heapq
 import importlib.metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class Deal:
 
 
 def by_heapq(costs: list[int], k: int, equal_size: bool) -> list[list[int]]:
-    """Largest differencing as the paper of 1982 has it, in plain Python: where verl is not there."""
+    """Largest differencing in plain Python, as the paper of 1982 has it: where verl is not."""
     rows = sorted(range(len(costs)), key=costs.__getitem__)
     run_of = k if equal_size else 1
     deals = []
@@ -54,10 +55,10 @@ def find_peer() -> tuple[str, Any]:
         return "plain Python by heapq", by_heapq
     files = importlib.metadata.files("verl") or []
     path = next(file for file in files if file.name == "seqlen_balancing.py").locate()
-    tree = ast.parse(open(str(path), encoding="utf-8").read())
+    tree = ast.parse(Path(str(path)).read_text(encoding="utf-8"))
     (function,) = (node for node in tree.body if getattr(node, "name", "") == "karmarkar_karp")
     names: dict[str, Any] = {"heapq": heapq}
-    exec(compile(ast.Module([function], []), str(path), "exec"), names)  # noqa: S102
+    exec(compile(ast.Module([function], []), str(path), "exec"), names)
     return f"verl {version}", names["karmarkar_karp"]
 
 

@@ -77,7 +77,7 @@ def test_parts_within_a_cap(costs, cap, equal_counts, multiple_of):
     try:
         parts = tb.partition(costs, multiple_of=multiple_of, **settings)
     except ValueError as error:
-        assert multiple_of == 2 and "multiple_of=2" in str(error)  # noqa: PT017
+        assert "multiple_of=2" in str(error)  # noqa: PT017
         return
     check_parts(parts, costs)
     assert parts.largest <= cap
@@ -190,7 +190,8 @@ def test_errors_say_what_to_do(costs, more, error, words):
 
 def test_zero_costs_and_one_row():
     parts = tb.partition([0, 0, 0, 0], 2)
-    assert parts.gap == 0.0 and parts.largest == 0 and parts.counts.tolist() != [4, 0]
+    assert (parts.gap, parts.largest) == (0.0, 0)
+    assert parts.counts.min() > 0
     assert len(tb.partition([0, 0], cap=0)) == 1
     assert repr(tb.partition([7], 1)) == (
         "<Partition of 1 row into 1 part: largest 7, exactly the best>"
@@ -209,7 +210,7 @@ def test_outputs_come_back_in_order():
     found = parts.restore([{"logits": table[rows]} for rows in parts])
     assert torch.equal(found["logits"], table)
     with pytest.raises(ValueError, match=r"Partition.restore\(\): found outputs of 9 rows"):
-        parts.restore([values[rows] for rows in parts][:-1] + [values[parts[2]][:-1]])
+        parts.restore([*(values[parts[part]] for part in (0, 1)), values[parts[2]][:-1]])
 
 
 def test_weights_of_parts():
@@ -294,7 +295,7 @@ def karmarkar_karp():
     tree = ast.parse(path.read_text())
     names = {"heapq": heapq}
     (function,) = (node for node in tree.body if getattr(node, "name", "") == "karmarkar_karp")
-    exec(compile(ast.Module([function], []), str(path), "exec"), names)  # noqa: S102
+    exec(compile(ast.Module([function], []), str(path), "exec"), names)
     return names["karmarkar_karp"]
 
 

@@ -126,7 +126,6 @@ KINDS = {
     "max_segments": Integer(1),
     "max_seqlen": Integer(1),
     "max_tokens": Integer(1),
-    "ignore_index": Integer(-(2**63)),
     "num_ranks": Integer(1, 2**61),
     "multiple_of": Integer(1),
     "num_replicas": Integer(1),

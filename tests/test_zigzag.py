@@ -1,5 +1,7 @@
 """context_parallel and shard_batch: the shares that Megatron-LM and torch expect, and the loss."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ segments = st.lists(st.integers(0, 40), max_size=6)
 
 
 def chunks_of(lengths, num_ranks, rank):
-    """The definition: the tokens of chunks rank and 2 * num_ranks - 1 - rank, of padded segments."""
+    """The definition: the tokens of chunks rank and 2 * num_ranks - 1 - rank of each."""
     found, begin = [], 0
     for length in lengths:
         size = -(-length // (2 * num_ranks))
@@ -46,7 +48,7 @@ def test_shares_are_the_chunks(lengths, num_ranks):
     places = [shares.indices(rank).tolist() for rank in range(num_ranks)]
     padded = [-(-length // (2 * num_ranks)) * 2 * num_ranks for length in lengths]
     assert shares.padded_lengths.tolist() == padded
-    assert sorted(sum(places, [])) == list(range(sum(padded)))
+    assert sorted(itertools.chain(*places)) == list(range(sum(padded)))
     positions = [p for length in padded for p in range(length)]
     for rank in range(num_ranks):
         assert places[rank] == chunks_of(lengths, num_ranks, rank)

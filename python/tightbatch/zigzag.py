@@ -250,8 +250,8 @@ class ContextParallel:
             )
         if len(shares) != self.num_ranks:
             raise ValueError(
-                f"{function}(): shares has {counted(len(shares), 'item')}, expected {self.num_ranks}: "
-                "one of each rank"
+                f"{function}(): shares has {counted(len(shares), 'item')}, expected "
+                f"{self.num_ranks}: one of each rank"
             )
         self._check_shares(function, shares)
         if isinstance(shares[0], np.ndarray):
@@ -344,8 +344,8 @@ class ContextParallel:
     def _tokens_of(self, where: Where, rows: Ragged) -> NDArray[Any]:
         if len(rows) != len(self.lengths) or (rows.lengths != self.lengths).any():
             raise ValueError(
-                f"{where.values} is a Ragged of other lengths; expected {len(self.lengths)} rows of "
-                "the lengths that were given"
+                f"{where.values} is a Ragged of other lengths; expected {len(self.lengths)} rows "
+                "of the lengths that were given"
             )
         return rows.compact().values
 
@@ -416,12 +416,12 @@ def context_parallel(lengths: Any, num_ranks: int, *, pad: bool = True) -> Conte
 
 def read_rank(function: str, rank: Any, num_ranks: int) -> int:
     """Read a rank, from 0 to num_ranks - 1."""
-    rank = _core.read_int(function, "rank", rank, 0, 2**63 - 1)
-    if rank >= num_ranks:
+    read = _core.read_int(function, "rank", rank, 0, 2**63 - 1)
+    if read >= num_ranks:
         raise ValueError(
-            f"{function}(): rank={rank} with num_ranks={num_ranks}; expected 0 to {num_ranks - 1}"
+            f"{function}(): rank={read} with num_ranks={num_ranks}; expected 0 to {num_ranks - 1}"
         )
-    return rank
+    return read
 
 
 def _is_tensor(value: Any) -> bool:

@@ -122,8 +122,9 @@ def _find_boundaries(batch: Mapping[str, Any]) -> NDArray[np.int64]:
     name = next((name for name in _BOUNDARIES if name in batch), None)
     if name is None:
         raise ValueError(
-            f"{NAME}(): batch has no boundaries of segments; expected one of {', '.join(_BOUNDARIES)}, "
-            "as PaddingFreeCollator gives them; for other batches use context_parallel(lengths)"
+            f"{NAME}(): batch has no boundaries of segments; expected one of "
+            f"{', '.join(_BOUNDARIES)}, as PaddingFreeCollator gives them; for other batches use "
+            "context_parallel(lengths)"
         )
     given = batch[name]
     edges = _core.read_counts(NAME, name, given.cpu() if hasattr(given, "cpu") else given)
@@ -140,7 +141,7 @@ def _find_boundaries(batch: Mapping[str, Any]) -> NDArray[np.int64]:
 
 
 def _has_tokens(value: Any, shares: ContextParallel) -> bool:
-    shape = getattr(value, "shape", ())
+    shape: tuple[int, ...] = tuple(getattr(value, "shape", ()))
     return len(shape) > 1 and shape[0] == 1 and shape[1] == shares.total
 
 
