@@ -43,7 +43,7 @@ class Partition:
     >>> import tightbatch as tb
     >>> parts = tb.partition([4, 9, 2, 3, 8], 2)
     >>> [rows.tolist() for rows in parts], parts.costs.tolist()
-    ([[1, 0], [2, 3, 4]], [13, 13])
+    ([[0, 1], [2, 3, 4]], [13, 13])
     """
 
     indices: Array
