@@ -36,6 +36,8 @@ ROLES = (
 ).split()
 LAST = ["binding", "references", "wrong_arguments", "messages", "memory"]
 
+PARTS = ["partition", "batching_use", *LAST]
+
 ROOMS = ["csrc/core", "csrc/py", "python/tightbatch"]
 
 # By the first pattern found in the file's name.
@@ -47,6 +49,8 @@ FAMILIES = [
     (r"tightbatch/analysis/", [*ANALYSIS, "cli", "cli_commands", *LAST]),
     (r"tightbatch/checks/model", [*MODELS, *LAST]),
     (r"tightbatch/plots/", [*PLOTS, *ANALYSIS[1:], "half_report", *MODELS[:1], *LAST]),
+    (r"plan/(partition|difference|exchange|balance)|(wrap_|sampling/)partition", PARTS),
+    (r"zigzag", ["zigzag", *LAST]),
     (r"plan/(limit|first_fit|lanes|pair_keys)|py/.*limits|sampling/(limits|rows)", LIMITED),
     (r"plan/(groups|labels)|wrap_groups|plan_arrays|sampling/groups", ["groups", *LAST]),
     (r"plan/rectangles|sampling/pair_buckets", ["bucket_pairs", *LAST]),

@@ -49,6 +49,10 @@ def saved_packing():
     return path
 
 
+def padding_free_batch():
+    return tb.PaddingFreeCollator(return_tensors="np")(FEATURES)
+
+
 def report():
     return tb.half_report({"weight": np.float32([1, 2])})
 
@@ -179,6 +183,12 @@ VALID = {
     "bucket_groups": {**LENGTHS, "boundaries": [8, 16]},
     "check_batch": {"batch": {"input_ids": [[1, 2], [3, 4]]}},
     "check_model": {"model": module, "collate_fn": lambda: tb.PadCollator(), "samples": ROWS},
+    "context_parallel": {**LENGTHS, "num_ranks": 2},
+    "ContextParallel.indices": {"rank": 1},
+    "ContextParallel.position_ids": {"rank": 1},
+    "ContextParallel.restore": {"shares": [np.arange(4), np.arange(4)]},
+    "ContextParallel.shard": {"values": np.arange(5), "rank": 1},
+    "ContextParallel.shard_labels": {"labels": np.arange(5), "rank": 1},
     "cu_seqlens": LENGTHS,
     "fixed_pad_sequences": {**SEQUENCES, "max_length": 4},
     "half_report": FLOATS,
@@ -187,9 +197,14 @@ VALID = {
     "pack_dataset": {"dataset": hf_dataset, "capacity": 4},
     "pad": SEQUENCES,
     "pad_sequences_dynamic": SEQUENCES,
+    "partition": {"costs": [2, 1], "k": 1},
+    "Partition.__getitem__": {"part": 0},
+    "Partition.loss_weights": {"tokens": [1, 2, 1]},
+    "Partition.restore": {"outputs": [[1, 2], [3]]},
     "position_ids": LENGTHS,
     "segment_ids": LENGTHS,
     "segment_mask": {"segment_ids": [1, 1, 2]},
+    "shard_batch": {"batch": padding_free_batch, "num_ranks": 2, "rank": 1},
     "to_bfloat16": FLOATS,
     "to_float16": FLOATS,
     "to_float32": FLOATS,
@@ -317,6 +332,7 @@ def precision():
 # What makes the object of a method; of these classes, how their constructor is called.
 OBJECTS = {
     "BatchReport": lambda: tb.check_batch({"input_ids": [[1, 2], [3, 4]]}),
+    "ContextParallel": lambda: tb.context_parallel([4, 1], 2),
     "CheckedCollator": lambda: tb.CheckedCollator(numpy_collator),
     "Amp": amp,
     "Batch": lambda: tb.Batch(input_ids=np.ones((2, 2), np.int64)),
@@ -329,6 +345,7 @@ OBJECTS = {
     "ModelReport": lambda: tb.check_model(module(), tb.PadCollator(), ROWS),
     "Packing": lambda: tb.pack([2, 1, 1], 2),
     "PaddingReport": lambda: tb.analyze([2, 1, 3], batch_size=2),
+    "Partition": lambda: tb.partition([2, 1, 1], 2),
     "Precision": precision,
     "Ragged": ragged,
     "RaggedDataset": dataset,

@@ -397,7 +397,7 @@ def test_goes_on_with_other_ranks(ranks, weights):
 def test_groups_with_several_limits_are_refused(options):
     options = {"lengths": [1] * 6, "batch_size": 2, **options}
     with pytest.raises(ValueError, match=r"LengthBatchSampler\(\): groups= with limits="):
-        tb.LengthBatchSampler(groups=[0, 0, 0, 1, 1, 1], **options)
+        LengthBatchSampler(groups=[0, 0, 0, 1, 1, 1], **options)
 
 
 def test_a_state_of_other_groups_is_refused():

@@ -39,7 +39,13 @@ PYTHON_ROOMS = [
     ["_types", "_words", "_numpy_fallback"],
     ["plots"],  # pictures of plain numbers
     ["ragged", "masks"],
-    ["_arrow", "_records", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
+    [
+        "_arrow",
+        "_records",
+        "padding",
+        "half",
+        "zigzag",
+    ],  # columns of Arrow are Ragged; unpad() gives one
     ["dataset"],  # columns, and their lengths
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],
@@ -68,6 +74,9 @@ MODULES = [
     "sampling.results",
     "sampling.saved_packing",
     "sampling.saving",
+    "sampling.partition",
+    "zigzag",
+    "collate.zigzag",
     "half.conversion",
     "half.report",
     "plots.exponents",

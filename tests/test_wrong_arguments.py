@@ -91,6 +91,8 @@ RESULTS = {
     "Fairness": "made by LengthBatchSampler.fairness and Packing.fairness",
     "Packing": "made by pack",
     "PaddingReport": "made by analyze",
+    "Partition": "made by partition",
+    "ContextParallel": "made by context_parallel",
     "Precision": "made by choose_precision",
     "Cells": "made of any batch by plot_batch",
 }
@@ -127,6 +129,8 @@ KINDS = {
     "max_segments": Integer(1),
     "max_seqlen": Integer(1),
     "max_tokens": Integer(1),
+    "num_ranks": Integer(1, 2**61),
+    "multiple_of": Integer(1),
     "num_replicas": Integer(1),
     "pad_to_multiple_of": Integer(1),
     "pad_token_id": Integer(-(2**63)),
@@ -185,6 +189,7 @@ KINDS = {
 NUMBERS = Instance(
     but=("an array", "an array of floats", "a list", "a long list"), error=(TypeError, ValueError)
 )
+COSTS = Instance(but=(*NUMBERS.but, "b'right'"), error=(TypeError, ValueError))
 STATE = Instance(error=(TypeError, ValueError))
 PACKS = Lengths(words=("row",), rows=True)
 TENSOR_LIKE = Array(words=("row",))
@@ -257,7 +262,22 @@ OWN = {
         "padding_value": ByKey(kind=AnyFill()),
         "dtype": ByKey(kind=Dtype()),
     },
+    "ContextParallel.restore": {"shares": Instance(error=(TypeError, ValueError))},
+    "ContextParallel.shard": {
+        "values": Instance(error=(TypeError, ValueError)),
+        "padding_value": AnyFill(),
+    },
+    "ContextParallel.shard_labels": {"labels": Instance(error=(TypeError, ValueError))},
     "Packing.__getitem__": {"pack": Index()},
+    "Partition.__getitem__": {"part": Index()},
+    "Partition.loss_weights": {"tokens": Lengths(), "num_items": Integer(4)},
+    "Partition.restore": {"outputs": Anything(reason="test_partition tries what a model may give")},
+    "partition": {"costs": COSTS, "cap": Real(2, 1.7e308)},
+    "shard_batch": {
+        "batch": Instance(error=(TypeError, ValueError)),
+        "padding_value": AnyFill(),
+        "num_ranks": Integer(2, 2**61),
+    },
     "Packing.apply": {"ragged": Instance()},
     "Ragged": {
         "values": Array(words=("row",), bytes=True),

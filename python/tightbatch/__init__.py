@@ -15,6 +15,7 @@ from .collate.batch import Batch
 from .collate.padded import PadCollator
 from .collate.padding_free import PaddingFreeCollator
 from .collate.picture import plot_batch
+from .collate.zigzag import shard_batch
 from .dataset import RaggedDataset, lengths
 from .half.conversion import ConversionCounts, to_bfloat16, to_float16, to_float32
 from .half.report import HalfReport, half_report
@@ -38,7 +39,9 @@ from .sampling.buckets import bucket_boundaries, bucket_groups
 from .sampling.fairness import Fairness
 from .sampling.limits import Limit
 from .sampling.packing import Packing, pack, pack_dataset
+from .sampling.partition import Partition, partition
 from .sampling.sampler import LengthBatchSampler
+from .zigzag import ContextParallel, context_parallel
 
 __version__ = "0.1.0"
 
@@ -46,6 +49,7 @@ __all__ = [
     "Batch",
     "BatchReport",
     "CheckedCollator",
+    "ContextParallel",
     "ConversionCounts",
     "Fairness",
     "Finding",
@@ -57,6 +61,7 @@ __all__ = [
     "PadCollator",
     "PaddingFreeCollator",
     "PaddingReport",
+    "Partition",
     "Ragged",
     "RaggedDataset",
     "WasteMeter",
@@ -67,6 +72,7 @@ __all__ = [
     "bucket_groups",
     "check_batch",
     "check_model",
+    "context_parallel",
     "cu_seqlens",
     "fixed_pad_sequences",
     "half_report",
@@ -75,10 +81,12 @@ __all__ = [
     "pack_dataset",
     "pad",
     "pad_sequences_dynamic",
+    "partition",
     "plot_batch",
     "position_ids",
     "segment_ids",
     "segment_mask",
+    "shard_batch",
     "to_bfloat16",
     "to_float16",
     "to_float32",

@@ -139,6 +139,36 @@ def measure_shapes(
     /,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 def share_rows(costs: NDArray[np.int64], ranks: int, /) -> NDArray[np.int64]: ...
+def zigzag_lengths(lengths: NDArray[np.int64], num_ranks: int, /) -> NDArray[np.int64]: ...
+def zigzag_places(
+    lengths: NDArray[np.int64], num_ranks: int, rank: int, in_segment: bool, /
+) -> NDArray[np.int64]: ...
+def zigzag_take(
+    lengths: NDArray[np.int64],
+    num_ranks: int,
+    rank: int,
+    is_padded: bool,
+    values: NDArray[Any],
+    fill: NDArray[Any],
+    shift: bool,
+    /,
+) -> NDArray[Any]: ...
+def zigzag_put(
+    lengths: NDArray[np.int64],
+    num_ranks: int,
+    is_padded: bool,
+    shares: tuple[NDArray[Any], ...],
+    /,
+) -> NDArray[Any]: ...
+def read_counts(function: str, name: str, counts: Any, /) -> NDArray[np.int64]: ...
+def partition(
+    costs: NDArray[Any],
+    k: int | None,
+    cap: float | None,
+    equal_counts: bool,
+    multiple_of: int | None,
+    /,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int, int, int]: ...
 def bucket_boundaries(
     lengths: Any, k: int, pad_to_multiple_of: int | None, return_waste: bool, /
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]: ...
