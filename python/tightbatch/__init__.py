@@ -38,6 +38,7 @@ from .sampling.buckets import bucket_boundaries
 from .sampling.fairness import Fairness
 from .sampling.packing import Packing, pack, pack_dataset
 from .sampling.sampler import LengthBatchSampler
+from .sampling.streaming import StreamBatcher
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,7 @@ __all__ = [
     "PaddingReport",
     "Ragged",
     "RaggedDataset",
+    "StreamBatcher",
     "WasteMeter",
     "analyze",
     "attention_mask",
