@@ -204,7 +204,8 @@ read_row(const streaming *stream, PyObject *const *args, uint64_t *number,
         *weight = *length;
         return 0;
     }
-    return tb_read_int(&stream->context, "weight", args[3], 0, 0, TB_REQUIRED, weight);
+    return tb_read_int(&stream->context, "weight", args[3], 0, INT64_MAX, TB_REQUIRED,
+                       weight);
 }
 
 /* add_to_stream(stream, number, item, weight) -> whether a batch is ready; None where the
@@ -346,7 +347,8 @@ static uint64_t *
 read_numbers(const tb_context *context, PyObject *list, ptrdiff_t *count)
 {
     Py_ssize_t n = PyList_Size(list);
-    uint64_t *numbers = n < 0 ? NULL : (uint64_t *)tb_allocate_array(n, sizeof *numbers);
+    uint64_t *numbers =
+        n < 0 ? NULL : (uint64_t *)tb_allocate_array(n, sizeof *numbers);
 
     for (Py_ssize_t i = 0; i < n && numbers != NULL; i++) {
         if (tb_read_uint64(context, "pack", PyList_GET_ITEM(list, i), &numbers[i]) <
@@ -378,9 +380,9 @@ wrap_continue_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
     if (tb_read_uint64(context, "next", args[3], &core->next) < 0 ||
         tb_read_uint64(context, "batches", args[4], &core->batches) < 0 ||
         tb_read_uint64(context, "fingerprint", args[5], &fingerprint) < 0 ||
-        tb_read_int(context, "dropped", args[6], 0, 0, TB_REQUIRED, &core->dropped) <
-            0 ||
-        tb_read_int(context, "truncated", args[7], 0, 0, TB_REQUIRED,
+        tb_read_int(context, "dropped", args[6], 0, INT64_MAX, TB_REQUIRED,
+                    &core->dropped) < 0 ||
+        tb_read_int(context, "truncated", args[7], 0, INT64_MAX, TB_REQUIRED,
                     &core->truncated) < 0) {
         return NULL;
     }

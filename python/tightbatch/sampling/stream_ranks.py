@@ -41,36 +41,29 @@ class InStep:
             )
         if self._group is None:
             self._group = dist.new_group(backend="gloo")
-        batches, kept, ranks = iter(self.loader), [], dist.get_world_size()
+        ranks, batches = dist.get_world_size(), iter(self.loader)
+        kept: list[Any] = []
+        again = 0  # batches of this rank that were handed out again
         while True:
-            batch, failure, has_batch = None, None, False
-            try:
-                batch = next(batches)
-                has_batch = True
-            except StopIteration:
-                pass
-            except BaseException as error:
-                failure = error
-            step = len(kept)
+            batch, has_batch, failure = _next(batches)
             if failure is None and not has_batch and not kept and not self._drop_last:
                 failure = ValueError(f"{NAME}(): rank {dist.get_rank()} has no batch to repeat")
             with_batch, failed = self._ask(dist, has_batch, failure is not None)
             if failure is not None:
                 raise failure
             if failed:
-                raise RuntimeError(f"{NAME}(): another rank has no batch, because of an error there")
-            if with_batch == 0:
-                return
+                raise RuntimeError(f"{NAME}(): the batches of another rank ended with an error")
             if with_batch < ranks and self._drop_last:
                 self.dropped = with_batch
                 return
+            if with_batch == 0:
+                return
             self.repeated += ranks - with_batch
             if not has_batch:
-                batch = kept[self._again % step]
-                self._again += 1
-            elif step < _KEPT:
+                batch = kept[again % len(kept)]
+                again += 1
+            elif len(kept) < _KEPT:
                 kept.append(batch)
-                self._again = 0
             yield batch
 
     def _ask(self, dist: Any, has_batch: bool, failed: bool) -> tuple[int, int]:
@@ -80,3 +73,13 @@ class InStep:
         counts = torch.tensor([int(has_batch), int(failed)])
         dist.all_reduce(counts, group=self._group)
         return int(counts[0]), int(counts[1])
+
+
+def _next(batches: Iterator[Any]) -> tuple[Any, bool, BaseException | None]:
+    """Give the next batch, whether there is one, and the error that came instead."""
+    try:
+        return next(batches), True, None
+    except StopIteration:
+        return None, False, None
+    except BaseException as error:
+        return None, False, error  # the other ranks hear of it before it is raised

@@ -119,7 +119,7 @@ class Run(Iterator[list[Any]]):
     def _read(self) -> None:
         """Read samples until a batch is ready, or to the end."""
         if self._reader is None:
-            self._reader = Reader(self._batcher.samples, self.epoch, None)
+            self._reader = Reader(self._batcher.samples, self.epoch, None, self._batcher._first)
         self._mark(self._reader)
         number, held, stream, add = self._number, self._held, self._stream, _core.add_to_stream
         share, shares = self._share.share, self._share.shares
@@ -224,7 +224,8 @@ class Run(Iterator[list[Any]]):
         chosen, *counts = state["stream"]
         if not state["ended"]:
             if state["waiting"] or not state["exhausted"]:
-                self._reader = Reader(self._batcher.samples, self.epoch, state["source"])
+                first = self._batcher._first
+                self._reader = Reader(self._batcher.samples, self.epoch, state["source"], first)
                 self._marks = deque([(begin, state["source"], begun)])
                 self._read_waiting(self._reader, state, begin, end)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -102,9 +103,13 @@ def _has_state(source: Any) -> bool:
 
 
 class Reader:
-    """Reads the samples, from the first one or from a state that their source gave."""
+    """Reads the samples, from the first one or from a state that their source gave.
 
-    def __init__(self, samples: Any, epoch: int, state: Any) -> None:
+    `first` keeps the state that the source had at first: it is iterated from there again, and not
+    from where it was left or from a state that was loaded.
+    """
+
+    def __init__(self, samples: Any, epoch: int, state: Any, first: list[Any]) -> None:
         source = samples
         if callable(samples) and not isinstance(samples, Iterable):
             source = samples()
@@ -113,6 +118,10 @@ class Reader:
         self._stateful: Any = None
         if _has_state(source) and not (_is_hf(source) and _loses_samples(source._ex_iterable)):
             self._stateful = source
+            if source is samples and not first:
+                first.append(copy.deepcopy(source.state_dict()))
+            elif source is samples and state is None:
+                source.load_state_dict(copy.deepcopy(first[0]))
             if state is not None:
                 source.load_state_dict(state)
         try:

@@ -188,6 +188,7 @@ class StreamBatcher:
                 setattr(self, name, settings[name])
         self.boundaries = None if boundaries is None else settings["boundaries"].tolist()
         self._epoch = 0
+        self._first: list[Any] = []  # the state of the source before one was loaded
         self._state: dict[str, Any] | None = None
         self._run: Run | None = None
         _register(type(self))
