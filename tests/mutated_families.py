@@ -14,6 +14,7 @@ PLANS = (
     "batching_limits batching_errors batching batching_state batching_ranks batching_resume "
     "buckets packing_errors packing batching_use"
 ).split()
+STREAMS = ["streaming", "streaming_resume", "streaming_shares"]
 ORDERS = ["batching_order", "fairness", "batching_loops"]
 BATCHES = (
     "collate_errors collate collate_boundaries collate_cut collate_dtype collate_repr "
@@ -46,6 +47,8 @@ FAMILIES = [
     (r"tightbatch/analysis/", [*ANALYSIS, "cli", "cli_commands", *LAST]),
     (r"tightbatch/checks/model", [*MODELS, *LAST]),
     (r"tightbatch/plots/", [*PLOTS, *ANALYSIS[1:], "half_report", *MODELS[:1], *LAST]),
+    (r"plan/streaming|wrap_streaming|sampling/stream", [*STREAMS, *LAST]),
+    (r"core/plan/pool", [*PLANS, *STREAMS[:2]]),
     (r"core/plan/", PLANS),
     (r"core/arrow/", COLUMNS),
     (r"core/layout/padding_free", BATCHES[6:]),

@@ -25,6 +25,10 @@ def sampler():
     return tb.LengthBatchSampler([1, 2, 3], batch_size=2)
 
 
+def batcher():
+    return tb.StreamBatcher([[1, 2], [3]], batch_size=2)
+
+
 def report():
     return tb.half_report({"weight": np.float32([1, 2])})
 
@@ -179,6 +183,11 @@ VALID = {
     "LengthBatchSampler.restore_order": {"outputs": [[0, 1], [2]]},
     "LengthBatchSampler.set_epoch": {"epoch": 1},
     "LengthBatchSampler.state_dict": {},
+    "StreamBatcher": {"samples": ROWS, "batch_size": 2, "num_replicas": 2},
+    "StreamBatcher.in_step": {"loader": ROWS},
+    "StreamBatcher.load_state_dict": {"state": lambda: batcher().state_dict()},
+    "StreamBatcher.set_epoch": {"epoch": 1},
+    "StreamBatcher.state_dict": {},
     "PadCollator": {},
     "PadCollator.__call__": {"samples": FEATURES},
     "PadCollator.from_tokenizer": {"tokenizer": tokenizer},
@@ -295,6 +304,7 @@ OBJECTS = {
     "GradScaler": grad_scaler,
     "HalfReport": report,
     "LengthBatchSampler": sampler,
+    "StreamBatcher": batcher,
     "PadCollator": lambda: tb.PadCollator(return_tensors="np"),
     "PaddingFreeCollator": lambda: tb.PaddingFreeCollator(return_tensors="np"),
     "ModelReport": lambda: tb.check_model(module(), tb.PadCollator(), ROWS),

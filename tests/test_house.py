@@ -64,6 +64,7 @@ MODULES = [
     "collate.padding_free",
     "sampling.sampler",
     "sampling.packing",
+    "sampling.streaming",
     "sampling.buckets",
     "half.conversion",
     "half.report",

@@ -32,6 +32,11 @@
  *     fit_tree   both find what fits
  *     order      step 5
  *     batching   all of it
+ *
+ * Of a stream, whose lengths are not known before, batches are made otherwise:
+ *
+ *     streaming  rows that wait, and which of them are the next batch
+ *     neighbours the sorted ones, and runs of them
  */
 #ifndef TB_BATCH_H
 #define TB_BATCH_H

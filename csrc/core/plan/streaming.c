@@ -17,6 +17,8 @@ tb_start_streaming(tb_streaming *stream, const tb_batch_settings *settings,
     stream->settings = *settings;
     stream->size = size;
     stream->most_weight = most_weight;
+    stream->sorted.batch_size = settings->batch_size;
+    stream->sorted.max_tokens = settings->max_tokens;
     if (!settings->padding_free) {
         stream->kind = TB_STREAM_PADDED;
         return TB_OK;
@@ -39,8 +41,8 @@ tb_free_streaming(tb_streaming *stream)
 {
     tb_free_pool(&stream->pool);
     free(stream->waiting);
-    free(stream->rows);
-    free(stream->scratch);
+    free(stream->sorted.rows);
+    free(stream->sorted.scratch);
     free(stream->batch);
     memset(stream, 0, sizeof *stream);
 }
@@ -79,15 +81,15 @@ reserve_row(tb_streaming *stream)
         return TB_OK;
     }
     ptrdiff_t wanted = stream->reserved + stream->reserved / 2 + LEAST_RESERVED;
-    void *waiting = stream->waiting, *rows = stream->rows, *scratch = stream->scratch,
-         *batch = stream->batch;
+    void *waiting = stream->waiting, *rows = stream->sorted.rows,
+         *scratch = stream->sorted.scratch, *batch = stream->batch;
     int failed = grow(&waiting, wanted, sizeof *stream->waiting);
     stream->waiting = (tb_waiting_row *)waiting;
     if (!failed && stream->kind == TB_STREAM_PADDED) {
-        failed = grow(&rows, wanted, sizeof *stream->rows);
-        stream->rows = (tb_costed_row *)rows;
-        failed = failed || grow(&scratch, wanted, sizeof *stream->scratch);
-        stream->scratch = (tb_costed_row *)scratch;
+        failed = grow(&rows, wanted, sizeof *stream->sorted.rows);
+        stream->sorted.rows = (tb_costed_row *)rows;
+        failed = failed || grow(&scratch, wanted, sizeof *stream->sorted.scratch);
+        stream->sorted.scratch = (tb_costed_row *)scratch;
     }
     failed = failed || grow(&batch, wanted, sizeof *stream->batch);
     stream->batch = (uint64_t *)batch;
@@ -127,7 +129,7 @@ append_row(tb_streaming *stream, uint64_t number, int64_t cost, int64_t weight)
 {
     stream->waiting[stream->count] = (tb_waiting_row){number, cost, weight};
     if (stream->kind == TB_STREAM_PADDED) {
-        stream->rows[stream->count] = (tb_costed_row){cost, number};
+        stream->sorted.rows[stream->sorted.count++] = (tb_costed_row){cost, number};
     }
     stream->count++;
     stream->weight =
@@ -261,85 +263,14 @@ tb_restore_pack(tb_streaming *stream, const uint64_t *numbers, ptrdiff_t count,
 
 /* --- padded batches --------------------------------------------------------------- */
 
-/* The first sorted row that costs at least so much, from `low` up to `high`. */
-static ptrdiff_t
-find_cost_from(const tb_costed_row *rows, ptrdiff_t high, int64_t cost)
-{
-    ptrdiff_t low = 0;
-
-    while (low < high) {
-        ptrdiff_t middle = low + (high - low) / 2;
-        if (rows[middle].cost < cost) {
-            low = middle + 1;
-        }
-        else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
-/* Sorts rows by cost, stably: runs of one, two, four, ... are merged. */
-static void
-sort_rows(tb_costed_row *rows, tb_costed_row *scratch, ptrdiff_t n)
-{
-    for (ptrdiff_t run = 1; run < n; run *= 2) {
-        for (ptrdiff_t begin = 0; begin + run < n; begin += 2 * run) {
-            ptrdiff_t i = begin, middle = begin + run, j = middle, to = begin;
-            ptrdiff_t end = n - middle < run ? n : middle + run;
-            if (rows[middle - 1].cost <= rows[middle].cost) {
-                continue;
-            }
-            while (i < middle && j < end) {
-                scratch[to++] = rows[j].cost < rows[i].cost ? rows[j++] : rows[i++];
-            }
-            /* What is left of the second run lies where it belongs. */
-            memcpy(scratch + to, rows + i, (size_t)(middle - i) * sizeof *rows);
-            to += middle - i;
-            memcpy(rows + begin, scratch + begin, (size_t)(to - begin) * sizeof *rows);
-        }
-    }
-}
-
-/* Sorts the rows that have come, and moves them among the others; behind equal ones. */
-static void
-sort_in(tb_streaming *stream)
-{
-    tb_costed_row *rows = stream->rows, *fresh = stream->scratch;
-    ptrdiff_t high = stream->sorted_count, n = stream->count - high;
-
-    sort_rows(rows + high, stream->scratch, n);
-    memcpy(fresh, rows + high, (size_t)n * sizeof *rows);
-    for (ptrdiff_t k = n - 1; k >= 0; k--) {
-        ptrdiff_t place = find_cost_from(rows, high, fresh[k].cost + 1);
-        memmove(rows + place + k + 1, rows + place,
-                (size_t)(high - place) * sizeof *rows);
-        rows[place + k] = fresh[k];
-        high = place;
-    }
-    stream->sorted_count = stream->count;
-}
-
-/* How many rows share a batch whose longest costs so much. */
-static ptrdiff_t
-fit_rows(const tb_streaming *stream, int64_t cost)
-{
-    const tb_batch_settings *settings = &stream->settings;
-    int64_t rows = settings->batch_size;
-
-    if (settings->max_tokens != INT64_MAX) {
-        rows = tb_min(rows, settings->max_tokens / cost);
-    }
-    return (ptrdiff_t)tb_min(rows, (int64_t)stream->count + 1);
-}
-
 /* The row that the next batch is taken around. */
 static const tb_waiting_row *
 draw_row(const tb_streaming *stream)
 {
     const tb_waiting_row *waiting = stream->waiting;
     ptrdiff_t old = stream->count / TB_OLD_PART > 0 ? stream->count / TB_OLD_PART : 1;
-    ptrdiff_t least = fit_rows(stream, stream->rows[stream->count - 1].cost);
+    ptrdiff_t least =
+        tb_fit_run(&stream->sorted, stream->sorted.rows[stream->count - 1].cost);
     tb_random random;
 
     if (stream->next - waiting->number > TB_DUE_PARTS * (uint64_t)stream->size) {
@@ -348,7 +279,7 @@ draw_row(const tb_streaming *stream)
     tb_seed_random(&random, stream->settings.seed, stream->batches);
     for (int draw = 0; draw < MOST_DRAWS; draw++) {
         waiting = stream->waiting + tb_random_below(&random, (uint64_t)old);
-        ptrdiff_t rows = fit_rows(stream, waiting->cost);
+        ptrdiff_t rows = tb_fit_run(&stream->sorted, waiting->cost);
         if (rows <= least ||
             tb_random_below(&random, (uint64_t)rows) < (uint64_t)least) {
             break;
@@ -357,69 +288,11 @@ draw_row(const tb_streaming *stream)
     return waiting;
 }
 
-/* The full run of sorted rows around place `at` of which the smallest part is padding;
- * or, where no run is full, the longest from the first row on. */
-static void
-choose_run(const tb_streaming *stream, ptrdiff_t at, ptrdiff_t *begin, ptrdiff_t *end)
-{
-    const tb_costed_row *rows = stream->rows;
-    double least = 2;
-    int64_t sum = 0; /* of the costs of the rows from `low` up to `last` */
-    ptrdiff_t low = at, last = at;
-
-    *begin = 0;
-    *end = at + 1;
-    for (; last < stream->count; last++) {
-        ptrdiff_t count = fit_rows(stream, rows[last].cost), first = last + 1 - count;
-        if (first > at) {
-            break;
-        }
-        if (first < 0) {
-            *end = last + 1;
-            continue;
-        }
-        if (least > 1) { /* the first run that is full */
-            sum = 0;
-            for (ptrdiff_t i = first; i < last; i++) {
-                sum += rows[i].cost;
-            }
-            low = first;
-        }
-        sum += rows[last].cost;
-        for (; low < first; low++) {
-            sum -= rows[low].cost;
-        }
-        double whole = (double)count * (double)rows[last].cost;
-        double part = (whole - (double)sum) / whole;
-        if (part < least) {
-            least = part;
-            *begin = first;
-            *end = last + 1;
-        }
-    }
-}
-
-/* Of the batches that all sorted rows are cut into, from the longest row on, the one
- * with the row at a place. Returns whether it is full. */
-static int
-cut_run(const tb_streaming *stream, ptrdiff_t at, ptrdiff_t *begin, ptrdiff_t *end)
-{
-    ptrdiff_t count;
-
-    *begin = stream->count;
-    do {
-        *end = *begin;
-        count = fit_rows(stream, stream->rows[*end - 1].cost);
-        *begin = *end > count ? *end - count : 0;
-    } while (*begin > at);
-    return *end - *begin == count;
-}
-
 /* Moves a run of sorted rows into the batch, the longest first. */
 static void
 take_run(tb_streaming *stream, ptrdiff_t begin, ptrdiff_t end)
 {
-    tb_costed_row *rows = stream->rows;
+    tb_costed_row *rows = stream->sorted.rows;
 
     stream->batch_count = end - begin;
     for (ptrdiff_t i = 0; i < end - begin; i++) {
@@ -447,7 +320,7 @@ forget_rows(tb_streaming *stream)
         kept += stream->waiting[i].cost >= 0;
     }
     stream->count = kept;
-    stream->sorted_count = kept;
+    stream->sorted.count = stream->sorted.sorted = kept;
 }
 
 int
@@ -470,16 +343,15 @@ take_padded(tb_streaming *stream, int is_end)
     ptrdiff_t begin, end;
     int is_full = 1;
 
-    sort_in(stream);
+    tb_sort_in(&stream->sorted);
     if (is_end) {
-        ptrdiff_t at =
-            find_cost_from(stream->rows, stream->count, stream->waiting->cost);
-        is_full = cut_run(stream, at, &begin, &end);
+        ptrdiff_t at = tb_find_costed(&stream->sorted, stream->waiting->cost);
+        is_full = tb_cut_run(&stream->sorted, at, &begin, &end);
     }
     else {
         const tb_waiting_row *row = draw_row(stream);
-        choose_run(stream, find_cost_from(stream->rows, stream->count, row->cost),
-                   &begin, &end);
+        tb_choose_run(&stream->sorted, tb_find_costed(&stream->sorted, row->cost),
+                      &begin, &end);
     }
     take_run(stream, begin, end);
     return is_full;

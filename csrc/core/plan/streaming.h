@@ -26,6 +26,7 @@
 #define TB_STREAMING_H
 
 #include "core/plan/batch.h"
+#include "core/plan/neighbours.h"
 #include "core/plan/pool.h"
 
 enum { TB_DUE_PARTS = 4, TB_OLD_PART = 4 };
@@ -40,11 +41,6 @@ typedef struct {
 } tb_waiting_row;
 
 typedef struct {
-    int64_t cost;
-    uint64_t number;
-} tb_costed_row;
-
-typedef struct {
     tb_batch_settings settings;
     tb_stream_kind kind;
     int64_t size;        /* of the buffer, in rows */
@@ -53,11 +49,7 @@ typedef struct {
     tb_waiting_row *waiting; /* by age */
     ptrdiff_t count;
     ptrdiff_t reserved;
-    /* Padded: the same rows. Up to sorted_count they are sorted by cost; those that have
-     * just come follow in their order. */
-    tb_costed_row *rows;
-    tb_costed_row *scratch;
-    ptrdiff_t sorted_count;
+    tb_sorted_rows sorted; /* padded: the same rows */
     tb_pool pool;
     int is_pack;     /* the pool has made a pack */
     int is_taken;    /* and that was taken: the next one must begin */

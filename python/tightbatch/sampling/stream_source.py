@@ -47,8 +47,9 @@ def in_worker() -> bool:
 
 def check_samples(samples: Any) -> None:
     """Refuse what is no iterable of samples."""
+    is_list = hasattr(samples, "__getitem__") and hasattr(samples, "__len__")
     if isinstance(samples, (str, bytes, Mapping)) or not (
-        isinstance(samples, Iterable) or callable(samples) or hasattr(samples, "__getitem__")
+        isinstance(samples, Iterable) or callable(samples) or is_list
     ):
         raise TypeError(
             f"{NAME}(): samples={_core.describe(samples)}; expected an iterable of samples, or a "
@@ -111,7 +112,7 @@ class Reader:
 
     def __init__(self, samples: Any, epoch: int, state: Any, first: list[Any]) -> None:
         source = samples
-        if callable(samples) and not isinstance(samples, Iterable):
+        if callable(samples) and (isinstance(samples, type) or not isinstance(samples, Iterable)):
             source = samples()
         if callable(getattr(source, "set_epoch", None)):
             source.set_epoch(epoch)

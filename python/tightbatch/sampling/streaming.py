@@ -118,9 +118,9 @@ class StreamBatcher:
     >>> batcher = tb.StreamBatcher(numbers, batch_size=2, buffer=4)
     >>> for batch in batcher:
     ...     print(batch)
-    [[2, 2], [1]]
-    [[6, 6, 6, 6, 6, 6], [5, 5, 5, 5, 5]]
-    [[4, 4, 4, 4], [1]]
+    [[5, 5, 5, 5, 5], [4, 4, 4, 4]]
+    [[1], [1]]
+    [[6, 6, 6, 6, 6, 6], [2, 2]]
     """
 
     max_length: int | None
@@ -277,7 +277,7 @@ class StreamBatcher:
         Parameters
         ----------
         epoch : int
-            From 0 to 2**31 - 1; a ValueError, TypeError or OverflowError otherwise.
+            From 0 to 2**63 - 1; a ValueError, TypeError or OverflowError otherwise.
 
         Examples
         --------
@@ -287,7 +287,7 @@ class StreamBatcher:
         >>> batcher.epoch
         3
         """
-        number = _core.read_int(f"{NAME}.set_epoch", "epoch", epoch, 0, 2**31 - 1)
+        number = _core.read_int(f"{NAME}.set_epoch", "epoch", epoch, 0, NO_CAP)
         if self._state is not None and self._state["epoch"] != number:
             self._state = None
         if number != self._epoch or (self._run is not None and self._run.ended):
@@ -405,7 +405,7 @@ class StreamBatcher:
                     f"{name}(): state has {key}={_core.show(found.get(key))}, this batcher has "
                     f"{key}={_core.show(own.get(key))}; expected the same settings"
                 )
-        epoch = _core.read_int(name, "epoch", state["epoch"], 0, 2**31 - 1)
+        epoch = _core.read_int(name, "epoch", state["epoch"], 0, NO_CAP)
         self._state = {key: state[key] for key in _STATE if key != "settings"}
         self._epoch, self._run = epoch, None
 
