@@ -53,7 +53,9 @@ def plain(lengths):
 
 
 def of(source, caps, **others):
-    return tb.StreamBatcher(source, length=lambda sample: sample[1], **{"buffer": 16, **caps, **others})
+    return tb.StreamBatcher(
+        source, length=lambda sample: sample[1], **{"buffer": 16, **caps, **others}
+    )
 
 
 def as_stored(state):
@@ -302,7 +304,9 @@ def in_a_fork(function, *arguments):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-@pytest.mark.parametrize(("workers", "kind", "rounds"), [(0, "pad", 16), (2, "pack", 8), (4, "pad", 6)])
+@pytest.mark.parametrize(
+    ("workers", "kind", "rounds"), [(0, "pad", 16), (2, "pack", 8), (4, "pad", 6)]
+)
 def test_a_process_that_is_killed_goes_on_with_every_sample_once(workers, kind, rounds, tmp_path):
     torch = pytest.importorskip("torch")
     pytest.importorskip("torchdata")

@@ -102,9 +102,7 @@ def test_a_dataset_of_datasets_divides_itself_among_workers(workers):
     stream = rows.to_iterable_dataset(num_shards=4)
     batcher = tb.StreamBatcher(stream, max_tokens=90, buffer=20)
     assert sorted(itertools.chain(*load(batcher, workers))) == list(range(150))
-    by_rank = [
-        split_dataset_by_node(stream, rank=rank, world_size=2) for rank in range(2)
-    ]
+    by_rank = [split_dataset_by_node(stream, rank=rank, world_size=2) for rank in range(2)]
     seen = [
         load(tb.StreamBatcher(part, max_tokens=90, buffer=20, num_replicas=2, rank=rank), workers)
         for rank, part in enumerate(by_rank)

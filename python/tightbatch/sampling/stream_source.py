@@ -134,7 +134,7 @@ class Reader:
         if self._stateful is None and _has_state(iterator):
             self._stateful = iterator
             if state is not None:
-                iterator.load_state_dict(state)  # type: ignore[attr-defined]
+                iterator.load_state_dict(state)
         if state is not None and self._stateful is None:
             raise ValueError(
                 f"{NAME}.load_state_dict(): the state has one of the source of its samples, and "

@@ -206,8 +206,8 @@ class StreamBatcher:
         batch = self._settings["batch_size"]
         if self._settings["max_tokens"] is None and batch > self.buffer:
             raise ValueError(
-                f"{NAME}(): buffer={self.buffer} is less than batch_size={batch}; expected a buffer "
-                "of several batches"
+                f"{NAME}(): buffer={self.buffer} is less than batch_size={batch}; expected a "
+                "buffer of several batches"
             )
         cap = self._settings["max_tokens"]
         if cap is not None and self.buffer_tokens is not None and self.buffer_tokens < cap:
