@@ -35,8 +35,8 @@ class Counted:
         self.lengths, self.next, self.read = lengths, 0, 0
 
     def __iter__(self):
-        begin, self.next = self.next, 0
-        for self.next in range(begin + 1, len(self.lengths) + 1):
+        while self.next < len(self.lengths):
+            self.next += 1
             self.read += 1
             yield self.next - 1, self.lengths[self.next - 1]
         self.next = 0

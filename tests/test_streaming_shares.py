@@ -10,7 +10,7 @@ import pytest
 import tightbatch as tb
 
 torch = pytest.importorskip("torch")
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*worker processes:UserWarning")
 LENGTHS = [(5 * i * i + i) % 31 + 1 for i in range(150)]
