@@ -13,8 +13,6 @@ from harness import Row, compare, one_thread, run
 
 one_thread()
 
-import numpy as np
-
 import tightbatch as tb
 from workload import text_lengths
 
@@ -145,22 +143,25 @@ def packs() -> list[Row]:
             buffer=1024,
         )
 
-    def first_fit() -> int:
-        room, packs = [MAX_TOKENS] * 8, 8
-        for length in lengths:
+    def first_fit() -> Batches:
+        room, packs = [MAX_TOKENS] * 8, [list[int]() for _ in range(8)]
+        for row in range(ROWS):
+            length = lengths[row]
             for k, left in enumerate(room):
                 if left >= length:
-                    room[k] -= length
                     break
             else:
-                room[int(np.argmin(room))] = MAX_TOKENS - length
-                packs += 1
-        return packs
+                k = room.index(min(room))
+                yield packs[k]
+                room[k], packs[k] = MAX_TOKENS, []
+            room[k] -= length
+            packs[k].append(row)
+        yield from filter(None, packs)
 
-    full = len(list(ours()))
-    note = f"{full} packs, first fit {first_fit()}, {-(-sum(lengths) // MAX_TOKENS)} at the least"
+    least = -(-sum(lengths) // MAX_TOKENS)
+    note = f"{exhaust(ours())} packs, first fit {exhaust(first_fit())}, {least} at the least"
     name = f"stream of {ROWS:,} samples, packs of {MAX_TOKENS:,} tokens"
-    peers = {"Python first fit, 8 open packs": (first_fit, None)}
+    peers = {"Python first fit, 8 open packs": (lambda: exhaust(first_fit()), None)}
     return compare(name, lambda: exhaust(ours()), peers, note)
 
 
