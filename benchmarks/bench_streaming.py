@@ -147,10 +147,8 @@ def packs() -> list[Row]:
         room, packs = [MAX_TOKENS] * 8, [list[int]() for _ in range(8)]
         for row in range(ROWS):
             length = lengths[row]
-            for k, left in enumerate(room):
-                if left >= length:
-                    break
-            else:
+            k = next((k for k, left in enumerate(room) if left >= length), -1)
+            if k < 0:
                 k = room.index(min(room))
                 yield packs[k]
                 room[k], packs[k] = MAX_TOKENS, []
