@@ -53,6 +53,10 @@ def padding_free_batch():
     return tb.PaddingFreeCollator(return_tensors="np")(FEATURES)
 
 
+def batcher():
+    return tb.StreamBatcher([[1, 2], [3]], batch_size=2)
+
+
 def report():
     return tb.half_report({"weight": np.float32([1, 2])})
 
@@ -221,6 +225,11 @@ VALID = {
     "LengthBatchSampler.save_plan": {"path": new_path},
     "LengthBatchSampler.set_epoch": {"epoch": 1},
     "LengthBatchSampler.state_dict": {},
+    "StreamBatcher": {"samples": ROWS, "batch_size": 2, "num_replicas": 2},
+    "StreamBatcher.in_step": {"loader": ROWS},
+    "StreamBatcher.load_state_dict": {"state": lambda: batcher().state_dict()},
+    "StreamBatcher.set_epoch": {"epoch": 1},
+    "StreamBatcher.state_dict": {},
     "PadCollator": {},
     "PadCollator.__call__": {"samples": FEATURES},
     "PadCollator.from_tokenizer": {"tokenizer": tokenizer},
@@ -340,6 +349,7 @@ OBJECTS = {
     "GradScaler": grad_scaler,
     "HalfReport": report,
     "LengthBatchSampler": sampler,
+    "StreamBatcher": batcher,
     "PadCollator": lambda: tb.PadCollator(return_tensors="np"),
     "PaddingFreeCollator": lambda: tb.PaddingFreeCollator(return_tensors="np"),
     "ModelReport": lambda: tb.check_model(module(), tb.PadCollator(), ROWS),

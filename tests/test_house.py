@@ -70,6 +70,7 @@ MODULES = [
     "collate.padding_free",
     "sampling.sampler",
     "sampling.packing",
+    "sampling.streaming",
     "sampling.buckets",
     "sampling.results",
     "sampling.saved_packing",

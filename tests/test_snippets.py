@@ -14,6 +14,7 @@ pytestmark = [
     ),
     # Of a Trainer on a machine without a GPU.
     pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning"),
+    pytest.mark.filterwarnings("ignore:'set_vital' is deprecated"),  # torchdata's call of torch
 ]
 
 

@@ -114,6 +114,9 @@ KINDS = {
     "balance": Integer(1),
     "batch_size": Integer(1),
     "batches_consumed": Integer(0),
+    "buffer": Integer(1),
+    "buffer_bytes": Integer(1),
+    "buffer_tokens": Integer(1),
     "capacity": Integer(1),
     "device": Instance(but=("'1'", "'nonsense'", "a long str")),
     "epoch": Integer(0),
@@ -140,6 +143,8 @@ KINDS = {
     "rank": Integer(0, 1),
     "seed": Integer(0, 2**64 - 1),
     "segment_multiple_of": Integer(1),
+    "sharded": Choice(),
+    "steps": Integer(1),
     "separator_id": Integer(-(2**63)),
     "vocab_size": Integer(1),
     "width": Integer(0),
@@ -232,6 +237,19 @@ OWN = {
         "lengths": Lengths(words=("row",)),
         "boundaries": Lengths(words=("row",)),
     },
+    "StreamBatcher": {
+        "max_length": Integer(1),
+        "samples": Instance(
+            but=(*ITERABLES[:5], "an array of floats", "an array of bools", "a function", "a type")
+        ),
+        "length": Instance(but=(*STRINGS, "a function", "a type")),
+    },
+    "StreamBatcher.in_step": {
+        "loader": Instance(
+            but=(*ITERABLES, *STRINGS, "b'right'", "an array of floats", "an array of bools")
+        )
+    },
+    "StreamBatcher.load_state_dict": {"state": STATE},
     "LengthBatchSampler.load_state_dict": {"state": STATE},
     "LengthBatchSampler.restore_order": {
         "outputs": Anything(reason="test_batching_order tries what a model may give"),

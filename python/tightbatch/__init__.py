@@ -42,6 +42,7 @@ from .sampling.packing import Packing, pack, pack_dataset
 from .sampling.partition import Partition, partition
 from .sampling.sampler import LengthBatchSampler
 from .zigzag import ContextParallel, context_parallel
+from .sampling.streaming import StreamBatcher
 
 __version__ = "0.1.0"
 
@@ -64,6 +65,7 @@ __all__ = [
     "Partition",
     "Ragged",
     "RaggedDataset",
+    "StreamBatcher",
     "WasteMeter",
     "analyze",
     "attention_mask",

@@ -169,6 +169,36 @@ def partition(
     multiple_of: int | None,
     /,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int, int, int]: ...
+def start_stream(
+    function: str,
+    settings: dict[str, Any],
+    size: int,
+    most_weight: int | None,
+    epoch: int,
+    stream: int,
+    share: int,
+    shares: int,
+    fingerprint: int,
+    /,
+) -> Any: ...
+def add_to_stream(stream: Any, number: int, item: Any, weight: int | None, /) -> bool | None: ...
+def take_from_stream(stream: Any, is_end: bool, /) -> list[int] | None: ...
+def stream_counts(stream: Any, /) -> tuple[int, int, int]: ...
+def save_stream(stream: Any, /) -> tuple[list[int], list[int], bool, int, int, int, int, int]: ...
+def restore_to_stream(
+    stream: Any, number: int, item: Any, weight: int | None, place: int, /
+) -> None: ...
+def continue_stream(
+    stream: Any,
+    pack: list[int],
+    is_chosen: bool,
+    next: int,
+    batches: int,
+    fingerprint: int,
+    dropped: int,
+    truncated: int,
+    /,
+) -> bool: ...
 def bucket_boundaries(
     lengths: Any, k: int, pad_to_multiple_of: int | None, return_waste: bool, /
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]: ...

@@ -37,6 +37,11 @@
  *     batching   all of it
  *     labels     groups of rows, numbered
  *     groups     all of it, for each group apart
+ *
+ * Of a stream, whose lengths are not known before, batches are made otherwise:
+ *
+ *     streaming  rows that wait, and which of them are the next batch
+ *     neighbours the sorted ones, and runs of them
  */
 #ifndef TB_BATCH_H
 #define TB_BATCH_H

@@ -186,14 +186,20 @@ end_pack(tb_pool *pool)
     }
 }
 
+void
+tb_continue_pack(tb_pool *pool, int is_chosen)
+{
+    pool->is_chosen = is_chosen;
+    pool->spare = pool->capacity / (is_chosen ? FEW_PART : SPARE_PART);
+}
+
 /* The oldest row first. */
 static void
 start_pack(tb_pool *pool)
 {
     uint64_t part = (uint64_t)(pool->capacity / FEW_ROWS) >> pool->shift;
 
-    pool->is_chosen = pool->total > part * pool->count;
-    pool->spare = pool->capacity / (pool->is_chosen ? FEW_PART : SPARE_PART);
+    tb_continue_pack(pool, pool->total > part * pool->count);
     move_row(pool, pool->oldest);
 }
 

@@ -97,6 +97,9 @@ int tb_drain_pool(tb_pool *pool);
 /* The next pack is written to `rows`. */
 void tb_begin_pack(tb_pool *pool, uint64_t *rows);
 
+/* Goes on with a pack whose rows were put into it by tb_put_row, as it was begun before. */
+void tb_continue_pack(tb_pool *pool, int is_chosen);
+
 void tb_free_pool(tb_pool *pool);
 
 #endif

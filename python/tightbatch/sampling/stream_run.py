@@ -1,0 +1,286 @@
+"""One iteration of a StreamBatcher: it reads samples, and the core decides which share a batch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from operator import itemgetter
+from typing import Any
+
+from .. import _core
+from .stream_source import NAME, Reader, Share
+
+_WAITS, _IN_PACK, _GONE = range(3)  # tb_row_place
+# A source is asked for its state once in this part of the buffer: so many samples more are read
+# again when a state is loaded.
+_PARTS = 8
+
+
+def size_in_bytes(sample: Any) -> int:
+    """Count the bytes of a sample's arrays, tensors, strings and numbers."""
+    size = getattr(sample, "nbytes", None)
+    if isinstance(size, int):
+        return size
+    if isinstance(sample, Mapping):
+        return sum(map(size_in_bytes, sample.values()))
+    if isinstance(sample, (str, bytes, bytearray)):
+        return len(sample)
+    if isinstance(sample, (list, tuple)):
+        if sample and not isinstance(sample[0], (int, float)):
+            return sum(map(size_in_bytes, sample))
+        return 8 * len(sample)
+    return sum(map(size_in_bytes, vars(sample).values())) if hasattr(sample, "__dict__") else 8
+
+
+def _same(sample: Any) -> Any:
+    return sample
+
+
+class Run(Iterator[list[Any]]):
+    """An iteration. After an error of the source it can go on: what waits is kept."""
+
+    def __init__(self, batcher: Any, epoch: int, share: Share, state: Any = None) -> None:
+        self.epoch, self.ended = epoch, False
+        self.done = 0  # batches handed out
+        self._batcher, self._share = batcher, share
+        self._state = state  # to continue from, when the first batch is asked for
+        self._steps: int | None = batcher.steps
+        if self._steps is not None:
+            more = share.worker < self._steps % share.workers
+            self._steps = self._steps // share.workers + more
+        self._passes = 0  # how often the source was read to its end, and begun again
+        self._repeated = self._dropped = self._truncated = 0
+        self._begin(0)
+
+    def _begin(self, fingerprint: int) -> None:
+        """Begin with no samples that wait."""
+        batcher, share = self._batcher, self._share
+        self._stream = _core.start_stream(
+            NAME,
+            batcher._settings,
+            batcher.buffer,
+            batcher.buffer_tokens or batcher.buffer_bytes,
+            self.epoch,
+            share.place + (self._passes << 32),
+            share.share,
+            share.shares,
+            fingerprint,
+        )
+        self._held: dict[int, Any] = {}
+        self._exhausted = False
+        self._number = 0  # of the next sample in the source
+        self._marks: deque[tuple[int, Any, int]] = deque([(0, None, 0)])
+        self._get = batcher._get
+        self._reader: Reader | None = None
+
+    # --- batches --------------------------------------------------------------------------
+
+    def __next__(self) -> list[Any]:
+        """Give the next batch: a list of samples."""
+        if self._state is not None:
+            self._restore(self._state)
+            self._state = None
+        while not self.ended:
+            if self._steps is not None and self.done >= self._steps:
+                self._dropped += len(self._held)
+                break
+            numbers = _core.take_from_stream(self._stream, self._exhausted)
+            if numbers is not None:
+                take = self._held.pop
+                batch = [take(number) for number in numbers]
+                self.done += 1
+                self._repeated += len(batch) if self._passes else 0
+                return batch
+            if not self._exhausted:
+                self._read()
+            elif self._steps is None:
+                break
+            else:
+                self._read_again(self._steps)
+        self._finish()
+        raise StopIteration
+
+    def _finish(self) -> None:
+        self.ended = True
+        self._held.clear()  # with drop_last, the tail
+
+    def _read_again(self, steps: int) -> None:
+        """Begin with the first sample again: more steps are asked for than there are."""
+        if self._number == 0 or self.done == 0:
+            raise ValueError(
+                f"{NAME}(): the samples ended after {self.done} of {steps} steps, and could not be "
+                "read again; expected samples that can be iterated again, such as a function that "
+                "gives them, or fewer steps="
+            )
+        self._dropped, self._truncated, _ = self.counts()
+        self._passes += 1
+        self._begin(0)
+
+    def _read(self) -> None:
+        """Read samples until a batch is ready, or to the end."""
+        if self._reader is None:
+            self._reader = Reader(self._batcher.samples, self.epoch, None, self._batcher._first)
+        self._mark(self._reader)
+        number, held, stream, add = self._number, self._held, self._stream, _core.add_to_stream
+        share, shares = self._share.share, self._share.shares
+        weigh = None if self._batcher.buffer_bytes is None else size_in_bytes
+        weight = 0 if self._batcher.buffer_tokens is None else None  # None is the length
+        get = self._get
+        try:
+            for sample in self._reader.samples:
+                place = number
+                number += 1
+                if shares > 1:
+                    if place % shares != share:
+                        continue
+                    place //= shares
+                if get is None:
+                    get = self._get = self._find_getter(sample, number - 1)
+                try:
+                    item = get(sample)
+                except Exception as error:
+                    self._refuse(error, sample, number - 1)
+                    raise
+                ready = add(stream, place, item, weigh(sample) if weigh else weight)
+                if ready is None:
+                    continue
+                held[place] = sample
+                if ready:
+                    return
+        finally:
+            self._number = number
+        self._exhausted = True
+
+    def _find_getter(self, sample: Any, row: int) -> Any:
+        """Find the length of samples, where `length` does not say."""
+        if not isinstance(sample, Mapping):
+            return _same
+        if "input_ids" in sample:
+            return itemgetter("input_ids")
+        raise ValueError(
+            f"{NAME}(): row {row}: found the keys {_core.show(list(sample))}; pass length=, the "
+            "key of a column of tokens or of lengths, or a function"
+        )
+
+    def _refuse(self, error: Exception, sample: Any, row: int) -> None:
+        """Raise what says more than an error of `length` does by itself."""
+        if isinstance(error, StopIteration):  # it would end the loop in silence
+            raise RuntimeError(f"{NAME}(): row {row}: length() raised StopIteration") from error
+        if isinstance(self._get, itemgetter) and isinstance(error, (KeyError, TypeError)):
+            key = "input_ids" if self._batcher.length is None else self._batcher.length
+            raise type(error)(
+                f"{NAME}(): row {row}: found {type(sample).__name__} without {_core.show(key)}; "
+                "expected it in every sample, or a function as length="
+            ) from error
+
+    # --- state ----------------------------------------------------------------------------
+
+    def _mark(self, reader: Reader) -> None:
+        """Note the source's own state now and then, to read from there again."""
+        shares = self._share.shares
+        every = max(self._batcher.buffer // _PARTS, 1) * shares
+        if reader.has_state and self._number - self._marks[-1][0] >= every:
+            fingerprint = _core.stream_counts(self._stream)[2]
+            self._marks.append((self._number, reader.state(), fingerprint))
+            oldest = next(iter(self._held), None)
+            first = self._number if oldest is None else oldest * shares + self._share.share
+            while len(self._marks) > 1 and self._marks[1][0] <= first:
+                self._marks.popleft()
+
+    def state(self) -> dict[str, Any]:
+        """Give what it takes to go on from here, in plain numbers."""
+        if self._state is not None:
+            return dict(self._state)
+        waiting, pack, chosen, after, batches, fingerprint, dropped, truncated = _core.save_stream(
+            self._stream
+        )
+        shares = self._share.shares
+        first = waiting[0] * shares + self._share.share if waiting else self._number
+        while len(self._marks) > 1 and self._marks[1][0] <= first:
+            self._marks.popleft()
+        begin, source, begun = self._marks[0]
+        return {
+            "epoch": self.epoch,
+            "share": [self._share.share, shares, self._share.worker, self._share.workers],
+            "ended": self.ended,
+            "exhausted": self._exhausted,
+            "steps": [self.done, self._passes],
+            "samples": [begin, self._number],
+            "source": source,
+            "lengths": [begun, fingerprint],
+            "waiting": [] if self.ended else waiting,
+            "pack": [] if self.ended else pack,
+            "stream": [chosen, after, batches, dropped, truncated],
+            "counts": [self._repeated, self._dropped, self._truncated],
+        }
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Read the samples that waited again, and go on from there."""
+        self.done, self._passes = state["steps"]
+        self._repeated, self._dropped, self._truncated = state["counts"]
+        begin, end = state["samples"]
+        begun, fingerprint = state["lengths"]
+        self._begin(begun)
+        chosen, *counts = state["stream"]
+        if not state["ended"]:
+            if state["waiting"] or not state["exhausted"]:
+                first = self._batcher._first
+                self._reader = Reader(self._batcher.samples, self.epoch, state["source"], first)
+                self._marks = deque([(begin, state["source"], begun)])
+                self._read_waiting(self._reader, state, begin, end)
+            else:
+                fingerprint = begun  # nothing has to be read
+            after, batches, dropped, truncated = counts
+            is_same = _core.continue_stream(
+                self._stream,
+                state["pack"],
+                chosen,
+                after,
+                batches,
+                fingerprint,
+                dropped,
+                truncated,
+            )
+            if not is_same or len(self._held) != len(state["waiting"]):
+                raise _others(f"the first {end} have other lengths")
+        self._number, self._exhausted, self.ended = end, state["exhausted"], state["ended"]
+
+    def _read_waiting(self, reader: Reader, state: Mapping[str, Any], begin: int, end: int) -> None:
+        """Read samples up to the one that comes next; keep those that had not been handed out."""
+        places = dict.fromkeys(state["waiting"], _WAITS) | dict.fromkeys(state["pack"], _IN_PACK)
+        share, shares = self._share.share, self._share.shares
+        for number in range(begin, end):
+            try:
+                sample = next(reader.samples)
+            except StopIteration:
+                raise _others(f"there are {number}, and {end} had been read") from None
+            if number % shares != share:
+                continue
+            place = number // shares
+            where = places.get(place, _GONE)
+            try:
+                if self._get is None:
+                    self._get = self._find_getter(sample, number)
+                weight = 0 if self._batcher.buffer_tokens is None else None
+                if self._batcher.buffer_bytes is not None:
+                    weight = size_in_bytes(sample)
+                item = self._get(sample)
+                _core.restore_to_stream(self._stream, place, item, weight, where)
+            except Exception as error:
+                if where == _GONE:
+                    continue  # it was an error then too
+                raise _others(f"row {number} has no length now: {error}") from error
+            if where != _GONE:
+                self._held[place] = sample
+
+    def counts(self) -> tuple[int, int, int]:
+        """Count the samples left out, those longer than max_length, and those repeated."""
+        dropped, truncated, _ = _core.stream_counts(self._stream)
+        return self._dropped + dropped, self._truncated + truncated, self._repeated
+
+
+def _others(found: str) -> ValueError:
+    return ValueError(
+        f"{NAME}.load_state_dict(): {found}; expected the samples, in the order, of the time when "
+        "the state was saved"
+    )
