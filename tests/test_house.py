@@ -36,11 +36,12 @@ C_ROOMS = [
 ]
 PYTHON_ROOMS = [
     ["_core"],
-    ["_types", "_words", "_numpy_fallback"],
+    ["_types", "_words", "_numpy_fallback", "_mapped", "_split"],
     ["plots"],  # pictures of plain numbers
     ["ragged", "masks"],
     ["_arrow", "_records", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
     ["dataset"],  # columns, and their lengths
+    ["tokens"],  # windows and chunks of documents are datasets
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],
     ["huggingface", "amp", "checks"],  # checks take any batch and any model

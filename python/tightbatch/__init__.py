@@ -38,6 +38,7 @@ from .sampling.buckets import bucket_boundaries
 from .sampling.fairness import Fairness
 from .sampling.packing import Packing, pack, pack_dataset
 from .sampling.sampler import LengthBatchSampler
+from .tokens import Chunks, SplitReport, chunk, split_report, windows
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ __all__ = [
     "Batch",
     "BatchReport",
     "CheckedCollator",
+    "Chunks",
     "ConversionCounts",
     "Fairness",
     "Finding",
@@ -57,6 +59,7 @@ __all__ = [
     "PaddingReport",
     "Ragged",
     "RaggedDataset",
+    "SplitReport",
     "WasteMeter",
     "analyze",
     "attention_mask",
@@ -64,6 +67,7 @@ __all__ = [
     "bucket_boundaries",
     "check_batch",
     "check_model",
+    "chunk",
     "cu_seqlens",
     "fixed_pad_sequences",
     "half_report",
@@ -76,11 +80,13 @@ __all__ = [
     "position_ids",
     "segment_ids",
     "segment_mask",
+    "split_report",
     "to_bfloat16",
     "to_float16",
     "to_float32",
     "uniform_length_batching",
     "unpad",
+    "windows",
 ]
 
 # Imported when they are first used: they need torch, or take time to import.

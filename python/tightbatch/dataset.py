@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from . import _arrow, _core
 from ._arrow import Text
+from ._mapped import MappedFile
 from ._records import Samples, check_depth, gather, is_record, join, read_field, refuse_fields
 from ._words import counted
-from .ragged import MappedFile, Ragged, is_one, row_indices
+from .ragged import Ragged, is_one, row_indices
 
 __all__ = ["RaggedDataset", "lengths"]
 

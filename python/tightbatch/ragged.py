@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import mmap
 from collections.abc import Iterable, Iterator
 from typing import Any, overload
 
@@ -11,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._mapped import MappedFile, open_again
+from ._split import split
 from ._words import counted
 
 __all__ = ["Ragged"]
@@ -178,6 +179,58 @@ class Ragged(_core.RaggedBuffers):
                 "stream, with __arrow_c_array__ or __arrow_c_stream__"
             )
         return _core.arrow_rows(function, cls, source, column, fill_null)
+
+    @classmethod
+    def from_tokens(
+        cls, tokens: Any, end: Any = None, *, start: Any = None, keep_token: bool = True
+    ) -> Ragged:
+        """Find the documents of one long row of tokens, such as a memory-mapped ``.bin`` file.
+
+        Parameters
+        ----------
+        tokens : integer array or CPU tensor of shape (tokens,)
+            A C-contiguous one is not copied: the rows are views, and a memory map stays one.
+        end : int or sequence of int
+            The token id that ends each document. Several are an order: these, one after another.
+        start : int or sequence of int, optional
+            Instead of ``end``: what begins each document.
+        keep_token : bool
+            Whether the documents keep these tokens.
+
+        Returns
+        -------
+        Ragged
+            A row for each document, also for empty ones. What is left after the last end, or lies
+            before the first start, is one more.
+
+        Raises
+        ------
+        ValueError
+            When the token is nowhere, or its id does not fit into the type of the tokens.
+        TypeError
+            When tokens are not integers, and without one of ``end`` and ``start``.
+
+        See Also
+        --------
+        tightbatch.split_report : which token ends documents, and which the turns of a chat.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import tightbatch as tb
+        >>> tb.Ragged.from_tokens(np.array([5, 6, 0, 7, 0, 8], "uint16"), end=0).tolist()
+        [[5, 6, 0], [7, 0], [8]]
+        """
+        rows = split("Ragged.from_tokens", cls, tokens, end, start, keep_token)
+        if rows is None:
+            name, token = ("end", end) if start is None else ("start", start)
+            raise ValueError(
+                f"Ragged.from_tokens(): {name}={_core.show(token)} is nowhere in "
+                f"{counted(len(tokens), 'token')}; expected what stands between documents. "
+                "Ragged(tokens, [0, len(tokens)]) takes all as one"
+            )
+        found: Ragged = rows
+        return found
 
     @classmethod
     def concatenate(cls, parts: Iterable[Ragged]) -> Ragged:
@@ -387,9 +440,9 @@ class Ragged(_core.RaggedBuffers):
         """Pickle the rows; or, over memory maps, where the files are."""
         files = [MappedFile.of(chunk) for chunk in self._chunks]
         if all(file is not None for file in files):
-            return _open_again, (type(self), files, self.starts, self.lengths)
+            return open_again, (type(self), files, self.starts, self.lengths)
         rows = self.compact()
-        return _open_again, (type(self), list(rows._chunks), rows.starts, rows.lengths)
+        return open_again, (type(self), list(rows._chunks), rows.starts, rows.lengths)
 
 
 def is_one(index: Any) -> bool:
@@ -429,34 +482,6 @@ def _check_slice(function: str, index: slice, count: int) -> None:
         shown = ", ".join(_core.show(bound) for bound in bounds)
         expected = "a step other than 0" if isinstance(error, ValueError) else "integers or None"
         raise type(error)(f"{function}(): index=slice({shown}); expected {expected}") from None
-
-
-class MappedFile(tuple[Any, ...]):
-    """Where the data of a memory map is: path, dtype, offset in bytes, shape."""
-
-    __slots__ = ()
-
-    @classmethod
-    def of(cls, array: Any) -> MappedFile | None:
-        """Describe a whole map of a named file; None for anything else."""
-        if (
-            isinstance(array, np.memmap)
-            and isinstance(array.base, mmap.mmap)
-            and array.flags.c_contiguous
-            and array.filename is not None
-            and array.mode in ("r", "r+")
-        ):
-            return cls((array.filename, array.dtype, array.offset, array.shape))
-        return None
-
-    def open(self) -> NDArray[Any]:
-        path, dtype, offset, shape = self
-        return np.memmap(path, dtype, "r", offset, shape)
-
-
-def _open_again(cls: type[Ragged], chunks: list[Any], starts: Any, lengths: Any) -> Ragged:
-    opened = [chunk.open() if isinstance(chunk, MappedFile) else chunk for chunk in chunks]
-    return cls._of(tuple(opened), starts, lengths)
 
 
 def _as_values(values: Any) -> NDArray[Any]:
