@@ -36,7 +36,8 @@ C_ROOMS = [
 ]
 PYTHON_ROOMS = [
     ["_core"],
-    ["_types", "_words", "_numpy_fallback", "_mapped", "_split"],
+    ["_types", "_words", "_numpy_fallback", "_mapped"],
+    ["_split"],  # streams of tokens into rows
     ["plots"],  # pictures of plain numbers
     ["ragged", "masks"],
     ["_arrow", "_records", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
@@ -58,6 +59,7 @@ MODULES = [
     "padding",
     "ragged",
     "dataset",
+    "tokens",
     "masks",
     "collate.batch",
     "collate.picture",

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MappedFile", "open_again"]
+__all__ = ["MappedFile", "as_it_is", "open_again", "opened"]
+
+
+def as_it_is(array: NDArray[Any]) -> NDArray[Any]:
+    """Keep a memory map or a C-contiguous array; copy one of another layout or byte order."""
+    if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
+        return np.array(array, array.dtype.newbyteorder("="), order="C", copy=True)
+    return array if isinstance(array, np.memmap) else array.view(np.ndarray)
 
 
 class MappedFile(tuple[Any, ...]):
@@ -43,7 +50,11 @@ def _address(array: Any) -> int:
     return address
 
 
+def opened(part: Any) -> Any:
+    """Map what was pickled as a file again; give anything else back."""
+    return part.open() if isinstance(part, MappedFile) else part
+
+
 def open_again(cls: Any, chunks: list[Any], starts: Any, lengths: Any) -> Any:
     """Make the Ragged that was pickled."""
-    opened = [chunk.open() if isinstance(chunk, MappedFile) else chunk for chunk in chunks]
-    return cls._of(tuple(opened), starts, lengths)
+    return cls._of(tuple(map(opened, chunks)), starts, lengths)

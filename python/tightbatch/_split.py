@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._mapped import as_it_is
+from ._words import counted
 
-__all__ = ["read_tokens", "split"]
+__all__ = ["documents", "read_tokens", "split"]
+
+Rows = TypeVar("Rows", bound=_core.RaggedBuffers)
 
 
 def read_tokens(function: str, tokens: Any) -> NDArray[Any]:
@@ -27,32 +31,43 @@ def read_tokens(function: str, tokens: Any) -> NDArray[Any]:
             f"{function}(): tokens has the shape {array.shape}; expected one dimension: one long "
             "row of token ids, such as tokens.reshape(-1)"
         )
-    if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
-        array = np.array(array, array.dtype.newbyteorder("="), order="C", copy=True)
-    return array if isinstance(array, np.memmap) else array.view(np.ndarray)
+    return as_it_is(array)
 
 
 def split(
     function: str,
-    cls: Any,
+    cls: type[Rows],
     tokens: Any,
     end: Any,
     start: Any,
     keep_token: Any = True,
     update: Callable[[int], Any] | None = None,
-) -> Any:
+) -> Rows | None:
     """Cut a stream into documents: an object of ``cls``, a Ragged; None where nothing cuts it."""
     if (end is None) == (start is None):
         found = "neither end= nor start=" if end is None else "both end= and start="
         raise TypeError(
-            f"{function}(): found {found}; expected one of them: the token that ends each document, "
-            "or the one that begins it"
+            f"{function}(): found {found}; expected one of them: the token that ends each "
+            "document, or the one that begins it"
         )
     array = read_tokens(function, tokens)
     name, given = ("end", end) if start is None else ("start", start)
     pattern = read_pattern(function, name, given, array.dtype)
     keep = _core.read_flag(function, "keep_token", keep_token)
     return _core.split_tokens(cls, array, pattern, start is not None, keep, update)
+
+
+def documents(function: str, cls: Any, tokens: Any, end: Any, start: Any, keep_token: Any) -> Any:
+    """Cut a stream into documents; refuse one that nothing cuts."""
+    rows = split(function, cls, tokens, end, start, keep_token)
+    if rows is None:
+        name, token = ("end", end) if start is None else ("start", start)
+        raise ValueError(
+            f"{function}(): {name}={_core.show(token)} is nowhere in "
+            f"{counted(len(tokens), 'token')}; expected what stands between documents. "
+            "Ragged(tokens, [0, len(tokens)]) takes all as one"
+        )
+    return rows
 
 
 def read_pattern(function: str, name: str, given: Any, dtype: Any) -> NDArray[np.uint64]:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._mapped import MappedFile, open_again
-from ._split import split
+from ._mapped import MappedFile, as_it_is, open_again
+from ._split import documents
 from ._words import counted
 
 __all__ = ["Ragged"]
@@ -221,16 +221,8 @@ class Ragged(_core.RaggedBuffers):
         >>> tb.Ragged.from_tokens(np.array([5, 6, 0, 7, 0, 8], "uint16"), end=0).tolist()
         [[5, 6, 0], [7, 0], [8]]
         """
-        rows = split("Ragged.from_tokens", cls, tokens, end, start, keep_token)
-        if rows is None:
-            name, token = ("end", end) if start is None else ("start", start)
-            raise ValueError(
-                f"Ragged.from_tokens(): {name}={_core.show(token)} is nowhere in "
-                f"{counted(len(tokens), 'token')}; expected what stands between documents. "
-                "Ragged(tokens, [0, len(tokens)]) takes all as one"
-            )
-        found: Ragged = rows
-        return found
+        rows: Ragged = documents("Ragged.from_tokens", cls, tokens, end, start, keep_token)
+        return rows
 
     @classmethod
     def concatenate(cls, parts: Iterable[Ragged]) -> Ragged:
@@ -487,9 +479,7 @@ def _check_slice(function: str, index: slice, count: int) -> None:
 def _as_values(values: Any) -> NDArray[Any]:
     array = _core.as_array("Ragged", None, values)
     _core.lengths("Ragged", (array,))  # refuses what no row may be
-    if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
-        return np.array(array, array.dtype.newbyteorder("="), order="C", copy=True)
-    return array if isinstance(array, np.memmap) else array.view(np.ndarray)
+    return as_it_is(array)
 
 
 def _check_rows(starts: NDArray[Any], lengths: NDArray[Any], count: int) -> None:

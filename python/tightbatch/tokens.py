@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -72,7 +73,12 @@ def windows(
     """
     _check_ragged("windows", "rows", rows)
     length = _core.read_int("windows", "length", length, 1, 2**63 - 1)
-    step = length if stride is None else _core.read_int("windows", "stride", stride, 1, length)
+    step = length if stride is None else _core.read_int("windows", "stride", stride, 1, 2**63 - 1)
+    if step > length:
+        raise ValueError(
+            f"windows(): stride={step} is more than length={length}: tokens between windows would "
+            "be left out; expected at most the length"
+        )
     drop = _core.read_flag("windows", "drop_last", drop_last)
     if not isinstance(column, str) or column == "seq_lengths":
         raise (ValueError if column == "seq_lengths" else TypeError)(
@@ -88,7 +94,7 @@ def windows(
         )
     begin, end = (int(rows.starts[0]), int(ends[-1])) if len(rows) else (0, 0)
     edges = np.clip(rows._bounds, begin, end)
-    parts = [_steps(a, b, length, step, drop) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [_steps(a, b, length, step, drop) for a, b in pairwise(edges)]
     starts = np.concatenate(parts)
     stops = edges[1:][np.searchsorted(edges[1:], starts, side="right")] if len(starts) else starts
     lengths = np.minimum(length, stops - starts)
@@ -221,10 +227,10 @@ class Chunks:
         >>> chunks.merge([[0.5, 0.5, 0.0], [1.0, 0.5, 0.5]]).tolist()
         [[0.5, 0.5, 0.5, 0.5, 0.5]]
         """
-        how = HOW[HOW.index(_core.read_choice("Chunks.merge", "how", how, HOW))]
+        way = _core.read_choice("Chunks.merge", "how", how, HOW)
         side = _core.read_choice("Chunks.merge", "padding_side", padding_side, ("right", "left"))
         values = self._read_outputs(outputs, side)
-        if how == "mean":
+        if way == "mean" and values.lengths.any():
             if values.dtype not in (np.float32, np.float64):
                 raise TypeError(
                     f"Chunks.merge(): outputs are {values.dtype}; expected float32 or float64 for "
@@ -233,7 +239,7 @@ class Chunks:
                 )
             merged = _core.mean_chunks("Chunks.merge", values, self.starts, self.offsets)
         else:
-            begins, stops = self._shares(how)
+            begins, stops = self._shares(way)
             shares = values._with_rows(values.starts + (begins - self.starts), stops - begins)
             merged = _core.flatten("Chunks.merge", Ragged, None, shares, None).values
         lengths = self._document_lengths()
@@ -324,7 +330,12 @@ def chunk(rows: Ragged, max_length: int, *, overlap: int = 0) -> Chunks:
     """
     _check_ragged("chunk", "rows", rows)
     max_length = _core.read_int("chunk", "max_length", max_length, 1, 2**63 - 1)
-    step = max_length - _core.read_int("chunk", "overlap", overlap, 0, max_length - 1)
+    step = max_length - _core.read_int("chunk", "overlap", overlap, 0, 2**63 - 1)
+    if step < 1:
+        raise ValueError(
+            f"chunk(): overlap={overlap} with max_length={max_length}: the next chunk would not "
+            f"begin later; expected at most {max_length - 1}"
+        )
     counts = 1 + np.maximum(0, -(-(rows.lengths - max_length) // step))
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
