@@ -21,6 +21,10 @@ def dataset():
     return tb.RaggedDataset({"input_ids": [[1, 2], [3], [4]]})
 
 
+def stream():
+    return tb.Ragged.from_tokens([1, 2, 0, 3, 0], 0)
+
+
 def sampler():
     return tb.LengthBatchSampler([1, 2, 3], batch_size=2)
 
@@ -154,6 +158,7 @@ VALID = {
     "bucket_boundaries": {**LENGTHS, "k": 1},
     "check_batch": {"batch": {"input_ids": [[1, 2], [3, 4]]}},
     "check_model": {"model": module, "collate_fn": lambda: tb.PadCollator(), "samples": ROWS},
+    "chunk": {"rows": stream, "max_length": 2},
     "cu_seqlens": LENGTHS,
     "fixed_pad_sequences": {**SEQUENCES, "max_length": 4},
     "half_report": FLOATS,
@@ -165,13 +170,17 @@ VALID = {
     "position_ids": LENGTHS,
     "segment_ids": LENGTHS,
     "segment_mask": {"segment_ids": [1, 1, 2]},
+    "split_report": {"tokens": [1, 2, 3], "candidates": {"end": 2}},
     "to_bfloat16": FLOATS,
     "to_float16": FLOATS,
     "to_float32": FLOATS,
     "uniform_length_batching": {**SEQUENCES, "batch_size": 2},
     "unpad": {"array": np.ones((2, 3), np.int64), "lengths_or_mask": [1, 2]},
+    "windows": {"rows": stream, "length": 4, "stride": 1},
     "CheckedCollator": {"collate_fn": lambda: numpy_collator},
     "CheckedCollator.__call__": {"samples": FEATURES},
+    "Chunks.apply": {"ragged": ragged},
+    "Chunks.merge": {"outputs": [[0.5], [0.5], [1.0], [0.5]]},
     "LengthBatchSampler": {**LENGTHS, "batch_size": 2, "num_replicas": 2},
     "Fairness.to_dict": {},
     "LengthBatchSampler.fairness": {},
@@ -198,8 +207,10 @@ VALID = {
     "Ragged.concatenate": {"parts": lambda: [ragged()]},
     "Ragged.from_arrow": {"source": arrow_table, "fill_null": 0},
     "Ragged.from_sequences": SEQUENCES,
+    "Ragged.from_tokens": {"tokens": [1, 2, 3], "end": 2},
     "Ragged.pad": {},
     "Ragged.to_arrow": {},
+    "SplitReport.notes": {},
     "Ragged.tolist": {},
     "WasteMeter": {"loader": [{"attention_mask": np.ones((2, 3))}], "lengths": [2, 1]},
     "WasteMeter.metrics": {},
@@ -291,7 +302,9 @@ OBJECTS = {
     "CheckedCollator": lambda: tb.CheckedCollator(numpy_collator),
     "Amp": amp,
     "Batch": lambda: tb.Batch(input_ids=np.ones((2, 2), np.int64)),
+    "Chunks": lambda: tb.chunk(ragged(), 1),
     "Fairness": lambda: sampler().fairness(),
+    "SplitReport": lambda: tb.split_report([1, 2, 3], {"end": 2}),
     "GradScaler": grad_scaler,
     "HalfReport": report,
     "LengthBatchSampler": sampler,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -72,8 +72,7 @@ def documents(function: str, cls: Any, tokens: Any, end: Any, start: Any, keep_t
 
 def read_pattern(function: str, name: str, given: Any, dtype: Any) -> NDArray[np.uint64]:
     """Read one token id or several, as the bits that a stream of ``dtype`` has for them."""
-    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes))
-    several = several and getattr(given, "ndim", 1) > 0
+    several = isinstance(given, (list, tuple)) or getattr(given, "ndim", 0) > 0
     items = list(given) if several else [given]
     if not items:
         raise ValueError(f"{function}(): {name} is empty; expected a token id, or several")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -80,9 +80,11 @@ def windows(
             "be left out; expected at most the length"
         )
     drop = _core.read_flag("windows", "drop_last", drop_last)
-    if not isinstance(column, str) or column == "seq_lengths":
-        raise (ValueError if column == "seq_lengths" else TypeError)(
-            f"windows(): column={_core.describe(column)}; expected a str other than 'seq_lengths'"
+    if not isinstance(column, str):
+        raise TypeError(f"windows(): column={_core.describe(column)}; expected a str")
+    if column == "seq_lengths":
+        raise ValueError(
+            "windows(): column='seq_lengths'; expected another name: that column is there too"
         )
     ends = rows.starts + rows.lengths
     apart = np.flatnonzero(ends[:-1] != rows.starts[1:])
@@ -251,6 +253,11 @@ class Chunks:
         is_array = isinstance(outputs, np.ndarray) and outputs.dtype != object
         if not is_array and not hasattr(outputs, "untyped_storage"):
             ragged = isinstance(outputs, Ragged)
+            if isinstance(outputs, (str, bytes)) or not isinstance(outputs, Iterable):
+                raise TypeError(
+                    f"Chunks.merge(): outputs={_core.describe(outputs)}; expected an array, a "
+                    "tensor or rows: values for each token of each chunk"
+                )
             rows = outputs if ragged else _core.flatten("Chunks.merge", Ragged, None, outputs, None)
             _check_lengths("Chunks.merge", "chunk", rows.lengths, lengths)
             return rows
