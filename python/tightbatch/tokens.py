@@ -252,13 +252,16 @@ class Chunks:
         lengths = self.rows.lengths
         is_array = isinstance(outputs, np.ndarray) and outputs.dtype != object
         if not is_array and not hasattr(outputs, "untyped_storage"):
-            ragged = isinstance(outputs, Ragged)
             if isinstance(outputs, (str, bytes)) or not isinstance(outputs, Iterable):
                 raise TypeError(
                     f"Chunks.merge(): outputs={_core.describe(outputs)}; expected an array, a "
                     "tensor or rows: values for each token of each chunk"
                 )
-            rows = outputs if ragged else _core.flatten("Chunks.merge", Ragged, None, outputs, None)
+            rows = (
+                outputs
+                if isinstance(outputs, Ragged)
+                else _core.flatten("Chunks.merge", Ragged, None, outputs, None)
+            )
             _check_lengths("Chunks.merge", "chunk", rows.lengths, lengths)
             return rows
         array = _core.as_array("Chunks.merge", None, outputs)

@@ -4,42 +4,53 @@
 
 #include <string.h>
 
-/* Element `at` of chunk k. */
-static double
-read_value(const tb_chunks *chunks, ptrdiff_t k, ptrdiff_t at)
-{
-    return chunks->item_size == 4 ? (double)((const float *)chunks->data[k])[at]
-                                  : ((const double *)chunks->data[k])[at];
-}
+/* Positions begin to end - 1, which chunks first to last - 1 all have; there are two of
+ * them nearly always. A sum begins with -0.0, which adds nothing, not even a sign. */
+#define WRITE_MEAN(name, type)                                                   \
+    static void name(const tb_chunks *chunks, ptrdiff_t first, ptrdiff_t last,   \
+                     int64_t begin, ptrdiff_t size, void *out)                   \
+    {                                                                            \
+        double parts = (double)(last - first);                                   \
+        const type *a = (const type *)chunks->data[first];                       \
+        const type *b = (const type *)chunks->data[first + 1];                   \
+        type *to = (type *)out;                                                  \
+        a += (begin - chunks->begins[first]) * chunks->trailing;                 \
+        b += (begin - chunks->begins[first + 1]) * chunks->trailing;             \
+        for (ptrdiff_t i = 0; i < size && last - first == 2; i++) {              \
+            to[i] = (type)(((double)a[i] + (double)b[i]) / 2);                   \
+        }                                                                        \
+        for (ptrdiff_t i = 0; i < size && last - first > 2; i++) {               \
+            double sum = -0.0;                                                   \
+            for (ptrdiff_t k = first; k < last; k++) {                           \
+                ptrdiff_t from = (begin - chunks->begins[k]) * chunks->trailing; \
+                sum += (double)((const type *)chunks->data[k])[from + i];        \
+            }                                                                    \
+            to[i] = (type)(sum / parts);                                         \
+        }                                                                        \
+    }
 
-/* Positions begin to end - 1, which chunks first to last - 1 all have. */
+WRITE_MEAN(mean_floats, float)
+WRITE_MEAN(mean_doubles, double)
+
 static void
 write_mean(const tb_chunks *chunks, ptrdiff_t first, ptrdiff_t last, int64_t begin,
            int64_t end, char *out)
 {
     ptrdiff_t size = (end - begin) * chunks->trailing, item_size = chunks->item_size;
 
+    if (size == 0) {
+        return;
+    }
     if (last - first == 1) {
         ptrdiff_t from = (begin - chunks->begins[first]) * chunks->trailing;
         const char *data = (const char *)chunks->data[first] + from * item_size;
-        if (size > 0) {
-            memcpy(out, data, (size_t)(size * item_size));
-        }
-        return;
+        memcpy(out, data, (size_t)(size * item_size));
     }
-    double parts = (double)(last - first);
-    for (ptrdiff_t i = 0; i < size; i++) {
-        double sum = 0;
-        for (ptrdiff_t k = first; k < last; k++) {
-            ptrdiff_t from = (begin - chunks->begins[k]) * chunks->trailing;
-            sum += read_value(chunks, k, from + i);
-        }
-        if (item_size == 4) {
-            ((float *)out)[i] = (float)(sum / parts);
-        }
-        else {
-            ((double *)out)[i] = sum / parts;
-        }
+    else if (item_size == 4) {
+        mean_floats(chunks, first, last, begin, size, out);
+    }
+    else {
+        mean_doubles(chunks, first, last, begin, size, out);
     }
 }
 
