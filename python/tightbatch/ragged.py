@@ -305,14 +305,16 @@ class Ragged(_core.RaggedBuffers):
 
     def _repr_html_(self) -> str:
         """Show the first rows in a notebook."""
+        left = 'style="text-align:left"'
         rows = "".join(
-            f"<tr><td>{i}</td><td>{len(row)}</td><td>"
+            f"<tr><td>{i}</td><td>{len(row)}</td><td {left}>"
             f"{html.escape(np.array2string(row, threshold=12, edgeitems=4))}</td></tr>"
             for i, row in enumerate(self[:SHOWN])
         )
         more = "<tr><td>&#8230;</td><td></td><td></td></tr>" if len(self) > SHOWN else ""
-        head = "<tr><th>row</th><th>length</th><th>values</th></tr>"
-        return f"<table>{head}{rows}{more}</table><p>{html.escape(repr(self))}</p>"
+        head = f"<tr><th>row</th><th>length</th><th {left}>values</th></tr>"
+        table = f'<div style="overflow-x:auto"><table>{head}{rows}{more}</table></div>'
+        return f"{table}<p>{html.escape(repr(self))}</p>"
 
     def __eq__(self, other: object) -> bool:
         """Tell whether rows, one by one, have equal lengths and equal values (NaN is unequal)."""
