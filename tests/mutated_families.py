@@ -26,7 +26,7 @@ HALVES = "half_errors half half_report half_checkpoints".split()
 HUGGINGFACE = "huggingface_rows huggingface_labels huggingface huggingface_lm".split()
 AMP = ["amp_scaler", "amp_overflow", "amp"]
 TENSORS = ["padding_torch", "padding_dlpack"]
-CHECKS = ["check_batch", "check_batch_use", "check_batch_right"]
+CHECKS = ["check_batch", "check_batch_use", "check_batch_kinds", "check_batch_right"]
 ANALYSIS = ["analyze_sampler", "analyze"]
 MODELS = "check_model_report check_model check_model_padding check_model_transformers".split()
 PLOTS = ["plots_style", "plots_batch", "plots"]
@@ -47,7 +47,7 @@ FAMILIES = [
     (r"tightbatch/analysis/", [*ANALYSIS, "cli", "cli_commands", *LAST]),
     (r"tightbatch/checks/model", [*MODELS, *LAST]),
     (r"tightbatch/plots/", [*PLOTS, *ANALYSIS[1:], "half_report", *MODELS[:1], *LAST]),
-    (r"core/plan/", PLANS),
+    (r"core/plan/", [*PLANS, *ORDERS]),
     (r"core/arrow/", COLUMNS),
     (r"core/layout/padding_free", BATCHES[6:]),
     (r"core/layout/(pad|mask)\b", PADDING),
@@ -57,7 +57,7 @@ FAMILIES = [
     (r"core/base/sort", [*PLANS[:3], "buckets", "packing", "analyze"]),
     (r"core/base/", [*PADDING[:3], "segments", "half_errors", *PLANS[:3], "buckets", "packing"]),
     (r"py/.*(arrow|ragged)", [*COLUMNS, *DATASETS, *LAST]),
-    (r"py/wrap/wrap_(batching|buckets)", [*PLANS, *LAST]),
+    (r"py/wrap/wrap_(batching|buckets)", [*PLANS, *ORDERS, *LAST]),
     (r"py/input/lengths", [*SEGMENTS, *PLANS[-3:-1], "collate_boundaries", *LAST]),
     (r"py/wrap/wrap_(segment|mask|block_mask)", [*SEGMENTS, *PLANS[-3:-1], *LAST]),
     (r"py/wrap/wrap_mlm", [HUGGINGFACE[-1], *LAST]),
@@ -73,8 +73,10 @@ FAMILIES = [
     (r"tightbatch/huggingface/trl", ["huggingface_trl", *LAST]),
     (r"tightbatch/collate/tokenizers", ["huggingface_extractors", *LAST]),
     (r"tightbatch/huggingface/_features", [*HUGGINGFACE, "huggingface_extractors", *LAST]),
+    (r"tightbatch/huggingface/trainer", ["huggingface_trainer", *LAST]),
     (r"tightbatch/huggingface/", [*HUGGINGFACE, *LAST]),
     (r"tightbatch/sampling/", [*PLANS, *ORDERS, *LAST]),
+    (r"tightbatch/collate/batch_(roles|values)", [*CHECKS, *PLOTS, "meter"]),
     (r"tightbatch/collate/picture", [*PLOTS, *LAST]),
     (r"tightbatch/collate/", [*BATCHES, *ROLES, "dataset", *HUGGINGFACE[:3], *LAST]),
     (r"tightbatch/half/", [*HALVES, *LAST]),
@@ -161,6 +163,76 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "step(src + i * size, dst + i * size_out, 1, &top);",
         "step(src + i * size, dst + i * size_out, 0, &top);",
     ): "only the speed is another",
+    (
+        "python/tightbatch/checks/batch_block_mask.py",
+        "key, row, int(query) * blocks.query_size, int(other) * blocks.key_size + far",
+        "key, row, int(query) * blocks.query_size, int(other) * blocks.key_size - far",
+    ): "where it is not 0, the first token of the next row is seen, which is found before",
+    (
+        "csrc/core/base/random.h",
+        "tb_swap_words(words, n - 1, (size_t)tb_random_below(random, n));",
+        "tb_swap_words(words, n - 0, (size_t)tb_random_below(random, n));",
+    ): "shuffles more than 2**32 rows: 32 GiB",
+    (
+        "csrc/core/check/scan.c",
+        "enum { BLOCK = 2048, FIRST = 64, FEW = 4 };",
+        "enum { BLOCK = 2049, FIRST = 64, FEW = 4 };",
+    ): "only the speed is another",
+    (
+        "python/tightbatch/collate/padded.py",
+        "if type(samples) is Samples and samples.size > 0:",
+        "if type(samples) is Samples and samples.size > 1:",
+    ): "only the speed is another",
+    (
+        "python/tightbatch/compare/text.py",
+        "return names, file.iter_batches(4096, columns=[n for n in names if n in wanted])",
+        "return names, file.iter_batches(4095, columns=[n for n in names if n in wanted])",
+    ): "only the speed is another",
+    (
+        "csrc/core/cast/half.c",
+        "for (ptrdiff_t i = 0; i < n; i += PART) {",
+        "for (ptrdiff_t i = 0; i <= n; i += PART) {",
+    ): "the last part is empty",
+    (
+        "csrc/core/base/size.h",
+        "int64_t rest = multiple > 1 ? n % multiple : 0;",
+        "int64_t rest = multiple >= 1 ? n % multiple : 0;",
+    ): "every number is a multiple of 1",
+    (
+        "csrc/core/layout/pad.c",
+        "own.stream = own.width * position * (own.flat ? 1 : rows->count) >= TB_STREAM_FROM;",
+        ";",
+    ): "only the speed is another",
+    (
+        "csrc/py/input/list.c",
+        "if (run == 0 && tb_type_is_float(type)) {",
+        "if (run != 0 && tb_type_is_float(type)) {",
+    ): "only the speed is another",
+    (
+        "csrc/py/output/padding_free.c",
+        ".width = -1, .max_length = -1, .multiple = 1, .flat = 1};",
+        ".width = -1, .max_length = -1, .multiple = 0, .flat = 1};",
+    ): "every number is a multiple of 1",
+    (
+        "csrc/core/check/batch.c",
+        "if (i >= 0 && check->columns[i].form == TB_FORM_LIST) {",
+        "if (i > 0 && check->columns[i].form == TB_FORM_LIST) {",
+    ): "more memory is reserved than is needed",
+    (
+        "csrc/core/check/square.c",
+        "if (hidden < 0 && shown == begin) {",
+        "if (hidden <= 0 && shown == begin) {",
+    ): "what is shown is not asked for where the first token is hidden",
+    (
+        "csrc/core/check/levels/scan.inc.h",
+        "for (; i + 2 * LANES <= n; i += 2 * LANES) {",
+        "for (; i + 2 * LANES <= n; i += 1 * LANES) {",
+    ): "only the speed is another",
+    (
+        "python/tightbatch/checks/model_rows.py",
+        "new: NDArray[Any] = mean + std * generator.standard_normal(old.shape)",
+        "new: NDArray[Any] = mean - std * generator.standard_normal(old.shape)",
+    ): "the normal distribution is symmetric",
     (
         "csrc/py/wrap/wrap_segment.c",
         "tb_layout layout = {0};",

@@ -2,7 +2,9 @@
 
 import ast
 import contextlib
+import hashlib
 import itertools
+import random
 import re
 from dataclasses import dataclass
 
@@ -23,6 +25,10 @@ COMMUTE = {
     "tb_multiply_sizes",
     "tb_min",
     "tb_max",
+    "min",
+    "max",
+    "minimum",
+    "maximum",
 }  # functions whose first two arguments may be swapped
 ASSIGNED = {"=", "+=", "-=", "*=", "/=", "|=", "&=", "^=", "<<=", ">>="}
 
@@ -305,13 +311,22 @@ def all_changes(folder, room):
     return changes
 
 
-def in_random_order(changes, draw):
-    """Each kind as often as the others, while there are any left."""
+def in_random_order(changes, seed, root):
+    """Each kind as often as the others, while there are any left.
+
+    The place of a change depends on its line alone, so other edits hardly change what is drawn.
+    """
+    texts = {path: (root / path).read_text() for path in {change.path for change in changes}}
+
+    def place(change):
+        text = texts[change.path]
+        told = f"{seed} {change.path} {change.old_line(text)} {change.new_line(text)}"
+        return hashlib.blake2b(told.encode()).digest()
+
     kinds = {}
-    for change in changes:
+    for change in sorted(changes, key=place):
         kinds.setdefault(change.kind, []).append(change)
-    for same in kinds.values():
-        draw.shuffle(same)
+    draw = random.Random(seed)
     while kinds:
         kind = draw.choice(sorted(kinds))
         yield kinds[kind].pop()

@@ -236,6 +236,11 @@ def test_rows_that_are_cut_and_then_dropped():
     assert (report.rows_cut, report.rows_dropped) == ((TEXT > 60).sum(), 0)
 
 
+def test_batches_of_rows_beyond_any_memory():
+    report = tb.analyze([2**61, 5], batch_size=2)
+    assert [strategy.shapes for strategy in report.strategies[:3]] == [1, 1, 1]
+
+
 def test_many_rows():
     lengths = np.tile(TEXT[:3000], 90)  # so many that packing has a thread of its own
     report = tb.analyze(lengths, batch_size=64)

@@ -144,9 +144,18 @@ def check_shared(per_rank, whole, ranks, longest_first):
         assert sorted(rows) == sorted(line[done : done + len(rows)])
         sizes = [len(batch) for batch in step]
         planned = whole[done_batches : done_batches + ranks]
-        assert max(sizes) - min(sizes) <= 1 or (longest_first and list(step) == planned)
+        as_planned = longest_first and list(step) == planned
+        assert max(sizes) - min(sizes) <= 1 or as_planned
         done_batches += ranks
         done += len(rows)
+
+
+def test_a_first_step_that_was_cut_is_dealt_too():
+    """Its batches are not the dearest any more."""
+    options = {"batch_size": 3, "padding_free": True, "shuffle": False, "longest_first": True}
+    samplers = make_ranks([0] * 9, 4, **options)
+    assert [len(batch) for sampler in samplers for batch in sampler] == [2, 2, 2, 3]
+    assert samplers[0].restore_order([[next(iter(s))] for s in samplers]) == list(range(9))
 
 
 @given(cases(), st.integers(1, 9), st.integers(0, 2**63 - 1))

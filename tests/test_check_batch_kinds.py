@@ -108,6 +108,43 @@ def test_padded_masks_of_queries_and_keys_are_right():
             assert tb.check_batch({"input_ids": IDS[:1], "attention_mask": seen[None, None]}).ok
 
 
+@spellings
+@pytest.mark.parametrize("key", ["lengths", "seq_lengths", "input_lengths"])
+def test_a_mask_of_keys_alone_tells_lengths(key, spell):
+    """Shape [rows, 1, 1, keys], as models make it of a mask [rows, keys]."""
+    keys = np.arange(WIDTH) < np.array([[10], [WIDTH]])
+    mask = spell(keys[:, None, None])
+    batch = {"input_ids": IDS, "attention_mask": mask}
+    assert tb.check_batch(batch).ok
+    assert tb.check_batch({**batch, key: [10, WIDTH]}).ok
+    assert tb.check_batch({**batch, "input_mask": keys}).ok
+    for wrong in (8, 12):
+        (finding,) = tb.check_batch({**batch, key: [wrong, WIDTH]}, raises=False)
+        assert (finding.kind, finding.key, finding.row) == ("length", key, 0)
+        assert finding.message.endswith(f"{wrong}, expected 10 by 'attention_mask'")
+        other = np.arange(WIDTH) < np.array([[wrong], [WIDTH]])
+        kind = "mask_leak" if wrong < 10 else "mask_blind"
+        found = found_in({**batch, "input_mask": other})
+        assert found == [(kind, "attention_mask", 0, min(wrong, 10))]
+    causal = {
+        **batch,
+        "attention_mask": spell(CAUSAL & keys[:, None, None] & keys[:, None, :, None]),
+    }
+    assert tb.check_batch({**causal, key: [10, WIDTH]}).ok
+    assert found_in({**causal, key: [12, WIDTH]}) == [("length", key, 0, None)]
+
+
+def test_the_first_of_two_masks_tells_what_is_real():
+    masks = {"attention_mask": np.ones((2, WIDTH)), "input_mask": np.ones((2, WIDTH))}
+    masks["input_mask"][1, 9:] = 0
+    batch = {"input_ids": IDS, "lengths": [WIDTH, WIDTH]}
+    for columns in ({**batch, **masks}, {**masks, **batch}):
+        assert ("length", "lengths", 1, None) not in found_in(columns)
+    masks = dict(reversed(masks.items()))
+    for columns in ({**batch, **masks}, {**masks, **batch}):
+        assert ("length", "lengths", 1, None) in found_in(columns)
+
+
 # --- labels ---------------------------------------------------------------------------------------
 
 
@@ -143,6 +180,35 @@ def test_labels_at_first_tokens_that_are_not_shifted_away():
     shifted = np.full(IDS.shape, -100)
     shifted[:, 0] = IDS[:, 1]
     assert tb.check_batch({"input_ids": IDS, "shift_labels": shifted}).ok
+
+
+def test_a_row_of_its_last_token_alone_needs_no_label():
+    """Where other rows end with the same token, it is the end of a text, or padding."""
+    batch = {
+        "input_ids": [[5, 9, 7, 9, 8, 6, 9]],
+        "position_ids": [[0, 1, 0, 1, 0, 1, 2]],
+        "shift_labels": [[9, -100, -100, -100, 6, 9, -100]],
+    }
+    assert tb.check_batch(batch).ok
+    batch["input_ids"][0][3] = 3
+    assert found_in(batch) == [("row_without_labels", "shift_labels", 0, 2)]
+
+
+def test_the_message_of_a_label_beyond_the_vocabulary_says_both_numbers():
+    batch = {"input_ids": IDS, "labels": IDS.copy()}
+    batch["labels"][1, 4] = 4000
+    with pytest.raises(ValueError, match=r"found label 4000, .* 0 to 499 "):
+        tb.check_batch(batch, vocab_size=500)
+
+
+def test_the_message_of_shifted_labels_says_by_how_much():
+    ids = np.arange(3000, 3020)[None]
+    for by, told in ((1, "the next token"), (2, "the one after it"), (-1, "the token before")):
+        batch = {"input_ids": ids, "labels": np.roll(ids, -by)}
+        edge = slice(-by, None) if by > 0 else slice(0, -by)
+        batch["labels"][:, edge] = -100
+        message = tb.check_batch(batch, raises=False).findings[0].message
+        assert message == f"found at each token the label of {told}, expected that of its own token"
 
 
 @pytest.mark.parametrize("first", [11, 3011])
@@ -189,6 +255,17 @@ def test_tags_that_are_filled_with_one_value_are_found():
     assert {("label_on_padding", "labels", 1, 3), ("label_on_padding", "labels", 2, 2)} == set(
         found_in(batch)
     )
+
+
+@pytest.mark.parametrize("beyond", [1, 2, 3])
+def test_tags_beyond_one_row_are_found_beside_rows_that_are_right(beyond):
+    lengths = np.array([[4], [3], [5]])
+    mask = np.arange(6) < lengths
+    tags = np.where(mask, [[1, 2, 3, 1, 2, 3]], -100)
+    batch = {"input_ids": np.arange(300, 318).reshape(3, 6), "attention_mask": mask}
+    assert tb.check_batch({**batch, "labels": tags}).ok
+    tags[1, 3 : 3 + beyond] = 2
+    assert found_in({**batch, "labels": tags}) == [("label_on_padding", "labels", 1, 3)]
 
 
 # --- positions, numbers, names --------------------------------------------------------------------

@@ -369,6 +369,10 @@ def test_tensors_of_every_kind():
     report = tb.check_batch(batch)
     assert report.notes == ("attention_mask: a nested, sparse or meta tensor is not looked at",)
     assert "note: attention_mask" in str(report)
+    with torch._subclasses.FakeTensorMode():
+        batch["attention_mask"] = torch.ones(right()["attention_mask"].shape)
+    (note,) = tb.check_batch(batch).notes
+    assert note.startswith("attention_mask: not looked at: ")
 
 
 def test_what_cannot_be_read_is_noted_or_refused():
@@ -420,6 +424,23 @@ def test_block_masks(kind):
         assert (places(batch) == []) == (shown is right_mask)
 
 
+def test_a_block_of_the_row_before_the_last_one_is_found():
+    """Tokens beside the borders of rows do not see each other there."""
+    torch = pytest.importorskip("torch")
+    flex = pytest.importorskip("torch.nn.attention.flex_attention")
+    counts = torch.tensor([[[1, 1, 2]]], dtype=torch.int32)
+    blocks = torch.tensor([[[[0, 1, 2], [1, 0, 2], [2, 0, 1]]]], dtype=torch.int32)
+    mask = flex.BlockMask.from_kv_blocks(0 * counts, 0 * blocks, counts, blocks, BLOCK_SIZE=8)
+    batch = {
+        "input_ids": torch.arange(1, 25)[None],
+        "position_ids": torch.arange(8).repeat(3)[None],
+        "attention_mask": mask,
+    }
+    (finding,) = tb.check_batch(batch, raises=False)
+    assert (finding.kind, finding.row, finding.column) == ("mask_leak", 0, 16)
+    assert "the token sees token 0 of another row" in finding.message
+
+
 # --- errors and the collator ----------------------------------------------------------------------
 
 
@@ -440,6 +461,16 @@ def test_the_collator_hands_on_what_it_checked():
     assert pickle.loads(pickle.dumps(collate))(samples)["input_ids"].tolist() == [[5, 6], [7, 0]]
     with pytest.raises(ValueError, match=r"found id 9, expected 0 to 7"):
         collate([{"input_ids": [9]}])
+    for every in (1, 2, 3):
+        some = tb.CheckedCollator(collate.collate_fn, vocab_size=8, every=every)
+        for k in range(7):
+            if k % every == 0:
+                with pytest.raises(ValueError, match="id_range"):
+                    some([{"input_ids": [1, 9]}])
+            else:
+                assert some([{"input_ids": [1, 9]}])["input_ids"].tolist() == [[1, 9]]
+        with pytest.raises(ValueError, match="id_range"):
+            pickle.loads(pickle.dumps(tb.CheckedCollator(some, 4, 8)))([{"input_ids": [1, 9]}])
     skipping = tb.CheckedCollator(collate.collate_fn, vocab_size=8, skip=["id_range"])
     assert skipping([{"input_ids": [9]}])["input_ids"].tolist() == [[9]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 import os
 import random
@@ -259,7 +260,7 @@ BAD_FILES: dict[str, tuple[bytes, str, str]] = {
     "empty": (b"", "x.jsonl", "x.jsonl: is empty"),
     "blank": (b"\n\n", "x.jsonl", "x.jsonl: is empty"),
     "no rows": (b"text,label\n", "x.csv", "x.csv: has no rows under its header"),
-    "broken line": (b'{"text":"a"}\n\n{"text":', "x.jsonl", "line 3: not JSON: Expecting value"),
+    "broken line": (b'{"text":"a"}\n\n{"text":', "x.jsonl", "line 3: not JSON: Expecting value, at character 9"),
     "array": (b'[\n{"text":"a"}]', "x.json", "expected an object on each line"),
     "number": (b'{"text":"a"}\n3\n', "x.jsonl", "line 2: expected an object, found a JSON int"),
     "surrogate": (b'{"text":"a"}\n{"text":"\\ud800"}', "x.jsonl", "line 2: 'text' is not Unicode"),
@@ -493,6 +494,26 @@ def test_without_its_packages_the_command_says_which(
     monkeypatch.setattr("tightbatch.cli.failure.find_spec", lambda name: None)
     assert main(["pack", "x.parquet", "y.parquet", "--capacity", "8"]) == 2
     assert "pyarrow is not installed: python -m pip install pyarrow" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("suffix", "package"), [(".h5", "h5py"), (".pt", "torch"), (".npz", None)])
+def test_a_checkpoint_needs_the_package_that_reads_it(
+    suffix: str,
+    package: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(b"no checkpoint")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "tightbatch.cli.failure.find_spec", lambda name: None if name == package else find(name)
+    )
+    assert main(["half-report", str(path)]) == 2
+    said = capsys.readouterr().err
+    expected = f"{package} is not installed" if package else f"model{suffix}: not readable as npz"
+    assert expected in said
 
 
 def test_the_command_is_installed() -> None:

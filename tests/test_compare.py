@@ -810,6 +810,18 @@ def test_a_missing_package_is_named(
     fails(f"{name} not installed: {fix}")
 
 
+def test_a_picture_needs_matplotlib(
+    fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tightbatch.compare import report
+
+    monkeypatch.setattr(
+        report.importlib.util, "find_spec", lambda found: None if found == "matplotlib" else "there"
+    )
+    fails("matplotlib not installed: pip install matplotlib", "--plot", "plot.png")
+    fails("none.txt: no such file", "--data", "none.txt")
+
+
 @needs_demo
 @pytest.mark.parametrize(
     ("error", "code"),

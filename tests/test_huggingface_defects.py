@@ -393,6 +393,19 @@ def test_causal_labels_with_masks_of_any_type(mask):
     assert mine["labels"].tolist() == expected["labels"].tolist()
 
 
+@pytest.mark.parametrize("tensors", ["pt", "np"])
+@pytest.mark.parametrize("dtype", [np.bool_, np.float32, np.float64, np.int16, np.uint8])
+def test_other_columns_of_arrays_get_the_type_of_lists(dtype, tensors):
+    features = [
+        {"input_ids": np.arange(5, 5 + n), "flags": np.array([1, 0, 1], dtype)} for n in (3, 2)
+    ]
+    mine, expected = both(
+        "DataCollatorWithPadding", features, tokenizer=TOKENIZER, return_tensors=tensors
+    )
+    assert mine["flags"].dtype == expected["flags"].dtype
+    assert mine["flags"].tolist() == expected["flags"].tolist()
+
+
 @pytest.mark.parametrize("multiple", [4, 8])
 @pytest.mark.parametrize("tensors", ["pt", "np"])
 def test_a_multiple_does_not_widen_labels_where_padding_is_off(tensors, multiple):

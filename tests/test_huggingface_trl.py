@@ -374,6 +374,10 @@ def test_settings_that_change_are_checked_at_the_next_batch():
         collate([{"input_ids": [1]}])
     with fails(ValueError, "max_length"):
         ours.DataCollatorForPreference(0, max_length=0)
+    shortest = ours.DataCollatorForPreference(0, max_length=1, pad_to_multiple_of=1)
+    rows = [{"prompt_ids": [5, 6], "chosen_ids": [7], "rejected_ids": [8, 9]}]
+    theirs = dpo_trainer.DataCollatorForPreference(0, max_length=1, pad_to_multiple_of=1)
+    assert_same_batch(shortest(rows), theirs(rows))
 
 
 @pytest.mark.forks

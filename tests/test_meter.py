@@ -167,6 +167,26 @@ def test_waits_are_those_of_the_loader():
     assert metrics["waste"] == 0
 
 
+def test_the_median_and_the_slowest_waits(monkeypatch):
+    ticks = iter(np.cumsum([0, *(x for wait in (1, 2, 3, 4, 50) for x in (wait, 100))]).tolist())
+    last = [0.0]
+
+    def clock():
+        last[0] = next(ticks, last[0])
+        return last[0]
+
+    batches = [{"attention_mask": np.ones((2, 3), np.int64)}] * 5
+    meter = tb.WasteMeter(batches)
+    monkeypatch.setattr("time.perf_counter", clock)
+    assert len(list(meter)) == 5
+    waits = sorted(meter._counts.waits)
+    metrics = meter.metrics()
+    monkeypatch.undo()
+    assert metrics["wait_p50"] == np.median(waits)
+    assert metrics["wait_p95"] == pytest.approx(np.quantile(waits, 0.95))
+    assert waits[-1] > 2 * waits[0]
+
+
 def test_a_loader_stays_what_it_is():
     torch = pytest.importorskip("torch")
     sampler = tb.LengthBatchSampler(LENGTHS, batch_size=2, seed=1)

@@ -167,6 +167,10 @@ def test_strategies_are_bars_in_one_order():
     assert widths["real"] == [80, 90, 90, 90]
     assert widths["padding"] == [240, 30, 0, 45]
     assert widths["cut"] == [10, 0, 0, 0]
+    lefts = {part: [bar.get_x() for bar in named(figure, part)] for part in COLOURS}
+    assert lefts["real"] == [0, 0, 0, 0]
+    assert lefts["padding"] == widths["real"]
+    assert lefts["cut"] == [320, 120, 90, 135]
     for part in ("real", "padding", "cut"):
         assert {colour(bar) for bar in named(figure, part)} == {COLOURS[part]}
     assert {bar.get_hatch() for bar in named(figure, "cut")} == {"////"}
@@ -317,6 +321,9 @@ def test_a_figure_that_nobody_holds_is_gone():
         (lambda: tb.plots.plot_lengths([1, -2]), r"plot_lengths\(\): .*row 1"),
         (lambda: tb.plots.plot_packs([5], 4), "pack 0 has 5 tokens, expected at most the capacity"),
         (lambda: tb.plots.plot_packs([5], 9, segments=([4], [0, 1])), "do not give the tokens"),
+        (lambda: tb.plots.plot_packs([5], 9, segments=([5], [0, 2])), "do not give the tokens"),
+        (lambda: tb.plots.plot_packs([5], 9, segments=([5], [0, 1, 1])), "do not give the tokens"),
+        (lambda: tb.plots.plot_packs([5], 9, segments=([5], [1, 0])), "do not give the tokens"),
         (lambda: tb.plots.plot_buckets([1.0, -1.0]), r"waste\[1\] is -1, expected a number"),
         (lambda: tb.plots.plot_windows([1, 2], [0.1]), "found 1 of padding, expected one for each"),
         (lambda: tb.plots.plot_ranks([[1, 2], [1, -3]]), r"loads\[1, 1\] is -3"),

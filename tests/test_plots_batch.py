@@ -169,6 +169,7 @@ def test_groups_are_beside_each_other():
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
         "chosen: 40 % padding", "rejected: 17 % padding",
     ]  # fmt: skip
+    assert [bool(axes.get_ylabel()) for axes in figure.axes] == [True, False]
     assert picture(batch, group="rejected") == ["rr", "r.", "rr"]
     axes = Figure().subplots()
     assert tb.plot_batch(batch, group="chosen", ax=axes) is axes.figure

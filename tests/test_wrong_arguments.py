@@ -340,7 +340,10 @@ OWN = {
         "lengths": PACKS,
     },
     "check_batch": {"batch": Instance(error=(TypeError, ValueError))},
-    "CheckedCollator": {"collate_fn": Instance(but=("a function", "a type"))},
+    "CheckedCollator": {
+        "collate_fn": Instance(but=("a function", "a type")),
+        "every": Integer(1),
+    },
     "CheckedCollator.__call__": {"samples": Anything(reason="the collate function reads it")},
     "check_model": {
         "model": Instance(),

@@ -117,6 +117,18 @@ test_bits(void)
             CHECK(tb_arrow_has_null(&valid) == any);
         }
     }
+    for (ptrdiff_t count = 0; count < 40; count++) {
+        unsigned char packed[6], left = (unsigned char)(count % 8);
+        memset(packed, 0xA5, sizeof packed);
+        memset(bytes, 2, sizeof bytes);
+        tb_arrow_pack_bits(bytes, count, packed);
+        for (ptrdiff_t i = 0; i < 6;
+             i++) { /* nothing beyond the last byte is written */
+            int expected = i < count / 8 ? 0xFF : 0xA5;
+            expected = i == count / 8 && left > 0 ? (1 << left) - 1 : expected;
+            CHECK(packed[i] == expected);
+        }
+    }
     memset(bits, 0xFF, sizeof bits);
     for (int null = 0; null < 300; null++) {
         tb_arrow_valid valid = {bits, 3, 300, 1};

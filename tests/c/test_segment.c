@@ -5,6 +5,7 @@
 #include "core/base/random.h"
 #include "core/layout/segment.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { MOST = 40, MOST_BLOCKS = MOST * MOST };
@@ -107,6 +108,24 @@ check_mask(tb_random *random, int item_size)
     CHECK(out[2 * width * width * item_size] == 99);
 }
 
+/* As many runs as there is room for; the sanitizers see what is beyond. */
+static void
+check_room(void)
+{
+    const int64_t ids[] = {1, 2, 1, 2};
+    const unsigned char seen[] = {1, 0, 1, 0, 0, 1, 0, 1, 1, 0, 1, 0, 0, 1, 0, 1};
+    tb_run *runs = (tb_run *)malloc(4 * sizeof *runs);
+    unsigned char out[16];
+    tb_error error;
+    tb_segment_rule rule = {
+        .window = PTRDIFF_MAX, .prefix = -1, .item_size = 1, .shown = {1}};
+
+    CHECK(runs != NULL);
+    CHECK(tb_mask_segments(ids, 1, 4, &rule, runs, out, &error) == TB_OK);
+    CHECK(memcmp(out, seen, sizeof seen) == 0);
+    free(runs);
+}
+
 static void
 check_prefixes(void)
 {
@@ -198,6 +217,7 @@ main(void)
     tb_seed_random(&random, 11, 0);
     check_lengths();
     check_packs();
+    check_room();
     check_prefixes();
     for (int round = 0; round < 3000; round++) {
         check_mask(&random, 1 << round % 4);

@@ -172,13 +172,14 @@ compare_one_query(tb_check *check, int i, ptrdiff_t row)
     const tb_check_column *column = &check->columns[i];
     ptrdiff_t keys = find_keys(column, row, 0, 0);
     tb_stretch extent = check->extents[row];
+    int other = check->real_from == i ? -1 : check->real_from;
 
     for (ptrdiff_t key = 0; key < check->width; key++) {
         ptrdiff_t at = row * check->width + key;
         int is_real = at >= extent.begin && at < extent.end;
         if (shows(column, keys + key) != is_real) {
-            tb_note(check, is_real ? TB_FOUND_MASK_BLIND : TB_FOUND_MASK_LEAK, i,
-                    check->real_from, row, key, key, -1);
+            tb_note(check, is_real ? TB_FOUND_MASK_BLIND : TB_FOUND_MASK_LEAK, i, other,
+                    row, key, key, -1);
             return;
         }
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .. import _core
@@ -312,7 +312,7 @@ def _add(report: BatchReport, found: Found, skipped: tuple[str, ...]) -> BatchRe
 
 @dataclass(frozen=True)
 class CheckedCollator:
-    """A ``collate_fn`` that checks each batch it makes, so that a wrong one stops the training.
+    """A ``collate_fn`` that checks the batches it makes, so that a wrong one stops the training.
 
     Parameters
     ----------
@@ -320,6 +320,10 @@ class CheckedCollator:
         Any collate function: of this library, of transformers, of TRL or your own.
     max_position, vocab_size, ignore_index, skip
         As for :func:`check_batch`.
+    every : int
+        Check the first batch, and then each batch of this number; 1 is all of them. A check takes a
+        tenth to a third of the time that it takes to collate a batch of ours, so with 8 it costs
+        one to four percent. Each worker of a DataLoader counts its own batches.
 
     Returns
     -------
@@ -349,9 +353,12 @@ class CheckedCollator:
     vocab_size: int | None = None
     ignore_index: int = -100
     skip: Iterable[str] = ()
+    every: int = 1
+    _left: list[int] = field(default_factory=lambda: [0], init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Read the settings; a wrong one is an error here, not at the first batch."""
+        _core.read_int("CheckedCollator", "every", self.every, 1, 2**63 - 1)
         if not callable(self.collate_fn):
             raise TypeError(
                 f"CheckedCollator(): collate_fn is {_core.describe(self.collate_fn)}, expected a "
@@ -362,8 +369,12 @@ class CheckedCollator:
         _core.check_batch("CheckedCollator", (), b"", b"", [], *settings, False)
 
     def __call__(self, samples: Any) -> Any:
-        """Collate a batch of samples, and check it."""
+        """Collate a batch of samples, and check it if it is its turn."""
         batch = self.collate_fn(samples)
+        left = self._left[0]
+        self._left[0] = (left or self.every) - 1
+        if left:
+            return batch
         check_batch(
             batch,
             max_position=self.max_position,

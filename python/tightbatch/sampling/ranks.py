@@ -29,6 +29,7 @@ class Steps:
     dropped: int
     repeated: int
     once: int  # how many of the batches lie in line; those after them begin again
+    begins_as_planned: bool  # the first step is that of the epoch, and none of it was cut
 
     def __len__(self) -> int:
         """The number of steps, the same for every rank."""
@@ -51,6 +52,7 @@ class Steps:
             begins=self.begins[batch:],
             ends=self.ends[batch:],
             once=self.once - batch,
+            begins_as_planned=False,
         )
 
 
@@ -104,7 +106,8 @@ def deal(
         repeated = int((ends[again] - begins[again]).sum())
         begins = np.concatenate([begins, begins[again]])
         ends = np.concatenate([ends, ends[again]])
-    return Steps(begin, begins, ends, ranks, dropped, repeated, once)
+    kept = begin == 0 and np.array_equal(ends[:ranks], offsets[1 : ranks + 1])
+    return Steps(begin, begins, ends, ranks, dropped, repeated, once, kept)
 
 
 def _split_last(begins: Array, ends: Array, ranks: int, lacking: int) -> tuple[Array, Array]:

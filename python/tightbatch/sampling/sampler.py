@@ -374,7 +374,7 @@ class LengthBatchSampler(Place):
 
     def _batches(self, indices: NDArray[np.int64], steps: Steps, rank: int) -> Iterator[list[int]]:
         if self.padding_free and self.max_tokens is None and self.num_replicas > 1:
-            kept = self.longest_first and steps.begin == 0
+            kept = self.longest_first and steps.begins_as_planned
             costs = self._planner.row_costs
             return shared(indices, steps, rank, costs, begins_as_planned=kept)
         if self.num_replicas > 1:
