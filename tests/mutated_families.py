@@ -52,7 +52,10 @@ FAMILIES = [
     (r"core/layout/padding_free", BATCHES[6:]),
     (r"core/layout/(pad|mask)\b", PADDING),
     (r"layout/mlm", [HUGGINGFACE[-1], "binding"]),
-    (r"layout/(tokens|chunks|levels)|wrap_tokens|tightbatch/(tokens|_split|_mapped)", TOKENS),
+    (
+        r"layout/(tokens|chunks|levels)|wrap_tokens|tightbatch/(tokens|_split|split_report|_mapped)",
+        TOKENS,
+    ),
     (r"core/layout/", SEGMENTS),
     (r"core/base/sort", [*PLANS[:3], "buckets", "packing", "analyze"]),
     (r"core/base/", [*PADDING[:3], "segments", "half_errors", *PLANS[:3], "buckets", "packing"]),

@@ -42,7 +42,7 @@ PYTHON_ROOMS = [
     ["ragged", "masks"],
     ["_arrow", "_records", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one
     ["dataset"],  # columns, and their lengths
-    ["tokens"],  # windows and chunks of documents are datasets
+    ["tokens", "split_report"],  # windows and chunks of documents are datasets
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],
     ["huggingface", "amp", "checks"],  # checks take any batch and any model
@@ -60,6 +60,7 @@ MODULES = [
     "ragged",
     "dataset",
     "tokens",
+    "split_report",
     "masks",
     "collate.batch",
     "collate.picture",

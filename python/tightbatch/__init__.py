@@ -38,7 +38,8 @@ from .sampling.buckets import bucket_boundaries
 from .sampling.fairness import Fairness
 from .sampling.packing import Packing, pack, pack_dataset
 from .sampling.sampler import LengthBatchSampler
-from .tokens import Chunks, SplitReport, chunk, split_report, windows
+from .split_report import SplitReport, split_report
+from .tokens import Chunks, chunk, windows
 
 __version__ = "0.1.0"
 
