@@ -12,8 +12,8 @@ import pytest
 
 # Public classes that functions return: nobody makes one, so they raise nothing.
 RESULTS = frozenset(
-    "Batch BatchReport ContextParallel ConversionCounts Fairness Finding HalfReport ModelReport "
-    "Packing PaddingReport Partition".split()
+    "Batch BatchReport Chunks ContextParallel ConversionCounts Fairness Finding HalfReport "
+    "ModelReport Packing PaddingReport Partition SplitReport".split()
 )
 # Seconds that a batch may take to come from a worker. One that cannot pickle it says nothing.
 WORKER_LIMIT = 200

@@ -22,6 +22,7 @@ BATCHES = (
     "padding_free_errors padding_free padding_free_masks"
 ).split()
 COLUMNS = "arrow_sliced arrow_hostile arrow_release arrow ragged ragged_use".split()
+TOKENS = ["tokens", "ragged_use", "wrong_arguments"]
 DATASETS = "dataset dataset_sources".split()
 HALVES = "half_errors half half_report half_checkpoints".split()
 HUGGINGFACE = "huggingface_rows huggingface_labels huggingface huggingface_lm".split()
@@ -63,6 +64,10 @@ FAMILIES = [
     (r"core/layout/padding_free", BATCHES[6:]),
     (r"core/layout/(pad|mask)\b", PADDING),
     (r"layout/mlm", [HUGGINGFACE[-1], "binding"]),
+    (
+        r"layout/(tokens|chunks|levels)|wrap_tokens|tightbatch/(tokens|_split|split_report|_mapped)",
+        TOKENS,
+    ),
     (r"core/layout/", SEGMENTS),
     (r"core/base/sort", [*PLANS[:3], "buckets", "packing", "analyze"]),
     (r"core/base/", [*PADDING[:3], "segments", "half_errors", *PLANS[:3], "buckets", "packing"]),

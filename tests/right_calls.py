@@ -24,6 +24,10 @@ def dataset():
     return tb.RaggedDataset({"input_ids": [[1, 2], [3], [4]]})
 
 
+def stream():
+    return tb.Ragged.from_tokens([1, 2, 0, 3, 0], 0)
+
+
 def sampler():
     return tb.LengthBatchSampler([1, 2, 3], batch_size=2)
 
@@ -193,6 +197,7 @@ VALID = {
     "ContextParallel.restore": {"shares": [np.arange(4), np.arange(4)]},
     "ContextParallel.shard": {"values": np.arange(5), "rank": 1},
     "ContextParallel.shard_labels": {"labels": np.arange(5), "rank": 1},
+    "chunk": {"rows": stream, "max_length": 2},
     "cu_seqlens": LENGTHS,
     "fixed_pad_sequences": {**SEQUENCES, "max_length": 4},
     "half_report": FLOATS,
@@ -209,13 +214,17 @@ VALID = {
     "segment_ids": LENGTHS,
     "segment_mask": {"segment_ids": [1, 1, 2]},
     "shard_batch": {"batch": padding_free_batch, "num_ranks": 2, "rank": 1},
+    "split_report": {"tokens": [1, 2, 3], "candidates": {"end": 2}},
     "to_bfloat16": FLOATS,
     "to_float16": FLOATS,
     "to_float32": FLOATS,
     "uniform_length_batching": {**SEQUENCES, "batch_size": 2},
     "unpad": {"array": np.ones((2, 3), np.int64), "lengths_or_mask": [1, 2]},
+    "windows": {"rows": stream, "length": 4, "stride": 1},
     "CheckedCollator": {"collate_fn": lambda: numpy_collator},
     "CheckedCollator.__call__": {"samples": FEATURES},
+    "Chunks.apply": {"ragged": ragged},
+    "Chunks.merge": {"outputs": [[0.5], [0.5], [1.0], [0.5]]},
     "LengthBatchSampler": {**LENGTHS, "batch_size": 2, "num_replicas": 2},
     "Fairness.to_dict": {},
     "LengthBatchSampler.fairness": {},
@@ -251,8 +260,10 @@ VALID = {
     "Ragged.concatenate": {"parts": lambda: [ragged()]},
     "Ragged.from_arrow": {"source": arrow_table, "fill_null": 0},
     "Ragged.from_sequences": SEQUENCES,
+    "Ragged.from_tokens": {"tokens": [1, 2, 3], "end": 2},
     "Ragged.pad": {},
     "Ragged.to_arrow": {},
+    "SplitReport.notes": {},
     "Ragged.tolist": {},
     "WasteMeter": {"loader": [{"attention_mask": np.ones((2, 3))}], "lengths": [2, 1]},
     "WasteMeter.metrics": {},
@@ -345,7 +356,9 @@ OBJECTS = {
     "CheckedCollator": lambda: tb.CheckedCollator(numpy_collator),
     "Amp": amp,
     "Batch": lambda: tb.Batch(input_ids=np.ones((2, 2), np.int64)),
+    "Chunks": lambda: tb.chunk(ragged(), 1),
     "Fairness": lambda: sampler().fairness(),
+    "SplitReport": lambda: tb.split_report([1, 2, 3], {"end": 2}),
     "GradScaler": grad_scaler,
     "HalfReport": report,
     "LengthBatchSampler": sampler,

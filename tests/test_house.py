@@ -36,7 +36,8 @@ C_ROOMS = [
 ]
 PYTHON_ROOMS = [
     ["_core"],
-    ["_types", "_words", "_numpy_fallback"],
+    ["_types", "_words", "_numpy_fallback", "_mapped"],
+    ["_split"],  # streams of tokens into rows
     ["plots"],  # pictures of plain numbers
     ["ragged", "masks"],
     [
@@ -47,6 +48,7 @@ PYTHON_ROOMS = [
         "zigzag",
     ],  # columns of Arrow are Ragged; unpad() gives one
     ["dataset"],  # columns, and their lengths
+    ["tokens", "split_report"],  # windows and chunks of documents are datasets
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],
     ["huggingface", "amp", "checks"],  # checks take any batch and any model
@@ -63,6 +65,8 @@ MODULES = [
     "padding",
     "ragged",
     "dataset",
+    "tokens",
+    "split_report",
     "masks",
     "collate.batch",
     "collate.picture",

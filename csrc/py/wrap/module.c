@@ -29,6 +29,7 @@ extern PyMethodDef tb_waste_methods[];
 extern PyMethodDef tb_partition_methods[];
 extern PyMethodDef tb_zigzag_methods[];
 extern PyMethodDef tb_streaming_methods[];
+extern PyMethodDef tb_token_methods[];
 
 /* The best level of this machine, or the one that TIGHTBATCH_CPU names. */
 static int
@@ -64,13 +65,13 @@ exec_module(PyObject *module)
         return -1;
     }
     PyMethodDef *families[] = {
-        tb_setting_methods,    tb_pad_methods,      tb_mask_methods,
-        tb_batching_methods,   tb_collate_methods,  tb_ragged_methods,
-        tb_arrow_methods,      tb_mlm_methods,      tb_segment_methods,
-        tb_block_mask_methods, tb_bucket_methods,   tb_padding_free_methods,
-        tb_half_methods,       tb_check_methods,    tb_waste_methods,
-        tb_limit_methods,      tb_group_methods,    tb_partition_methods,
-        tb_zigzag_methods,     tb_streaming_methods};
+        tb_setting_methods,    tb_pad_methods,       tb_mask_methods,
+        tb_batching_methods,   tb_collate_methods,   tb_ragged_methods,
+        tb_arrow_methods,      tb_mlm_methods,       tb_segment_methods,
+        tb_block_mask_methods, tb_bucket_methods,    tb_padding_free_methods,
+        tb_half_methods,       tb_check_methods,     tb_waste_methods,
+        tb_limit_methods,      tb_group_methods,     tb_partition_methods,
+        tb_zigzag_methods,     tb_streaming_methods, tb_token_methods};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         if (PyModule_AddFunctions(module, families[i]) < 0) {
             return -1;

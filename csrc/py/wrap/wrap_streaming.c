@@ -55,7 +55,7 @@ raise_status(const streaming *stream, tb_status status, const tb_error *error)
     tb_error own = *error;
 
     own.row = find_row(stream, (uint64_t)error->row);
-    tb_raise_plan_lengths(&stream->context, status, &stream->settings.core, &own);
+    tb_raise_plan_lengths(&stream->context, status, &stream->settings, &own);
 }
 
 /* start_stream(function, settings, size, most_weight or None, epoch, stream number, share,

@@ -209,7 +209,8 @@ def as_html(report: PaddingReport) -> str:
         shown.append(f'<div style="overflow-x:auto">{table}</div>')
     from .report_plot import as_images
 
-    code = f"<pre>{html.escape(report.code)}</pre>"
+    style = "font-family:monospace;text-align:left;overflow-x:auto;margin:1em 0"
+    code = f'<pre style="{style}">{html.escape(report.code)}</pre>'
     return "<div>" + "".join(shown) + code + as_images(report) + "</div>"
 
 

@@ -134,14 +134,18 @@ class BatchReport:
 
     def _repr_html_(self) -> str:
         names = ("key", "row", "column", "kind", "message", "consequence")
-        head = "".join(f"<th>{name}</th>" for name in names)
+        style = 'style="text-align:left;vertical-align:top"'
+        head = "".join(f"<th {style}>{name}</th>" for name in names)
         rows = "".join(
             "<tr>"
-            + "".join(f"<td>{html.escape(_cell(getattr(finding, name)))}</td>" for name in names)
+            + "".join(
+                f"<td {style}>{html.escape(_cell(getattr(finding, name)))}</td>" for name in names
+            )
             + "</tr>"
             for finding in self.findings[:_ROWS]
         )
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        table = f'<div style="overflow-x:auto">{table}</div>'
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
         return f"<p>{html.escape(self._summary())}</p>{table if rows else ''}{notes}"
 

@@ -171,8 +171,9 @@ class ModelReport:
         )
         rest = "".join(f"<p>{html.escape(line)}</p>" for line in self._rest())
         return (
-            f"<p><b>{html.escape(self.summary())}</b></p><table><thead><tr>{head}</tr></thead>"
-            f"<tbody>{body}</tbody></table>{self._picture()}{rest}"
+            f"<p><b>{html.escape(self.summary())}</b></p>"
+            f'<div style="overflow-x:auto"><table><thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>{self._picture()}{rest}"
         )
 
     def _picture(self) -> str:

@@ -16,7 +16,7 @@ from .output import check_output, many, progress, replacing, say
 from .rows import check_kind, find_column, kind_inside
 from .sources import Source, find_source
 from .tokenizer import TextTokenizer
-from .tokens import Dtype, open_tokens, row_ends
+from .tokens import Dtype, open_tokens, token_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -130,15 +130,12 @@ def _make(lengths: Any, capacity: int, settings: dict[str, Any]) -> Packing:
 
 def _read_tokens(source: Source, dtype: str | None, eos: int | None) -> tuple[Any, list[str]]:
     """The rows of a file of bare tokens, mapped."""
-    from .. import Ragged
-
     (file,) = source.files
     if eos is None:
         raise CommandError(f"{shown(file)}: pass --eos N, the token that ends a row")
     tokens = open_tokens(file, dtype, eos)
     with progress(source.size, f"reading {file.name}") as update:
-        offsets = row_ends(file, tokens, eos, update)
-    return {TOKENIZED: Ragged(tokens, offsets)}, []
+        return {TOKENIZED: token_rows(file, tokens, eos, update)}, []
 
 
 def _read_columns(

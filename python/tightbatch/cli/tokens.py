@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .._split import split
+from ..ragged import Ragged
 from .failure import CommandError, reading, shown
 
 Array = NDArray[np.int64]
-STEP = 2**24  # tokens that are looked at at once
 Dtype = Literal["uint16", "uint32", "int32", "int64", "uint8"]
 
 
@@ -77,26 +78,21 @@ def open_tokens(path: Path, dtype: str | None, eos: int | None) -> Any:
 
 def _split_tokens(path: Path, tokens: Any, eos: int, update: Callable[[int], None]) -> Array:
     """The lengths of the rows, each with the token that ends it."""
-    return np.diff(row_ends(path, tokens, eos, update))
+    return token_rows(path, tokens, eos, update).lengths
 
 
-def row_ends(path: Path, tokens: Any, eos: int, update: Callable[[int], None]) -> Array:
-    """Where rows end, and the first begins: after each token `eos`, and at the end."""
+def token_rows(path: Path, tokens: Any, eos: int, update: Callable[[int], None]) -> Ragged:
+    """The rows of a stream of tokens, each with the token that ends it; not copied."""
     if tokens.dtype.kind not in "iu":
         raise CommandError(f"{shown(path)}: holds {tokens.dtype}; tokens are whole numbers")
     limits = np.iinfo(tokens.dtype)
     if not limits.min <= eos <= limits.max:
         raise CommandError(f"--eos {eos} is not in {tokens.dtype}, the type of {shown(path)}")
-    ends = [np.zeros(1, np.int64)]
-    for begin in range(0, len(tokens), STEP):
-        ends.append(np.flatnonzero(tokens[begin : begin + STEP] == eos) + begin + 1)
-        update(min(begin + STEP, len(tokens)) * tokens.dtype.itemsize)
-    found = np.concatenate(ends)
-    if len(found) == 1:
+    size = tokens.dtype.itemsize
+    rows = split("analyze", Ragged, tokens, eos, None, True, lambda read: update(read * size))
+    if rows is None or len(tokens) == 0:
         raise CommandError(
             f"{shown(path)}: the token {eos} is not among {len(tokens):,} tokens, so there is one "
             "row: is --eos right, and --dtype?"
         )
-    if found[-1] != len(tokens):
-        found = np.append(found, len(tokens))
-    return found
+    return rows

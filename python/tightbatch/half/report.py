@@ -239,8 +239,9 @@ class HalfReport:
             f"<p>{html.escape(line)}</p>" for line in (*self._rest(), " ".join(_LEGEND))
         )
         return (
-            f"<p>{html.escape(self._summary())}</p><table><thead><tr>{head}</tr></thead>"
-            f"<tbody>{rows}</tbody></table>{after}{self._picture()}"
+            f"<p>{html.escape(self._summary())}</p>"
+            f'<div style="overflow-x:auto"><table><thead><tr>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table></div>{after}{self._picture()}"
         )
 
     def _picture(self) -> str:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .limits import rows_in_batch
 from .groups import Groups, Shares, count_rows, read_groups
+from .limits import rows_in_batch
 
 NO_CAP = 2**63 - 1
 

@@ -161,6 +161,7 @@ class StreamBatcher:
             "max_length": max_length,
             "pad_to_multiple_of": pad_to_multiple_of,
             "quadratic_length": quadratic_length,
+            "batch_size_multiple": None,
             "shuffle_window": None,
             "pool_size": None,
             "balance": None,
