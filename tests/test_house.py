@@ -36,7 +36,7 @@ C_ROOMS = [
 ]
 PYTHON_ROOMS = [
     ["_core"],
-    ["_types", "_words", "_numpy_fallback"],
+    ["_types", "_words", "_html", "_numpy_fallback"],
     ["plots"],  # pictures of plain numbers
     ["ragged", "masks"],
     ["_arrow", "_records", "padding", "half"],  # columns of Arrow are Ragged; unpad() gives one

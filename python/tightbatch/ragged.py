@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import mmap
 from collections.abc import Iterable, Iterator
 from typing import Any, overload
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._html import paragraphs, table
 from ._words import counted
 
 __all__ = ["Ragged"]
@@ -260,14 +260,12 @@ class Ragged(_core.RaggedBuffers):
 
     def _repr_html_(self) -> str:
         """Show the first rows in a notebook."""
-        rows = "".join(
-            f"<tr><td>{i}</td><td>{len(row)}</td><td>"
-            f"{html.escape(np.array2string(row, threshold=12, edgeitems=4))}</td></tr>"
+        rows = [
+            (str(i), str(len(row)), np.array2string(row, threshold=12, edgeitems=4))
             for i, row in enumerate(self[:SHOWN])
-        )
-        more = "<tr><td>&#8230;</td><td></td><td></td></tr>" if len(self) > SHOWN else ""
-        head = "<tr><th>row</th><th>length</th><th>values</th></tr>"
-        return f"<table>{head}{rows}{more}</table><p>{html.escape(repr(self))}</p>"
+        ]
+        rows += [("\N{HORIZONTAL ELLIPSIS}", "", "")] if len(self) > SHOWN else []
+        return table(("row", "length", "values"), rows) + paragraphs([repr(self)])
 
     def __eq__(self, other: object) -> bool:
         """Tell whether rows, one by one, have equal lengths and equal values (NaN is unequal)."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from .. import _core
+from .._html import paragraphs, table
 from .._words import counted
 
 __all__ = ["BatchReport", "Finding", "error_message"]
@@ -134,16 +134,8 @@ class BatchReport:
 
     def _repr_html_(self) -> str:
         names = ("key", "row", "column", "kind", "message", "consequence")
-        head = "".join(f"<th>{name}</th>" for name in names)
-        rows = "".join(
-            "<tr>"
-            + "".join(f"<td>{html.escape(_cell(getattr(finding, name)))}</td>" for name in names)
-            + "</tr>"
-            for finding in self.findings[:_ROWS]
-        )
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        return f"<p>{html.escape(self._summary())}</p>{table if rows else ''}{notes}"
+        rows = ([_cell(getattr(one, name)) for name in names] for one in self.findings[:_ROWS])
+        return paragraphs([self._summary()]) + table(names, rows) + paragraphs(self.notes)
 
     def _summary(self) -> str:
         looked = f"{counted(len(self.columns), 'column')} looked at"
