@@ -263,7 +263,7 @@ BAD_FILES: dict[str, tuple[bytes, str, str]] = {
     "broken line": (b'{"text":"a"}\n\n{"text":', "x.jsonl", "line 3: not JSON: Expecting value"),
     "array": (b'[\n{"text":"a"}]', "x.json", "expected an object on each line"),
     "number": (b'{"text":"a"}\n3\n', "x.jsonl", "line 2: a JSON int; expected an object"),
-    "array in a line": (b'[{"text":"a"}]', "x.json", "line 1: a JSON array; expected an object on each"),
+    "array in a line": (b'[{"text":"a"}]', "x.json", "line 1: a JSON array; expected"),
     "large token": (b'{"ids":[1,%d]}' % 10**20, "x.jsonl", "a number is outside int64"),
     "large length": (b'{"n":%d}' % 10**20, "x.jsonl --lengths", "a number is outside int64"),
     "utf-16": ("text,b\nx,y\n".encode("utf-16"), "x.csv", "x.csv: is UTF-16 or UTF-32 text;"),

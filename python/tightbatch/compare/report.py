@@ -112,7 +112,7 @@ def check_packages(settings: Namespace) -> None:
         fix = f"pip install {' '.join(missing)}"
         if "torch" in missing and sys.version_info >= (3, 15):
             fix += ", with Python 3.14 or earlier"
-        raise CompareError(f"{' and '.join(missing)} not installed: {fix}")
+        raise CompareError(f"{', '.join(missing)} not installed: {fix}")
 
 
 def check_output(path: Path | None, option: str) -> None:
