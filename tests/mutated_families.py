@@ -202,6 +202,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         ";",
     ): "only the speed is another",
     (
+        "csrc/py/input/list.c",
+        "if (run == 0 && tb_type_is_float(type)) {",
+        "if (run != 0 && tb_type_is_float(type)) {",
+    ): "only the speed is another",
+    (
+        "csrc/py/output/padding_free.c",
+        ".width = -1, .max_length = -1, .multiple = 1, .flat = 1};",
+        ".width = -1, .max_length = -1, .multiple = 0, .flat = 1};",
+    ): "every number is a multiple of 1",
+    (
         "csrc/core/check/batch.c",
         "if (i >= 0 && check->columns[i].form == TB_FORM_LIST) {",
         "if (i > 0 && check->columns[i].form == TB_FORM_LIST) {",
