@@ -278,8 +278,8 @@ def closing(results: list[Figures], half: Precision, check: Figures) -> list[str
             "padding: the same batches padded by transformers (HF): its data work an epoch takes "
             f"{data[same] * 1e3:.1f} ms, ours {data[uniform] * 1e3:.1f} ms "
             f"({data[same] / data[uniform]:.1f}x); training on them is the same work, and took "
-            f"{seconds[same] - data[same]:.2f} s and {seconds[uniform] - data[uniform]:.2f} s: what "
-            "these differ by is not of padding"
+            f"{seconds[same] - data[same]:.2f} s and {seconds[uniform] - data[uniform]:.2f} s: "
+            "what these differ by is not of padding"
         )
     if {uniform, "transformers"} <= set(seconds):
         notes.append(
