@@ -14,6 +14,7 @@ PLANS = (
     "batching_limits batching_errors batching batching_state batching_ranks batching_resume "
     "buckets packing_errors packing batching_use"
 ).split()
+LIMITED = ["several_limits", *PLANS[:2]]
 ORDERS = ["batching_order", "fairness", "batching_loops"]
 BATCHES = (
     "collate_errors collate collate_boundaries collate_cut collate_dtype collate_repr "
@@ -46,6 +47,7 @@ FAMILIES = [
     (r"tightbatch/analysis/", [*ANALYSIS, "cli", "cli_commands", *LAST]),
     (r"tightbatch/checks/model", [*MODELS, *LAST]),
     (r"tightbatch/plots/", [*PLOTS, *ANALYSIS[1:], "half_report", *MODELS[:1], *LAST]),
+    (r"plan/(limit|first_fit|lanes|pair_keys)|py/.*limits|sampling/(limits|rows)", LIMITED),
     (r"core/plan/", [*PLANS, *ORDERS]),
     (r"core/arrow/", COLUMNS),
     (r"core/layout/padding_free", BATCHES[6:]),

@@ -76,6 +76,7 @@ def plan_settings(**changed):
         "max_length": None,
         "pad_to_multiple_of": None,
         "quadratic_length": None,
+        "batch_size_multiple": None,
         "shuffle_window": None,
         "pool_size": None,
         "balance": None,

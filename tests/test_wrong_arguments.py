@@ -85,6 +85,7 @@ RESULTS = {
     "BatchReport": "made by check_batch",
     "Finding": "made by check_batch",
     "HalfReport": "made by half_report",
+    "Limit": "a tuple, read by LengthBatchSampler and pack: test_several_limits tries them",
     "ModelReport": "made by check_model",
     "Overflow": "made by Amp.overflow",
     "Fairness": "made by LengthBatchSampler.fairness and Packing.fairness",
@@ -116,6 +117,8 @@ KINDS = {
     "epoch": Integer(0),
     "fill_null": Fill(),
     "k": Integer(1),
+    "limits": Instance(but=("a dict",)),
+    "batch_size_multiple": Integer(1, 2),
     "label_pad_token_id": Integer(-(2**63)),
     "mask_token_id": Integer(0),
     "max_length": Integer(0),
@@ -212,7 +215,7 @@ OWN = {
     "HalfReport.__getitem__": {
         "key": Instance(but=("0", "-1"), error=(KeyError, IndexError, TypeError))
     },
-    "LengthBatchSampler": {"max_length": Integer(1)},
+    "LengthBatchSampler": {"max_length": Integer(1), "lengths": Lengths(rows=True)},
     "LengthBatchSampler.load_state_dict": {"state": STATE},
     "LengthBatchSampler.restore_order": {
         "outputs": Anything(reason="test_batching_order tries what a model may give"),

@@ -36,6 +36,7 @@ from .padding import (
 from .ragged import Ragged
 from .sampling.buckets import bucket_boundaries
 from .sampling.fairness import Fairness
+from .sampling.limits import Limit
 from .sampling.packing import Packing, pack, pack_dataset
 from .sampling.sampler import LengthBatchSampler
 
@@ -50,6 +51,7 @@ __all__ = [
     "Finding",
     "HalfReport",
     "LengthBatchSampler",
+    "Limit",
     "ModelReport",
     "Packing",
     "PadCollator",

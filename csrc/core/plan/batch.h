@@ -24,6 +24,9 @@
  * out after step 1, so that chance and not length decides which they are. Without
  * padding and with a cap on rows alone, shuffled rows need no sorting.
  *
+ * Under limits beside the tokens (limits.h), step 3 is another (limit_cut.h), and so are
+ * the pool (limit_pool.h) and the packs of a window (first_fit.h).
+ *
  *     cost       what a row, a batch costs
  *     survey     the lengths, checked
  *     cut        steps 2 to 4
@@ -39,6 +42,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* A hard cap beside the tokens. Costs are at least 0, one of each row; a row that alone
+ * costs more than the cap breaks it. */
+typedef struct {
+    const int64_t *costs;
+    const int64_t *others; /* a second width that is padded beside the first; or NULL */
+    int64_t cap;
+    int is_padded; /* a batch costs its rows times the largest, else the sum */
+} tb_limit;
+
+enum { TB_MOST_LIMITS = 32 };
+
 /* All numbers but quadratic are at least 1; INT64_MAX is no cap. */
 typedef struct {
     int64_t batch_size;        /* rows in a batch */
@@ -47,19 +61,37 @@ typedef struct {
     int64_t multiple;          /* the width is rounded up to it */
     const int64_t *boundaries; /* ascending: the widths there are; NULL: all */
     ptrdiff_t boundary_count;
-    int64_t quadratic; /* a width w costs w + w * w / quadratic; 0: w */
-    int64_t window;    /* rows sorted together; without shuffle it is all rows */
-    int64_t pool;      /* rows held back to fill packs; 0: windows are packed */
-    int64_t balance;   /* batches in a run of similar cost; 0: as many as ranks */
-    int64_t ranks;     /* that share the batches of a step */
-    int padding_free;  /* rows lie one after another, each of its own width */
+    int64_t rows_multiple; /* with padding: of the rows of a batch; 0 or 1: any */
+    int64_t quadratic;     /* a width w costs w + w * w / quadratic; 0: w */
+    int64_t window;        /* rows sorted together; without shuffle it is all rows */
+    int64_t pool;          /* rows held back to fill packs; 0: windows are packed */
+    int64_t balance;       /* batches in a run of similar cost; 0: as many as ranks */
+    int64_t ranks;         /* that share the batches of a step */
+    int padding_free;      /* rows lie one after another, each of its own width */
     int shuffle;
     int longest_first; /* the most expensive batches come first, full or not */
     int drop_last;
     int drop_overlong; /* rows that alone cost more than max_tokens */
+    int drop_broken;   /* rows that alone break one of the limits */
+    const tb_limit *limits;
+    ptrdiff_t limit_count;
+    int64_t most_packs; /* a first fit of more makes no plan at all; 0: any number */
+    const int64_t
+        *keys; /* rows are sorted by these instead of their lengths; or NULL */
     uint64_t seed;
     uint64_t epoch;
 } tb_batch_settings;
+
+/* What a plan under limits goes by. */
+typedef struct {
+    tb_limit *all; /* the cap on tokens, if there is one, and those of the settings */
+    ptrdiff_t count;
+    ptrdiff_t row_count; /* with those that are dropped */
+    int64_t max_rows;
+    int64_t *tokens; /* what each row costs alone; NULL: the lengths say it */
+    double parts[TB_MOST_LIMITS + 1]; /* of its cap that all rows together need */
+    ptrdiff_t scarcest;               /* where that is most */
+} tb_limits;
 
 /* Batch k of the epoch is number order[k] in the order of cutting. Batch number b holds
  * the items from starts[b] up to starts[b + 1]. An item is a row: its index in the low
@@ -71,7 +103,8 @@ typedef struct {
     ptrdiff_t batch_count;
     ptrdiff_t row_count; /* without the rows that are left out */
     int index_bits;
-    int64_t longest;
+    int64_t longest; /* with keys, the largest of these */
+    tb_limits limits;
 } tb_batch_plan;
 
 /* The length, once clipped, of the row that is item i. */

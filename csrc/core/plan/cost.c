@@ -76,13 +76,34 @@ tb_find_longest_allowed(const tb_batch_settings *settings)
 int64_t
 tb_fit_rows(int64_t length, const tb_batch_settings *settings)
 {
-    int64_t cost = 0;
+    int64_t cost = 0, rows = settings->batch_size;
 
-    if (settings->max_tokens == INT64_MAX ||
-        tb_find_row_cost(length, settings, &cost) != TB_OK || cost == 0) {
-        return settings->batch_size;
+    if (settings->max_tokens != INT64_MAX &&
+        tb_find_row_cost(length, settings, &cost) == TB_OK && cost > 0) {
+        rows = tb_min(rows, settings->max_tokens / cost);
     }
-    return tb_min(settings->batch_size, settings->max_tokens / cost);
+    return tb_round_rows(rows, settings);
+}
+
+/* The same from the tokens of rows that lie in any order. */
+static uint64_t
+find_limited_cost(const tb_batch_plan *plan, const tb_batch_settings *settings,
+                  ptrdiff_t begin, ptrdiff_t end)
+{
+    uint64_t mask = ((uint64_t)1 << plan->index_bits) - 1, total = 0;
+    int64_t dearest = 0;
+
+    for (ptrdiff_t i = begin; i < end; i++) {
+        int64_t tokens = plan->limits.tokens[plan->items[i] & mask];
+        total = add_saturated(total, (uint64_t)tokens);
+        dearest = tb_max(dearest, tokens);
+    }
+    if (settings->padding_free) {
+        return total;
+    }
+    return (uint64_t)dearest > UINT64_MAX / (uint64_t)(end - begin)
+               ? UINT64_MAX
+               : (uint64_t)dearest * (uint64_t)(end - begin);
 }
 
 /* With padding, all rows of a batch cost what its longest costs, and that comes first.
@@ -95,6 +116,9 @@ tb_find_batch_cost(const tb_batch_plan *plan, const tb_batch_settings *settings,
     uint64_t total = 0;
     int64_t cost = 0, last = -1;
 
+    if (plan->limits.tokens != NULL) {
+        return find_limited_cost(plan, settings, begin, end);
+    }
     if (!settings->padding_free) {
         uint64_t rows = (uint64_t)(end - begin);
         if (tb_find_row_cost(tb_item_length(plan, begin), settings, &cost) != TB_OK ||

@@ -30,6 +30,15 @@ void tb_find_row_costs(const int64_t *lengths, ptrdiff_t n,
 /* The longest row that max_tokens and the boundaries allow; -1 where none is. */
 int64_t tb_find_longest_allowed(const tb_batch_settings *settings);
 
+/* Rows rounded down to the multiple, unless they are fewer. */
+static inline int64_t
+tb_round_rows(int64_t rows, const tb_batch_settings *settings)
+{
+    int64_t multiple = settings->rows_multiple;
+
+    return multiple > 1 && rows >= multiple ? rows - rows % multiple : rows;
+}
+
 /* How many rows of this length share a batch with padding. */
 int64_t tb_fit_rows(int64_t length, const tb_batch_settings *settings);
 

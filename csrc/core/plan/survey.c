@@ -4,6 +4,7 @@
 #include "core/base/size.h"
 #include "core/base/sort.h"
 #include "core/plan/cost.h"
+#include "core/plan/limits.h"
 
 #include <string.h>
 
@@ -49,6 +50,35 @@ tb_find_drop_limit(const tb_batch_settings *settings)
     return settings->drop_overlong ? tb_find_longest_allowed(settings) : INT64_MAX;
 }
 
+/* Lengths are checked already. Names the first row that breaks a limit. */
+static tb_status
+summarize_limited(const int64_t *lengths, ptrdiff_t n,
+                  const tb_batch_settings *settings, tb_length_summary *summary,
+                  tb_error *error)
+{
+    int64_t limit = tb_find_drop_limit(settings), total = 0;
+
+    for (ptrdiff_t i = 0; i < n; i++) {
+        int64_t length = tb_min(lengths[i], settings->max_length);
+        ptrdiff_t broken =
+            length > limit ? -1
+                           : tb_find_broken(settings->limits, settings->limit_count, i);
+        if (broken >= 0 && !settings->drop_broken) {
+            *error = (tb_error){i, broken, lengths[i]};
+            return TB_ERR_TOO_LONG;
+        }
+        if (length <= limit && broken < 0) {
+            summary->shortest =
+                summary->rows == 0 ? length : tb_min(summary->shortest, length);
+            summary->longest = tb_max(summary->longest, length);
+            total = length > INT64_MAX - total ? INT64_MAX : total + length;
+            summary->rows++;
+        }
+    }
+    summary->total = total;
+    return TB_OK;
+}
+
 tb_status
 tb_summarize_lengths(const int64_t *lengths, ptrdiff_t n,
                      const tb_batch_settings *settings, tb_length_summary *summary,
@@ -72,6 +102,9 @@ tb_summarize_lengths(const int64_t *lengths, ptrdiff_t n,
     }
     if (shortest < 0 || (rows > 0 && check_longest(longest, n, settings) != TB_OK)) {
         return find_refused(lengths, n, settings, limit, error);
+    }
+    if (settings->limit_count > 0) {
+        return summarize_limited(lengths, n, settings, summary, error);
     }
     summary->rows = rows;
     summary->shortest = rows > 0 ? shortest : 0;

@@ -19,8 +19,9 @@ int64_t tb_find_drop_limit(const tb_batch_settings *settings);
 
 /* A negative length is TB_ERR_NEGATIVE. A row that alone costs more than max_tokens is
  * TB_ERR_TOO_LONG unless such rows are dropped. One that leaves no room in 64 bits for
- * its index, or whose cost overflows, is TB_ERR_SIZE. error: the row, its length as
- * given. */
+ * its index, or whose cost overflows, is TB_ERR_SIZE. One that alone breaks a limit is
+ * TB_ERR_TOO_LONG unless such rows are dropped. error: the row, the limit as column (or
+ * -1), its length as given. */
 TB_MUST_CHECK tb_status tb_summarize_lengths(const int64_t *lengths, ptrdiff_t n,
                                              const tb_batch_settings *settings,
                                              tb_length_summary *summary,

@@ -44,6 +44,20 @@ is_row(PyObject *item)
     return ndim == -1 ? PyObject_CheckBuffer(item) : ndim > 0;
 }
 
+int
+tb_holds_rows(PyObject *object)
+{
+    if (tb_is_list(object)) {
+        PyObject *first =
+            PyObject_Size(object) > 0 ? PySequence_GetItem(object, 0) : NULL;
+        int holds = first == NULL ? 0 : is_row(first);
+        Py_XDECREF(first);
+        return PyErr_Occurred() ? -1 : holds;
+    }
+    Py_ssize_t ndim = count_dimensions(object);
+    return ndim == -2 ? -1 : ndim >= 2;
+}
+
 /* Whether `object` is one row: 1 or 0, -1 with an exception. The survey refuses what is
  * neither a row nor made of rows. */
 static int
@@ -434,4 +448,20 @@ tb_check_totals(const tb_context *context, const tb_int_rows *lengths,
         }
     }
     return 0;
+}
+
+const int64_t *
+tb_read_length_array(const char *function, PyObject *object, ptrdiff_t *count)
+{
+    PyArrayObject *array = (PyArrayObject *)object;
+
+    if (!PyArray_Check(object) || PyArray_NDIM(array) != 1 ||
+        PyArray_TYPE(array) != NPY_INT64 || !PyArray_ISCARRAY_RO(array)) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s(): expected a contiguous int64 array of one dimension",
+                     function);
+        return NULL;
+    }
+    *count = PyArray_SIZE(array);
+    return (const int64_t *)PyArray_DATA(array);
 }

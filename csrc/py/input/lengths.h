@@ -10,6 +10,10 @@
 PyArrayObject *tb_read_lengths(tb_state *state, const tb_context *context,
                                PyObject *lengths);
 
+/* Whether it is a list of rows, or an array or tensor of two dimensions or more: 1 or 0,
+ * -1 with an exception. */
+int tb_holds_rows(PyObject *object);
+
 /* ValueError for a negative length, one above `width` (-1: none is) or a sum that cannot
  * be addressed. Gives the sum. */
 int tb_check_row_lengths(const tb_context *context, PyArrayObject *lengths,
@@ -62,5 +66,9 @@ tb_count_int_rows(const tb_int_rows *rows)
 {
     return PyArray_SIZE(rows->counts);
 }
+
+/* An int64 array that this package made; users never pass one. */
+const int64_t *tb_read_length_array(const char *function, PyObject *object,
+                                    ptrdiff_t *count);
 
 #endif

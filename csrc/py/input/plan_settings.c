@@ -4,22 +4,6 @@
 
 #include <string.h>
 
-const int64_t *
-tb_read_length_array(const char *function, PyObject *object, ptrdiff_t *count)
-{
-    PyArrayObject *array = (PyArrayObject *)object;
-
-    if (!PyArray_Check(object) || PyArray_NDIM(array) != 1 ||
-        PyArray_TYPE(array) != NPY_INT64 || !PyArray_ISCARRAY_RO(array)) {
-        PyErr_Format(PyExc_TypeError,
-                     "%s(): expected a contiguous int64 array of one dimension",
-                     function);
-        return NULL;
-    }
-    *count = PyArray_SIZE(array);
-    return (const int64_t *)PyArray_DATA(array);
-}
-
 #define FIELD(name) offsetof(tb_plan_settings, core.name)
 #define CAP(name, field) \
     {name, TB_SETTING_INT, FIELD(field), 1, INT64_MAX - 1, INT64_MAX, NULL}
@@ -31,6 +15,8 @@ static const tb_setting plan_table[] = {
     CAP("max_tokens", max_tokens),
     CAP("max_length", max_length),
     {"pad_to_multiple_of", TB_SETTING_INT, FIELD(multiple), 1, INT64_MAX - 1, 1, NULL},
+    {"batch_size_multiple", TB_SETTING_INT, FIELD(rows_multiple), 1, INT64_MAX - 1, 1,
+     NULL},
     {"quadratic_length", TB_SETTING_INT, FIELD(quadratic), 1, INT64_MAX - 1, 0, NULL},
     {"shuffle_window", TB_SETTING_INT, FIELD(window), 1, 0, INT64_MAX, NULL},
     {"pool_size", TB_SETTING_INT, FIELD(pool), 1, 0, 0, NULL},
@@ -65,6 +51,14 @@ tb_read_plan_settings(const tb_context *context, PyObject *given,
         }
     }
     settings->core.drop_overlong = settings->overlong == TB_OVERLONG_DROP;
+    settings->core.drop_broken = settings->core.drop_overlong;
+    if (tb_read_plan_limits(context, given, &settings->limits) < 0) {
+        return -1;
+    }
+    settings->core.limits = settings->limits.all;
+    settings->core.limit_count = settings->limits.count;
+    settings->core.keys = settings->limits.keys;
+    settings->core.most_packs = settings->limits.most_packs;
     return 0;
 }
 
@@ -76,7 +70,11 @@ tb_read_plan_arguments(PyObject *const *args, tb_context *context,
         tb_read_plan_settings(context, args[2], settings) < 0) {
         return NULL;
     }
-    return tb_read_length_array(context->function, args[1], count);
+    const int64_t *lengths = tb_read_length_array(context->function, args[1], count);
+    return lengths == NULL ||
+                   tb_check_limit_rows(context, &settings->limits, *count) < 0
+               ? NULL
+               : lengths;
 }
 
 PyObject *
@@ -127,8 +125,9 @@ is_past_boundaries(const tb_batch_settings *settings, int64_t length)
 
 void
 tb_raise_plan_lengths(const tb_context *context, tb_status status,
-                      const tb_batch_settings *settings, const tb_error *error)
+                      const tb_plan_settings *given, const tb_error *error)
 {
+    const tb_batch_settings *settings = &given->core;
     PyObject *exception = tb_status_exception(status);
     int64_t length =
         error->value < settings->max_length ? error->value : settings->max_length;
@@ -140,6 +139,10 @@ tb_raise_plan_lengths(const tb_context *context, tb_status status,
                     "max_length=%lld, a larger boundary, or overlong='truncate' or "
                     "'drop'",
                     (long long)length, last, last);
+        return;
+    }
+    if (status == TB_ERR_TOO_LONG && error->column >= 0) {
+        tb_raise_broken_limit(context, &given->limits, error);
         return;
     }
     switch (status) {

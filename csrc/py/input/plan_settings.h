@@ -2,6 +2,8 @@
 #ifndef TB_PLAN_SETTINGS_H
 #define TB_PLAN_SETTINGS_H
 
+#include "py/input/lengths.h"
+#include "py/input/limits.h"
 #include "py/input/settings.h"
 #include "core/plan/batch.h"
 
@@ -9,11 +11,8 @@
 typedef struct {
     tb_batch_settings core;
     int overlong;
+    tb_plan_limits limits; /* core.limits points here */
 } tb_plan_settings;
-
-/* An int64 array that this package made; users never pass one. */
-const int64_t *tb_read_length_array(const char *function, PyObject *object,
-                                    ptrdiff_t *count);
 
 /* Reads the settings from a dict. `boundaries` is None or an int64 array from
  * read_boundaries(); the dict keeps it alive. */
@@ -30,6 +29,6 @@ const int64_t *tb_read_plan_arguments(PyObject *const *args, tb_context *context
 
 /* Raises what tb_summarize_lengths found. */
 void tb_raise_plan_lengths(const tb_context *context, tb_status status,
-                           const tb_batch_settings *settings, const tb_error *error);
+                           const tb_plan_settings *settings, const tb_error *error);
 
 #endif

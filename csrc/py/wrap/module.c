@@ -13,6 +13,7 @@ extern PyMethodDef tb_setting_methods[];
 extern PyMethodDef tb_pad_methods[];
 extern PyMethodDef tb_mask_methods[];
 extern PyMethodDef tb_batching_methods[];
+extern PyMethodDef tb_limit_methods[];
 extern PyMethodDef tb_bucket_methods[];
 extern PyMethodDef tb_collate_methods[];
 extern PyMethodDef tb_ragged_methods[];
@@ -63,7 +64,8 @@ exec_module(PyObject *module)
         tb_batching_methods,   tb_collate_methods, tb_ragged_methods,
         tb_arrow_methods,      tb_mlm_methods,     tb_segment_methods,
         tb_block_mask_methods, tb_bucket_methods,  tb_padding_free_methods,
-        tb_half_methods,       tb_check_methods,   tb_waste_methods};
+        tb_half_methods,       tb_check_methods,   tb_waste_methods,
+        tb_limit_methods};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         if (PyModule_AddFunctions(module, families[i]) < 0) {
             return -1;

@@ -54,7 +54,7 @@ wrap_plan_batches(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     tb_status status = tb_plan_batches(data, n, &settings.core, &plan, &error);
     PyEval_RestoreThread(thread);
     if (status != TB_OK) {
-        tb_raise_plan_lengths(&context, status, &settings.core, &error);
+        tb_raise_plan_lengths(&context, status, &settings, &error);
         goto done;
     }
     npy_intp rows = plan.row_count, edges = plan.batch_count + 1;
@@ -148,6 +148,27 @@ wrap_measure_plan(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
                                         build_spread(&chance));
 }
 
+/* Of the lengths, the costs and the keys. */
+static uint64_t
+fingerprint_rows(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *settings)
+{
+    int64_t parts[2 + 2 * TB_MOST_LIMITS] = {0};
+    ptrdiff_t count = 0;
+
+    parts[count++] = (int64_t)tb_fingerprint_lengths(lengths, n);
+    for (ptrdiff_t k = 0; k < settings->limit_count; k++) {
+        const tb_limit *limit = &settings->limits[k];
+        parts[count++] = (int64_t)tb_fingerprint_lengths(limit->costs, n);
+        if (limit->others != NULL) {
+            parts[count++] = (int64_t)tb_fingerprint_lengths(limit->others, n);
+        }
+    }
+    if (settings->keys != NULL) {
+        parts[count++] = (int64_t)tb_fingerprint_lengths(settings->keys, n);
+    }
+    return count == 1 ? (uint64_t)parts[0] : tb_fingerprint_lengths(parts, count);
+}
+
 /* survey_lengths(function, lengths, settings) -> rows that are not left out, the total
  * of their lengths after cutting, the longest that max_tokens and the boundaries allow,
  * fingerprint of the lengths. Raises what plan_batches would raise, except for rows
@@ -172,10 +193,10 @@ wrap_survey_lengths(PyObject *Py_UNUSED(module), PyObject *const *args,
     settings.core.drop_overlong = settings.overlong != TB_OVERLONG_ERROR;
     PyThreadState *thread = PyEval_SaveThread();
     tb_status status = tb_summarize_lengths(data, n, &settings.core, &summary, &error);
-    uint64_t fingerprint = tb_fingerprint_lengths(data, n);
+    uint64_t fingerprint = fingerprint_rows(data, n, &settings.core);
     PyEval_RestoreThread(thread);
     if (status != TB_OK) {
-        tb_raise_plan_lengths(&context, status, &settings.core, &error);
+        tb_raise_plan_lengths(&context, status, &settings, &error);
         return NULL;
     }
     return Py_BuildValue("nLLK", (Py_ssize_t)summary.rows, (long long)summary.total,

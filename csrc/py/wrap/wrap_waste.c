@@ -110,7 +110,7 @@ wrap_plan_lengths(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
         data, n, &settings.core, is_ordered ? &random : NULL, items, &plan, &error);
     PyEval_RestoreThread(thread);
     if (status != TB_OK) {
-        tb_raise_plan_lengths(&context, status, &settings.core, &error);
+        tb_raise_plan_lengths(&context, status, &settings, &error);
         goto done;
     }
     begins = new_integers(plan.batch_count);

@@ -240,6 +240,7 @@ def _read_settings(
             "max_length": max_length,
             "pad_to_multiple_of": multiple,
             "quadratic_length": None,
+            "batch_size_multiple": None,
             "shuffle_window": None if is_auto else window,
             "pool_size": None,
             "balance": None,

@@ -26,6 +26,7 @@ ATTENTION = "tightbatch_segments"
 # Settings of a plan that `fairness` does not differ by.
 PLAN: dict[str, Any] = {
     **dict.fromkeys(("max_length", "shuffle_window", "quadratic_length", "pool_size")),
+    "batch_size_multiple": None,
     **dict.fromkeys(("shuffle", "longest_first", "drop_last"), False),
     "balance": 1,
     "ranks": 1,

@@ -155,6 +155,11 @@ def measure(
     ranks: int,
 ) -> Fairness:
     """Measure a plan; `settings` are those it was planned with."""
+    if settings["batch_size"] is None and settings["max_tokens"] is None:
+        raise ValueError(
+            f"{function}.fairness(): the batches have limits= alone; expected batch_size= or "
+            "max_tokens= too: random batches are cut by these"
+        )
     found = _core.measure_plan(function, lengths, {**settings}, indices, offsets, ranks)
     plan, steps, random = (Spread(*numbers) for numbers in found)
     return Fairness(len(indices), ranks, plan, steps, random, not settings["padding_free"])

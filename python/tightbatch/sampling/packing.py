@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from .._words import counted
 from ..plots.style import Theme, check_place
 from ..ragged import Ragged
 from .fairness import Fairness, measure
+from .limits import Limit, Limits, as_settings, fill, read_limits
+from .pack_settings import PACKING, Order
 from .packed_dataset import as_dataset, read_columns, seq_lengths
 from .plan import NO_CAP, lower_bound, read_pool
 from .ranks import in_line
@@ -53,6 +55,8 @@ class Packing:
         Rows that were left out, with ``overlong="drop"``, because they were too long.
     truncated : int
         Tokens that were cut off such rows, with ``overlong="truncate"``.
+    limits : dict of {str: Limit} or None
+        As given, with costs as arrays.
 
     Examples
     --------
@@ -72,6 +76,7 @@ class Packing:
     row_lengths: Array
     dropped: int = 0
     truncated: int = 0
+    limits: Limits | None = None
 
     @cached_property
     def lengths(self) -> Array:
@@ -119,15 +124,23 @@ class Packing:
         return float(self.lengths.sum() / (len(self) * self.capacity)) if len(self) else 1.0
 
     @property
+    def fill(self) -> dict[str, float]:
+        """The part of each cap that packs use, on average: that of ``"tokens"``, and of limits."""
+        return {"tokens": self.efficiency, **fill(self.limits or {}, self.indices, self.offsets)}
+
+    @property
     def lower_bound(self) -> int:
         """The least number of packs that any packing of these segments needs.
 
         The bound L2 of S. Martello and P. Toth, "Lower bounds and reduction procedures for the
         bin packing problem" (1990): for each size k, segments too long to share a pack with one of
         size k need a pack each, and the room that other long segments leave limits how many of the
-        rest fit beside them.
+        rest fit beside them. Under several limits it is the largest of their bounds.
         """
-        return lower_bound(self.lengths, self.capacity, self.max_segments)
+        bound = lower_bound(self.lengths, self.capacity, self.max_segments)
+        for costs, cap, _ in (self.limits or {}).values():
+            bound = max(bound, lower_bound(costs[self.indices], cap, None))
+        return bound
 
     def fairness(self) -> Fairness:
         """Tell how far the packs are from random ones: segments in random order, cut at the cap.
@@ -141,7 +154,7 @@ class Packing:
         >>> fair.plan.rows_std < 2 * fair.random.rows_std < like.plan.rows_std
         True
         """
-        settings = {**_PACKING, "batch_size": self.max_segments, "max_tokens": self.capacity}
+        settings = {**PACKING, "batch_size": self.max_segments, "max_tokens": self.capacity}
         numbers = np.arange(len(self.lengths))
         return measure("Packing.fairness", self.lengths, settings, numbers, self.offsets, 1)
 
@@ -243,6 +256,8 @@ class Packing:
         """Show the number of packs, how full they are, and what differs from the default."""
         rows, packs = counted(len(self.row_lengths), "row"), counted(len(self), "pack")
         told = [f"{100 * self.efficiency:.2f} % full"]
+        for name, part in list(self.fill.items())[1:]:
+            told.append(f"{name} {100 * part:.2f} %")
         for name, default in (("max_segments", None), ("dropped", 0), ("truncated", 0)):
             value = getattr(self, name)
             told += [] if value == default else [f"{name}={value}"]
@@ -259,6 +274,7 @@ def pack(
     pool_size: int | Literal["auto"] = "auto",
     seed: int | None = 0,
     shuffle_window: int | None = None,
+    limits: Mapping[str, Limit | tuple[Any, int]] | None = None,
 ) -> Packing:
     """Choose which rows share a pack, so that there are few packs and they are full.
 
@@ -297,6 +313,13 @@ def pack(
         best fit packs the longest rows first.
     shuffle_window : int, optional
         With best fit and a seed: how many shuffled rows are packed together. None: all rows.
+    limits : dict of {str: (costs, cap)}, optional
+        More hard caps on a pack, each with a name and what every row costs: images, pixels,
+        ``lengths**2``. Costs are added up; `tightbatch.Limit` has those that are padded. A row that
+        alone breaks a limit is overlong; of "truncate" and "split" it is still an error. Best fit
+        is then first fit, by the limit of which the rows need most. There are never more packs than
+        that makes of all rows: a pool with more packs gives way to it. A pool looks at all of its
+        rows for each that it chooses; "auto" is 256.
 
     Returns
     -------
@@ -318,18 +341,8 @@ def pack(
     >>> list(packing), packing.seq_lengths.tolist()
     ([[0, 2], [1], [1, 3]], [[4, 2], [6], [3, 3]])
     """
-    order = _Order(strategy, pool_size, seed, shuffle_window)
-    return _pack("pack", lengths, capacity, overlong, max_segments, order)
-
-
-@dataclass(frozen=True)
-class _Order:
-    """The settings of pack() that say which rows meet; as given."""
-
-    strategy: Any
-    pool_size: Any
-    seed: Any
-    shuffle_window: Any
+    order = Order(strategy, pool_size, seed, shuffle_window)
+    return _pack("pack", lengths, capacity, overlong, max_segments, order, limits)
 
 
 def _pack(
@@ -338,14 +351,15 @@ def _pack(
     capacity: int,
     overlong: str,
     max_segments: int | None,
-    order: _Order,
+    order: Order,
+    limits: Any = None,
 ) -> Packing:
     """Pack; errors name the function ``function``."""
     seed = order.seed
     caps = _core.read_plan_settings(
         function,
         {
-            **_PACKING,
+            **PACKING,
             "batch_size": None,
             "max_tokens": None,
             "shuffle_window": order.shuffle_window,
@@ -358,7 +372,13 @@ def _pack(
     if max_segments is not None:
         max_segments = _core.read_int(function, "max_segments", max_segments, 1, NO_CAP - 1)
     given: Array = _core.read_lengths(function, "lengths", lengths)
+    read = read_limits(function, limits, len(given))
     sizes, rows, starts, truncated = fit_rows(function, given, capacity, caps["overlong"])
+    if read and starts is not None:
+        raise ValueError(
+            f"{function}(): overlong='split' with limits=; expected 'error', 'truncate' or 'drop': "
+            f"a segment of row {int((given > capacity).argmax())} has no cost of its own"
+        )
     check_numbered(function, sizes, rows)
     _, pool_size = read_pool(
         function,
@@ -366,6 +386,7 @@ def _pack(
         order.pool_size,
         shuffle_window="auto" if window is None else window,
         packs=True,
+        limited=bool(read),
     )
     if seed is None and window is not None:
         raise ValueError(
@@ -378,36 +399,27 @@ def _pack(
         "max_tokens": capacity,
         "shuffle": seed is not None,
         "pool_size": pool_size,
+        "limits": as_settings(read, rows),
     }
     chosen, offsets = _core.plan_batches(function, sizes, settings, 0)
-    return Packing(
+    packing = Packing(
         capacity=capacity,
         max_segments=max_segments,
         indices=chosen if rows is None else rows[chosen],
         starts=np.zeros(len(chosen), np.int64) if starts is None else starts[chosen],
         offsets=offsets,
         row_lengths=given,
-        dropped=len(given) - len(sizes) if caps["overlong"] == "drop" else 0,
+        dropped=len(given) - len(chosen) if caps["overlong"] == "drop" else 0,
         truncated=truncated,
+        limits=read or None,
     )
-
-
-# Other settings of the planner: batches without padding, and no rounding of lengths.
-_PACKING = {
-    "max_length": None,
-    "shuffle_window": None,
-    "overlong": "error",
-    "seed": 0,
-    "pad_to_multiple_of": None,
-    "quadratic_length": None,
-    "pool_size": None,
-    "balance": 1,
-    "ranks": 1,
-    "padding_free": True,
-    "shuffle": False,
-    "longest_first": False,
-    "drop_last": False,
-}
+    if read and pool_size is not None and len(packing) > 1:
+        fewer = {**settings, "pool_size": None, "most_packs": len(packing) - 1}
+        chosen, offsets = _core.plan_batches(function, sizes, fewer, 0)
+        if len(offsets) > 1:
+            indices = chosen if rows is None else rows[chosen]
+            return replace(packing, indices=indices, offsets=offsets)
+    return packing
 
 
 def pack_dataset(
@@ -459,7 +471,7 @@ def pack_dataset(
     columns = read_columns(dataset)
     first = next(iter(columns))
     lengths = columns[first].lengths
-    order = _Order(strategy, pool_size, seed, shuffle_window)
+    order = Order(strategy, pool_size, seed, shuffle_window)
     packing = _pack("pack_dataset", lengths, capacity, overlong, max_segments, order)
     for name, column in columns.items():
         row = packing._first_other(column)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .limits import rows_in_batch
 
 NO_CAP = 2**63 - 1
 
@@ -18,17 +20,26 @@ _WINDOW_BATCHES = 100
 # Rows held back to fill packs, with pool_size="auto": packs are then about as full as with best fit
 # over all rows, and the pool stays in the processor's cache.
 _POOL_ROWS = 8192
+# The same under several limits, where each of them is looked at when a pack is ended.
+_LIMITED_POOL_ROWS = 256
 
 Array = NDArray[np.int64]
 Plan = tuple[Array, Array]
 
 
 def read_pool(
-    function: str, strategy: Any, pool_size: Any, *, shuffle_window: Any, packs: bool
+    function: str,
+    strategy: Any,
+    pool_size: Any,
+    *,
+    shuffle_window: Any,
+    packs: bool,
+    limited: bool = False,
 ) -> tuple[str, int | None]:
     """Read how packs are filled: the strategy, and the rows in the pool; None without a pool.
 
-    `shuffle_window` is what was passed for it, or "auto"; `packs` tells whether there are packs.
+    `shuffle_window` is what was passed for it, or "auto"; `packs` tells whether there are packs,
+    `limited` whether they are under several limits.
     """
     strategy = _core.read_choice(function, "strategy", strategy, ("pool", "best_fit"))
     if isinstance(pool_size, str):
@@ -53,7 +64,9 @@ def read_pool(
         )
     if strategy == "best_fit" or not packs:
         return strategy, None
-    return strategy, _POOL_ROWS if pool_size is None else pool_size
+    if pool_size is None:
+        pool_size = _LIMITED_POOL_ROWS if limited else _POOL_ROWS
+    return strategy, pool_size
 
 
 class Planner:
@@ -61,13 +74,20 @@ class Planner:
 
     ``settings`` are those of ``_core.read_plan_settings``, with boundaries as an array. Two of them
     are computed here: with "truncate" ``max_length`` is lowered, and a window of None becomes all
-    rows, one of "auto" about 100 batches.
+    rows, one of "auto" about 100 batches. ``by_row`` are settings with an item for each row: limits
+    and keys to sort by.
     """
 
     def __init__(
-        self, function: str, lengths: Array, settings: dict[str, Any], *, auto_window: bool
+        self,
+        function: str,
+        lengths: Array,
+        settings: dict[str, Any],
+        *,
+        auto_window: bool,
+        by_row: Mapping[str, Any] | None = None,
     ) -> None:
-        self.function, self.lengths = function, lengths
+        self.function, self.lengths, self.by_row = function, lengths, by_row or {}
         window = settings["shuffle_window"]
         self.settings = {**settings, "shuffle_window": 1}
         self.rows, total, allowed, self.fingerprint = self._survey()
@@ -85,7 +105,8 @@ class Planner:
         self._kept: tuple[tuple[int, int], Plan] | None = None
 
     def _survey(self) -> tuple[int, int, int, int]:
-        return _core.survey_lengths(self.function, self.lengths, self.settings)
+        settings = {**self.settings, **self.by_row}
+        return _core.survey_lengths(self.function, self.lengths, settings)
 
     def _cut(self, allowed: int) -> None:
         """Lower max_length to what the caps allow."""
@@ -105,6 +126,7 @@ class Planner:
             mean = np.array([max(-(-total // max(self.rows, 1)), 1)])
             (cost,) = _core.row_costs(self.function, mean, self.settings).tolist()
             batch = min(batch, max(self.settings["max_tokens"] // cost, 1))
+        batch = rows_in_batch(self.by_row.get("limits", ()), batch)
         batches = max(min(self.rows // (4 * batch), _WINDOW_BATCHES), 1)
         return int(min(batch * batches, NO_CAP))
 
@@ -117,7 +139,7 @@ class Planner:
             ranks if in_runs or self.settings["longest_first"] else 1,
         )
         if self._kept is None or self._kept[0] != key:
-            settings = {**self.settings, "ranks": key[1]}
+            settings = {**self.settings, **self.by_row, "ranks": key[1]}
             plan = _core.plan_batches(self.function, self.lengths, settings, key[0])
             self._kept = (key, plan)
         return self._kept[1]
@@ -135,6 +157,8 @@ def lower_bound(lengths: Array, capacity: int, max_segments: int | None) -> int:
     """Give the least number of packs for segments of these lengths."""
     if len(lengths) == 0:
         return 0
+    if capacity == 0:  # no length is above it
+        return 1
     sizes = np.sort(lengths)
     sums = np.concatenate([[0], np.cumsum(sizes)])
     half = np.searchsorted(sizes, capacity // 2, side="right")

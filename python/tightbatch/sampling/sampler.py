@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any, Literal
 
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from .. import _core
 from .._words import counted
 from .fairness import Fairness, measure
+from .limits import Limit
 from .order import restore
 from .plan import NO_CAP, Planner, read_pool
 from .ranks import Run, Steps, deal, dealt, handed_out, in_line, shared
+from .rows import read_rows
 from .state import NAME, Place
 
 __all__ = ["LengthBatchSampler"]
@@ -83,9 +85,10 @@ class LengthBatchSampler(Place):
 
     Parameters
     ----------
-    lengths : sequence of int, ndarray, or CPU tensor, shape [rows]
+    lengths : sequence of int, ndarray, or CPU tensor, shape [rows] or [rows, 2]
         The length of each row of the data set. They are copied. Without lengths the sampler is
-        empty, with ``len`` 0.
+        empty, with ``len`` 0. Two lengths are those of a source and a target, both padded: a batch
+        costs its rows times the sum of both widths, and rows that are alike in both share one.
     batch_size : int, optional
         The most rows in a batch.
     max_tokens : int, optional
@@ -96,8 +99,9 @@ class LengthBatchSampler(Place):
         The cost of attention grows with the square of the width: a row of width w counts as ``w + w
         * w // quadratic_length`` tokens, so a row of this width counts twice. It counts for
         `max_tokens` and for the balance between ranks.
-    max_length : int, optional
-        Longer rows count as if they had this length. Give the collator the same, to cut them.
+    max_length : int or (int, int), optional
+        Longer rows count as if they had this length. Give the collator the same, to cut them. For
+        two lengths it may be a pair.
     overlong : {"error", "truncate", "drop"}
         What to do with a row that alone costs more than `max_tokens`. "truncate" lowers
         `max_length` until all rows fit (give the collator the sampler's `max_length`); "drop"
@@ -135,6 +139,12 @@ class LengthBatchSampler(Place):
     boundaries : sequence of int, optional
         The widths that the collator pads to; `max_tokens` counts them, and a row longer than the
         last one is overlong.
+    limits : dict of {str: (costs, cap)}, optional
+        More hard caps on a batch, each with a name and what every row costs: images, pixels,
+        ``lengths**2``. Costs are added up; `tightbatch.Limit` has those that are padded. A row that
+        alone breaks a limit is overlong, and cannot be truncated.
+    batch_size_multiple : int, optional
+        Full batches have a multiple of this many rows, where the caps allow it. Not for packs.
     num_replicas, rank : int
         The number of ranks, and which of them this is. With accelerate leave them out: it shares
         out the batches itself.
@@ -199,9 +209,10 @@ class LengthBatchSampler(Place):
 
     batch_size: int | None
     max_tokens: int | None
-    max_length: int | None
+    max_length: int | list[int | None] | None
     pad_to_multiple_of: int | None
     quadratic_length: int | None
+    batch_size_multiple: int | None
     shuffle_window: int | None
     strategy: str
     pool_size: int | None
@@ -213,6 +224,7 @@ class LengthBatchSampler(Place):
     overlong: str
     seed: int
     boundaries: list[int] | None
+    limits: dict[str, Limit] | None
 
     def __init__(
         self,
@@ -222,7 +234,7 @@ class LengthBatchSampler(Place):
         max_tokens: int | None = None,
         padding_free: bool = False,
         quadratic_length: int | None = None,
-        max_length: int | None = None,
+        max_length: int | Sequence[int] | None = None,
         overlong: Literal["error", "truncate", "drop"] = "error",
         shuffle: bool = True,
         shuffle_window: int | Literal["auto"] | None = "auto",
@@ -235,18 +247,21 @@ class LengthBatchSampler(Place):
         tail: Literal["split", "repeat"] = "split",
         pad_to_multiple_of: int | None = None,
         boundaries: Sequence[int] | None = None,
+        limits: Mapping[str, Limit | tuple[Any, int]] | None = None,
+        batch_size_multiple: int | None = None,
         num_replicas: int = 1,
         rank: int = 0,
     ) -> None:
-        if batch_size is None and max_tokens is None:
-            raise ValueError(f"{NAME}(): pass batch_size=, max_tokens= or both")
+        if batch_size is None and max_tokens is None and not limits:
+            raise ValueError(f"{NAME}(): pass batch_size=, max_tokens= or both, or limits=")
         auto = isinstance(shuffle_window, str)
         given = {
             "batch_size": batch_size,
             "max_tokens": max_tokens,
-            "max_length": max_length,
+            "max_length": None if isinstance(max_length, tuple | list) else max_length,
             "pad_to_multiple_of": pad_to_multiple_of,
             "quadratic_length": quadratic_length,
+            "batch_size_multiple": batch_size_multiple,
             "shuffle_window": None if auto else shuffle_window,
             "pool_size": None,
             "balance": balance,
@@ -280,33 +295,30 @@ class LengthBatchSampler(Place):
                 f"{NAME}(): rank={self.rank} of num_replicas={self.num_replicas}; expected "
                 f"a rank from 0 to {self.num_replicas - 1}"
             )
-        if "Sampler" in type(lengths).__name__:
-            raise TypeError(
-                f"{NAME}(): found type {type(lengths).__name__}, expected lengths. If Lightning "
-                "passes a sampler, give its Trainer use_distributed_sampler=False, and pass "
-                "num_replicas= and rank= here; for predict, pass "
-                "DataLoader(sampler=this, batch_size=None)"
-            )
-        read_lengths = _core.read_lengths(NAME, "lengths", lengths)
+        rows = read_rows(NAME, lengths, limits, max_length, settings)
+        self.limits = rows.limits or None
         self.strategy, settings["pool_size"] = read_pool(
             NAME,
             strategy,
             pool_size,
             shuffle_window="auto" if auto else settings["shuffle_window"],
-            packs=settings["padding_free"] and settings["max_tokens"] is not None,
+            packs=settings["padding_free"] and bool(settings["max_tokens"] or limits),
+            limited=bool(limits),
         )
-        self._planner = Planner(NAME, read_lengths, settings, auto_window=auto)
+        self._planner = Planner(NAME, rows.lengths, settings, auto_window=auto, by_row=rows.planned)
         if 0 < self._planner.rows < self.num_replicas and self.tail == "split":
             raise ValueError(
                 f"{NAME}(): {self._planner.rows} rows for num_replicas={self.num_replicas}; "
                 "expected at least a row for each rank, or tail='repeat'"
             )
         self.__dict__.update(self._planner.settings)
+        if rows.is_pairs:
+            self.max_length = rows.max_length
         del self.__dict__["ranks"]  # the planner's: num_replicas, or what a state says
         self.boundaries = None if boundaries is None else settings["boundaries"].tolist()
-        if self.max_tokens is not None:
+        if self.max_tokens is not None or self.limits:
             self.batch_size = None
-        self.truncated = self._planner.truncated
+        self.truncated = rows.truncated or self._planner.truncated
         self._dealt: tuple[NDArray[np.int64], Steps] | None = None
         self._move(0)
 
@@ -355,7 +367,7 @@ class LengthBatchSampler(Place):
         For loops that ask for ``len`` once, as that of transformers' Trainer does.
         """
         self._least_steps = 0
-        if self.max_tokens is not None and self.shuffle:
+        if (self.max_tokens is not None or self.limits) and self.shuffle:
             counts = []
             for epoch in range(epochs):
                 self._move(epoch)
@@ -373,7 +385,7 @@ class LengthBatchSampler(Place):
         return self._hand_out(run, self._batches(indices, steps, self.rank))
 
     def _batches(self, indices: NDArray[np.int64], steps: Steps, rank: int) -> Iterator[list[int]]:
-        if self.padding_free and self.max_tokens is None and self.num_replicas > 1:
+        if self.padding_free and self.batch_size is not None and self.num_replicas > 1:
             kept = self.longest_first and steps.begins_as_planned
             costs = self._planner.row_costs
             return shared(indices, steps, rank, costs, begins_as_planned=kept)

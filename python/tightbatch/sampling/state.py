@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import _core
+from .limits import Limit, as_state
 from .plan import NO_CAP, Plan, Planner
 from .ranks import Run
 
@@ -15,6 +16,7 @@ _ORDER = (
     "max_tokens",
     "padding_free",
     "quadratic_length",
+    "batch_size_multiple",
     "max_length",
     "overlong",
     "pad_to_multiple_of",
@@ -37,6 +39,7 @@ class Place:
     _planner: Planner
     num_replicas: int
     boundaries: list[int] | None
+    limits: dict[str, Limit] | None
 
     _least_steps = 0  # of every epoch: one with fewer is cut into more batches
     _moves = 0  # counts set_epoch and load_state_dict; an older iteration moves no epoch
@@ -153,9 +156,10 @@ class Place:
         }
 
     def _order(self) -> dict[str, Any]:
-        order = {"batch_size": self._planner.settings["batch_size"]} | {
-            name: getattr(self, name) for name in _ORDER
-        }
+        order = {
+            "batch_size": self._planner.settings["batch_size"],
+            "limits": as_state(self.limits or {}),
+        } | {name: getattr(self, name) for name in _ORDER}
         order["plan"] = _PLAN
         order["boundaries"] = None if self.boundaries is None else self.boundaries.copy()
         return order

@@ -1,0 +1,278 @@
+#include "core/plan/limit_pool.h"
+
+#include "core/base/memory.h"
+#include "core/plan/lanes.h"
+
+#include <string.h>
+
+enum {
+    FEW_ROWS = 3,    /* in a pack, on average: then all but the first are chosen */
+    WEIGHT_BITS = 48 /* a whole cap of the scarcest limit weighs 2**48 */
+};
+
+static const uint32_t NONE = UINT32_MAX;
+
+tb_status
+tb_start_limit_pool(tb_limit_pool *pool, const tb_batch_plan *plan, uint32_t size)
+{
+    const tb_limits *limits = &plan->limits;
+    ptrdiff_t places = (ptrdiff_t)size;
+
+    memset(pool, 0, sizeof *pool);
+    pool->limits = limits;
+    pool->mask = ((uint64_t)1 << plan->index_bits) - 1;
+    pool->size = size;
+    pool->oldest = pool->newest = NONE;
+    pool->held = (tb_limit_row *)tb_allocate_array(places, sizeof *pool->held);
+    pool->places = (uint32_t *)tb_allocate_array(places, sizeof *pool->places);
+    if (pool->held == NULL || pool->places == NULL) {
+        return TB_ERR_MEMORY;
+    }
+    for (uint32_t i = 0; i < size; i++) {
+        pool->held[i].newer = i + 1;
+    }
+    for (ptrdiff_t k = 0; k < limits->count; k++) {
+        double cap = limits->all[k].cap > 0 ? (double)limits->all[k].cap : 1;
+        double most = limits->parts[limits->scarcest];
+        /* Words of lanes are read whole, beyond the last row too. */
+        pool->lanes[k] =
+            (uint16_t *)tb_allocate_array(places + TB_LANES, sizeof *pool->lanes[k]);
+        if (pool->lanes[k] == NULL) {
+            return TB_ERR_MEMORY;
+        }
+        memset(pool->lanes[k], 0, ((size_t)places + TB_LANES) * sizeof *pool->lanes[k]);
+        pool->shifts[k] = tb_find_lane_shift(limits->all[k].cap);
+        pool->weights[k] = most > 0 ? limits->parts[k] / most / cap : 0;
+    }
+    return TB_OK;
+}
+
+void
+tb_free_limit_pool(tb_limit_pool *pool)
+{
+    for (ptrdiff_t k = 0; k < TB_MOST_LIMITS; k++) {
+        free(pool->lanes[k]);
+    }
+    free(pool->held);
+    free(pool->places);
+    memset(pool, 0, sizeof *pool);
+}
+
+void
+tb_begin_limit_pack(tb_limit_pool *pool, uint64_t *items)
+{
+    pool->items = items;
+    tb_empty_load(pool->limits, &pool->load);
+}
+
+static void
+put_row(tb_limit_pool *pool, uint64_t item)
+{
+    pool->items[pool->load.rows] = item;
+    tb_add_load(pool->limits, &pool->load, (ptrdiff_t)(item & pool->mask));
+}
+
+/* What costs weigh: whole numbers are added, so that the sum is the same on every
+ * machine. */
+static int64_t
+weigh_cost(const tb_limit_pool *pool, ptrdiff_t limit, int64_t cost)
+{
+    return (int64_t)(pool->weights[limit] * (double)cost *
+                     (double)((int64_t)1 << WEIGHT_BITS));
+}
+
+/* Where a row belongs among the sorted ones, or is. */
+static uint32_t
+find_rank(const tb_limit_pool *pool, const tb_limit_row *row)
+{
+    uint32_t low = 0, high = pool->count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const tb_limit_row *other = &pool->held[pool->places[middle]];
+        if (other->weighed > row->weighed ||
+            (other->weighed == row->weighed && other->arrival < row->arrival)) {
+            low = middle + 1;
+        }
+        else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static void
+hold_row(tb_limit_pool *pool, uint64_t item)
+{
+    ptrdiff_t row = (ptrdiff_t)(item & pool->mask);
+    uint32_t place = pool->unused;
+    tb_limit_row *held = &pool->held[place];
+
+    pool->unused = held->newer;
+    *held = (tb_limit_row){item, 0, pool->arrivals++, NONE, pool->newest};
+    *(pool->newest == NONE ? &pool->oldest : &pool->held[pool->newest].newer) = place;
+    pool->newest = place;
+    for (ptrdiff_t k = 0; k < pool->limits->count; k++) {
+        int64_t cost = pool->limits->all[k].costs[row];
+        pool->totals[k] += (double)cost;
+        held->weighed += weigh_cost(pool, k, cost);
+    }
+    uint32_t rank = find_rank(pool, held);
+    size_t after = (size_t)(pool->count++ - rank);
+    memmove(pool->places + rank + 1, pool->places + rank, after * sizeof *pool->places);
+    pool->places[rank] = place;
+    for (ptrdiff_t k = 0; k < pool->limits->count; k++) {
+        uint16_t *lanes = pool->lanes[k] + rank;
+        memmove(lanes + 1, lanes, after * sizeof *lanes);
+        *lanes = tb_make_lane(pool->limits->all[k].costs[row], pool->shifts[k]);
+    }
+}
+
+/* Moves a held row into the pack. */
+static void
+move_row(tb_limit_pool *pool, uint32_t rank)
+{
+    uint32_t place = pool->places[rank];
+    tb_limit_row *held = &pool->held[place];
+    ptrdiff_t row = (ptrdiff_t)(held->item & pool->mask);
+    size_t after = (size_t)(--pool->count - rank);
+
+    *(held->older == NONE ? &pool->oldest : &pool->held[held->older].newer) =
+        held->newer;
+    *(held->newer == NONE ? &pool->newest : &pool->held[held->newer].older) =
+        held->older;
+    memmove(pool->places + rank, pool->places + rank + 1, after * sizeof *pool->places);
+    for (ptrdiff_t k = 0; k < pool->limits->count; k++) {
+        uint16_t *lanes = pool->lanes[k] + rank;
+        memmove(lanes, lanes + 1, after * sizeof *lanes);
+        pool->totals[k] -= (double)pool->limits->all[k].costs[row];
+    }
+    put_row(pool, held->item);
+    held->newer = pool->unused;
+    pool->unused = place;
+}
+
+static void
+move_oldest(tb_limit_pool *pool)
+{
+    move_row(pool, find_rank(pool, &pool->held[pool->oldest]));
+}
+
+/* Whether the pack may take a row of the stream and still have as much room by every
+ * limit that is summed as a held row needs on average. */
+static int
+has_room(const tb_limit_pool *pool, ptrdiff_t row)
+{
+    const tb_limits *limits = pool->limits;
+
+    if (!tb_fits_load(limits, &pool->load, row)) {
+        return 0;
+    }
+    for (ptrdiff_t k = 0; k < limits->count; k++) {
+        const tb_limit *limit = &limits->all[k];
+        double room = (double)(limit->cap - pool->load.costs[k] - limit->costs[row]);
+        int has_few =
+            pool->totals[k] > (double)limit->cap / FEW_ROWS * (double)pool->count;
+        if (!limit->is_padded &&
+            (has_few || room * (double)pool->count < pool->totals[k])) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* The rank of the first row from `rank` on that fits by its lanes; the number of rows
+ * where there is none. */
+static uint32_t
+find_candidate(const tb_limit_pool *pool, const uint64_t *rooms, uint32_t rank)
+{
+    for (; rank < pool->count; rank += TB_LANES) {
+        uint64_t tops = TB_LANE_TOPS;
+        for (ptrdiff_t k = 0; k < pool->limits->count; k++) {
+            uint64_t costs;
+            memcpy(&costs, pool->lanes[k] + rank, sizeof costs);
+            tops &= tb_compare_lanes(rooms[k], costs);
+        }
+        if (tops != 0) {
+            return rank;
+        }
+    }
+    return pool->count;
+}
+
+/* The rank of the held row with the largest weighed costs of those that fit; NONE where
+ * none does. */
+static uint32_t
+find_largest(const tb_limit_pool *pool)
+{
+    const tb_limits *limits = pool->limits;
+    uint64_t rooms[TB_MOST_LIMITS];
+    tb_limit_row largest = {0}; /* that might fit */
+
+    for (ptrdiff_t k = 0; k < limits->count; k++) {
+        int64_t room =
+            tb_find_room(&limits->all[k], pool->load.costs[k], pool->load.rows);
+        if (room < 0) {
+            return NONE;
+        }
+        rooms[k] = tb_fill_lanes(tb_make_lane(room, pool->shifts[k]));
+        largest.weighed += weigh_cost(pool, k, room);
+    }
+    uint32_t rank = find_rank(pool, &largest);
+    while (pool->load.rows < limits->max_rows) {
+        rank = find_candidate(pool, rooms, rank);
+        if (rank >= pool->count) {
+            break;
+        }
+        for (uint32_t end = rank + TB_LANES; rank < end && rank < pool->count; rank++) {
+            uint64_t item = pool->held[pool->places[rank]].item;
+            if (tb_fits_load(limits, &pool->load, (ptrdiff_t)(item & pool->mask))) {
+                return rank;
+            }
+        }
+    }
+    return NONE;
+}
+
+static void
+end_pack(tb_limit_pool *pool)
+{
+    for (uint32_t i = find_largest(pool); i != NONE; i = find_largest(pool)) {
+        move_row(pool, i);
+    }
+}
+
+int
+tb_add_limit_row(tb_limit_pool *pool, uint64_t item)
+{
+    ptrdiff_t row = (ptrdiff_t)(item & pool->mask);
+
+    if (pool->load.rows == 0 && pool->count == pool->size) {
+        move_oldest(pool);
+    }
+    if (pool->load.rows == 0) {
+        hold_row(pool, item);
+        return 0;
+    }
+    if (has_room(pool, row)) {
+        put_row(pool, item);
+        return pool->load.rows == pool->limits->max_rows;
+    }
+    hold_row(pool, item);
+    end_pack(pool);
+    return 1;
+}
+
+int
+tb_drain_limit_pool(tb_limit_pool *pool)
+{
+    if (pool->load.rows == 0 && pool->count > 0) {
+        move_oldest(pool);
+    }
+    while (pool->count > 0 &&
+           has_room(pool, (ptrdiff_t)(pool->held[pool->oldest].item & pool->mask))) {
+        move_oldest(pool);
+    }
+    end_pack(pool);
+    return pool->load.rows > 0;
+}
