@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -523,3 +524,22 @@ def test_lengths_stay_as_they_are():
     lengths = TEXT.copy()
     tb.analyze(lengths, batch_size=16, max_length=20)
     np.testing.assert_array_equal(lengths, TEXT)
+
+
+def test_a_row_above_the_capacity_is_told_by_that_name() -> None:
+    with pytest.raises(ValueError, match=r"row 2: length 7 is more than capacity=5; pass a larger"):
+        tb.analyze([5, 6, 7], batch_size=2, capacity=5)
+    assert tb.analyze([5, 6, 7], batch_size=2, capacity=5, max_length=5).capacity == 5
+
+
+@pytest.mark.parametrize("data", [None, "abc", 5, {1, 2}])
+def test_what_has_no_lengths_is_called_data(data: Any) -> None:
+    with pytest.raises(TypeError, match=r"^analyze\(\): data=.*; expected lengths, rows"):
+        tb.analyze(data, batch_size=2)
+
+
+def test_null_lengths_are_counted() -> None:
+    for package, make in (("pandas", "Series"), ("pyarrow", "array"), ("polars", "Series")):
+        series = getattr(pytest.importorskip(package), make)([1, None, 3])
+        with pytest.raises(TypeError, match="1 of 3 lengths are null; expected integers"):
+            tb.analyze(series, batch_size=2)

@@ -99,3 +99,12 @@ def test_what_is_no_sampler():
         tb.analyze(LENGTHS, batch_size=4, sampler="123")
     with pytest.raises(ValueError, match="batch_size=, max_tokens= or both"):
         tb.analyze(LENGTHS, sampler=[[1]])
+
+
+def test_a_loader_is_no_sampler() -> None:
+    data = pytest.importorskip("torch.utils.data")
+    loader = data.DataLoader([1, 2, 3, 4], batch_size=2)
+    with pytest.raises(TypeError, match=r"sampler=DataLoader.*pass sampler=loader\.batch_sampler"):
+        tb.analyze([1, 2, 3, 4], sampler=loader, batch_size=2)
+    with pytest.raises(TypeError, match="no row number, nor a list of them"):
+        tb.analyze([1, 2], sampler=[[0, [1]]], batch_size=2)

@@ -260,9 +260,16 @@ BAD_FILES: dict[str, tuple[bytes, str, str]] = {
     "empty": (b"", "x.jsonl", "x.jsonl: is empty"),
     "blank": (b"\n\n", "x.jsonl", "x.jsonl: is empty"),
     "no rows": (b"text,label\n", "x.csv", "x.csv: has no rows under its header"),
-    "broken line": (b'{"text":"a"}\n\n{"text":', "x.jsonl", "line 3: not JSON: Expecting value, at character 9"),
+    "broken line": (
+        b'{"text":"a"}\n\n{"text":', "x.jsonl",
+        "line 3: not JSON: Expecting value, at character 9",
+    ),
     "array": (b'[\n{"text":"a"}]', "x.json", "expected an object on each line"),
-    "number": (b'{"text":"a"}\n3\n', "x.jsonl", "line 2: expected an object, found a JSON int"),
+    "number": (b'{"text":"a"}\n3\n', "x.jsonl", "line 2: a JSON int; expected an object"),
+    "array in a line": (b'[{"text":"a"}]', "x.json", "line 1: a JSON array; expected"),
+    "large token": (b'{"ids":[1,%d]}' % 10**20, "x.jsonl", "a number is outside int64"),
+    "large length": (b'{"n":%d}' % 10**20, "x.jsonl --lengths", "a number is outside int64"),
+    "utf-16": ("text,b\nx,y\n".encode("utf-16"), "x.csv", "x.csv: is UTF-16 or UTF-32 text;"),
     "surrogate": (b'{"text":"a"}\n{"text":"\\ud800"}', "x.jsonl", "line 2: 'text' is not Unicode"),
     "types": (b'{"text":"a"}\n{"text":3}', "x.jsonl", "line 2: 'text' holds 3: expected string"),
     "items": (b'{"ids":[1]}\n{"ids":[1,"a"]}', "x.jsonl", "line 2: 'ids' holds [1, 'a']"),
@@ -544,3 +551,38 @@ def test_the_command_in_a_process_of_its_own(data: Path) -> None:
         process.stdout.close()
         errors = process.stderr.read()
     assert (process.returncode, errors) == (0, b"")
+
+
+@pytest.mark.parametrize("first", ['{"ids": null, "n": 1}', '{"ids": [], "n": 1}'])
+def test_the_first_row_of_json_may_be_null(
+    first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = [first, '{"n": 2}', '{"ids": [1, 2, 3], "n": 3}', '{"ids": [4], "n": 4}']
+    Path("x.jsonl").write_text("\n".join(text))
+    assert main(["analyze", "x.jsonl", "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["column"] == "ids"
+    assert lengths_of(found) == ([1, 3] if "null" in first else [0, 1, 3])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("state.json", {"_data_files": [{"x": 1}]}, "'_data_files' lists no names"),
+        ("state.json", {"_data_files": 3}, "'_data_files' lists no names"),
+        ("dataset_dict.json", {"splits": {"train": 1}}, "'splits' lists no names"),
+    ],
+)
+def test_a_saved_dataset_that_was_edited_is_one_line(
+    file: str, content: Any, said: str, tmp_path: Path, fails: Callable[..., None]
+) -> None:
+    (tmp_path / file).write_text(json.dumps(content))
+    fails(said, "analyze", str(tmp_path))
+
+
+def test_lengths_below_zero_name_the_file_and_the_row(
+    tmp_path: Path, fails: Callable[..., None]
+) -> None:
+    np.save(tmp_path / "x.npy", [3, -2])
+    fails("x.npy: row 2: the length -2 is below 0", "analyze", str(tmp_path / "x.npy"))

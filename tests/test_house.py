@@ -36,7 +36,7 @@ C_ROOMS = [
 ]
 PYTHON_ROOMS = [
     ["_core"],
-    ["_types", "_words", "_numpy_fallback", "_mapped"],
+    ["_types", "_words", "_html", "_numpy_fallback", "_mapped"],
     ["_split"],  # streams of tokens into rows
     ["plots"],  # pictures of plain numbers
     ["ragged", "masks"],

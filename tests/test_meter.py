@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -261,3 +262,18 @@ def test_a_trainer_logs_it(tmp_path):
     assert len(steps) == 6
     assert all(0 <= entry["waste"] < 1 and entry["tokens_per_second"] > 0 for entry in steps)
     assert meter.metrics()["batches"] == 3
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "said"),
+    [
+        ([0, 9], IndexError, "a batch has row 9; expected 0 to 2"),
+        ([0, -1], IndexError, "a batch has row -1; expected 0 to 2"),
+        ({"a": 1}, TypeError, "expected lists of row numbers"),
+        (0, TypeError, "expected lists of row numbers"),
+        ([0.5], TypeError, "expected lists of row numbers"),
+    ],
+)
+def test_with_lengths_batches_are_row_numbers(batch: Any, error: Any, said: str) -> None:
+    with pytest.raises(error, match=said):
+        list(tb.WasteMeter([batch], lengths=[1, 2, 3]))

@@ -336,3 +336,19 @@ def test_a_figure_that_nobody_holds_is_gone():
 def test_errors_say_what_is_wrong(draw, told):
     with pytest.raises(ValueError, match=told):
         draw()
+
+
+def test_labels_of_neighbouring_buckets_do_not_overlap() -> None:
+    lengths = np.random.default_rng(0).lognormal(4.9, 0.8, 2000).astype(np.int64).clip(1, 512)
+    _, waste = tb.bucket_boundaries(lengths, 24, return_waste=True)
+    knee = tb.plots.knee(waste)
+    for chosen in (knee - 1, knee + 1, knee + 6, 24):
+        figure = tb.plots.plot_buckets(waste, chosen=chosen)
+        figure.draw_without_rendering()
+        boxes = {
+            text.get_text().split(":")[0]: text.get_window_extent()
+            for text in figure.axes[0].texts
+            if text.get_text().startswith(("knee", "chosen"))
+        }
+        assert set(boxes) == {"knee", "chosen"}
+        assert not boxes["knee"].overlaps(boxes["chosen"])

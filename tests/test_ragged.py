@@ -479,7 +479,7 @@ def test_notebooks_see_the_first_rows_escaped():
     assert [cells[3 * i + 1] for i in range(5)] == ["0", "1", "2", "3", "4"]
     assert cells[3 * 3 + 2] == "[3 3 3]"
     assert len(cells) == 18
-    assert cells[15] == "&#8230;"
+    assert cells[15] == "…"
     assert "30 rows" in shown
     assert "[5 5 5 5 5]" not in shown
     assert "&#8230;" not in ragged[:5]._repr_html_()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Iterator
 from typing import Any, overload
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._html import Text, left, paragraphs, table
 from ._mapped import MappedFile, as_it_is, open_again
 from ._split import documents
 from ._words import counted
@@ -305,16 +305,12 @@ class Ragged(_core.RaggedBuffers):
 
     def _repr_html_(self) -> str:
         """Show the first rows in a notebook."""
-        left = 'style="text-align:left"'
-        rows = "".join(
-            f"<tr><td>{i}</td><td>{len(row)}</td><td {left}>"
-            f"{html.escape(np.array2string(row, threshold=12, edgeitems=4))}</td></tr>"
+        rows: list[tuple[Text, ...]] = [
+            (str(i), str(len(row)), left(np.array2string(row, threshold=12, edgeitems=4)))
             for i, row in enumerate(self[:SHOWN])
-        )
-        more = "<tr><td>&#8230;</td><td></td><td></td></tr>" if len(self) > SHOWN else ""
-        head = f"<tr><th>row</th><th>length</th><th {left}>values</th></tr>"
-        table = f'<div style="overflow-x:auto"><table>{head}{rows}{more}</table></div>'
-        return f"{table}<p>{html.escape(repr(self))}</p>"
+        ]
+        rows += [("\N{HORIZONTAL ELLIPSIS}", "", "")] if len(self) > SHOWN else []
+        return table(("row", "length", left("values")), rows) + paragraphs([repr(self)])
 
     def __eq__(self, other: object) -> bool:
         """Tell whether rows, one by one, have equal lengths and equal values (NaN is unequal)."""

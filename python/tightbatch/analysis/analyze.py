@@ -24,7 +24,7 @@ __all__ = ["analyze"]
 
 Array = NDArray[np.int64]
 T = TypeVar("T")
-MANY_ROWS = 2**18  # for which packing takes so long that a thread pays
+MANY_ROWS = 2**18  # for which planning takes so long that a thread pays
 
 
 def analyze(
@@ -161,7 +161,15 @@ def read_data(data: Any, column: str | None) -> Array:
             return _core.read_lengths(NAME, "data", _as_array(data))
         _refuse_frames(data)
         refuse_fields(NAME, data)
-        return _core.lengths(NAME, data)
+        try:
+            return _core.lengths(NAME, data)
+        except TypeError as error:
+            if not str(error).startswith(f"{NAME}(): sequences: "):
+                raise
+        raise TypeError(
+            f"{NAME}(): data={_core.describe(data)}; expected lengths, rows, or with column= "
+            "samples, a table or a dataset"
+        )
     try:
         return lengths_of(data, column)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
@@ -184,8 +192,16 @@ def _is_lengths(data: Any) -> bool:
 
 def _as_array(data: Any) -> Any:
     """Give what is no array, list or tensor as an array."""
-    is_known = isinstance(data, (list, tuple, range, np.ndarray)) or hasattr(data, "is_cuda")
-    return data if is_known else np.asarray(data)
+    if isinstance(data, (list, tuple, range, np.ndarray)) or hasattr(data, "is_cuda"):
+        return data
+    nulls = data.isna().sum() if hasattr(data, "isna") else getattr(data, "null_count", 0)
+    nulls = nulls() if callable(nulls) else nulls  # polars has a method
+    if nulls:
+        raise TypeError(
+            f"{NAME}(): data: {int(nulls)} of {len(data)} lengths are null; expected integers: "
+            "drop the nulls first"
+        )
+    return np.asarray(data)
 
 
 def _refuse_frames(data: Any) -> None:
@@ -273,13 +289,15 @@ def _report(
     overlong: str,
 ) -> PaddingReport:
     caps, lengths = plans.caps, plans.lengths
-    with _beside(plans.packed, len(lengths) > MANY_ROWS) as packing:
+    with _beside(len(lengths) > MANY_ROWS) as beside:
+        packing = beside(plans.packed)
         fixed, dynamic = plans.fixed(), plans.dynamic()
         uniform, window = plans.uniform()
+        sweep = beside(lambda: tuple(plans.windows(dynamic, uniform, window)))
         bucketed, boundaries, bucket_waste = plans.buckets()
         padding_free = plans.padding_free()
-        windows = tuple(plans.windows(dynamic, uniform, window))
     packed, capacity, pack_tokens = packing()
+    windows = sweep()
     found = [fixed, dynamic, uniform, bucketed, packed, padding_free]
     strategies = tuple(found if own is None else [*found, own])
     distinct, counts = _count_lengths(lengths)
@@ -318,15 +336,18 @@ def _report(
 
 
 @contextmanager
-def _beside(work: Callable[[], T], is_long: bool) -> Iterator[Callable[[], T]]:
-    """Do the longest part beside all others, in a thread if it takes long; gives its result."""
+def _beside(is_long: bool) -> Iterator[Callable[[Callable[[], T]], Callable[[], T]]]:
+    """Give what does a work beside all others, in one thread if it takes long.
+
+    It gives what gives the result.
+    """
     if not is_long:
-        yield work
+        yield lambda work: work
         return
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(work).result
+        yield lambda work: pool.submit(work).result
 
 
 def _count_lengths(lengths: Array) -> tuple[Array, Array]:

@@ -130,8 +130,7 @@ class WasteMeter:
 
     def _count(self, counts: _Counts, batch: Any) -> None:
         if self._lengths is not None:
-            if len(batch):
-                rows = self._lengths[batch]
+            if len(rows := _lengths_of(batch, self._lengths)):
                 counts.real += int(rows.sum())
                 counts.padded += len(rows) * int(rows.max())
                 counts.counted += 1
@@ -187,3 +186,17 @@ class WasteMeter:
             "batches": float(counts.batches),
             "counted": float(counts.counted),
         }
+
+
+def _lengths_of(batch: Any, lengths: Any) -> Any:
+    """The lengths of a batch of row numbers."""
+    rows = np.asarray(batch) if hasattr(batch, "__len__") and len(batch) else np.zeros(0, np.int64)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not hasattr(batch, "__len__"):
+        raise TypeError(
+            f"{NAME}: a batch is {_core.describe(batch)}; with lengths= expected lists of row "
+            "numbers, as a batch sampler gives; pass a DataLoader without lengths="
+        )
+    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(lengths):
+        wrong = int(rows.min()) if rows.min() < 0 else int(rows.max())
+        raise IndexError(f"{NAME}: a batch has row {wrong}; expected 0 to {len(lengths) - 1}")
+    return lengths[rows]

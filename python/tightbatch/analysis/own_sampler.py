@@ -38,6 +38,11 @@ def measure_sampler(sampler: Any, lengths: Array, plans: Plans) -> Strategy:
         raise TypeError(
             f"{NAME}(): sampler={_core.describe(sampler)}; expected a sampler or a batch sampler"
         )
+    if hasattr(sampler, "batch_sampler") and hasattr(sampler, "collate_fn"):
+        raise TypeError(
+            f"{NAME}(): sampler={type(sampler).__name__}, which gives batches of data; expected "
+            "its sampler: pass sampler=loader.batch_sampler"
+        )
     indices, offsets = _read_batches(sampler, plans.caps.batch_size)
     outside = (indices < 0) | (indices >= len(lengths))
     if outside.any():
@@ -92,7 +97,7 @@ def _read_batches(sampler: Any, batch_size: int | None) -> tuple[Array, Array]:
         if first is None:
             raise ValueError(f"{NAME}(): sampler gives no batches; expected at least one")
         everything = itertools.chain([first], items)
-        if np.ndim(first) == 0:
+        if not hasattr(first, "__len__") or getattr(first, "ndim", 1) == 0:
             indices = _as_rows(everything, "row")
             if batch_size is None:
                 raise ValueError(f"{NAME}(): sampler gives single rows; pass batch_size= too")

@@ -61,6 +61,7 @@ class Plans:
         self.lengths, self.settings, self.caps = lengths, settings, caps
         self.auto = caps.shuffle_window == "auto"
         self.shuffled, self.random = _core.shuffle_lengths(NAME, lengths, caps.seed, 0)
+        self._latest: tuple[dict[str, Any], tuple[Array, Array, Array]] | None = None
         self.loads: dict[str, Array] = {}  # tokens of each rank at each step, by strategy
         self.total = int(lengths.sum())
         self.squares = _squares(lengths)
@@ -79,6 +80,16 @@ class Plans:
         random = self.random if ordered else None
         return _core.plan_lengths(NAME, self.shuffled, settings, random)
 
+    def _plan_once(self, settings: dict[str, Any], *, ordered: bool) -> tuple[Array, Array, Array]:
+        """Plan, or give the latest plan again where only widths differ, and no cap is on them."""
+        if ordered or settings["max_tokens"] is not None:
+            return self._plan(settings, ordered=ordered)
+        widths = ("boundaries", "pad_to_multiple_of")
+        key = {name: value for name, value in settings.items() if name not in widths}
+        if self._latest is None or self._latest[0] != key:
+            self._latest = key, self._plan(settings, ordered=False)
+        return self._latest[1]
+
     def _planner(self, **other: Any) -> dict[str, Any]:
         """Settle settings as LengthBatchSampler does."""
         settings = {**self.settings, **other}
@@ -96,7 +107,7 @@ class Plans:
     def _sampled(self, name: str, call: str, settings: dict[str, Any]) -> Strategy:
         """Measure a plan of LengthBatchSampler."""
         ranks = self.caps.num_replicas
-        lengths, begins, ends = self._plan(settings, ordered=ranks > 1)
+        lengths, begins, ends = self._plan_once(settings, ordered=ranks > 1)
         whole = shapes = measure(NAME, lengths, settings, begins, ends)
         if ranks > 1:
             begins, ends = dealt_edges(begins, ends, ranks)
@@ -219,6 +230,12 @@ class Plans:
     def packed(self) -> tuple[Strategy, int, Array]:
         """Measure packs; give their capacity, and the tokens in each pack."""
         capacity = self.caps.capacity or max(self.width, 1)
+        if capacity < self.longest:
+            row = int(self.lengths.argmax())
+            raise ValueError(
+                f"{NAME}(): row {row}: length {self.longest} is more than capacity={capacity}; "
+                "pass a larger capacity, or max_length="
+            )
         settings = {
             **self.settings,
             "batch_size": None,

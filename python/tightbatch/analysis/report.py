@@ -221,8 +221,12 @@ class PaddingReport:
         ImportError
             When pandas is not installed.
         """
-        import pandas
-
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError(
+                "PaddingReport.to_pandas() needs pandas: python -m pip install pandas"
+            ) from None
         return pandas.DataFrame([asdict(one) for one in self.strategies]).set_index("name")
 
     def plot(

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._html import Cell, table
+
 if TYPE_CHECKING:
     from .report import PaddingReport, Strategy, Window
 
@@ -174,7 +176,8 @@ def as_text(report: PaddingReport, width: int | None = None) -> str:
 
 def as_rich(report: PaddingReport, width: int) -> Iterator[Any]:
     """Give what rich prints, in colours."""
-    from rich import box, table, text
+    from rich import box, text
+    from rich.table import Table as RichTable
 
     for part in parts(report):
         if isinstance(part, str):
@@ -182,7 +185,7 @@ def as_rich(report: PaddingReport, width: int) -> Iterator[Any]:
             yield text.Text()
             continue
         for block in blocks(part, width, gap=3):
-            shown = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+            shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
             for i, name in enumerate(block.head):
                 shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=i > 0)
             for number, row in enumerate(block.rows):
@@ -199,14 +202,11 @@ def as_html(report: PaddingReport) -> str:
             tag = "b" if part is report.verdict else "span"
             shown.append(f"<p><{tag}>{html.escape(part)}</{tag}></p>")
             continue
-        bold = ";font-weight:bold"
-        head = _cells("th", part.head, "")
-        body = "".join(
-            f"<tr>{_cells('td', row, bold if number == part.marked else '')}</tr>"
+        rows = (
+            _cells(row, ";font-weight:bold" if number == part.marked else "")
             for number, row in enumerate(part.rows)
         )
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        shown.append(f'<div style="overflow-x:auto">{table}</div>')
+        shown.append(table(_cells(part.head, ""), rows))
     from .report_plot import as_images
 
     style = "font-family:monospace;text-align:left;overflow-x:auto;margin:1em 0"
@@ -214,9 +214,8 @@ def as_html(report: PaddingReport) -> str:
     return "<div>" + "".join(shown) + code + as_images(report) + "</div>"
 
 
-def _cells(tag: str, cells: tuple[str, ...], style: str) -> str:
+def _cells(cells: tuple[str, ...], style: str) -> list[Cell]:
     sides = ["left", *["right"] * (len(cells) - 1)]
-    return "".join(
-        f'<{tag} style="text-align:{side}{style}">{html.escape(cell)}</{tag}>'
-        for side, cell in zip(sides, cells, strict=True)
-    )
+    return [
+        Cell(text, f"text-align:{side}{style}") for side, text in zip(sides, cells, strict=True)
+    ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from .. import _core
+from .._html import left, paragraphs, table
 from .._words import counted
 
 __all__ = ["BatchReport", "Finding", "error_message"]
@@ -134,20 +134,11 @@ class BatchReport:
 
     def _repr_html_(self) -> str:
         names = ("key", "row", "column", "kind", "message", "consequence")
-        style = 'style="text-align:left;vertical-align:top"'
-        head = "".join(f"<th {style}>{name}</th>" for name in names)
-        rows = "".join(
-            "<tr>"
-            + "".join(
-                f"<td {style}>{html.escape(_cell(getattr(finding, name)))}</td>" for name in names
-            )
-            + "</tr>"
-            for finding in self.findings[:_ROWS]
+        rows = (
+            [left(_cell(getattr(one, name))) for name in names] for one in self.findings[:_ROWS]
         )
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        table = f'<div style="overflow-x:auto">{table}</div>'
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        return f"<p>{html.escape(self._summary())}</p>{table if rows else ''}{notes}"
+        found = table(map(left, names), rows)
+        return paragraphs([self._summary()]) + found + paragraphs(self.notes)
 
     def _summary(self) -> str:
         looked = f"{counted(len(self.columns), 'column')} looked at"

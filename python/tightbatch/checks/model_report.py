@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._html import Cell, paragraphs, table
 from .._words import counted
 from ..plots.style import Theme, check_place
 from .model_compare import written
@@ -164,17 +165,10 @@ class ModelReport:
 
     def _repr_html_(self) -> str:
         shown = self._shown()
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in ["", *map(self._name, shown)])
-        body = "".join(
-            "<tr>" + f"<th>{html.escape(line[0])}</th>" + "".join(map(_cell, line[1:])) + "</tr>"
-            for line in self._lines()
-        )
-        rest = "".join(f"<p>{html.escape(line)}</p>" for line in self._rest())
-        return (
-            f"<p><b>{html.escape(self.summary())}</b></p>"
-            f'<div style="overflow-x:auto"><table><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>{self._picture()}{rest}"
-        )
+        rows = ((Cell(line[0], is_head=True), *map(_cell, line[1:])) for line in self._lines())
+        shown_rows = table(["", *map(self._name, shown)], rows)
+        verdict = f"<p><b>{html.escape(self.summary())}</b></p>"
+        return verdict + shown_rows + self._picture() + paragraphs(self._rest())
 
     def _picture(self) -> str:
         """The plot, for HTML, where a table does not show all rows."""
@@ -297,10 +291,7 @@ def _marked(value: float, limit: float) -> str:
     return written(value) + "!" * bool(value > limit)
 
 
-def _cell(text: str) -> str:
-    style = ""
+def _cell(text: str) -> Cell:
     if text.endswith("!"):
-        style = ' style="background:#d55e00;color:#fff"'
-    elif text.startswith("("):
-        style = ' style="color:#777"'
-    return f"<td{style}>{html.escape(text)}</td>"
+        return Cell(text, "background:#d55e00;color:#fff")
+    return Cell(text, "color:#777" if text.startswith("(") else "")

@@ -55,6 +55,11 @@ def need(*packages: str) -> None:
         )
 
 
+def not_utf8(byte: int) -> str:
+    """Say that text is not UTF-8, and how to make it so."""
+    return f"not UTF-8 text: byte {byte:#04x}; convert it, as iconv -f WINDOWS-1252 -t UTF-8 does"
+
+
 @contextmanager
 def reading(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
     """Say of every error which file it is of; readers raise many kinds for a damaged one."""
@@ -64,7 +69,7 @@ def reading(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
         raise
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
-        raise CommandError(f"{shown(path)}: not UTF-8 text: byte {byte:#04x}") from None
+        raise CommandError(f"{shown(path)}: {not_utf8(byte)}") from None
     except Exception as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):

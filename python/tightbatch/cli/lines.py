@@ -6,13 +6,13 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .failure import CommandError, one_line, shown
+from .failure import CommandError, not_utf8, one_line, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +21,8 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 BLOCK = 2**22  # bytes that are split into lines at once
 JSON_BLOCK = 2**24  # a longer line is read by itself
 ROWS = 4096  # of JSON, read line by line
+JSON_LINES = "expected an object on each line (JSON Lines; of an array: jq -c '.[]')"
+LOOKED_AT = 1000  # objects, for columns that are null in the first one
 BOM = b"\xef\xbb\xbf"
 
 Blocks = Iterator[tuple["pa.RecordBatch", int]]  # rows, and the bytes of the file that are done
@@ -38,6 +40,17 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         else:
             with pa.CompressedInputStream(raw, codec) as content:
                 yield content, raw
+
+
+def check_encoding(path: Path) -> None:
+    """Raise CommandError for UTF-16 and UTF-32, which spreadsheets write: by the first bytes."""
+    with opened(path) as (content, _):
+        begin = content.read(2)
+    if begin in (b"\xff\xfe", b"\xfe\xff"):
+        raise CommandError(
+            f"{shown(path)}: is UTF-16 or UTF-32 text; save it as UTF-8, for example with "
+            "iconv -f UTF-16 -t UTF-8"
+        )
 
 
 def text_blocks(path: Path) -> Blocks:
@@ -95,10 +108,8 @@ def _check_text(path: Path, data: bytes, line: int) -> None:
         data.decode()
     except UnicodeDecodeError as error:
         number = line + data.count(b"\n", 0, error.start)
-        byte = data[error.start]
-        raise CommandError(
-            f"{shown(path)}: line {number}: not UTF-8 text: byte {byte:#04x}"
-        ) from None
+        told = not_utf8(data[error.start])
+        raise CommandError(f"{shown(path)}: line {number}: {told}") from None
     if b"\0" in data:
         number = line + data.count(b"\n", 0, data.index(b"\0"))
         raise CommandError(f"{shown(path)}: line {number}: not text: it holds a NUL byte")
@@ -113,11 +124,11 @@ def json_lines(path: Path, content: Any) -> Iterator[tuple[int, dict[str, Any]]]
         try:
             row = json.loads(line)
         except UnicodeDecodeError as error:
-            reason = f"not UTF-8 text: byte {line[error.start]:#04x}"
+            reason = not_utf8(line[error.start])
         except json.JSONDecodeError as error:
             reason = f"not JSON: {error.msg}, at character {error.pos + 1}"
             if number == 1 and line.strip() in (b"[", b"[{", b"{"):
-                reason = "JSON over several lines; expected an object on each line (JSON Lines)"
+                reason = f"JSON over several lines; {JSON_LINES}"
         except RecursionError:
             reason = "not read: the JSON is nested too deep"
         else:
@@ -125,26 +136,41 @@ def json_lines(path: Path, content: Any) -> Iterator[tuple[int, dict[str, Any]]]
                 yield number, row
                 continue
             kind = "array" if isinstance(row, list) else type(row).__name__
-            reason = f"expected an object, found a JSON {kind}"
+            reason = f"a JSON {kind}; {JSON_LINES if number == 1 else 'expected an object'}"
         raise CommandError(f"{shown(path)}: line {number}: {reason}")
 
 
 def json_schema(path: Path) -> pa.Schema:
-    """The columns of a file of JSON lines: the keys of its first object."""
+    """The columns of a file of JSON lines: the keys of its first object.
+
+    What is null or an empty list there has the type of the first that is neither.
+    """
     import pyarrow as pa
 
+    kinds: dict[str, Any] = {}
     with opened(path) as (content, _):
-        number, row = next(json_lines(path, content), (0, {}))
-    if number == 0:
-        return pa.schema([])
-    fields = []
-    for name, value in row.items():
-        try:
-            kind = pa.array([value]).type
-        except (pa.ArrowException, OverflowError, TypeError, UnicodeError):
-            kind = pa.list_(pa.null()) if isinstance(value, list) else pa.string()
-        fields.append(pa.field(one_line(name), kind))
-    return pa.schema(fields)
+        lines = json_lines(path, content)
+        for _, row in islice(lines, 1):
+            kinds = {name: _kind_of(value) for name, value in row.items()}
+        unknown = {name for name, kind in kinds.items() if _is_unknown(kind)}
+        others = islice(lines, LOOKED_AT)
+        while unknown and (found := next(others, None)) is not None:
+            for name in unknown & found[1].keys():
+                if not _is_unknown(kind := _kind_of(found[1][name])):
+                    kinds[name] = kind
+                    unknown = unknown - {name}
+    return pa.schema([pa.field(one_line(name), kind) for name, kind in kinds.items()])
+
+
+def _kind_of(value: Any) -> pa.DataType:
+    import pyarrow as pa
+
+    try:
+        return pa.array([value]).type
+    except OverflowError:
+        return pa.list_(pa.int64()) if isinstance(value, list) else pa.int64()
+    except (pa.ArrowException, TypeError, UnicodeError):
+        return pa.list_(pa.null()) if isinstance(value, list) else pa.string()
 
 
 def json_blocks(path: Path, schema: pa.Schema) -> Blocks:
@@ -245,7 +271,9 @@ def _fault(value: Any, kind: Any) -> str | None:
         pa.array([value], kind)
     except UnicodeError:
         return "is not Unicode text: it holds a lone surrogate"
-    except (pa.ArrowException, OverflowError, TypeError) as error:
+    except OverflowError:
+        return f"holds {one_line(repr(value), 60)}: a number is outside int64"
+    except (pa.ArrowException, TypeError) as error:
         why = f"expected {kind}" if kind is not None else one_line(error, 100)
         return f"holds {one_line(repr(value), 60)}: {why}"
     return None

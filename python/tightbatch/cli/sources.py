@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .failure import CommandError, one_line, reading, shown, suggest
-from .lines import COMPRESSIONS, Blocks, json_blocks, json_schema, opened, text_blocks
+from .lines import (
+    COMPRESSIONS,
+    Blocks,
+    check_encoding,
+    json_blocks,
+    json_schema,
+    opened,
+    text_blocks,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,6 +79,8 @@ class Source:
         """The columns, as the first file has them."""
         file = self.files[0]
         with reading(file, self.kind):
+            if self.kind in PACKED:
+                check_encoding(file)
             found = _schema(file, self.kind)
         if not found.names:
             raise CommandError(f"{shown(file)}: is empty")
@@ -132,7 +142,7 @@ def _near(path: Path) -> str:
 def _folder(path: Path, split: str | None) -> Source:
     splits = path / "dataset_dict.json"
     if splits.is_file():
-        names = _json(splits).get("splits") or []
+        names = _texts(splits, _json(splits).get("splits") or [], "splits")
         if split is None:
             split = names[0] if len(names) == 1 else "train"
         if split not in names:
@@ -177,7 +187,10 @@ def _saved(path: Path, note: str) -> Source:
             f"{shown(path)}: this dataset chooses rows by an index of its own; load it, call "
             "flatten_indices() and save it again"
         )
-    files = tuple(path / one["filename"] for one in state.get("_data_files") or [])
+    listed = state.get("_data_files") or []
+    if isinstance(listed, list):
+        listed = [one.get("filename") if isinstance(one, dict) else one for one in listed]
+    files = tuple(path / name for name in _texts(path / "state.json", listed, "_data_files"))
     missing = [file for file in files if not file.is_file()]
     if not files or missing:
         told = f"lacks its file {missing[0].name}" if missing else "names no files"
@@ -191,6 +204,13 @@ def _json(path: Path) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError("expected an object")
         return found
+
+
+def _texts(path: Path, found: Any, key: str) -> list[str]:
+    """Names, as a file of JSON lists them."""
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise CommandError(f"{shown(path)}: {key!r} lists no names; was it edited by hand?")
+    return found
 
 
 def _schema(file: Path, kind: str) -> pa.Schema:

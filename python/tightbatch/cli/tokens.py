@@ -29,7 +29,7 @@ def array_lengths(path: Path, eos: int | None, update: Callable[[int], None]) ->
                 f"{shown(path)}: holds Python objects, which are not read: they could run code"
             ) from None
     if array.ndim == 0 or array.size == 0:
-        raise CommandError(f"{shown(path)}: is empty: its shape is {array.shape}")
+        raise CommandError(f"{shown(path)}: has no rows: its shape is {array.shape}")
     if eos is not None:
         return _split_tokens(path, array.reshape(-1), eos, update), f"tokens up to each {eos}"
     if array.ndim > 1:
@@ -45,6 +45,9 @@ def array_lengths(path: Path, eos: int | None, update: Callable[[int], None]) ->
     lengths = np.asarray(array).astype(np.int64)
     if array.dtype.kind == "u" and int(array.max()) > 2**63 - 1:
         raise CommandError(f"{shown(path)}: a length is above 2**63 - 1")
+    if lengths.min() < 0:
+        row = int((lengths < 0).argmax())
+        raise CommandError(f"{shown(path)}: row {row + 1}: the length {lengths[row]} is below 0")
     return lengths, "tokens, as the file lists them"
 
 

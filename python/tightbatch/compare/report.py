@@ -112,7 +112,7 @@ def check_packages(settings: Namespace) -> None:
         fix = f"pip install {' '.join(missing)}"
         if "torch" in missing and sys.version_info >= (3, 15):
             fix += ", with Python 3.14 or earlier"
-        raise CompareError(f"{' and '.join(missing)} not installed: {fix}")
+        raise CompareError(f"{', '.join(missing)} not installed: {fix}")
 
 
 def check_output(path: Path | None, option: str) -> None:
@@ -275,10 +275,11 @@ def closing(results: list[Figures], half: Precision, check: Figures) -> list[str
         )
     if {uniform, same} <= set(seconds):
         notes.append(
-            "padding: the same batches padded by transformers (HF) take "
-            f"{seconds[same] / seconds[uniform]:.2f}x the time; its data work an epoch takes "
+            "padding: the same batches padded by transformers (HF): its data work an epoch takes "
             f"{data[same] * 1e3:.1f} ms, ours {data[uniform] * 1e3:.1f} ms "
-            f"({data[same] / data[uniform]:.1f}x)"
+            f"({data[same] / data[uniform]:.1f}x); training on them is the same work, and took "
+            f"{seconds[same] - data[same]:.2f} s and {seconds[uniform] - data[uniform]:.2f} s: "
+            "what these differ by is not of padding"
         )
     if {uniform, "transformers"} <= set(seconds):
         notes.append(

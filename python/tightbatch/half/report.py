@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .._html import paragraphs, table
 from .._words import counted
 from ..plots.style import Theme, check_place
 from .conversion import Index, unravel
@@ -230,19 +230,9 @@ class HalfReport:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in _HEADER)
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(tensor)) + "</tr>"
-            for tensor in self.tensors[:_ROWS]
-        )
-        after = "".join(
-            f"<p>{html.escape(line)}</p>" for line in (*self._rest(), " ".join(_LEGEND))
-        )
-        return (
-            f"<p>{html.escape(self._summary())}</p>"
-            f'<div style="overflow-x:auto"><table><thead><tr>{head}</tr></thead>'
-            f"<tbody>{rows}</tbody></table></div>{after}{self._picture()}"
-        )
+        after = paragraphs((*self._rest(), " ".join(_LEGEND)))
+        shown = table(_HEADER, map(_cells, self.tensors[:_ROWS]))
+        return paragraphs([self._summary()]) + shown + after + self._picture()
 
     def _picture(self) -> str:
         """The plot, for HTML; nothing if there are no exponents or no matplotlib."""

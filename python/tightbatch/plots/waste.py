@@ -145,17 +145,21 @@ def plot_buckets(
     whole_ticks(axes.xaxis)
     axes.yaxis.set_major_formatter(lambda value, _: grouped(value))
     bend = knee(padding) if len(y) > 2 and padding[0] > padding[-1] else None
-    if bend is not None:
-        _mark(axes, inks, y, bend, "knee", real is not None)
-    if chosen is not None and chosen != bend:
-        _mark(axes, inks, y, chosen, "chosen", real is not None)
+    marks = {} if bend is None else {bend: "knee"}
+    if chosen is not None:
+        marks.setdefault(chosen, "chosen")
+    # The curve falls: above and to the right of it is room. The first label stands a line higher.
+    for line, number in enumerate(sorted(marks, reverse=True)):
+        _mark(axes, inks, y, number, marks[number], real is not None, 16 + 15 * line)
     said = [percent(v / 100) if real is not None else grouped(v) for v in (y[0], y[-1])]
     note = f"{said[0]} with one bucket" + (f", {said[1]} with {len(y)}" if len(y) > 1 else "")
     write(axes, inks, title, note, "buckets (widths that batches may have)", unit)
     return figure
 
 
-def _mark(axes: Any, inks: Any, y: Any, number: int, word: str, is_share: bool) -> None:
+def _mark(
+    axes: Any, inks: Any, y: Any, number: int, word: str, is_share: bool, above: float
+) -> None:
     value = float(y[number - 1])
     told = percent(value / 100) if is_share else f"{grouped(value)} tokens"
     noun = "bucket" if number == 1 else "buckets"
@@ -174,7 +178,7 @@ def _mark(axes: Any, inks: Any, y: Any, number: int, word: str, is_share: bool) 
     axes.annotate(
         f"{word}: {number} {noun}, {told}",
         (number, value),
-        (-8 if left else 10, 16),
+        (-8 if left else 10, above),
         textcoords="offset points",
         ha="right" if left else "left",
         fontsize=10,
