@@ -247,7 +247,7 @@ def test_drop_last_leaves_out_the_batch_that_is_not_full():
         (np.float32(1), TypeError, "length .* expected an int"),
         (object(), TypeError, "length <object"),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_a_wrong_length_names_its_row_and_the_iteration_goes_on(wrong, error, message):
     lengths = [3, 1, 2, wrong, 5, 4]
