@@ -183,8 +183,8 @@ def test_a_sampler_of_shapes():
 @pytest.mark.parametrize(
     ("lengths", "options", "kind", "parts"),
     [
-        ([(1, 2, 3)], {}, ValueError, ["shape (1, 3)", "two lengths a row"]),
-        ([(1, 2), (3,)], {}, ValueError, ["two lengths a row"]),
+        ([(1, 2, 3)], {}, ValueError, ["row 0", "3 numbers", "two"]),
+        ([(1, 2), (3,)], {}, ValueError, ["row 1", "1 numbers", "two"]),
         (np.empty((0, 2), int), {}, ValueError, ["no rows"]),
         ([(1, 2), (3, -4)], {}, ValueError, ["row 1", "length -4"]),
         ([(1, 2), (3, 4.5)], {}, TypeError, ["bucket_boundaries()"]),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import re
 from collections import UserDict, namedtuple
 
 import numpy as np
@@ -54,7 +55,8 @@ def test_a_finding_says_where_and_what_follows():
     assert json.loads(json.dumps(report.to_dict()))["findings"][0]["key"] == "labels"
     assert str(finding) in str(report) == repr(report)
     html = report._repr_html_()
-    assert "<td>labels</td><td>1</td>" in html
+    assert ">labels</td><td " in html
+    assert re.sub(r' style="[^"]*"', "", html).count("<td>labels</td><td>1</td>") == 1
     assert pickle.loads(pickle.dumps(report)).findings == report.findings
 
 

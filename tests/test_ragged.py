@@ -474,7 +474,7 @@ def test_equal_where_rows_are():
 def test_notebooks_see_the_first_rows_escaped():
     ragged = tb.Ragged.from_sequences([[i] * i for i in range(30)])
     shown = ragged._repr_html_()
-    cells = re.findall(r"<td>(.*?)</td>", shown, re.S)
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", shown, re.S)
     assert [cells[3 * i] for i in range(5)] == ["0", "1", "2", "3", "4"]
     assert [cells[3 * i + 1] for i in range(5)] == ["0", "1", "2", "3", "4"]
     assert cells[3 * 3 + 2] == "[3 3 3]"
@@ -484,9 +484,9 @@ def test_notebooks_see_the_first_rows_escaped():
     assert "[5 5 5 5 5]" not in shown
     assert "&#8230;" not in ragged[:5]._repr_html_()
     long = tb.Ragged.from_sequences([np.arange(100_000)])._repr_html_()
-    assert len(long) < 500
+    assert len(long) < 600
     assert "..." in long
-    assert tb.Ragged(np.zeros(0), [0])._repr_html_().count("<td>") == 0
+    assert tb.Ragged(np.zeros(0), [0])._repr_html_().count("<td") == 0
 
 
 def test_notebooks_run_nothing_that_a_type_calls_itself():

@@ -29,23 +29,12 @@ def is_pairs(lengths: Any) -> bool:
 
 def read_pairs(function: str, name: str, lengths: Any) -> tuple[Array, Array]:
     """Read two lengths a row."""
-    try:
-        array = np.asarray(lengths)
-    except ValueError:  # rows of several sizes
-        array = np.empty(0)
-    if array.ndim != 2 or array.shape[1] != 2:
-        found = f"shape {array.shape}" if array.ndim > 1 else "rows of other sizes"
-        raise ValueError(f"{function}(): {name}: found {found}, expected two lengths a row")
-    first, second = (
-        _core.read_lengths(function, name, np.ascontiguousarray(array[:, k])) for k in (0, 1)
-    )
-    below = (first < 0) | (second < 0)
-    if below.any():
-        row = int(below.argmax())
+    pairs = _core.read_length_pairs(function, name, lengths)
+    if pairs.ndim != 2:
         raise ValueError(
-            f"{function}(): {name}, row {row}: length {min(first[row], second[row])} is negative"
+            f"{function}(): {name}: found one number a row, expected two lengths a row"
         )
-    return first, second
+    return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
 
 
 def _add(first: Any, second: Any) -> Any:
