@@ -526,6 +526,14 @@ def test_what_costs_accuracy_is_told_with_the_setting_that_does_not() -> None:
     assert "float32" in said["half"][1]
     narrow = verdict(results, window="auto", wide=False)["costs_accuracy"]["length"]
     assert "a smaller --shuffle-window" in narrow["setting"]
+    # The same batches padded by another library are no way of their own.
+    twice = [*results[:2], result("uniform", good), result("uniform_transformers", good)]
+    twice[3]["seconds_per_epoch"] = 0.01
+    summarize(twice)
+    again = verdict(twice, window=None, wide=True)
+    assert "uniform_transformers" not in {again["fastest"], again["fastest_of_all"]}
+    del twice[2]
+    assert verdict(twice, window=None, wide=True)["fastest"] == "uniform_transformers"
     # Two seeds may differ by the same amount by chance.
     few = [one | {"by_seed": one["by_seed"][:2]} for one in results]
     summarize(few)
