@@ -229,6 +229,21 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         ".width = -1, .max_length = -1, .multiple = 0, .flat = 1};",
     ): "every number is a multiple of 1",
     (
+        "csrc/py/input/settings.c",
+        "if (PyArray_Check(value) || PyArray_CheckScalar(value)) {",
+        "if (PyArray_Check(value) && PyArray_CheckScalar(value)) {",
+    ): "the way of other objects gives the same answer",
+    (
+        "csrc/py/wrap/wrap_pad.c",
+        "static const tb_pad_options keep_all = {.width = -1, .max_length = -1, .multiple = 1};",
+        "static const tb_pad_options keep_all = {.width = -1, .max_length = -1, .multiple = 0};",
+    ): "every number is a multiple of 1",
+    (
+        "csrc/py/output/padding_free.c",
+        "char *values = PyMem_Malloc((size_t)of_rows.width * size + 1);",
+        "char *values = PyMem_Malloc((size_t)of_rows.width * size + 2);",
+    ): "more memory is reserved than is needed",
+    (
         "csrc/core/check/batch.c",
         "if (i >= 0 && check->columns[i].form == TB_FORM_LIST) {",
         "if (i > 0 && check->columns[i].form == TB_FORM_LIST) {",

@@ -225,3 +225,17 @@ def test_rows_of_other_shapes_are_named_by_their_row_alone(stack):
     with fails(ValueError, "key 'x', row 1: has 1 items") as caught:
         collate(samples)
     assert "column" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("second", "error", "told"),
+    [
+        ({"a": {"y": [2]}}, ValueError, "key 'a', row 1: has no key 'x'"),
+        ({"a": 3}, TypeError, "key 'a', row 1: found type int"),
+        ({"a": {"x": {"w": [1]}}}, ValueError, "key 'a.x', row 1: has no key 'z'"),
+    ],
+)
+def test_errors_of_nested_samples_name_the_way_to_the_key(second, error, told):
+    first = {"a": {"x": {"z": [1]} if "a.x" in told else [1]}}
+    with pytest.raises(error, match=f"PadCollator\\(\\): {told}"):
+        tb.PadCollator(return_tensors="np")([first, second])
