@@ -55,6 +55,7 @@ FAMILIES = [
     (r"zigzag", ["zigzag", *LAST]),
     (r"plan/(limit|first_fit|lanes|pair_keys)|py/.*limits|sampling/(limits|rows)", LIMITED),
     (r"plan/(groups|labels)|wrap_groups|plan_arrays|sampling/groups", ["groups", *LAST]),
+    (r"sampling/schedule", ["schedule", *PLANS[3:6], *LAST]),
     (r"plan/rectangles|sampling/pair_buckets", ["bucket_pairs", *LAST]),
     (r"sampling/(plan_file|saving|saved_packing)", ["saved_plans", "saved_plans_use", *LAST]),
     (r"plan/(streaming|neighbours)|wrap_streaming|sampling/stream", [*STREAMS, *LAST]),

@@ -239,7 +239,11 @@ OWN = {
     "HalfReport.__getitem__": {
         "key": Instance(but=("0", "-1"), error=(KeyError, IndexError, TypeError))
     },
-    "LengthBatchSampler": {"max_length": Integer(1), "lengths": Lengths(rows=True)},
+    "LengthBatchSampler": {
+        "max_length": Integer(1),
+        "max_tokens": Integer(1, but=("a dict",)),  # test_schedule tries them
+        "lengths": Lengths(rows=True),
+    },
     "bucket_boundaries": {"lengths": Lengths(words=("row",), but=("a matrix",))},
     "bucket_groups": {
         "lengths": Lengths(words=("row",)),

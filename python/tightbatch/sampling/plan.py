@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .. import _core
 from .groups import Groups, Shares, count_rows, read_groups
 from .limits import rows_in_batch
+from .schedule import Schedule, plan_parts
 
 NO_CAP = 2**63 - 1
 
@@ -88,8 +89,10 @@ class Planner:
         *,
         auto_window: bool,
         by_row: Mapping[str, Any] | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         self.function, self.lengths, self.by_row = function, lengths, by_row or {}
+        self.schedule = schedule
         window = settings["shuffle_window"]
         self.settings = {**settings, "shuffle_window": 1}
         self.rows, total, allowed, self.fingerprint = self._survey()
@@ -105,6 +108,7 @@ class Planner:
         elif window is None:
             window = self._auto_window(total) if auto_window else max(len(lengths), 1)
         self.settings["shuffle_window"] = window
+        self._total = total
         self.groups: Groups | None = None
         self.saved: dict[tuple[int, int], Plan] = {}  # of a file
         self._kept: tuple[tuple[int, int], Plan] | None = None
@@ -124,13 +128,14 @@ class Planner:
             )
         self.settings["max_length"] = min(self.settings["max_length"] or NO_CAP, allowed)
 
-    def _auto_window(self, total: int) -> int:
+    def _auto_window(self, total: int, cap: int | None = None) -> int:
         """Rows in a window of 100 batches; `total` is the sum of the lengths after cutting."""
         batch = self.settings["batch_size"] or NO_CAP
-        if self.settings["max_tokens"] is not None:
+        cap = self.settings["max_tokens"] if cap is None else cap
+        if cap is not None:
             mean = np.array([max(-(-total // max(self.rows, 1)), 1)])
             (cost,) = _core.row_costs(self.function, mean, self.settings).tolist()
-            batch = min(batch, max(self.settings["max_tokens"] // cost, 1))
+            batch = min(batch, max(cap // cost, 1))
         batch = rows_in_batch(self.by_row.get("limits", ()), batch)
         batches = max(min(self.rows // (4 * batch), _WINDOW_BATCHES), 1)
         return int(min(batch * batches, NO_CAP))
@@ -154,7 +159,7 @@ class Planner:
     def renews(self) -> bool:
         """Whether epochs differ."""
         has_quotas = self.groups is not None and self.groups.quotas is not None
-        return self.settings["shuffle"] or has_quotas
+        return self.settings["shuffle"] or has_quotas or self.schedule is not None
 
     def key(self, epoch: int, ranks: int) -> tuple[int, int]:
         """Give what a plan depends on, beside lengths and settings: an epoch, and ranks."""
@@ -178,9 +183,31 @@ class Planner:
 
     def _make(self, epoch: int, ranks: int) -> Plan:
         settings = {**self.settings, **self.by_row, "ranks": ranks}
+        if self.schedule is not None:
+            return self._make_parts(self.schedule, settings, epoch)
         if self.groups is None:
             return _core.plan_batches(self.function, self.lengths, settings, epoch)
         return self.groups.plan(self.function, self.lengths, settings, epoch, self.window_batches)
+
+    def _make_parts(self, schedule: Schedule, settings: dict[str, Any], epoch: int) -> Plan:
+        """Plan an epoch in which the cap on tokens changes."""
+        rows = np.arange(len(self.lengths))
+        if settings["overlong"] == "drop":
+            rows = rows[self.row_costs(rows) <= schedule.least]
+        if settings["shuffle"]:
+            one_by_one = {"batch_size": 1, "max_tokens": None, "padding_free": True}
+            one_by_one |= {"pool_size": None, "boundaries": None, "ranks": 1, "drop_last": False}
+            order = {**settings, **one_by_one}
+            rows = rows[_core.plan_batches(self.function, self.lengths[rows], order, epoch)[0]]
+
+        def plan(part: Array, cap: int, is_last: bool) -> Plan:
+            own = {**settings, "max_tokens": cap}
+            own["drop_last"] = settings["drop_last"] and is_last
+            if self.window_batches and settings["shuffle_window"] is not None:
+                own["shuffle_window"] = self._auto_window(self._total, cap)
+            return _core.plan_batches(self.function, self.lengths[part], own, epoch)
+
+        return plan_parts(schedule, rows, epoch, plan)
 
     def row_costs(self, rows: Array) -> Array:
         """Give the cost of each of these rows alone."""

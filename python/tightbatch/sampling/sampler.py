@@ -17,6 +17,7 @@ from .plan import NO_CAP, Planner, read_pool
 from .ranks import Run, Steps, deal, dealt, in_line, shared
 from .results import Results
 from .rows import read_rows
+from .schedule import read_schedule
 from .state import NAME
 
 __all__ = ["LengthBatchSampler"]
@@ -91,8 +92,11 @@ class LengthBatchSampler(Results):
         costs its rows times the sum of both widths, and rows that are alike in both share one.
     batch_size : int, optional
         The most rows in a batch.
-    max_tokens : int, optional
-        The most tokens in a batch, padding included.
+    max_tokens : int or dict of {int: int}, optional
+        The most tokens in a batch, padding included. A dict is a schedule, to warm up: from how
+        many rows on, counted over all epochs and ranks, each cap holds, as ``{0: 4096, 100_000:
+        16384}``. Every row must fit the smallest cap. Where the cap changes, one more batch may not
+        be full. It goes with neither `limits`, `groups` nor `longest_first`.
     padding_free : bool
         Whether the collator puts rows one after another, instead of padding them.
     quadratic_length : int, optional
@@ -224,7 +228,7 @@ class LengthBatchSampler(Results):
     """
 
     batch_size: int | None
-    max_tokens: int | None
+    max_tokens: int | dict[int, int] | None
     max_length: int | list[int | None] | None
     pad_to_multiple_of: int | None
     quadratic_length: int | None
@@ -247,7 +251,7 @@ class LengthBatchSampler(Results):
         lengths: Any,
         *,
         batch_size: int | None = None,
-        max_tokens: int | None = None,
+        max_tokens: int | Mapping[int, int] | None = None,
         padding_free: bool = False,
         quadratic_length: int | None = None,
         max_length: int | Sequence[int] | None = None,
@@ -274,6 +278,9 @@ class LengthBatchSampler(Results):
     ) -> None:
         if batch_size is None and max_tokens is None and not limits:
             raise ValueError(f"{NAME}(): pass batch_size=, max_tokens= or both, or limits=")
+        schedule = read_schedule(NAME, max_tokens)
+        if schedule is not None:
+            max_tokens = schedule.least
         auto = isinstance(shuffle_window, str)
         given = {
             "batch_size": batch_size,
@@ -317,6 +324,13 @@ class LengthBatchSampler(Results):
             )
         rows = read_rows(NAME, lengths, limits, max_length, settings)
         self.limits = rows.limits or None
+        if schedule and (
+            limits or groups is not None or settings["longest_first"] or rows.is_pairs
+        ):
+            raise ValueError(
+                f"{NAME}(): max_tokens={schedule.as_dict()} with limits=, groups=, "
+                "longest_first=True or lengths of two sides; expected one cap"
+            )
         self.strategy, settings["pool_size"] = read_pool(
             NAME,
             strategy,
@@ -326,7 +340,14 @@ class LengthBatchSampler(Results):
             limited=bool(limits),
         )
         shares = Shares(group_weights, temperature, weigh).read(NAME, groups)
-        self._planner = Planner(NAME, rows.lengths, settings, auto_window=auto, by_row=rows.planned)
+        self._planner = Planner(
+            NAME,
+            rows.lengths,
+            settings,
+            auto_window=auto,
+            by_row=rows.planned,
+            schedule=schedule,
+        )
         if groups is not None:
             self._planner.group(groups, shares)
         if 0 < self._planner.rows < self.num_replicas and self.tail == "split":
@@ -337,6 +358,8 @@ class LengthBatchSampler(Results):
         self.__dict__.update(self._planner.settings)
         if rows.is_pairs:
             self.max_length = rows.max_length
+        if schedule is not None:
+            self.max_tokens = schedule.as_dict()
         del self.__dict__["ranks"]  # the planner's: num_replicas, or what a state says
         self.boundaries = None if boundaries is None else settings["boundaries"].tolist()
         if self.max_tokens is not None or self.limits:

@@ -161,6 +161,8 @@ class Place:
             "limits": as_state(self.limits or {}),
         } | {name: getattr(self, name) for name in _ORDER}
         order["plan"] = _PLAN
+        if self._planner.schedule is not None:
+            order["max_tokens"] = self._planner.schedule.as_state()
         if self._planner.groups is not None:
             order["groups"] = self._planner.groups.identity()
         order["boundaries"] = None if self.boundaries is None else self.boundaries.copy()
