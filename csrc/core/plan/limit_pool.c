@@ -171,8 +171,8 @@ has_room(const tb_limit_pool *pool, ptrdiff_t row)
     for (ptrdiff_t k = 0; k < limits->count; k++) {
         const tb_limit *limit = &limits->all[k];
         double room = (double)(limit->cap - pool->load.costs[k] - limit->costs[row]);
-        int has_few =
-            pool->totals[k] > (double)limit->cap / FEW_ROWS * (double)pool->count;
+        int has_few = pool->totals[k] >
+                      (double)limit->cap / (double)FEW_ROWS * (double)pool->count;
         if (!limit->is_padded &&
             (has_few || room * (double)pool->count < pool->totals[k])) {
             return 0;
