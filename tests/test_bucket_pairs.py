@@ -47,6 +47,8 @@ def strips(pairs, k, size):
         if 2 in marks:
             continue
         ends = [place + 1 for place, mark in enumerate(marks) if mark] + [n]
+        if any(pairs[end - 1][0] == pairs[end][0] for end in ends[:-1]):
+            continue  # a strip holds all rows between its bounds
         parts = [pairs[a:b] for a, b in zip([0, *ends], ends, strict=False)]
         if len(parts) > k:
             continue

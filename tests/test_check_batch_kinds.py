@@ -134,6 +134,15 @@ def test_a_mask_of_keys_alone_tells_lengths(key, spell):
     assert found_in({**causal, key: [12, WIDTH]}) == [("length", key, 0, None)]
 
 
+def test_a_row_that_a_mask_of_keys_hides_has_no_length():
+    mask = np.zeros((2, 1, 1, WIDTH), bool)
+    mask[0] = True
+    batch = {"input_ids": IDS, "attention_mask": mask, "lengths": [WIDTH, 0]}
+    for spelled in (mask, mask[:, 0, 0]):
+        found = found_in({**batch, "attention_mask": spelled})
+        assert found == [("mask_empty", "attention_mask", 1, None)]
+
+
 def test_the_first_of_two_masks_tells_what_is_real():
     masks = {"attention_mask": np.ones((2, WIDTH)), "input_mask": np.ones((2, WIDTH))}
     masks["input_mask"][1, 9:] = 0

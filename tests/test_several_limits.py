@@ -465,3 +465,25 @@ def test_multiples_and_other_settings():
     state = kept.state_dict()
     with fails(ValueError, "load_state_dict", "batch_size_multiple=8"):
         tb.LengthBatchSampler(lengths, batch_size=30, drop_last=True).load_state_dict(state)
+
+
+def test_costs_near_the_end_of_int64():
+    for rows in (2, 3, 4):
+        packing = tb.pack([1] * rows, 1, limits={"x": ([2**62] * rows, 2**62)}, seed=None)
+        assert packing.fill["x"] == 1.0
+        padded = tb.Limit([2**62] * rows, 2**62, padded=True)
+        assert tb.pack([1] * rows, 1, limits={"x": padded}, seed=None).fill["x"] == 1.0
+
+
+@pytest.mark.parametrize("length", [2**63 - 1, 2**62])
+@pytest.mark.parametrize("options", [{"max_tokens": 100}, {"batch_size": 2}])
+@pytest.mark.parametrize("multiple", [None, 8])
+def test_pairs_near_the_end_of_int64_are_named(length, options, multiple):
+    for padding_free in (False, True):
+        with pytest.raises((OverflowError, ValueError), match=r"row 0: lengths? "):
+            tb.LengthBatchSampler(
+                np.array([[length] * 2, [1, 1]]),
+                pad_to_multiple_of=multiple,
+                padding_free=padding_free,
+                **options,
+            )

@@ -367,3 +367,16 @@ def test_steps_are_exact_and_count_what_is_left_and_repeated():
 def test_repr_shows_what_differs_from_the_default():
     batcher = tb.StreamBatcher([[1]], batch_size=2, buffer=64, num_replicas=2, rank=1)
     assert repr(batcher) == "<StreamBatcher of list, batch_size=2, buffer=64, rank=1 of 2>"
+
+
+def test_a_tail_that_is_dropped_counts_once():
+    batcher = tb.StreamBatcher([[0], [0] * 3], max_tokens=4, buffer=4, drop_last=True, steps=1)
+    (batch,) = batcher
+    assert batcher.dropped == 2 - len(batch)
+
+
+def test_weights_near_the_end_of_int64():
+    options = {"batch_size": 2, "padding_free": True, "buffer_tokens": 2**62}
+    lengths = [2**62, 2**62 - 1, 2**62, 5, 2**62]
+    batches = list(tb.StreamBatcher(lengths, **options))
+    assert sorted(itertools.chain(*batches)) == sorted(lengths)

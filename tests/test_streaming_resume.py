@@ -323,3 +323,84 @@ def test_a_process_that_is_killed_goes_on_with_every_sample_once(workers, kind, 
             rows = torch.load(path)["rows"]
             assert sorted(itertools.chain(*rows)) == list(range(240))
             path.unlink()
+
+
+class Failing:
+    """Raises before some of its rows, and goes on."""
+
+    def __init__(self, count, before):
+        self.count, self.before, self.number = count, list(before), 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.number in self.before:
+            self.before.remove(self.number)
+            raise OSError("a broken record")
+        if self.number == self.count:
+            raise StopIteration
+        self.number += 1
+        return [0] * (self.number % 5) + [self.number]
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 4}, {"max_tokens": 12, "padding_free": True}])
+@pytest.mark.parametrize("before", [[3], [0, 0, 9], [3, 4, 17, 17], list(range(0, 30, 7))])
+def test_it_resumes_past_the_errors_of_its_source(options, before):
+    def make():
+        return tb.StreamBatcher(lambda: Failing(30, before), buffer=8, **options)
+
+    def step(batches):
+        while True:
+            try:
+                return next(batches, None)
+            except OSError:
+                continue
+
+    whole, batches = [], iter(make())
+    while (batch := step(batches)) is not None:
+        whole.append([row[-1] for row in batch])
+    assert sorted(n for batch in whole for n in batch) == list(range(1, 31))
+    for done in range(len(whole)):
+        first = make()
+        batches = iter(first)
+        for _ in range(done):
+            step(batches)
+        other = make()
+        other.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        rest, batches = [], iter(other)
+        while (batch := step(batches)) is not None:
+            rest.append([row[-1] for row in batch])
+        assert rest == whole[done:]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"samples": [0, 1], "waiting": [0], "pack": [0] * 100_000},
+        {"samples": [0, 4], "waiting": [0, 1], "pack": [1, 1]},
+        {"samples": [0, 4], "waiting": [0, 1], "pack": [2]},
+        {"samples": [0, 4], "waiting": [1, 0]},
+        {"samples": [3, 1]},
+        {"samples": None},
+        {"waiting": 5},
+        {"waiting": [0.5]},
+        {"waiting": [True]},
+        {"stream": [0]},
+        {"stream": [0, 0, 0, 0, 0]},
+        {"steps": [0, 2**70]},
+        {"steps": [-3, 0]},
+        {"counts": ["0", 0, 0]},
+        {"ended": 1},
+        {"failures": [None]},
+    ],
+)
+def test_states_that_nothing_gave_are_refused(changed):
+    def make():
+        rows = [[] for _ in range(300)]
+        return tb.StreamBatcher(rows, max_tokens=10**9, padding_free=True, buffer=4)
+
+    batcher = make()
+    with pytest.raises(ValueError, match=r"StreamBatcher\.load_state_dict\(\): state has "):
+        batcher.load_state_dict({**batcher.state_dict(), **changed})
+    assert sum(len(batch) for batch in batcher) == 300

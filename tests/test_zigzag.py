@@ -327,3 +327,17 @@ def test_the_core_refuses_what_python_would_not_pass():
     for shares in ((ids[:2],), [ids[:2], ids[:2]], (ids[:2], ids[:3]), (ids[:2], np.int8([1, 2]))):
         with pytest.raises(TypeError, match="context_parallel"):
             _core.zigzag_put(lengths, 2, False, shares)
+
+
+def test_arrays_of_the_other_byte_order():
+    shares = tb.context_parallel([4, 6], 2)
+    values = np.arange(10)
+    for order in "<>":
+        given = values.astype(f"{order}i4")
+        parts = [shares.shard(given, rank) for rank in range(2)]
+        for part, rank in zip(parts, range(2), strict=True):
+            assert part.tolist() == shares.shard(values, rank).tolist()
+        again = shares.restore([part.astype(f"{order}i8") for part in parts])
+        assert again.tolist() == values.tolist()
+    with pytest.raises(TypeError, match="structured dtype"):
+        shares.shard(np.zeros(10, [("a", int)]), 0)

@@ -151,7 +151,7 @@ def _split(array: NDArray[Any], name: str, end: Any) -> Split:
         rows = Ragged(array, [0, len(array)])
         size = 0
     else:
-        size = len(end) if hasattr(end, "__len__") else 1
+        size = len(end) if np.ndim(end) else 1
     total = int(rows.lengths.sum())
     count = (len(array) - total) // size if size else 0
     rest = int(rows.lengths[-1]) if len(rows) > count else 0

@@ -255,7 +255,7 @@ class ContextParallel:
             )
         self._check_shares(function, shares)
         if isinstance(shares[0], np.ndarray):
-            arrays = tuple(np.ascontiguousarray(share) for share in shares)
+            arrays = tuple(map(_in_plain_memory, shares))
             return _core.zigzag_put(self.lengths, self.num_ranks, padded, arrays)
         import torch
 
@@ -325,7 +325,7 @@ class ContextParallel:
     def _take(
         self, values: NDArray[Any], rank: int, is_padded: bool, fill: NDArray[Any], shift: bool
     ) -> NDArray[Any]:
-        values = np.ascontiguousarray(values)
+        values, fill = _in_plain_memory(values), _in_plain_memory(fill)
         return _core.zigzag_take(self.lengths, self.num_ranks, rank, is_padded, values, fill, shift)
 
     def _take_tensor(self, values: Any, rank: int, is_padded: bool, fill: Any, shift: bool) -> Any:
@@ -428,11 +428,18 @@ def _is_tensor(value: Any) -> bool:
     return type(value).__module__.split(".")[0] == "torch" and hasattr(value, "index_select")
 
 
+def _in_plain_memory(array: NDArray[Any]) -> NDArray[Any]:
+    """Give an array in this machine's byte order, one row after another."""
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
 def _read_fill(where: Where, values: Any, fill: Any) -> Any:
     """Check a number that fills padding: for an array give one item of it, else the number."""
     if not isinstance(fill, (bool, int, float, np.number, np.bool_)):
         raise TypeError(f"{where.fill}={_core.describe(fill)}; expected a number")
     is_array = isinstance(values, np.ndarray)
+    if is_array and values.dtype.kind in "OV" and values.dtype.names is not None:
+        raise TypeError(f"{where.values} has a structured dtype; expected numbers")
     if is_array and values.dtype.hasobject:
         raise TypeError(f"{where.values} has dtype object; expected numbers")
     held: Any = None

@@ -198,8 +198,8 @@ check_floats(void)
 
     CHECK(tb_scale_costs(costs, 3, scaled, &shift, &rounded, &error) == TB_OK);
     CHECK(shift == 59 && rounded == 0 && scaled[1] == INT64_C(1) << 57);
-    CHECK(tb_scale_cap(0.75, shift) == scaled[0] + scaled[1]);
-    CHECK(tb_scale_cap(1e300, shift) == INT64_MAX && tb_scale_cap(0, shift) == 0);
+    CHECK(tb_scale_cap(0.75, shift, 0) == scaled[0] + scaled[1]);
+    CHECK(tb_scale_cap(1e300, shift, 9) == INT64_MAX && tb_scale_cap(0, shift, 9) == 0);
     costs[0] = 0x1p-1074;
     CHECK(tb_scale_costs(costs, 3, scaled, &shift, &rounded, &error) == TB_OK);
     CHECK(rounded == 1 && scaled[0] == 1);

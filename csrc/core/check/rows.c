@@ -247,6 +247,11 @@ tb_examine_masks(tb_check *check)
             /* One query for all tokens: a mask of padding, of another shape. */
             if (column->shape[column->ndim - 2] == 1 && check->width > 1) {
                 check->real_from = square;
+                for (ptrdiff_t r = 0; r < check->rows; r++) {
+                    if (tb_shows_nothing(column, r)) {
+                        check->extents[r].end = check->extents[r].begin;
+                    }
+                }
             }
         }
         else {

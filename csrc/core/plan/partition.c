@@ -248,7 +248,7 @@ find_bound(search *all, ptrdiff_t k)
         bound = tb_max(bound, sums[j * k] - before);
     }
     if (all->settings->equal_counts && others > 0) {
-        bound = tb_max(bound, rows[0].cost + total - sums[n - 1 - others]);
+        bound = tb_max(bound, rows[0].cost + (total - sums[n - 1 - others]));
     }
     return bound;
 }
@@ -417,9 +417,9 @@ tb_scale_costs(const double *costs, ptrdiff_t n, int64_t *scaled, int *shift,
 }
 
 int64_t
-tb_scale_cap(double cap, int shift)
+tb_scale_cap(double cap, int shift, ptrdiff_t n)
 {
-    double scaled = floor(ldexp(cap, shift));
+    double scaled = cap > 0.0 ? floor(ldexp(cap, shift)) + (double)n : 0.0;
 
     return scaled >= 0x1p63 ? INT64_MAX : (int64_t)scaled;
 }

@@ -52,7 +52,8 @@ TB_MUST_CHECK tb_status tb_scale_costs(const double *costs, ptrdiff_t n,
                                        int64_t *scaled, int *shift, ptrdiff_t *rounded,
                                        tb_error *error);
 
-/* A cap in the same units, rounded down. */
-int64_t tb_scale_cap(double cap, int shift);
+/* A cap in the same units, with as much more as rounding may have added to the costs of n
+ * rows: what fits by the floats fits. A cap of 0 is 0. */
+int64_t tb_scale_cap(double cap, int shift, ptrdiff_t n);
 
 #endif

@@ -127,13 +127,14 @@ find_cost(const tb_streaming *stream, uint64_t number, int64_t length, int64_t *
 static void
 append_row(tb_streaming *stream, uint64_t number, int64_t cost, int64_t weight)
 {
+    /* So little that the weights of all that wait can be added. */
+    weight = tb_min(weight, INT64_MAX / (stream->size + 1));
     stream->waiting[stream->count] = (tb_waiting_row){number, cost, weight};
     if (stream->kind == TB_STREAM_PADDED) {
         stream->sorted.rows[stream->sorted.count++] = (tb_costed_row){cost, number};
     }
     stream->count++;
-    stream->weight =
-        weight > INT64_MAX - stream->weight ? INT64_MAX : stream->weight + weight;
+    stream->weight += weight;
     stream->next = number + 1;
 }
 
@@ -244,21 +245,37 @@ tb_status
 tb_restore_pack(tb_streaming *stream, const uint64_t *numbers, ptrdiff_t count,
                 int is_chosen)
 {
-    if (stream->kind != TB_STREAM_PACKS || count == 0) {
-        return count == 0 ? TB_OK : TB_ERR_SIZE;
+    tb_status status = TB_OK;
+    ptrdiff_t put = 0;
+
+    if (count == 0) {
+        return TB_OK;
+    }
+    if (stream->kind != TB_STREAM_PACKS || count > stream->count) {
+        return TB_ERR_SIZE;
     }
     tb_begin_pack(&stream->pool, stream->batch);
     stream->is_taken = 0;
-    for (ptrdiff_t i = 0; i < count; i++) {
-        const tb_waiting_row *row = find_waiting(stream, numbers[i]);
-        if (row == NULL || row->cost > stream->pool.room ||
+    while (put < count && status == TB_OK) {
+        tb_waiting_row *row = find_waiting(stream, numbers[put]);
+        if (row == NULL || row->cost < 0 || row->cost > stream->pool.room ||
             stream->pool.row_count == stream->pool.max_rows) {
-            return TB_ERR_SIZE;
+            status = TB_ERR_SIZE;
         }
-        tb_put_row(&stream->pool, row->number, row->cost);
+        else {
+            tb_put_row(&stream->pool, row->number, row->cost);
+            row->cost = ~row->cost; /* below 0 until all are put: none comes twice */
+            put++;
+        }
     }
-    tb_continue_pack(&stream->pool, is_chosen);
-    return TB_OK;
+    for (ptrdiff_t i = 0; i < put; i++) {
+        tb_waiting_row *row = find_waiting(stream, numbers[i]);
+        row->cost = ~row->cost;
+    }
+    if (status == TB_OK) {
+        tb_continue_pack(&stream->pool, is_chosen);
+    }
+    return status;
 }
 
 /* --- padded batches --------------------------------------------------------------- */

@@ -132,7 +132,7 @@ read_costs(PyObject *object, PyObject *cap, priced *rows, int64_t *most)
         if (tb_read_real(&partition_context, "cap", cap, 0.0, 1.7e308, &limit) < 0) {
             return -1;
         }
-        *most = tb_scale_cap(limit, rows->shift);
+        *most = tb_scale_cap(limit, rows->shift, rows->n);
     }
     return 0;
 }

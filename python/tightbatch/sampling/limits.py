@@ -129,9 +129,10 @@ def fill(limits: Limits, indices: Array, offsets: Array) -> dict[str, float]:
             used[name] = 1.0
         elif padded:
             most = np.maximum.reduceat(own, offsets[:-1])
-            used[name] = float((most * np.diff(offsets)).sum() / (count * cap))
+            rows = np.diff(offsets).astype(np.float64)
+            used[name] = float((most * rows).sum() / count / cap)
         else:
-            used[name] = float(own.sum() / (count * cap))
+            used[name] = float(own.sum(dtype=np.float64) / count / cap)
     return used
 
 

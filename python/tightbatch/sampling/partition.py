@@ -223,7 +223,8 @@ def partition(
     k : int, optional
         The number of parts. None: as few as are found for the cap.
     cap : int or float, optional
-        The most that a part may cost. It is never exceeded.
+        The most that a part may cost. It is never exceeded: with costs that are floats, to the
+        rounding of their sum.
     equal_counts : bool
         Parts have equal numbers of rows. Where the rows do not divide evenly, some parts have one
         more.
@@ -268,8 +269,11 @@ def partition(
     [[5], [4, 6, 7], [1, 2], [0, 3]]
     """
     rows = _read_costs(costs)
+    most = 2**63 - 1 if rows.dtype.kind == "i" else 1.7e308
+    if isinstance(cap, (int, float, np.floating)) and cap > most:
+        cap = most  # more than all costs
     if rows.dtype.kind == "i" and isinstance(cap, (float, np.floating)):
-        cap = math.floor(_core.read_real("partition", "cap", cap, 0.0, 2.0**62))
+        cap = math.floor(_core.read_real("partition", "cap", cap, 0.0, 2.0**63))
     indices, offsets, parts, bound, shift, rounded = _core.partition(
         rows, k, cap, equal_counts, multiple_of
     )

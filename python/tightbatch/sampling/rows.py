@@ -57,6 +57,13 @@ def read_rows(
     shortened = np.minimum(read, [_NO_CAP if side is None else side for side in cut])
     truncated = int((shortened != read).any(axis=1).sum())
     multiple = settings["pad_to_multiple_of"] or 1
+    most_of_side = 2**62 - multiple
+    if len(shortened) and int(shortened.max()) > most_of_side:
+        row = int((shortened > most_of_side).any(axis=1).argmax())
+        raise OverflowError(
+            f"{function}(): row {row}: lengths {shortened[row].tolist()} are too long to plan for; "
+            "pass max_length="
+        )
     widths = -(-shortened // multiple) * multiple
     if not settings["padding_free"]:
         planned["keys"] = _core.pair_keys(widths)

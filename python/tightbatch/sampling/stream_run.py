@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import chain, pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -14,6 +15,7 @@ _WAITS, _IN_PACK, _GONE = range(3)  # tb_row_place
 # A source is asked for its state once in this part of the buffer: so many samples more are read
 # again when a state is loaded.
 _PARTS = 8
+_SAVED = "expected a state as state_dict gives it"
 
 
 def size_in_bytes(sample: Any) -> int:
@@ -70,6 +72,7 @@ class Run(Iterator[list[Any]]):
         self._exhausted = False
         self._number = 0  # of the next sample in the source
         self._marks: deque[tuple[int, Any, int]] = deque([(0, None, 0)])
+        self._failures: list[int] = []  # before which samples the source has raised an error
         self._get = batcher._get
         self._reader: Reader | None = None
 
@@ -82,7 +85,7 @@ class Run(Iterator[list[Any]]):
             self._state = None
         while not self.ended:
             if self._steps is not None and self.done >= self._steps:
-                self._dropped += len(self._held)
+                self._dropped += len(_core.save_stream(self._stream)[0])  # that still wait
                 break
             numbers = _core.take_from_stream(self._stream, self._exhausted)
             if numbers is not None:
@@ -125,13 +128,15 @@ class Run(Iterator[list[Any]]):
         share, shares = self._share.share, self._share.shares
         weigh = None if self._batcher.buffer_bytes is None else size_in_bytes
         weight = 0 if self._batcher.buffer_tokens is None else None  # None is the length
-        get = self._get
+        get, is_read = self._get, False  # whether the error is of a sample that was read
         try:
             for sample in self._reader.samples:
                 place = number
                 number += 1
+                is_read = True
                 if shares > 1:
                     if place % shares != share:
+                        is_read = False
                         continue
                     place //= shares
                 if get is None:
@@ -142,11 +147,16 @@ class Run(Iterator[list[Any]]):
                     self._refuse(error, sample, number - 1)
                     raise
                 ready = add(stream, place, item, weigh(sample) if weigh else weight)
+                is_read = False
                 if ready is None:
                     continue
                 held[place] = sample
                 if ready:
                     return
+        except Exception:
+            if not is_read:
+                self._failures.append(number)
+            raise
         finally:
             self._number = number
         self._exhausted = True
@@ -207,6 +217,7 @@ class Run(Iterator[list[Any]]):
             "steps": [self.done, self._passes],
             "samples": [begin, self._number],
             "source": source,
+            "failures": [number for number in self._failures if number >= begin],
             "lengths": [begun, fingerprint],
             "waiting": [] if self.ended else waiting,
             "pack": [] if self.ended else pack,
@@ -221,6 +232,7 @@ class Run(Iterator[list[Any]]):
         begin, end = state["samples"]
         begun, fingerprint = state["lengths"]
         self._begin(begun)
+        self._failures = list(state["failures"])
         chosen, *counts = state["stream"]
         if not state["ended"]:
             if state["waiting"] or not state["exhausted"]:
@@ -250,6 +262,7 @@ class Run(Iterator[list[Any]]):
         places = dict.fromkeys(state["waiting"], _WAITS) | dict.fromkeys(state["pack"], _IN_PACK)
         share, shares = self._share.share, self._share.shares
         for number in range(begin, end):
+            self._pass_over(reader, number)
             try:
                 sample = next(reader.samples)
             except StopIteration:
@@ -272,11 +285,43 @@ class Run(Iterator[list[Any]]):
                 raise _others(f"row {number} has no length now: {error}") from error
             if where != _GONE:
                 self._held[place] = sample
+        self._pass_over(reader, end)
+
+    def _pass_over(self, reader: Reader, number: int) -> None:
+        """Read over the errors that the source raised before this sample when it was read first."""
+        for _ in range(self._failures.count(number)):
+            try:
+                sample = next(reader.samples)
+            except StopIteration:
+                return
+            except Exception:  # the loop got it then
+                continue
+            reader.samples = chain([sample], reader.samples)
+            return
 
     def counts(self) -> tuple[int, int, int]:
         """Count the samples left out, those longer than max_length, and those repeated."""
         dropped, truncated, _ = _core.stream_counts(self._stream)
         return self._dropped + dropped, self._truncated + truncated, self._repeated
+
+
+def check_state(function: str, state: Mapping[str, Any]) -> None:
+    """Refuse a state that no iteration has given; whether its samples are these shows later."""
+    sizes = {"share": 4, "steps": 2, "samples": 2, "lengths": 2, "stream": 5, "counts": 3}
+    for key, size in (*sizes.items(), ("waiting", None), ("pack", None), ("failures", None)):
+        given = state[key]
+        is_list = isinstance(given, (list, tuple)) and size in (None, len(given))
+        numbers = given[1:] if is_list and key == "stream" else given
+        if not is_list or not all(type(n) is int and 0 <= n < 2**64 for n in numbers):
+            raise ValueError(f"{function}(): state has {key}={_core.show(given)}; {_SAVED}")
+    flags = {key: state[key] for key in ("ended", "exhausted")} | {"stream": state["stream"][0]}
+    for key, flag in flags.items():
+        if type(flag) is not bool:
+            raise ValueError(f"{function}(): state has {key}={_core.show(flag)}; {_SAVED}")
+    waiting, pack, (begin, end) = state["waiting"], state["pack"], state["samples"]
+    is_sound = all(a < b for a, b in pairwise(waiting)) and len(set(pack)) == len(pack)
+    if not is_sound or not set(pack) <= set(waiting) or begin > end or end >= 2**63:
+        raise ValueError(f"{function}(): state has samples that cannot wait; {_SAVED}")
 
 
 def _others(found: str) -> ValueError:

@@ -12,7 +12,7 @@ import numpy as np
 from .. import _core
 from .plan import NO_CAP
 from .stream_ranks import InStep
-from .stream_run import Run
+from .stream_run import Run, check_state
 from .stream_source import NAME, SHARDED, check_samples, distributed, find_share, in_worker
 
 __all__ = ["StreamBatcher"]
@@ -20,8 +20,8 @@ __all__ = ["StreamBatcher"]
 _FORM = 1  # changes when a release batches differently: old states do not fit then
 _MOST_ROWS = 2**31 - 2
 _STATE = frozenset(
-    "epoch share ended exhausted steps samples source lengths waiting pack stream counts settings"
-    .split()
+    "epoch share ended exhausted steps samples source failures lengths waiting pack stream counts "
+    "settings".split()
 )  # fmt: skip
 
 
@@ -407,6 +407,7 @@ class StreamBatcher:
                     f"{key}={_core.show(own.get(key))}; expected the same settings"
                 )
         epoch = _core.read_int(name, "epoch", state["epoch"], 0, NO_CAP)
+        check_state(name, state)
         self._state = {key: state[key] for key in _STATE if key != "settings"}
         self._epoch, self._run = epoch, None
 
