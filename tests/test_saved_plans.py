@@ -348,6 +348,32 @@ def test_packings(overlong, path):
     assert list(again) == list(packing)
 
 
+def test_packings_keep_their_limits(path):
+    limits = {"images": ([1, 1, 0, 0], 1), "pixels": tb.Limit([3, 1, 2, 2], 4, padded=True)}
+    packing = tb.pack([1] * 4, 4, limits=limits, seed=None)
+    packing.save(path)
+    for again in (tb.Packing.load(path), tb.Packing.load(path, limits=limits)):
+        assert (again.lower_bound, again.fill) == (packing.lower_bound, packing.fill)
+        assert list(again) == list(packing)
+        assert {name: limit[1:] for name, limit in again.limits.items()} == {
+            "images": (1, False), "pixels": (4, True)
+        }  # fmt: skip
+    others = [
+        {"images": limits["images"]},
+        {**limits, "images": ([1, 1, 0, 0], 2)},
+        {**limits, "images": ([1, 0, 1, 0], 1)},
+        {**limits, "pixels": ([3, 1, 2, 2], 4)},
+        {},
+    ]
+    for other in others:
+        with pytest.raises(ValueError, match="packed under other limits"):
+            tb.Packing.load(path, limits=other)
+    tb.pack([1, 1], 2).save(path)
+    assert tb.Packing.load(path, limits={}).limits is None
+    with pytest.raises(ValueError, match="packed under other limits"):
+        tb.Packing.load(path, limits={"images": ([1, 1], 1)})
+
+
 def test_no_packs(path):
     tb.pack([], 5).save(path)
     assert (len(tb.Packing.load(path)), tb.Packing.load(path, lengths=[]).efficiency) == (0, 1.0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 
 from .. import _core
+from .limits import Limit, Limits, as_state, read_limits
 from .plan import NO_CAP
 from .plan_file import Array, check_batches, read_plan, wait_for, write_plan
 
@@ -16,6 +18,8 @@ _ARRAYS = ("indices", "starts", "offsets", "row_lengths")
 
 class Saved:
     """A packing that files hold."""
+
+    limits: Limits | None
 
     def save(self, path: Any) -> None:
         """Save the packing in a file that processes can map: see :meth:`load`.
@@ -38,6 +42,9 @@ class Saved:
         arrays = {array: getattr(self, array) for array in _ARRAYS}
         if not arrays["starts"].any():
             del arrays["starts"]
+        limits = self.limits or {}
+        about["limits"] = as_state(limits) or []
+        arrays |= {f"costs of {limit}": limits[limit].costs for limit in limits}
         write_plan(name, path, about, arrays.items())
 
     @classmethod
@@ -47,6 +54,7 @@ class Saved:
         *,
         lengths: Any = None,
         capacity: int | None = None,
+        limits: Mapping[str, Limit | tuple[Any, int]] | None = None,
         timeout: float | None = None,
     ) -> Self:
         """Give a packing that was saved, mapped: the processes of a node share its memory.
@@ -59,6 +67,8 @@ class Saved:
             The lengths that must have been packed. (`apply` compares them too.)
         capacity : int, optional
             The capacity that it must have.
+        limits : dict of {str: (costs, cap)}, optional
+            The limits that it must have been packed under.
         timeout : float, optional
             How many seconds to wait until there is such a file: one process packs and saves, and
             the others wait. None: do not wait.
@@ -70,8 +80,8 @@ class Saved:
         Raises
         ------
         ValueError
-            When the file is for other lengths or another capacity, is of another version, or is
-            damaged.
+            When the file is for other lengths, limits or another capacity, is of another version,
+            or is damaged.
         TimeoutError
             When there was no such file in time.
         OSError
@@ -86,10 +96,10 @@ class Saved:
         >>> list(tb.Packing.load(path, lengths=lengths))
         [[0, 3], [1, 2]]
         """
-        return cls(**_load(path, lengths, capacity, timeout))
+        return cls(**_load(path, lengths, capacity, limits, timeout))
 
 
-def _load(path: Any, lengths: Any, capacity: Any, timeout: Any) -> dict[str, Any]:
+def _load(path: Any, lengths: Any, capacity: Any, limits: Any, timeout: Any) -> dict[str, Any]:
     """Give the fields of a packing."""
     name = "Packing.load"
     if lengths is not None:
@@ -104,6 +114,13 @@ def _load(path: Any, lengths: Any, capacity: Any, timeout: Any) -> dict[str, Any
                 f"{name}(): {path} has capacity={fields['capacity']}, expected {capacity}"
             )
         packed = fields["row_lengths"]
+        if limits is not None and not _are_same(
+            read_limits(name, limits, len(packed)), fields["limits"] or {}
+        ):
+            raise ValueError(
+                f"{name}(): {path} was packed under other limits, {list(fields['limits'] or {})}; "
+                "expected those that are passed"
+            )
         if lengths is not None and not np.array_equal(lengths, packed):
             raise ValueError(
                 f"{name}(): {path} is for {len(packed)} rows and there are {len(lengths)} lengths, "
@@ -125,7 +142,31 @@ def _read(name: str, path: Any) -> dict[str, Any]:
         arrays["starts"] = np.zeros(len(arrays["indices"]), np.int64)
     if not _are_numbers(numbers) or not _are_packs(numbers, arrays):
         raise ValueError(f"{name}(): {path} has packs that cannot be; save the packing again")
-    return {**numbers, **{field: arrays[field] for field in _ARRAYS}}
+    limits = _read_limits(about.get("limits", []), arrays)
+    if limits is None:
+        raise ValueError(f"{name}(): {path} has limits that cannot be; save the packing again")
+    return {**numbers, **{field: arrays[field] for field in _ARRAYS}, "limits": limits or None}
+
+
+def _read_limits(told: Any, arrays: dict[str, Array]) -> dict[str, Limit] | None:
+    """Give the limits that a file has; None where they cannot be."""
+    limits = {}
+    for one in told if isinstance(told, list) else [None]:
+        if not isinstance(one, list) or [type(part) for part in one] != [str, int, bool]:
+            return None
+        costs = arrays.get(f"costs of {one[0]}")
+        if costs is None or costs.dtype != np.int64 or len(costs) != len(arrays["row_lengths"]):
+            return None
+        if not 0 <= one[1] < NO_CAP or (len(costs) and int(costs.min()) < 0):
+            return None
+        limits[one[0]] = Limit(costs, one[1], one[2])
+    return limits
+
+
+def _are_same(given: Limits, found: Limits) -> bool:
+    return as_state(given) == as_state(found) and all(
+        np.array_equal(limit.costs, found[name].costs) for name, limit in given.items()
+    )
 
 
 def _are_numbers(numbers: dict[str, Any]) -> bool:
