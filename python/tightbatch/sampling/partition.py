@@ -270,7 +270,7 @@ def partition(
     """
     rows = _read_costs(costs)
     most = 2**63 - 1 if rows.dtype.kind == "i" else 1.7e308
-    if isinstance(cap, (int, float, np.floating)) and cap > most:
+    if isinstance(cap, (float, np.floating)) and cap > most:
         cap = most  # more than all costs
     if rows.dtype.kind == "i" and isinstance(cap, (float, np.floating)):
         cap = math.floor(_core.read_real("partition", "cap", cap, 0.0, 2.0**63))
