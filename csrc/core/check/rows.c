@@ -168,13 +168,17 @@ is_seen(const tb_check *check, const tb_check_column *square, ptrdiff_t row,
 }
 
 /* What a square mask shows as real: tokens that a token sees. That a token sees itself
- * says less, as it is what may be wrong. Where nothing is seen, all may be real. */
+ * says less, as it is what may be wrong. Where nothing is seen, all may be real, unless
+ * the mask is one of padding. */
 static void
-read_square_extents(tb_check *check, const tb_check_column *square)
+read_square_extents(tb_check *check, const tb_check_column *square, int is_padding)
 {
     for (ptrdiff_t r = 0; r < check->rows; r++) {
         ptrdiff_t first = 0, last = check->width, from = r * check->width;
-        if (!tb_shows_nothing(square, r)) {
+        if (tb_shows_nothing(square, r)) {
+            last = is_padding ? first : last;
+        }
+        else {
             while (first < last && !is_seen(check, square, r, first)) {
                 first++;
             }
@@ -243,16 +247,10 @@ tb_examine_masks(tb_check *check)
         int square = find_column(check, TB_ROLE_MASK, TB_FORM_SQUARE);
         if (square >= 0) {
             const tb_check_column *column = &check->columns[square];
-            read_square_extents(check, column);
             /* One query for all tokens: a mask of padding, of another shape. */
-            if (column->shape[column->ndim - 2] == 1 && check->width > 1) {
-                check->real_from = square;
-                for (ptrdiff_t r = 0; r < check->rows; r++) {
-                    if (tb_shows_nothing(column, r)) {
-                        check->extents[r].end = check->extents[r].begin;
-                    }
-                }
-            }
+            int is_padding = column->shape[column->ndim - 2] == 1 && check->width > 1;
+            read_square_extents(check, column, is_padding);
+            check->real_from = is_padding ? square : -1;
         }
         else {
             take_whole_rows(check);

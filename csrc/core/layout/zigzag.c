@@ -86,8 +86,9 @@ leave_segment(const tb_zigzag *plan, chunk *at)
     at->padded += 2 * plan->ranks * at->size;
 }
 
-void
-tb_index_zigzag(const tb_zigzag *plan, ptrdiff_t rank, int64_t *out)
+/* Writes where each token of a rank is, among all padded segments or in its own. */
+static void
+write_places(const tb_zigzag *plan, ptrdiff_t rank, int in_segment, int64_t *out)
 {
     chunk at = begin_chunks();
 
@@ -95,8 +96,9 @@ tb_index_zigzag(const tb_zigzag *plan, ptrdiff_t rank, int64_t *out)
         enter_segment(plan, i, &at);
         for (int tail = 0; tail < 2; tail++) {
             find_chunk(plan, rank, tail, &at);
+            int64_t place = at.begin + (in_segment ? 0 : at.padded);
             for (int64_t j = 0; j < at.size; j++) {
-                *out++ = at.padded + at.begin + j;
+                *out++ = place + j;
             }
         }
         leave_segment(plan, &at);
@@ -104,19 +106,15 @@ tb_index_zigzag(const tb_zigzag *plan, ptrdiff_t rank, int64_t *out)
 }
 
 void
+tb_index_zigzag(const tb_zigzag *plan, ptrdiff_t rank, int64_t *out)
+{
+    write_places(plan, rank, 0, out);
+}
+
+void
 tb_position_zigzag(const tb_zigzag *plan, ptrdiff_t rank, int64_t *out)
 {
-    chunk at = begin_chunks();
-
-    for (ptrdiff_t i = 0; i < plan->count; i++) {
-        enter_segment(plan, i, &at);
-        for (int tail = 0; tail < 2; tail++) {
-            find_chunk(plan, rank, tail, &at);
-            for (int64_t j = 0; j < at.size; j++) {
-                *out++ = at.begin + j;
-            }
-        }
-    }
+    write_places(plan, rank, 1, out);
 }
 
 /* How many items of the chunk are there, once they are shifted. */

@@ -234,13 +234,15 @@ wrap_add_to_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_
     return PyBool_FromLong(tb_is_batch_ready(&stream->core));
 }
 
+/* Numbers that lie `stride` bytes apart. */
 static PyObject *
-list_of_numbers(const uint64_t *numbers, ptrdiff_t count)
+list_of_numbers(const uint64_t *numbers, size_t stride, ptrdiff_t count)
 {
     PyObject *list = PyList_New(count);
 
     for (ptrdiff_t i = 0; i < count && list != NULL; i++) {
-        PyObject *number = PyLong_FromUnsignedLongLong(numbers[i]);
+        const char *at = (const char *)numbers + (size_t)i * stride;
+        PyObject *number = PyLong_FromUnsignedLongLong(*(const uint64_t *)at);
         if (number == NULL) {
             Py_CLEAR(list);
         }
@@ -267,7 +269,8 @@ wrap_take_from_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
     if (stream->core.batch_count == 0) {
         Py_RETURN_NONE;
     }
-    return list_of_numbers(stream->core.batch, stream->core.batch_count);
+    return list_of_numbers(stream->core.batch, sizeof *stream->core.batch,
+                           stream->core.batch_count);
 }
 
 /* stream_counts(stream) -> rows dropped, rows truncated, fingerprint of the lengths */
@@ -294,18 +297,12 @@ wrap_save_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t 
     }
     tb_streaming *core = &stream->core;
     int is_begun = core->kind == TB_STREAM_PACKS && !core->is_taken;
-    PyObject *pack =
-        list_of_numbers(core->batch, is_begun ? (ptrdiff_t)core->pool.row_count : 0);
-    PyObject *waiting = PyList_New(core->count);
-    for (ptrdiff_t i = 0; i < core->count && waiting != NULL; i++) {
-        PyObject *number = PyLong_FromUnsignedLongLong(core->waiting[i].number);
-        if (number == NULL) {
-            Py_CLEAR(waiting);
-        }
-        else {
-            PyList_SET_ITEM(waiting, i, number);
-        }
-    }
+    PyObject *pack = list_of_numbers(core->batch, sizeof *core->batch,
+                                     is_begun ? (ptrdiff_t)core->pool.row_count : 0);
+    PyObject *waiting = core->count > 0
+                            ? list_of_numbers(&core->waiting->number,
+                                              sizeof *core->waiting, core->count)
+                            : PyList_New(0);
     if (pack == NULL || waiting == NULL) {
         Py_XDECREF(pack);
         Py_XDECREF(waiting);

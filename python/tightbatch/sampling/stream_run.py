@@ -211,7 +211,7 @@ class Run(Iterator[list[Any]]):
         begin, source, begun = self._marks[0]
         return {
             "epoch": self.epoch,
-            "share": [self._share.share, shares, self._share.worker, self._share.workers],
+            "share": self._share.as_list(),
             "ended": self.ended,
             "exhausted": self._exhausted,
             "steps": [self.done, self._passes],

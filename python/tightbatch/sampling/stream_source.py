@@ -24,6 +24,10 @@ class Share:
     workers: int
     place: int  # among all streams of all ranks: no two draw alike
 
+    def as_list(self) -> list[int]:
+        """Give what a state says of it."""
+        return [self.share, self.shares, self.worker, self.workers]
+
 
 def distributed() -> Any:
     """Give torch.distributed if there is a process group."""

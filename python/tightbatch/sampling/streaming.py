@@ -248,12 +248,12 @@ class StreamBatcher:
         """Read through the samples, from where a state was loaded or from the first one."""
         share = find_share(self.samples, self.sharded, self.rank, self.num_replicas)
         state, self._state = self._state, None
-        if state is not None and state["share"] != _share_list(share):
+        if state is not None and state["share"] != share.as_list():
             self._state = state
             raise ValueError(
                 f"{NAME}.load_state_dict(): the state is of share {state['share'][:2]} of the "
                 f"samples, worker {state['share'][2]} of {state['share'][3]}; this is share "
-                f"{_share_list(share)[:2]}, worker {share.worker} of {share.workers}; expected the "
+                f"{share.as_list()[:2]}, worker {share.worker} of {share.workers}; expected the "
                 "same numbers of ranks and workers"
             )
         run = self._run
@@ -431,10 +431,6 @@ class StreamBatcher:
         if self.num_replicas > 1:
             shown.append(f"rank={self.rank} of {self.num_replicas}")
         return f"<StreamBatcher of {', '.join(shown)}>"
-
-
-def _share_list(share: Any) -> list[int]:
-    return [share.share, share.shares, share.worker, share.workers]
 
 
 def _read_length(length: Any) -> Callable[[Any], Any] | None:
