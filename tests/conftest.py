@@ -51,14 +51,19 @@ def pytest_cmdline_main(config):
         config.option.dist = "worksteal"
 
 
+def refuse_to_fork():
+    """A child forked while another thread allocates waits for AddressSanitizer's lock forever."""
+    raise RuntimeError("a test that forks has the mark forks: the sanitizers' run leaves it out")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     config.addinivalue_line("markers", "forks: forks a process that may have threads")
     if config.getoption("timeout", 0) is None:  # pytest-timeout is installed, and was not told
         config.option.timeout = 1200 if SANITIZED else 600
     if SANITIZED:
-        # A child forked while another thread allocates waits for AddressSanitizer's lock forever.
         multiprocessing.set_start_method("spawn")
+        os.fork = refuse_to_fork
 
 
 def pytest_collection_modifyitems(items):

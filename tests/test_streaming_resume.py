@@ -254,7 +254,9 @@ def loader_of(kind, workers):
     )
 
 
-@pytest.mark.parametrize("workers", [0, 2, 4])
+@pytest.mark.parametrize(
+    "workers", [0, *(pytest.param(workers, marks=pytest.mark.forks) for workers in (2, 4))]
+)
 @pytest.mark.parametrize("kind", ["pad", "pack"])
 def test_torchdata_continues_at_any_step(workers, kind):
     whole = list(loader_of(kind, workers))
@@ -302,6 +304,7 @@ def in_a_fork(function, *arguments):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.forks
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize(

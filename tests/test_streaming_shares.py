@@ -172,7 +172,7 @@ def on_ranks(path, work, ranks=3):
     return [torch.load(path / f"answer{rank}") for rank in range(ranks)]
 
 
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 
 def unequal(rank):
@@ -180,7 +180,8 @@ def unequal(rank):
     return [[rank] * n for n in LENGTHS[: 40 + 15 * rank]]
 
 
-@forks
+@pytest.mark.forks
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("workers", [0, 1])
@@ -211,7 +212,8 @@ def test_ranks_agree_about_the_number_of_steps(drop_last, workers, tmp_path):
         assert (dropped, repeated) == answers[0][2:]
 
 
-@forks
+@pytest.mark.forks
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_an_error_or_an_empty_share_of_one_rank_ends_all(tmp_path):
     def work(rank):

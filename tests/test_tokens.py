@@ -189,6 +189,7 @@ def test_pickles_have_no_tokens(corpus):
     assert len(pickle.dumps(changed)) > corpus.stat().st_size
 
 
+@pytest.mark.forks
 def test_workers_map_the_file(corpus):
     torch_data = pytest.importorskip("torch.utils.data")
     rows = tb.Ragged.from_tokens(np.memmap(corpus, np.uint16, "r"), 0)
