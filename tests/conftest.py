@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 SANITIZED = os.environ.get("TIGHTBATCH_SANITIZED") == "1"
 # Also runs what takes minutes and changes rarely: .ci/nightly does.
 LONG = os.environ.get("TIGHTBATCH_TEST_LONG") == "1"
+# Starts Ray or torchrun, and processes by the dozen: a phase of .ci/run by itself.
+CLUSTER = os.environ.get("TIGHTBATCH_TEST_CLUSTER") == "1"
 LONG_ONLY = pytest.mark.skipif(not LONG, reason="takes long (TIGHTBATCH_TEST_LONG=1)")
 
 # Read when torch and Arrow are imported, here and in child processes. Tests run side by side, and
@@ -59,6 +61,7 @@ def refuse_to_fork():
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     config.addinivalue_line("markers", "forks: forks a process that may have threads")
+    config.addinivalue_line("markers", "cluster: starts Ray or the ranks of torchrun")
     if config.getoption("timeout", 0) is None:  # pytest-timeout is installed, and was not told
         config.option.timeout = 1200 if SANITIZED else 600
     if SANITIZED:
@@ -71,6 +74,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if SANITIZED and item.get_closest_marker("forks"):
             item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("cluster") and not CLUSTER:
+            item.add_marker(pytest.mark.skip(reason="starts a cluster (TIGHTBATCH_TEST_CLUSTER=1)"))
         if SANITIZED and item.path.stem in NOT_SANITIZED:
             item.add_marker(pytest.mark.skip(reason="it is torch that computes, or waits"))
 

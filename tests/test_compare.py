@@ -878,7 +878,9 @@ def test_interrupting_is_one_clean_line(tmp_path: Path) -> None:
         assert process.stdout.readline().startswith("text ")  # at work now
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    # A shell shows 130 for both. Where the signal meets an exec() of a string (a dataclass, while
+    # torch is imported), CPython ends by the signal although the interrupt was handled.
+    assert process.returncode in (130, -signal.SIGINT)
     assert errors.strip() == "tightbatch compare: interrupted"
 
 
