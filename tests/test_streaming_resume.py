@@ -138,8 +138,9 @@ def test_other_settings_shares_and_states_are_refused():
         batcher.load_state_dict(None)
     with pytest.raises(ValueError, match=r"state has the keys \[\]"):
         batcher.load_state_dict({})
-    other = of(plain(LENGTHS), {"batch_size": 4}, num_replicas=2, rank=1)
-    other.load_state_dict(state)
+    two = [of(plain(LENGTHS), {"batch_size": 4}, num_replicas=2, rank=rank) for rank in (0, 1)]
+    other = of(plain(LENGTHS), {"batch_size": 4}, num_replicas=3, rank=1)
+    other.load_state_dict(two[0].state_dict())
     with pytest.raises(ValueError, match=r"expected the same\s+numbers of ranks and workers"):
         iter(other)
 

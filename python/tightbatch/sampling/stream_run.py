@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import _core
 from .stream_source import NAME, Reader, Share
+from .stream_states import PastErrors, Rest, check_rest
 
 _WAITS, _IN_PACK, _GONE = range(3)  # tb_row_place
 # A source is asked for its state once in this part of the buffer: so many samples more are read
@@ -46,13 +47,23 @@ class Run(Iterator[list[Any]]):
         self.done = 0  # batches handed out
         self._batcher, self._share = batcher, share
         self._state = state  # to continue from, when the first batch is asked for
-        self._steps: int | None = batcher.steps
-        if self._steps is not None:
-            more = share.worker < self._steps % share.workers
-            self._steps = self._steps // share.workers + more
+        self._rest: Rest | None = None  # of samples that others had a part of
+        self._count_steps(0)
         self._passes = 0  # how often the source was read to its end, and begun again
         self._repeated = self._dropped = self._truncated = 0
         self._begin(0)
+
+    def _count_steps(self, before: int) -> None:
+        """Find how many steps this worker makes, after those that its rank has made before."""
+        steps, share = self._batcher.steps, self._share
+        if steps is not None:
+            steps = max(steps - before, 0)
+            steps = steps // share.workers + (share.worker < steps % share.workers)
+        self._steps: int | None = steps
+
+    def _numbering(self) -> tuple[int, int]:
+        """Give the share of the samples whose numbers are counted, and of how many."""
+        return (self._share.share, self._share.shares) if self._rest is None else (0, 1)
 
     def _begin(self, fingerprint: int) -> None:
         """Begin with no samples that wait."""
@@ -64,8 +75,7 @@ class Run(Iterator[list[Any]]):
             batcher.buffer_tokens or batcher.buffer_bytes,
             self.epoch,
             share.place + (self._passes << 32),
-            share.share,
-            share.shares,
+            *self._numbering(),
             fingerprint,
         )
         self._held: dict[int, Any] = {}
@@ -109,7 +119,8 @@ class Run(Iterator[list[Any]]):
 
     def _read_again(self, steps: int) -> None:
         """Begin with the first sample again: more steps are asked for than there are."""
-        if self._number == 0 or self.done == 0:
+        had_no_rest = self._rest is not None and self._passes == 0
+        if self._number == 0 or (self.done == 0 and not had_no_rest):
             raise ValueError(
                 f"{NAME}(): the samples ended after {self.done} of {steps} steps, and could not be "
                 "read again; expected samples that can be iterated again, such as a function that "
@@ -117,6 +128,7 @@ class Run(Iterator[list[Any]]):
             )
         self._dropped, self._truncated, _ = self.counts()
         self._passes += 1
+        self._rest = None if self._rest is None else self._rest.again()
         self._begin(0)
 
     def _read(self) -> None:
@@ -125,7 +137,8 @@ class Run(Iterator[list[Any]]):
             self._reader = Reader(self._batcher.samples, self.epoch, None, self._batcher._first)
         self._mark(self._reader)
         number, held, stream, add = self._number, self._held, self._stream, _core.add_to_stream
-        share, shares = self._share.share, self._share.shares
+        share, shares = self._numbering()
+        rest, own = self._rest, self._share
         weigh = None if self._batcher.buffer_bytes is None else size_in_bytes
         weight = 0 if self._batcher.buffer_tokens is None else None  # None is the length
         get, is_read = self._get, False  # whether the error is of a sample that was read
@@ -139,6 +152,9 @@ class Run(Iterator[list[Any]]):
                         is_read = False
                         continue
                     place //= shares
+                elif rest is not None and not rest.has(place, own):
+                    is_read = False
+                    continue
                 if get is None:
                     get = self._get = self._find_getter(sample, number - 1)
                 try:
@@ -187,13 +203,13 @@ class Run(Iterator[list[Any]]):
 
     def _mark(self, reader: Reader) -> None:
         """Note the source's own state now and then, to read from there again."""
-        shares = self._share.shares
-        every = max(self._batcher.buffer // _PARTS, 1) * shares
+        share, shares = self._numbering()
+        every = max(self._batcher.buffer // _PARTS, 1) * self._share.shares
         if reader.has_state and self._number - self._marks[-1][0] >= every:
             fingerprint = _core.stream_counts(self._stream)[2]
             self._marks.append((self._number, reader.state(), fingerprint))
             oldest = next(iter(self._held), None)
-            first = self._number if oldest is None else oldest * shares + self._share.share
+            first = self._number if oldest is None else oldest * shares + share
             while len(self._marks) > 1 and self._marks[1][0] <= first:
                 self._marks.popleft()
 
@@ -204,8 +220,8 @@ class Run(Iterator[list[Any]]):
         waiting, pack, chosen, after, batches, fingerprint, dropped, truncated = _core.save_stream(
             self._stream
         )
-        shares = self._share.shares
-        first = waiting[0] * shares + self._share.share if waiting else self._number
+        share, shares = self._numbering()
+        first = waiting[0] * shares + share if waiting else self._number
         while len(self._marks) > 1 and self._marks[1][0] <= first:
             self._marks.popleft()
         begin, source, begun = self._marks[0]
@@ -223,12 +239,20 @@ class Run(Iterator[list[Any]]):
             "pack": [] if self.ended else pack,
             "stream": [chosen, after, batches, dropped, truncated],
             "counts": [self._repeated, self._dropped, self._truncated],
+            "rest": None if self._rest is None else self._rest.as_state(begin),
+            "ended_at": None,
         }
+
+    def ended_at(self) -> int | None:
+        """Give the number of samples, if all were read."""
+        return self._number if self._exhausted and self._passes == 0 else None
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         """Read the samples that waited again, and go on from there."""
         self.done, self._passes = state["steps"]
         self._repeated, self._dropped, self._truncated = state["counts"]
+        self._rest = Rest.of(state["rest"])
+        self._count_steps(0 if self._rest is None else self._rest.steps)
         begin, end = state["samples"]
         begun, fingerprint = state["lengths"]
         self._begin(begun)
@@ -260,14 +284,15 @@ class Run(Iterator[list[Any]]):
     def _read_waiting(self, reader: Reader, state: Mapping[str, Any], begin: int, end: int) -> None:
         """Read samples up to the one that comes next; keep those that had not been handed out."""
         places = dict.fromkeys(state["waiting"], _WAITS) | dict.fromkeys(state["pack"], _IN_PACK)
-        share, shares = self._share.share, self._share.shares
+        share, shares = self._numbering()
+        rest = self._rest
         for number in range(begin, end):
             self._pass_over(reader, number)
             try:
                 sample = next(reader.samples)
             except StopIteration:
                 raise _others(f"there are {number}, and {end} had been read") from None
-            if number % shares != share:
+            if number % shares != share or (rest and not rest.has(number, self._share)):
                 continue
             place = number // shares
             where = places.get(place, _GONE)
@@ -286,6 +311,9 @@ class Run(Iterator[list[Any]]):
             if where != _GONE:
                 self._held[place] = sample
         self._pass_over(reader, end)
+        ahead = [number for number in self._failures if number > end]
+        if ahead:  # other ranks have read further
+            reader.samples = PastErrors(reader.samples, end, ahead)
 
     def _pass_over(self, reader: Reader, number: int) -> None:
         """Read over the errors that the source raised before this sample when it was read first."""
@@ -322,6 +350,7 @@ def check_state(function: str, state: Mapping[str, Any]) -> None:
     is_sound = all(a < b for a, b in pairwise(waiting)) and len(set(pack)) == len(pack)
     if not is_sound or not set(pack) <= set(waiting) or begin > end or end >= 2**63:
         raise ValueError(f"{function}(): state has samples that cannot wait; {_SAVED}")
+    check_rest(state)
 
 
 def _others(found: str) -> ValueError:

@@ -23,6 +23,7 @@ class Share:
     worker: int
     workers: int
     place: int  # among all streams of all ranks: no two draw alike
+    sharded: str = "no"  # among what the source divides its samples itself
 
     def as_list(self) -> list[int]:
         """Give what a state says of it."""
@@ -71,7 +72,7 @@ def find_share(samples: Any, sharded: str, rank: int, ranks: int) -> Share:
         share, shares = rank, ranks
     if sharded not in ("workers", "both"):
         share, shares = share * workers + number, shares * workers
-    return Share(share, shares, number, workers, rank * workers + number)
+    return Share(share, shares, number, workers, rank * workers + number, sharded)
 
 
 def _find_sharded(samples: Any, workers: int) -> str:

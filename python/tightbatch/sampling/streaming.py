@@ -14,6 +14,7 @@ from .plan import NO_CAP
 from .stream_ranks import InStep
 from .stream_run import Run, check_state
 from .stream_source import NAME, SHARDED, check_samples, distributed, find_share, in_worker
+from .stream_states import check_settings, choose_state, find_states
 
 __all__ = ["StreamBatcher"]
 
@@ -21,7 +22,7 @@ _FORM = 1  # changes when a release batches differently: old states do not fit t
 _MOST_ROWS = 2**31 - 2
 _STATE = frozenset(
     "epoch share ended exhausted steps samples source failures lengths waiting pack stream counts "
-    "settings".split()
+    "rest ended_at settings".split()
 )  # fmt: skip
 
 
@@ -190,7 +191,7 @@ class StreamBatcher:
         self.boundaries = None if boundaries is None else settings["boundaries"].tolist()
         self._epoch = 0
         self._first: list[Any] = []  # the state of the source before one was loaded
-        self._state: dict[str, Any] | None = None
+        self._states: list[dict[str, Any]] = []  # that were loaded
         self._run: Run | None = None
         _register(type(self))
 
@@ -247,15 +248,8 @@ class StreamBatcher:
     def __iter__(self) -> Iterator[list[Any]]:
         """Read through the samples, from where a state was loaded or from the first one."""
         share = find_share(self.samples, self.sharded, self.rank, self.num_replicas)
-        state, self._state = self._state, None
-        if state is not None and state["share"] != share.as_list():
-            self._state = state
-            raise ValueError(
-                f"{NAME}.load_state_dict(): the state is of share {state['share'][:2]} of the "
-                f"samples, worker {state['share'][2]} of {state['share'][3]}; this is share "
-                f"{share.as_list()[:2]}, worker {share.worker} of {share.workers}; expected the "
-                "same numbers of ranks and workers"
-            )
+        state = choose_state(self._states, share) if self._states else None
+        self._states = []
         run = self._run
         if run is not None and run.ended and run.epoch == self._epoch and state is None:
             self._epoch += 1
@@ -289,8 +283,8 @@ class StreamBatcher:
         3
         """
         number = _core.read_int(f"{NAME}.set_epoch", "epoch", epoch, 0, NO_CAP)
-        if self._state is not None and self._state["epoch"] != number:
-            self._state = None
+        if number != self._epoch:
+            self._states = []
         if number != self._epoch or (self._run is not None and self._run.ended):
             self._run = None
         self._epoch = number
@@ -362,13 +356,14 @@ class StreamBatcher:
         >>> list(other) == list(batches)
         True
         """
-        state, run = self._state, self._run
-        if state is None:
-            if run is None or (run.ended and not in_worker()):
-                share = find_share(self.samples, self.sharded, self.rank, self.num_replicas)
-                run = Run(self, self.epoch, share)
-            state = run.state()
-        return {**state, "settings": self._order()}
+        run, total = self._run, None
+        if self._states or run is None or (run.ended and not in_worker()):
+            share = find_share(self.samples, self.sharded, self.rank, self.num_replicas)
+            if self._states:
+                return {**choose_state(self._states, share), "settings": self._order()}
+            total = None if run is None else run.ended_at()
+            run = Run(self, self.epoch, share)
+        return {**run.state(), "ended_at": total, "settings": self._order()}
 
     def _order(self) -> dict[str, Any]:
         """Give what decides which samples share a batch."""
@@ -378,38 +373,64 @@ class StreamBatcher:
         )
         return {name: getattr(self, name) for name in names.split()} | {"form": _FORM}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any] | Sequence[Any]) -> None:
         """Continue where `state_dict` was called: the next iteration begins there.
 
-        The samples that waited are read again when the first batch is asked for. It raises a
-        ValueError if the state has other settings, and a TypeError if it is not a mapping; the
-        iteration raises a ValueError if the samples, or the numbers of workers and ranks, are
-        others.
+        A list of the states of all ranks and workers, saved at one step, continues on any number of
+        ranks and workers: the samples that none has handed out are dealt out again, in their order.
+        With the same numbers as then, each goes on with its own batches.
+
+        The samples that waited are read again when the first batch is asked for.
+
+        Parameters
+        ----------
+        state : dict or list
+            What `state_dict` gave, or a list of that of all ranks; also the states of torchdata's
+            StatefulDataLoader, which have those of its workers.
+
+        Raises
+        ------
+        ValueError
+            For other settings; and, when an iteration begins, for states of a part of the ranks,
+            for a source that divides its samples itself so that they cannot be dealt out again, and
+            for other samples.
+        TypeError
+            When it is neither a dict nor a list.
 
         Examples
         --------
         >>> import tightbatch as tb
-        >>> batcher = tb.StreamBatcher([[1, 2], [3]], batch_size=2)
-        >>> batcher.load_state_dict(batcher.state_dict())
+        >>> rows = [[1] * n for n in (4, 2, 3, 5, 1, 6, 2)]
+        >>> def make(rank, ranks):
+        ...     return tb.StreamBatcher(
+        ...         rows, batch_size=1, buffer=2, num_replicas=ranks, rank=rank
+        ...     )
+        >>> two = [make(0, 2), make(1, 2)]
+        >>> begun = [next(iter(batcher)) for batcher in two]
+        >>> one = make(0, 1)
+        >>> one.load_state_dict([batcher.state_dict() for batcher in two])
+        >>> sorted(len(batch[0]) for batch in begun + list(one))
+        [1, 2, 2, 3, 4, 5, 6]
         """
         name = f"{NAME}.load_state_dict"
-        if not isinstance(state, Mapping):
-            raise TypeError(f"{name}(): state={_core.describe(state)}; expected a dict")
-        if set(state) != _STATE:
-            keys = _core.show(sorted(map(str, state)))
-            raise ValueError(f"{name}(): state has the keys {keys}; expected {sorted(_STATE)}")
+        if not isinstance(state, (Mapping, list, tuple)):
+            raise TypeError(
+                f"{name}(): state={_core.describe(state)}; expected a dict, or a list of those of "
+                "all ranks"
+            )
+        states = find_states(state, _STATE)
+        if not states:
+            found = "no state of a StreamBatcher"
+            if isinstance(state, Mapping):
+                found = f"the keys {_core.show(sorted(map(str, state)))}"
+            raise ValueError(f"{name}(): state has {found}; expected {sorted(_STATE)}")
         own = self._order()
-        found = state["settings"] if isinstance(state["settings"], Mapping) else {}
-        for key in {**own, **found}:
-            if found.get(key) != own.get(key) or type(found.get(key)) is not type(own.get(key)):
-                raise ValueError(
-                    f"{name}(): state has {key}={_core.show(found.get(key))}, this batcher has "
-                    f"{key}={_core.show(own.get(key))}; expected the same settings"
-                )
-        epoch = _core.read_int(name, "epoch", state["epoch"], 0, NO_CAP)
-        check_state(name, state)
-        self._state = {key: state[key] for key in _STATE if key != "settings"}
-        self._epoch, self._run = epoch, None
+        for one in states:
+            check_settings(name, one["settings"], own)
+            _core.read_int(name, "epoch", one["epoch"], 0, NO_CAP)
+            check_state(name, one)
+        self._states = [{key: one[key] for key in _STATE if key != "settings"} for one in states]
+        self._epoch, self._run = min(one["epoch"] for one in states), None
 
     def __getstate__(self) -> dict[str, Any]:
         """Give everything except the iteration that has begun."""
