@@ -36,7 +36,7 @@ COMPARE = ["compare_lines", "compare"]
 ROLES = (
     "collate_roles collate_passengers samples masks_added batch_pytree padding_free_apart"
 ).split()
-LAST = ["binding", "references", "wrong_arguments", "messages", "memory"]
+LAST = ["binding", "references", "wrong_arguments", "messages", "memory", "no_memory"]
 
 PARTS = ["partition", "batching_use", *LAST]
 
