@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,13 +13,14 @@ import pytest
 
 pytest.importorskip("torch")
 HERE = Path(__file__).parent
+EXAMPLE = HERE.parent / "examples" / "train_ddp.py"
 pytestmark = pytest.mark.cluster
 RUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 ROWS = list(range(203))
 
 
 def torchrun(ranks, *arguments):
-    """Run a program on ranks of this machine; give how torchrun ended and what it said."""
+    """Run a program on ranks of this machine; give how torchrun ended, and what it said."""
     paths = [str(HERE.parent / "python"), os.environ.get("PYTHONPATH", "")]
     is_built = any(HERE.parent.glob("python/tightbatch/_core.*.so"))
     done = subprocess.run(
@@ -31,14 +33,14 @@ def torchrun(ranks, *arguments):
         | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         | ({"PYTHONPATH": os.pathsep.join(filter(None, paths))} if is_built else {}),
     )
-    return done.returncode, done.stderr
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module", params=[2, 4])
 def answers(request, tmp_path_factory):
     """What each rank has found: one start for all tests."""
     folder = tmp_path_factory.mktemp("ranks")
-    code, said = torchrun(request.param, HERE / "ranks_program.py", "check", folder)
+    code, _, said = torchrun(request.param, HERE / "ranks_program.py", "check", folder)
     assert code == 0, said
     found = [
         json.loads((folder / f"answers-{rank}.json").read_text()) for rank in range(request.param)
@@ -88,8 +90,8 @@ def test_a_stream_makes_the_steps_it_was_asked_for(answers):
 def test_accumulated_gradients_are_those_of_one_process(answers, plan):
     for answer in answers:
         found = answer["accumulated"][plan]
-        assert found["exact"] < 1e-14
-        assert found["mean of means"] > 1e-5
+        assert found["exact"] < 1e-13  # of the largest
+        assert found["mean of means"] > 1e-3
 
 
 def test_ranks_agree_on_the_number_of_micro_batches(answers):
@@ -126,14 +128,31 @@ def test_ranks_of_a_mesh_share_each_batch(answers):
     assert max(each["difference"] for each in found) < 1e-11
 
 
+@pytest.mark.skipif(not EXAMPLE.is_file(), reason="examples are not beside these tests")
+def test_the_example_goes_on_with_more_ranks(tmp_path):
+    said = ""
+    for ranks, arguments in ((2, ["--steps", "11"]), (3, [])):
+        code, out, errors = torchrun(
+            ranks, EXAMPLE, "--checkpoint", tmp_path / "state.pt", *arguments
+        )
+        assert code == 0, errors
+        said += out
+    pattern = r"epoch (\d): (\d+) of (\d+) rows on (\d) ranks, \d+ batches on each, loss ([.\d]+)"
+    first, begun, ended = re.findall(pattern, said)
+    assert first[1] == first[2]
+    assert int(begun[1]) + int(ended[1]) == int(first[1])
+    assert [line[3] for line in (first, begun, ended)] == ["2", "2", "3"]
+    assert float(first[4]) > float(begun[4]) > float(ended[4])
+
+
 def test_killed_runs_go_on_with_other_numbers_of_ranks(tmp_path):
     program = HERE / "ranks_program.py"
     for ranks, stop in ((4, 4), (2, 8)):
-        code, said = torchrun(ranks, program, "train", tmp_path, stop)
+        code, _, said = torchrun(ranks, program, "train", tmp_path, stop)
         assert code != 0
         assert f"Signal {int(signal.SIGKILL)}" in said, said
     assert not list(tmp_path.glob("end-*"))
-    code, said = torchrun(3, program, "train", tmp_path, 0)
+    code, _, said = torchrun(3, program, "train", tmp_path, 0)
     assert code == 0, said
     ends = [json.loads((tmp_path / f"end-3-{rank}.json").read_text()) for rank in range(3)]
     assert {end["begun"] for end in ends} == {7}

@@ -47,9 +47,7 @@ class InStep:
         while True:
             batch, has_batch, failure = _next(batches)
             needs_batch = not has_batch and not kept and not self._drop_last
-            with_batch, failed, needy = self._ask(
-                dist, has_batch, failure is not None, needs_batch
-            )
+            with_batch, failed, needy = self._ask(dist, has_batch, failure is not None, needs_batch)
             if failure is not None:
                 raise failure
             if failed:

@@ -62,7 +62,7 @@ class StreamBatcher:
     (``state_dict`` and ``load_state_dict``, of the source or of its iterator), or else from the
     beginning. The batches are those that would have come. If the samples read again have other
     lengths, it is an error. torchdata's StatefulDataLoader saves and loads the states of its
-    workers.
+    workers. The states of all ranks and workers, as a list, go on with other numbers of them.
 
     Parameters
     ----------
@@ -321,7 +321,8 @@ class StreamBatcher:
             An iterable of the same batches. It ends on all ranks at once. With `drop_last`, that is
             when one of them has no batch left, and ``.dropped`` counts the batches, of all ranks,
             that were made and not handed out. Otherwise it is when none has one: until then the
-            others hand out their first batches again, and ``.repeated`` counts these, of all ranks.
+            others hand out their first batches again, or that of another rank if they had none, and
+            ``.repeated`` counts these, of all ranks.
             If the batches of one rank end with an error, all others raise a RuntimeError. Without
             torch.distributed, it gives the loader's batches.
 
