@@ -271,6 +271,42 @@ def test_states_that_do_not_belong_together_are_refused():
     assert len(rows_of(list(itertools.chain(*batcher)))) == 45  # nothing was loaded
 
 
+@pytest.mark.parametrize("made", [plain, Counted], ids=["count", "state"])
+def test_other_samples_are_refused_on_other_ranks_too(made):
+    def fleet(lengths, ranks, states=None):
+        def make(rank, ranks):
+            return of(made(lengths), {"batch_size": 4}, num_replicas=ranks, rank=rank)
+
+        return Fleet(make, ranks, 0, states)
+
+    old = fleet(LENGTHS, 3)
+    for place in range(3):
+        old.read(place, 2)
+    states = old.states()
+    end = max(state["samples"][1] for state in states)
+    begin = max(state["samples"][0] for state in states)
+    for changed in range(begin, end):
+        others = [*LENGTHS[:changed], LENGTHS[changed] + 1, *LENGTHS[changed + 1 :]]
+        new = fleet(others, 2, states)
+        if changed < max(s["samples"][1] for s in states if s["share"][0] == changed % 3):
+            with pytest.raises(ValueError, match=f"share {changed % 3} of 3, .* other lengths"):
+                new.finish()
+        else:  # its share had not been read so far
+            new.finish()
+    with pytest.raises(ValueError, match=f"there are {end - 1}, and {end} had been read"):
+        fleet(LENGTHS[: end - 1], 2, states).finish()
+    middle = fleet(LENGTHS, 2, states)  # dealt out again twice
+    for place in range(2):
+        middle.read(place, 1)
+    states = middle.states()
+    end = states[0]["samples"][1]
+    changed = max(number for number in states[0]["rest"]["few"] if number < end)
+    others = [*LENGTHS[:changed], LENGTHS[changed] + 1, *LENGTHS[changed + 1 :]]
+    with pytest.raises(ValueError, match=f"those of share 0 of 2, before number {end}, have"):
+        fleet(others, 5, states).finish()
+    fleet(LENGTHS, 5, states).finish()
+
+
 @pytest.mark.forks
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 @pytest.mark.filterwarnings("ignore:.*worker processes:UserWarning")

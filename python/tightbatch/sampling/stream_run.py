@@ -9,8 +9,9 @@ from operator import itemgetter
 from typing import Any
 
 from .. import _core
+from .stream_replay import Replay, others
 from .stream_source import NAME, Reader, Share
-from .stream_states import PastErrors, Rest, check_rest
+from .stream_states import Rest, check_rest
 
 _WAITS, _IN_PACK, _GONE = range(3)  # tb_row_place
 # A source is asked for its state once in this part of the buffer: so many samples more are read
@@ -42,11 +43,14 @@ def _same(sample: Any) -> Any:
 class Run(Iterator[list[Any]]):
     """An iteration. After an error of the source it can go on: what waits is kept."""
 
-    def __init__(self, batcher: Any, epoch: int, share: Share, state: Any = None) -> None:
+    def __init__(
+        self, batcher: Any, epoch: int, share: Share, state: Any = None, parts: Any = ()
+    ) -> None:
         self.epoch, self.ended = epoch, False
         self.done = 0  # batches handed out
         self._batcher, self._share = batcher, share
         self._state = state  # to continue from, when the first batch is asked for
+        self._parts = parts  # the states of other shares that it was made of
         self._rest: Rest | None = None  # of samples that others had a part of
         self._count_steps(0)
         self._passes = 0  # how often the source was read to its end, and begun again
@@ -67,24 +71,28 @@ class Run(Iterator[list[Any]]):
 
     def _begin(self, fingerprint: int) -> None:
         """Begin with no samples that wait."""
-        batcher, share = self._batcher, self._share
-        self._stream = _core.start_stream(
-            NAME,
-            batcher._settings,
-            batcher.buffer,
-            batcher.buffer_tokens or batcher.buffer_bytes,
-            self.epoch,
-            share.place + (self._passes << 32),
-            *self._numbering(),
-            fingerprint,
-        )
+        self._stream = self.start(self._numbering(), fingerprint)
         self._held: dict[int, Any] = {}
         self._exhausted = False
         self._number = 0  # of the next sample in the source
         self._marks: deque[tuple[int, Any, int]] = deque([(0, None, 0)])
         self._failures: list[int] = []  # before which samples the source has raised an error
-        self._get = batcher._get
+        self._get = self._batcher._get
         self._reader: Reader | None = None
+
+    def start(self, numbering: tuple[int, int], fingerprint: int) -> Any:
+        """Give a stream of the core."""
+        batcher = self._batcher
+        return _core.start_stream(
+            NAME,
+            batcher._settings,
+            batcher.buffer,
+            batcher.buffer_tokens or batcher.buffer_bytes,
+            self.epoch,
+            self._share.place + (self._passes << 32),
+            *numbering,
+            fingerprint,
+        )
 
     # --- batches --------------------------------------------------------------------------
 
@@ -188,6 +196,12 @@ class Run(Iterator[list[Any]]):
             "key of a column of tokens or of lengths, or a function"
         )
 
+    def item_of(self, sample: Any, row: int) -> Any:
+        """Give what tells the length of a sample."""
+        if self._get is None:
+            self._get = self._find_getter(sample, row)
+        return self._get(sample)
+
     def _refuse(self, error: Exception, sample: Any, row: int) -> None:
         """Raise what says more than an error of `length` does by itself."""
         if isinstance(error, StopIteration):  # it would end the loop in silence
@@ -278,7 +292,7 @@ class Run(Iterator[list[Any]]):
                 truncated,
             )
             if not is_same or len(self._held) != len(state["waiting"]):
-                raise _others(f"the first {end} have other lengths")
+                raise others(f"the first {end} have other lengths")
         self._number, self._exhausted, self.ended = end, state["exhausted"], state["ended"]
 
     def _read_waiting(self, reader: Reader, state: Mapping[str, Any], begin: int, end: int) -> None:
@@ -291,29 +305,28 @@ class Run(Iterator[list[Any]]):
             try:
                 sample = next(reader.samples)
             except StopIteration:
-                raise _others(f"there are {number}, and {end} had been read") from None
+                raise others(f"there are {number}, and {end} had been read") from None
             if number % shares != share or (rest and not rest.has(number, self._share)):
                 continue
             place = number // shares
             where = places.get(place, _GONE)
             try:
-                if self._get is None:
-                    self._get = self._find_getter(sample, number)
                 weight = 0 if self._batcher.buffer_tokens is None else None
                 if self._batcher.buffer_bytes is not None:
                     weight = size_in_bytes(sample)
-                item = self._get(sample)
+                item = self.item_of(sample, number)
                 _core.restore_to_stream(self._stream, place, item, weight, where)
             except Exception as error:
                 if where == _GONE:
                     continue  # it was an error then too
-                raise _others(f"row {number} has no length now: {error}") from error
+                raise others(f"row {number} has no length now: {error}") from error
             if where != _GONE:
                 self._held[place] = sample
         self._pass_over(reader, end)
         ahead = [number for number in self._failures if number > end]
-        if ahead:  # other ranks have read further
-            reader.samples = PastErrors(reader.samples, end, ahead)
+        if ahead or self._parts:  # other ranks have read further
+            reader.samples = Replay(self, reader.samples, end, ahead, self._parts)
+            self._parts = ()
 
     def _pass_over(self, reader: Reader, number: int) -> None:
         """Read over the errors that the source raised before this sample when it was read first."""
@@ -351,10 +364,3 @@ def check_state(function: str, state: Mapping[str, Any]) -> None:
     if not is_sound or not set(pack) <= set(waiting) or begin > end or end >= 2**63:
         raise ValueError(f"{function}(): state has samples that cannot wait; {_SAVED}")
     check_rest(state)
-
-
-def _others(found: str) -> ValueError:
-    return ValueError(
-        f"{NAME}.load_state_dict(): {found}; expected the samples, in the order, of the time when "
-        "the state was saved"
-    )

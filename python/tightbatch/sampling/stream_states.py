@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -50,31 +50,6 @@ class Rest:
     def again(self) -> Rest:
         """Give all samples: those of the next time that the source is read."""
         return Rest(0, frozenset(), self.steps)
-
-
-class PastErrors(Iterator[Any]):
-    """Reads over the errors that the source raised when it was read before.
-
-    `failures` has the number of a sample for each error that came before it.
-    """
-
-    def __init__(self, samples: Iterator[Any], number: int, failures: list[int]) -> None:
-        self._samples, self._number, self._left = samples, number, failures
-
-    def __next__(self) -> Any:
-        """Give the next sample."""
-        while True:
-            try:
-                sample = next(self._samples)
-            except StopIteration:
-                raise
-            except Exception:
-                if self._number not in self._left:
-                    raise
-                self._left.remove(self._number)
-            else:
-                self._number += 1
-                return sample
 
 
 def check_settings(function: str, found: Any, own: Mapping[str, Any]) -> None:
@@ -131,10 +106,15 @@ def find_states(given: Any, keys: frozenset[str]) -> list[Mapping[str, Any]]:
     return [state for inner in given for state in find_states(inner, keys)]
 
 
-def choose_state(states: Sequence[Mapping[str, Any]], share: Share) -> Mapping[str, Any]:
-    """Give the state that a share continues from: its own, or its part of what all have left."""
+def choose_state(
+    states: Sequence[Mapping[str, Any]], share: Share
+) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
+    """Give the state that a share continues from: its own, or its part of what all have left.
+
+    Where it is a part, give the states too that it was made of.
+    """
     if len(states) == 1 and states[0]["share"] == share.as_list():
-        return states[0]
+        return states[0], ()
     steps = _count_steps(states, share.sharded)
     if share.sharded == "both":
         raise ValueError(
@@ -152,8 +132,8 @@ def choose_state(states: Sequence[Mapping[str, Any]], share: Share) -> Mapping[s
         states = [state for state in states if state["share"][2] == share.worker]
     alike = _of_one_epoch(_by_share(states, share))
     if len(alike) == share.shares and alike[share.share]["share"] == share.as_list():
-        return alike[share.share]
-    return _deal_again(alike, share, steps)
+        return alike[share.share], ()
+    return _deal_again(alike, share, steps), alike
 
 
 def _found(states: Sequence[Mapping[str, Any]]) -> str:

@@ -248,12 +248,12 @@ class StreamBatcher:
     def __iter__(self) -> Iterator[list[Any]]:
         """Read through the samples, from where a state was loaded or from the first one."""
         share = find_share(self.samples, self.sharded, self.rank, self.num_replicas)
-        state = choose_state(self._states, share) if self._states else None
+        state, parts = choose_state(self._states, share) if self._states else (None, ())
         self._states = []
         run = self._run
         if run is not None and run.ended and run.epoch == self._epoch and state is None:
             self._epoch += 1
-        self._run = Run(self, self._epoch, share, state)
+        self._run = Run(self, self._epoch, share, state, parts)
         return self._run
 
     @property
@@ -361,7 +361,7 @@ class StreamBatcher:
         if self._states or run is None or (run.ended and not in_worker()):
             share = find_share(self.samples, self.sharded, self.rank, self.num_replicas)
             if self._states:
-                return {**choose_state(self._states, share), "settings": self._order()}
+                return {**choose_state(self._states, share)[0], "settings": self._order()}
             total = None if run is None else run.ended_at()
             run = Run(self, self.epoch, share)
         return {**run.state(), "ended_at": total, "settings": self._order()}
