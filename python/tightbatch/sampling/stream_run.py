@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from itertools import chain, pairwise
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -300,8 +300,11 @@ class Run(Iterator[list[Any]]):
         places = dict.fromkeys(state["waiting"], _WAITS) | dict.fromkeys(state["pack"], _IN_PACK)
         share, shares = self._numbering()
         rest = self._rest
+        if self._failures or self._parts:
+            samples, failures = reader.samples, list(self._failures)
+            reader.samples = Replay(self, samples, begin, failures, self._parts)
+            self._parts = ()
         for number in range(begin, end):
-            self._pass_over(reader, number)
             try:
                 sample = next(reader.samples)
             except StopIteration:
@@ -322,23 +325,6 @@ class Run(Iterator[list[Any]]):
                 raise others(f"row {number} has no length now: {error}") from error
             if where != _GONE:
                 self._held[place] = sample
-        self._pass_over(reader, end)
-        ahead = [number for number in self._failures if number > end]
-        if ahead or self._parts:  # other ranks have read further
-            reader.samples = Replay(self, reader.samples, end, ahead, self._parts)
-            self._parts = ()
-
-    def _pass_over(self, reader: Reader, number: int) -> None:
-        """Read over the errors that the source raised before this sample when it was read first."""
-        for _ in range(self._failures.count(number)):
-            try:
-                sample = next(reader.samples)
-            except StopIteration:
-                return
-            except Exception:  # the loop got it then
-                continue
-            reader.samples = chain([sample], reader.samples)
-            return
 
     def counts(self) -> tuple[int, int, int]:
         """Count the samples left out, those longer than max_length, and those repeated."""
