@@ -12,12 +12,14 @@ packs all that this needs for a machine without a network.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -59,30 +61,47 @@ def run_section(
 
 
 def run_apart(
-    name: str, seconds: float, is_tiny: bool, folder: Path, device: str
+    name: str, seconds: float, is_tiny: bool, report: Callable[[dict[str, Any]], None], device: str
 ) -> dict[str, Any]:
     """Run one section in a process of its own; what it has written before it failed counts."""
-    part = folder / f"{name}.json"
-    part.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        return _run_apart(name, seconds, is_tiny, report, device, Path(folder, "part.json"))
+
+
+def _run_apart(
+    name: str,
+    seconds: float,
+    is_tiny: bool,
+    report: Callable[[dict[str, Any]], None],
+    device: str,
+    part: Path,
+) -> dict[str, Any]:
     command = [sys.executable, str(HERE / "cuda.py"), "--section", name, "--json", str(part)]
     command += ["--seconds", str(seconds), "--began", str(time.time())]
     command += ["--tiny"] if is_tiny else []
     child = subprocess.Popen(
         [*command, *(["--device", device] if device else [])], start_new_session=True
     )
-    failed = None
+    end = time.monotonic() + seconds + LATE
     try:
-        code = child.wait(seconds + LATE)
-        failed = None if code == 0 else f"the process ended with {code}"
-    except subprocess.TimeoutExpired:
-        failed = f"ended after {seconds + LATE:.0f} s"
+        while child.poll() is None and time.monotonic() < end:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(2.0)
+            report(_read(part))
     finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)  # with the processes that compile for it
-            child.wait()
+        failed = f"ended after {seconds + LATE:.0f} s" if child.poll() is None else None
+        # With the processes that compile for it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        code = child.wait()
+    found = _read(part)
+    if failed or code != 0:
+        found["failed"] = failed or f"the process ended with {code}"
+    return found
+
+
+def _read(part: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(part.read_text()) if part.exists() else {}
-    if failed:
-        found["failed"] = failed
     return found
 
 
@@ -100,14 +119,19 @@ def run_all(asked: argparse.Namespace) -> dict[str, Any]:
     for name in SECTIONS:
         if name not in asked.only:
             continue
+
+        def report(part: dict[str, Any], name: str = name) -> None:
+            results["sections"][name] = part
+            write(asked.json, results)
+
         seconds = share_of(name, end - time.monotonic())
         begin = time.monotonic()
         if seconds < LEAST and not asked.one_process:
             found: dict[str, Any] = {"skipped": "no time was left"}
         elif asked.one_process:
-            found = run_section(name, seconds, asked.tiny, lambda found: None, asked.device)
+            found = run_section(name, seconds, asked.tiny, report, asked.device)
         else:
-            found = run_apart(name, seconds, asked.tiny, asked.json.parent, asked.device)
+            found = run_apart(name, seconds, asked.tiny, report, asked.device)
         found["seconds"] = round(time.monotonic() - begin, 1)
         results["sections"][name] = found
         if name == "machine":

@@ -18,10 +18,10 @@ BUCKETS = 4
 
 def section(bench: Bench) -> dict[str, Any]:
     """An epoch of batches of one number of rows, padded to the longest, and to boundaries."""
-    count, longest, size = (48, 40, 4) if bench.is_tiny else (4096, 512, 32)
+    count, longest, size = (28, 24, 4) if bench.is_tiny else (4096, 512, 32)
     lengths = draw_lengths(count, longest)
     rows = draw_rows(lengths, 500)
-    boundaries = tb.bucket_boundaries(lengths, BUCKETS, pad_to_multiple_of=8).tolist()
+    boundaries = tb.bucket_boundaries(lengths, 2 if bench.is_tiny else BUCKETS, pad_to_multiple_of=8).tolist()
     bench.note("boundaries", boundaries)
     ways: dict[str, dict[str, Any]] = {
         "padded to the longest": {},
