@@ -5,8 +5,8 @@ python benchmarks/cuda.py --update-docs results.json         # writes docs/bench
 python benchmarks/cuda.py --tiny                             # tries the script, also without a GPU
 
 Each section runs in a process of its own, because an error on a GPU can end a process's use of it.
-It has a part of the seconds, and writes what it has found after each of its parts. benchmarks/cuda.sh
-packs all that this needs for a machine without a network.
+It has a part of the seconds, and writes what it has found after each of its parts.
+benchmarks/cuda.sh packs all that this needs for a machine without a network.
 """
 
 from __future__ import annotations

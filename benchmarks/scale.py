@@ -120,16 +120,20 @@ def calls(
     if name == "save_plan":
         sampler.save_plan(path)  # makes the plan, which is not timed here
         return lambda: sampler.save_plan(path), lambda: {"file": os.path.getsize(path)}
-    return lambda: sampler.load_plan(path), nothing
+
+    def load() -> None:
+        sampler._planner.use({})  # what an earlier round has mapped
+        sampler.load_plan(path)
+
+    return load, nothing
 
 
-def as_rank(
-    lengths: Any, path: str
-) -> tuple[Callable[[], Any], Callable[[], dict[str, Any]]]:
+def as_rank(lengths: Any, path: str) -> tuple[Callable[[], Any], Callable[[], dict[str, Any]]]:
     """What a rank does that maps a plan: up to its first batch; then its memory and its pace."""
     kept = []
 
     def start() -> None:
+        kept.clear()
         sampler = tb.LengthBatchSampler(lengths, max_tokens=CAP, num_replicas=RANKS, rank=3)
         sampler.load_plan(path)
         batches = iter(sampler)
@@ -194,7 +198,7 @@ def table(measured: dict[str, Any]) -> str:
         by_rows.setdefault(row["rows"], {})[row["stage"]] = row
     sizes = sorted(by_rows)
     lines = [f"Measured on {measured['machine']}.", ""]
-    lines += _times(by_rows, sizes) + [""] + _memory(by_rows, sizes) + [""] + _rank(by_rows, sizes)
+    lines += [*_times(by_rows, sizes), "", *_memory(by_rows, sizes), "", *_rank(by_rows, sizes)]
     return "\n".join(lines)
 
 

@@ -35,9 +35,9 @@ PEERS = (
 NOT_SANITIZED = (
     "test_amp test_amp_overflow test_amp_scaler test_batching_loops test_batching_peers "
     "test_check_model test_check_model_padding test_check_model_report "
-    "test_check_model_transformers test_compare test_compare_lines test_cuda test_dataset_trainer test_docs "
-    "test_examples test_gallery test_huggingface_trainer test_huggingface_trl_trainers "
-    "test_padding_free_apart test_padding_free_model test_pictures test_plots test_plots_batch "
+    "test_check_model_transformers test_compare test_compare_lines test_cuda "
+    "test_dataset_trainer test_docs test_examples test_gallery test_huggingface_trainer "
+    "test_huggingface_trl_trainers test_padding_free_apart test_padding_free_model test_pictures test_plots test_plots_batch "
     "test_plots_style test_precision_example test_site test_snippets"
 ).split()
 

@@ -13,9 +13,8 @@ if not (ROOT / "benchmarks" / "cuda.py").exists():
     pytest.skip("a source distribution has no benchmarks", allow_module_level=True)
 sys.path.append(str(ROOT / "benchmarks"))
 import cuda  # noqa: E402
-from gpu import page  # noqa: E402
-
 import tightbatch as tb  # noqa: E402
+from gpu import page  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning"),

@@ -181,7 +181,8 @@ def refused():
 
 
 REFUSED = {name: (row, word) for name, row, word in refused()}
-CASES = [*(name for name in REFUSED if name != "cuda"), pytest.param("cuda", marks=pytest.mark.cuda)]
+CASES = [name for name in REFUSED if name != "cuda"]
+CASES.append(pytest.param("cuda", marks=pytest.mark.cuda))
 
 
 @pytest.mark.parametrize("case", CASES)

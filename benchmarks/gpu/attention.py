@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from gpu.bench import DTYPES, Bench, draw_lengths
 
 import tightbatch as tb
+from gpu.bench import DTYPES, Bench, draw_lengths
 
 Tensor = torch.Tensor
 # What each row alone may differ by from float32; of all others that is the yardstick.
@@ -57,7 +59,7 @@ def alone(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, longest: int) -> Tens
     """Each row by itself: what all others must equal. Slow, and runs on any device."""
     parts = []
     edges = bounds.tolist()
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+    for begin, end in pairwise(edges):
         if end > begin:
             row = (x[begin:end].transpose(0, 1)[None] for x in (q, k, v))
             parts.append(F.scaled_dot_product_attention(*row, is_causal=True)[0].transpose(0, 1))
@@ -149,9 +151,7 @@ def section(bench: Bench) -> dict[str, Any]:
             run = gradients if both else outputs
             found = bench.attempt(
                 f"{name}: {kind}",
-                lambda c=call, r=run, most=rounding: _compare(
-                    bench, r, c, inputs, part, expected, bounds, most
-                ),
+                partial(_compare, bench, run, call, inputs, part, expected, bounds, rounding),
             )
             if kind == "each row alone" and found:
                 rounding = max(4 * found["difference"], ROUNDING["float32"])

@@ -6,12 +6,12 @@ import time
 from typing import Any
 
 import torch
-from gpu.bench import Bench, draw_lengths, draw_rows
-from gpu.model import Settings, Transformer, loss_of
 from torch._dynamo import config
 from torch._dynamo.utils import counters
 
 import tightbatch as tb
+from gpu.bench import Bench, draw_lengths, draw_rows
+from gpu.model import Settings, Transformer, loss_of
 
 BUCKETS = 4
 
@@ -21,7 +21,9 @@ def section(bench: Bench) -> dict[str, Any]:
     count, longest, size = (28, 24, 4) if bench.is_tiny else (4096, 512, 32)
     lengths = draw_lengths(count, longest)
     rows = draw_rows(lengths, 500)
-    boundaries = tb.bucket_boundaries(lengths, 2 if bench.is_tiny else BUCKETS, pad_to_multiple_of=8).tolist()
+    boundaries = tb.bucket_boundaries(
+        lengths, 2 if bench.is_tiny else BUCKETS, pad_to_multiple_of=8
+    ).tolist()
     bench.note("boundaries", boundaries)
     ways: dict[str, dict[str, Any]] = {
         "padded to the longest": {},

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from gpu.bench import Bench, draw_lengths, draw_rows
 from torch.utils.data import DataLoader
 
 import tightbatch as tb
+from gpu.bench import Bench, draw_lengths, draw_rows
 
 COLLATORS = {
     "padded": lambda: tb.PadCollator(),
@@ -108,9 +108,9 @@ def _copies(bench: Bench, rows: Any, collate: Any) -> dict[str, Any]:
         {
             "pageable": lambda: tb.Batch(pageable).to(bench.device),
             "pinned": lambda: tb.Batch(pinned).to(bench.device, non_blocking=True),
-            "pinning": lambda: [x.pin_memory() for x in tensors(pageable)]
-            if bench.is_cuda
-            else None,
+            "pinning": lambda: (
+                [x.pin_memory() for x in tensors(pageable)] if bench.is_cuda else None
+            ),
         }
     )
     calls = sorted(call_alone() for _ in range(9))

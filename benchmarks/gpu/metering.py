@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 import torch
-from gpu.bench import Bench, draw_lengths, draw_rows
 
 import tightbatch as tb
+from gpu.bench import Bench, draw_lengths, draw_rows
 
 
 def section(bench: Bench) -> dict[str, Any]:

@@ -196,7 +196,9 @@ def _loading(found: dict[str, Any]) -> str:
                  f"{part['call_us']:.0f} us"]
             )  # fmt: skip
         if _is_told(checks):
-            told = "; ".join(f"{name}: {'yes' if is_so else 'NO'}" for name, is_so in checks.items())
+            told = "; ".join(
+                f"{name}: {'yes' if is_so else 'NO'}" for name, is_so in checks.items()
+            )
             lines.append(f"- {kind}: {told}.")
     gaps = found.get("gaps")
     text = ["## Pinned memory and asynchronous copies"]

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu.bench import Bench, draw_lengths
 from torch import nn
 
 import tightbatch as tb
+from gpu.bench import Bench, draw_lengths
 from tightbatch.amp import Amp, GradScaler
 
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -46,9 +46,9 @@ def _batches(bench: Bench, samples: Any, half: torch.dtype) -> dict[str, Any]:
     features = ours["features"]
     times = bench.seconds(
         {
-            "float32, converted there": lambda: full["features"]
-            .to(bench.device, non_blocking=True)
-            .to(half),
+            "float32, converted there": lambda: (
+                full["features"].to(bench.device, non_blocking=True).to(half)
+            ),
             "half": lambda: features.to(bench.device, non_blocking=True),
         }
     )
@@ -85,7 +85,7 @@ def _amp(bench: Bench, samples: Any, half: torch.dtype) -> dict[str, Any]:
             losses.append(loss.detach())
         ends[str(dtype).removeprefix("torch.")] = [float(losses[0]), float(losses[-1])]
         del batch
-    first, last = (ends[str(half).removeprefix("torch.")])
+    first, last = ends[str(half).removeprefix("torch.")]
     full = ends["float32"][1]
     return {"losses": ends, "equal": math.isclose(last, full, rel_tol=0.05) and last < first}
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+import tightbatch as tb
 from gpu import attention
 from gpu.bench import DTYPES, Bench, draw_lengths, draw_rows
 from gpu.model import Settings, Transformer, attend_padded
-
-import tightbatch as tb
 from tightbatch.amp import GradScaler
 
 Tensor = torch.Tensor
@@ -41,7 +42,7 @@ class Sizes:
     @classmethod
     def of(cls, bench: Bench) -> Sizes:
         if bench.is_tiny:
-            return cls(120, 32, 192, 64, Settings(64, 32, 32, 2, 1))
+            return cls(72, 32, 96, 32, Settings(64, 32, 32, 2, 1))
         return cls(24_000, 512, 16_384, 2048, Settings(4096, 512, 512, 8, 6))
 
 
@@ -85,7 +86,7 @@ def make_ways(lengths: Any, sizes: Sizes) -> dict[str, Way]:
     free = tb.LengthBatchSampler(lengths, max_tokens=sizes.tokens, padding_free=True)
     packs = list(tb.pack(lengths, sizes.capacity))
     many = sizes.tokens // sizes.capacity
-    packed = [sum(packs[n : n + many], []) for n in range(0, len(packs), many)]
+    packed = [list(chain(*packs[n : n + many])) for n in range(0, len(packs), many)]
     static = tb.PaddingFreeCollator(
         max_tokens=sizes.tokens,
         max_segments=max(map(len, packed)) + -(-sizes.tokens // sizes.longest) + 1,
@@ -284,5 +285,3 @@ def section(bench: Bench) -> dict[str, Any]:
         if bench.is_cuda:
             torch.cuda.empty_cache()
     return bench.found
-
-
