@@ -49,8 +49,6 @@ def _loader(bench: Bench, rows: Any, collate: Any, workers: int = 0, size: int =
         collate_fn=collate,
         num_workers=workers,
         pin_memory=bench.is_cuda,
-        # A worker must not inherit the state of CUDA.
-        multiprocessing_context="spawn" if workers else None,
     )
 
 
