@@ -99,7 +99,7 @@ def test_a_rank_maps_lengths_and_plan(path, tmp_path):
     ids=repr,
 )
 def test_a_file_that_changes_while_it_is_planned_is_safe(path, options):
-    """A plan may then be of either lengths, but each number in it is that of a row, at most once."""
+    """A plan may be of either lengths, but each number in it is that of a row, at most once."""
     np.save(path, np.full(20_000, 5))
     changing = np.load(path, mmap_mode="r+")
     sampler = tb.LengthBatchSampler(
