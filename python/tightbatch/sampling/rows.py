@@ -41,7 +41,7 @@ def read_rows(
             "num_replicas= and rank= here; for predict, pass "
             "DataLoader(sampler=this, batch_size=None)"
         )
-    read = _mapped(lengths) if not limits else None
+    read = _mapped(lengths) if limits is None else None
     if read is None:
         read = _core.read_length_pairs(function, "lengths", lengths)
     own = read_limits(function, limits, len(read))
