@@ -41,9 +41,9 @@ for path in sorted(Path(sysconfig.get_paths()["stdlib"], "asyncio").rglob("*.py"
 # All ranks make the same plan, and each takes its batches: as many, and of about the same cost.
 lengths = [len(row["input_ids"]) for row in rows]
 sampler = tb.LengthBatchSampler(
-    lengths, max_tokens=2048, max_length=256, num_replicas=ranks, rank=rank
+    lengths, max_tokens=2048, max_length=128, num_replicas=ranks, rank=rank
 )
-loader = DataLoader(rows, batch_sampler=sampler, collate_fn=tb.PadCollator(max_length=256))
+loader = DataLoader(rows, batch_sampler=sampler, collate_fn=tb.PadCollator(max_length=128))
 
 
 class Model(torch.nn.Module):
@@ -51,9 +51,9 @@ class Model(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.embed = torch.nn.Embedding(256, 48)
-        self.inner = torch.nn.GRU(48, 96, batch_first=True)
-        self.head = torch.nn.Linear(96, 256)
+        self.embed = torch.nn.Embedding(256, 32)
+        self.inner = torch.nn.GRU(32, 64, batch_first=True)
+        self.head = torch.nn.Linear(64, 256)
 
     def forward(self, ids):
         return self.head(self.inner(self.embed(ids))[0])

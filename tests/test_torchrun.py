@@ -131,7 +131,7 @@ def test_ranks_of_a_mesh_share_each_batch(answers):
 @pytest.mark.skipif(not EXAMPLE.is_file(), reason="examples are not beside these tests")
 def test_the_example_goes_on_with_more_ranks(tmp_path):
     said = ""
-    for ranks, arguments in ((2, ["--steps", "11"]), (3, [])):
+    for ranks, arguments in ((2, ["--steps", "8"]), (3, [])):
         code, out, errors = torchrun(
             ranks, EXAMPLE, "--checkpoint", tmp_path / "state.pt", *arguments
         )
@@ -145,17 +145,16 @@ def test_the_example_goes_on_with_more_ranks(tmp_path):
     assert float(first[4]) > float(begun[4]) > float(ended[4])
 
 
-def test_killed_runs_go_on_with_other_numbers_of_ranks(tmp_path):
+def test_a_killed_run_goes_on_with_fewer_ranks(tmp_path):
     program = HERE / "ranks_program.py"
-    for ranks, stop in ((4, 4), (2, 8)):
-        code, _, said = torchrun(ranks, program, "train", tmp_path, stop)
-        assert code != 0
-        assert f"Signal {int(signal.SIGKILL)}" in said, said
+    code, _, said = torchrun(4, program, "train", tmp_path, 6)
+    assert code != 0
+    assert f"Signal {int(signal.SIGKILL)}" in said, said
     assert not list(tmp_path.glob("end-*"))
     code, _, said = torchrun(3, program, "train", tmp_path, 0)
     assert code == 0, said
     ends = [json.loads((tmp_path / f"end-3-{rank}.json").read_text()) for rank in range(3)]
-    assert {end["begun"] for end in ends} == {7}
+    assert {end["begun"] for end in ends} == {5}
     assert {end["steps"] > 2 for end in ends} == {True}
     for source in ("sampler", "stream"):
         assert sorted(flat(end["seen"][source] for end in ends)) == ROWS
