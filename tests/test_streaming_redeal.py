@@ -65,7 +65,7 @@ class Sizes(RuleBasedStateMachine):
     """Reading on all workers, saving, and going on with other numbers of ranks and workers."""
 
     @initialize(
-        caps=st.sampled_from(KINDS[:4]),
+        caps=st.sampled_from([*KINDS[:4], *KINDS[7:9]]),
         lengths=st.lists(st.integers(0, 40), max_size=120),
         ranks=st.integers(1, 4),
         workers=st.integers(0, 2),
