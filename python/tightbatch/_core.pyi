@@ -179,14 +179,28 @@ def start_stream(
     share: int,
     shares: int,
     fingerprint: int,
+    sides: bool | tuple[int | None, ...],
     /,
 ) -> Any: ...
-def add_to_stream(stream: Any, number: int, item: Any, weight: int | None, /) -> bool | None: ...
+def add_to_stream(
+    stream: Any,
+    number: int,
+    item: Any,
+    weight: int | None,
+    costs: tuple[Any, ...] | None,
+    /,
+) -> bool | None: ...
 def take_from_stream(stream: Any, is_end: bool, /) -> list[int] | None: ...
 def stream_counts(stream: Any, /) -> tuple[int, int, int]: ...
 def save_stream(stream: Any, /) -> tuple[list[int], list[int], bool, int, int, int, int, int]: ...
 def restore_to_stream(
-    stream: Any, number: int, item: Any, weight: int | None, place: int, /
+    stream: Any,
+    number: int,
+    item: Any,
+    weight: int | None,
+    costs: tuple[Any, ...] | None,
+    place: int,
+    /,
 ) -> None: ...
 def continue_stream(
     stream: Any,

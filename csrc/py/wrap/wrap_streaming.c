@@ -2,9 +2,10 @@
  * capsule; its rows are known by their numbers. */
 #include "py/base/tb_numpy.h"
 #include "py/input/plan_settings.h"
+#include "py/input/streamed_row.h"
 #include "core/base/memory.h"
 #include "core/base/random.h"
-#include "core/plan/streaming.h"
+#include "core/plan/streaming_take.h"
 
 #include <string.h>
 
@@ -13,11 +14,10 @@ static const char NAME[] = "tightbatch._core.stream";
 typedef struct {
     tb_streaming core;
     tb_plan_settings settings;
-    tb_context context;
-    uint64_t share;  /* of rows that are dealt out in turn, and the number of shares: */
-    uint64_t shares; /* number n is row n * shares + share of the source */
-    PyObject *function; /* what context.function points into */
+    tb_row_reader reader;
+    PyObject *function; /* what reader.context.function points into */
     PyObject *boundaries;
+    PyObject *limits; /* whose names the settings have */
 } streaming;
 
 static void
@@ -29,6 +29,7 @@ free_stream(PyObject *capsule)
         tb_free_streaming(&stream->core);
         Py_XDECREF(stream->function);
         Py_XDECREF(stream->boundaries);
+        Py_XDECREF(stream->limits);
         PyMem_Free(stream);
     }
 }
@@ -42,32 +43,32 @@ read_stream(const char *function, PyObject *const *args, Py_ssize_t nargs,
                : (streaming *)PyCapsule_GetPointer(args[0], NAME);
 }
 
-/* The number of a row in the source. */
-static Py_ssize_t
-find_row(const streaming *stream, uint64_t number)
+/* (source or None, target or None): how long both lengths of a row count at most. */
+static int
+read_sides(const tb_context *context, PyObject *given, int64_t *sides)
 {
-    return (Py_ssize_t)(number * stream->shares + stream->share);
-}
-
-static void
-raise_status(const streaming *stream, tb_status status, const tb_error *error)
-{
-    tb_error own = *error;
-
-    own.row = find_row(stream, (uint64_t)error->row);
-    tb_raise_plan_lengths(&stream->context, status, &stream->settings, &own);
+    for (int side = 0; side < 2; side++) {
+        if (tb_read_int(context, "max_length", PyTuple_GetItem(given, side), 1,
+                        INT64_MAX - 1, INT64_MAX, &sides[side]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* start_stream(function, settings, size, most_weight or None, epoch, stream number, share,
- * shares, fingerprint) -> stream. Other epochs, and other numbers, draw differently. */
+ * shares, fingerprint, sides) -> stream. Other epochs, and other numbers, draw
+ * differently. sides: the longest of each where rows have two lengths; or whether rows
+ * that are tuples are refused. */
 static PyObject *
 wrap_start_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
     int64_t size, most_weight;
     uint64_t epoch, place, share, shares, fingerprint;
+    int64_t sides[2];
     tb_context context = {0};
 
-    if (tb_check_count("start_stream", nargs, 9) < 0 ||
+    if (tb_check_count("start_stream", nargs, 10) < 0 ||
         tb_read_function(args[0], &context) < 0 ||
         tb_read_int(&context, "buffer", args[2], 1, INT32_MAX - 1, TB_REQUIRED, &size) <
             0 ||
@@ -77,7 +78,8 @@ wrap_start_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
         tb_read_uint64(&context, "stream", args[5], &place) < 0 ||
         tb_read_uint64(&context, "share", args[6], &share) < 0 ||
         tb_read_uint64(&context, "shares", args[7], &shares) < 0 ||
-        tb_read_uint64(&context, "fingerprint", args[8], &fingerprint) < 0) {
+        tb_read_uint64(&context, "fingerprint", args[8], &fingerprint) < 0 ||
+        (PyTuple_Check(args[9]) && read_sides(&context, args[9], sides) < 0)) {
         return NULL;
     }
     streaming *stream = (streaming *)PyMem_Calloc(1, sizeof *stream);
@@ -95,12 +97,23 @@ wrap_start_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     }
     stream->function = Py_NewRef(args[0]);
     stream->boundaries = Py_XNewRef(PyDict_GetItemString(args[1], "boundaries"));
-    stream->context = context;
-    stream->share = share;
-    stream->shares = shares;
+    stream->limits = Py_XNewRef(PyDict_GetItemString(args[1], "limits"));
+    stream->reader = (tb_row_reader){
+        .context = context,
+        .settings = &stream->settings,
+        .share = share,
+        .shares = shares,
+        .has_sides = PyTuple_Check(args[9]),
+        .refuses_tuples = args[9] == Py_True,
+    };
+    if (stream->reader.has_sides) {
+        memcpy(stream->reader.sides, sides, sizeof sides);
+    }
     tb_batch_settings *core = &stream->settings.core;
     core->seed = tb_mix_bits(tb_mix_bits(core->seed + epoch) + place);
-    tb_status status = tb_start_streaming(&stream->core, core, size, most_weight);
+    tb_status status =
+        tb_start_streaming(&stream->core, core, stream->reader.has_sides ? sides : NULL,
+                           size, most_weight);
     if (status != TB_OK) {
         Py_CLEAR(capsule);
         return PyErr_NoMemory();
@@ -109,123 +122,22 @@ wrap_start_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     return capsule;
 }
 
-static int
-raise_length(const streaming *stream, uint64_t number, PyObject *found,
-             const char *expected)
-{
-    PyObject *shown = tb_describe(found);
-
-    if (shown != NULL) {
-        tb_raise_at(&stream->context, PyExc_TypeError, find_row(stream, number), -1,
-                    "length %U; expected %s", shown, expected);
-        Py_DECREF(shown);
-    }
-    return -1;
-}
-
-static int
-is_no_row(PyObject *item)
-{
-    return item == Py_None || PyUnicode_Check(item) || PyBytes_Check(item) ||
-           PyDict_Check(item) || PyBool_Check(item) || PyFloat_Check(item) ||
-           PyComplex_Check(item);
-}
-
-/* The length of what stands for a row: an integer, or a row that has a length. */
-static int
-read_length(const streaming *stream, uint64_t number, PyObject *item, int64_t *length)
-{
-    static const char expected[] = "an int, or a row of tokens";
-    Py_ssize_t size = -1;
-
-    if (tb_read_compact_int(item, length)) {
-        return 0;
-    }
-    if (PyList_CheckExact(item)) {
-        *length = PyList_GET_SIZE(item);
-        return 0;
-    }
-    if (is_no_row(item)) {
-        return raise_length(stream, number, item, expected);
-    }
-    if (!PyLong_Check(item)) {
-        size = PyObject_Size(item);
-        if (size >= 0) {
-            *length = size;
-            return 0;
-        }
-        if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
-            return -1;
-        }
-        PyErr_Clear();
-    }
-    PyObject *index = PyIndex_Check(item) ? PyNumber_Index(item) : NULL;
-    if (index == NULL) {
-        if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError)) {
-            return -1;
-        }
-        PyErr_Clear();
-        return raise_length(stream, number, item, expected);
-    }
-    int overflow;
-    *length = PyLong_AsLongLongAndOverflow(index, &overflow);
-    Py_DECREF(index);
-    if (overflow != 0) {
-        PyObject *shown = tb_show(item);
-        if (shown != NULL) {
-            tb_raise_at(&stream->context, PyExc_OverflowError, find_row(stream, number),
-                        -1, "length %U is outside int64", shown);
-            Py_DECREF(shown);
-        }
-        return -1;
-    }
-    return 0;
-}
-
-/* (stream, number, item, weight or None): what is known of a row. The weight is the
- * row's length for None. */
-static int
-read_row(const streaming *stream, PyObject *const *args, uint64_t *number,
-         int64_t *length, int64_t *weight)
-{
-    int64_t small;
-
-    if (!tb_read_compact_int(args[1], &small)) {
-        small = PyLong_AsLongLong(args[1]);
-        if (small == -1 && PyErr_Occurred()) {
-            return -1;
-        }
-    }
-    *number = (uint64_t)small;
-    if (read_length(stream, *number, args[2], length) < 0) {
-        return -1;
-    }
-    if (args[3] == Py_None) {
-        *weight = *length;
-        return 0;
-    }
-    return tb_read_int(&stream->context, "weight", args[3], 0, INT64_MAX, TB_REQUIRED,
-                       weight);
-}
-
-/* add_to_stream(stream, number, item, weight) -> whether a batch is ready; None where the
+/* add_to_stream(stream, number, item, weight, costs) -> whether a batch is ready; None where the
  * row was left out */
 static PyObject *
 wrap_add_to_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
-    streaming *stream = read_stream("add_to_stream", args, nargs, 4);
-    uint64_t number;
-    int64_t length, weight;
+    streaming *stream = read_stream("add_to_stream", args, nargs, 5);
+    tb_row_input input;
     int is_kept;
     tb_error error;
 
-    if (stream == NULL || read_row(stream, args, &number, &length, &weight) < 0) {
+    if (stream == NULL || tb_read_streamed_row(&stream->reader, args + 1, &input) < 0) {
         return NULL;
     }
-    tb_status status =
-        tb_stream_row(&stream->core, number, length, weight, &is_kept, &error);
+    tb_status status = tb_stream_row(&stream->core, &input.row, &is_kept, &error);
     if (status != TB_OK) {
-        raise_status(stream, status, &error);
+        tb_raise_streamed_row(&stream->reader, status, &input.row, &error);
         return NULL;
     }
     if (!is_kept) {
@@ -296,9 +208,10 @@ wrap_save_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t 
         return NULL;
     }
     tb_streaming *core = &stream->core;
-    int is_begun = core->kind == TB_STREAM_PACKS && !core->is_taken;
-    PyObject *pack = list_of_numbers(core->batch, sizeof *core->batch,
-                                     is_begun ? (ptrdiff_t)core->pool.row_count : 0);
+    ptrdiff_t count;
+    int is_chosen;
+    const uint64_t *begun = tb_find_begun_pack(core, &count, &is_chosen);
+    PyObject *pack = list_of_numbers(begun, sizeof *begun, count);
     PyObject *waiting = core->count > 0
                             ? list_of_numbers(&core->waiting->number,
                                               sizeof *core->waiting, core->count)
@@ -308,32 +221,30 @@ wrap_save_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t 
         Py_XDECREF(waiting);
         return NULL;
     }
-    return Py_BuildValue(
-        "NNNKKKLL", waiting, pack, PyBool_FromLong(is_begun && core->pool.is_chosen),
-        (unsigned long long)core->next, (unsigned long long)core->batches,
-        (unsigned long long)core->fingerprint, (long long)core->dropped,
-        (long long)core->truncated);
+    return Py_BuildValue("NNNKKKLL", waiting, pack, PyBool_FromLong(is_chosen),
+                         (unsigned long long)core->next,
+                         (unsigned long long)core->batches,
+                         (unsigned long long)core->fingerprint,
+                         (long long)core->dropped, (long long)core->truncated);
 }
 
-/* restore_to_stream(stream, number, item, weight, place) -> None; the place is one of
- * tb_row_place */
+/* restore_to_stream(stream, number, item, weight, costs, place) -> None; the place is one
+ * of tb_row_place */
 static PyObject *
 wrap_restore_to_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
                        Py_ssize_t nargs)
 {
-    streaming *stream = read_stream("restore_to_stream", args, nargs, 5);
-    uint64_t number;
-    int64_t length, weight;
+    streaming *stream = read_stream("restore_to_stream", args, nargs, 6);
+    tb_row_input input;
     tb_error error;
 
-    if (stream == NULL || read_row(stream, args, &number, &length, &weight) < 0) {
+    if (stream == NULL || tb_read_streamed_row(&stream->reader, args + 1, &input) < 0) {
         return NULL;
     }
-    tb_row_place place = (tb_row_place)PyLong_AsLong(args[4]);
-    tb_status status =
-        tb_restore_row(&stream->core, number, length, weight, place, &error);
+    tb_row_place place = (tb_row_place)PyLong_AsLong(args[5]);
+    tb_status status = tb_restore_row(&stream->core, &input.row, place, &error);
     if (status != TB_OK) {
-        raise_status(stream, status, &error);
+        tb_raise_streamed_row(&stream->reader, status, &input.row, &error);
         return NULL;
     }
     Py_RETURN_NONE;
@@ -373,7 +284,7 @@ wrap_continue_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
         return NULL;
     }
     tb_streaming *core = &stream->core;
-    const tb_context *context = &stream->context;
+    const tb_context *context = &stream->reader.context;
     if (tb_read_uint64(context, "next", args[3], &core->next) < 0 ||
         tb_read_uint64(context, "batches", args[4], &core->batches) < 0 ||
         tb_read_uint64(context, "fingerprint", args[5], &fingerprint) < 0 ||

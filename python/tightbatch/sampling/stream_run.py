@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import Any
 
 from .. import _core
+from .stream_limits import say_missing
 from .stream_source import NAME, Reader, Share
 
 _WAITS, _IN_PACK, _GONE = range(3)  # tb_row_place
@@ -52,10 +53,22 @@ class Run(Iterator[list[Any]]):
             self._steps = self._steps // share.workers + more
         self._passes = 0  # how often the source was read to its end, and begun again
         self._repeated = self._dropped = self._truncated = 0
+        self._has_sides: bool = batcher._has_sides
         self._begin(0)
 
     def _begin(self, fingerprint: int) -> None:
         """Begin with no samples that wait."""
+        self._begin_stream(fingerprint)
+        self._held: dict[int, Any] = {}
+        self._exhausted = False
+        self._number = 0  # of the next sample in the source
+        self._marks: deque[tuple[int, Any, int]] = deque([(0, None, 0)])
+        self._failures: list[int] = []  # before which samples the source has raised an error
+        self._get = self._batcher._get
+        self._reader: Reader | None = None
+
+    def _begin_stream(self, fingerprint: int) -> None:
+        self._begun = fingerprint
         batcher, share = self._batcher, self._share
         self._stream = _core.start_stream(
             NAME,
@@ -67,14 +80,8 @@ class Run(Iterator[list[Any]]):
             share.share,
             share.shares,
             fingerprint,
+            batcher._sides(self._has_sides),
         )
-        self._held: dict[int, Any] = {}
-        self._exhausted = False
-        self._number = 0  # of the next sample in the source
-        self._marks: deque[tuple[int, Any, int]] = deque([(0, None, 0)])
-        self._failures: list[int] = []  # before which samples the source has raised an error
-        self._get = batcher._get
-        self._reader: Reader | None = None
 
     # --- batches --------------------------------------------------------------------------
 
@@ -124,11 +131,12 @@ class Run(Iterator[list[Any]]):
         if self._reader is None:
             self._reader = Reader(self._batcher.samples, self.epoch, None, self._batcher._first)
         self._mark(self._reader)
-        number, held, stream, add = self._number, self._held, self._stream, _core.add_to_stream
+        number, held, add = self._number, self._held, _core.add_to_stream
         share, shares = self._share.share, self._share.shares
         weigh = None if self._batcher.buffer_bytes is None else size_in_bytes
         weight = 0 if self._batcher.buffer_tokens is None else None  # None is the length
-        get, is_read = self._get, False  # whether the error is of a sample that was read
+        get, get_costs = self._get, self._batcher._get_costs
+        costs, is_read = None, False  # whether the error is of a sample that was read
         try:
             for sample in self._reader.samples:
                 place = number
@@ -139,14 +147,18 @@ class Run(Iterator[list[Any]]):
                         is_read = False
                         continue
                     place //= shares
-                if get is None:
-                    get = self._get = self._find_getter(sample, number - 1)
                 try:
+                    if get is None:
+                        get = self._get = self._find_getter(sample, number - 1)
                     item = get(sample)
+                    if get_costs is not None:
+                        costs = get_costs(sample)
                 except Exception as error:
                     self._refuse(error, sample, number - 1)
                     raise
-                ready = add(stream, place, item, weigh(sample) if weigh else weight)
+                if weigh is not None:
+                    weight = weigh(sample)
+                ready = add(self._stream, place, item, weight, costs)
                 is_read = False
                 if ready is None:
                     continue
@@ -162,7 +174,13 @@ class Run(Iterator[list[Any]]):
         self._exhausted = True
 
     def _find_getter(self, sample: Any, row: int) -> Any:
-        """Find the length of samples, where `length` does not say."""
+        """Find the length of samples, where `length` does not say, and whether there are two."""
+        length = self._batcher.length
+        if callable(length):
+            if isinstance(length(sample), tuple):
+                self._has_sides = True
+                self._begin_stream(self._begun)
+            return length
         if not isinstance(sample, Mapping):
             return _same
         if "input_ids" in sample:
@@ -176,12 +194,11 @@ class Run(Iterator[list[Any]]):
         """Raise what says more than an error of `length` does by itself."""
         if isinstance(error, StopIteration):  # it would end the loop in silence
             raise RuntimeError(f"{NAME}(): row {row}: length() raised StopIteration") from error
-        if isinstance(self._get, itemgetter) and isinstance(error, (KeyError, TypeError)):
-            key = "input_ids" if self._batcher.length is None else self._batcher.length
-            raise type(error)(
-                f"{NAME}(): row {row}: found {type(sample).__name__} without {_core.show(key)}; "
-                "expected it in every sample, or a function as length="
-            ) from error
+        if isinstance(error, (KeyError, TypeError)):
+            length = "input_ids" if self._batcher.length is None else self._batcher.length
+            missing = say_missing(sample, row, length, self._batcher.limits)
+            if missing is not None:
+                raise missing[0](missing[1]) from error
 
     # --- state ----------------------------------------------------------------------------
 
@@ -277,8 +294,9 @@ class Run(Iterator[list[Any]]):
                 weight = 0 if self._batcher.buffer_tokens is None else None
                 if self._batcher.buffer_bytes is not None:
                     weight = size_in_bytes(sample)
-                item = self._get(sample)
-                _core.restore_to_stream(self._stream, place, item, weight, where)
+                item, get_costs = self._get(sample), self._batcher._get_costs
+                costs = None if get_costs is None else get_costs(sample)
+                _core.restore_to_stream(self._stream, place, item, weight, costs, where)
             except Exception as error:
                 if where == _GONE:
                     continue  # it was an error then too
