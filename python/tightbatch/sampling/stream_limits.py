@@ -41,8 +41,8 @@ def read_length(length: Any) -> Callable[[Any], Any] | None:
         if len(length) == 2 and all(_getter(side) is not None for side in length):
             return _getters(tuple(length))
         raise TypeError(
-            f"{NAME}(): length={_core.describe(length)}; expected two keys or functions, for source "
-            "and target"
+            f"{NAME}(): length={_core.describe(length)}; expected two keys or functions, for "
+            "source and target"
         )
     if length is None or callable(length) or isinstance(length, str):
         return itemgetter(length) if isinstance(length, str) else None

@@ -39,8 +39,8 @@ class StreamBatcher:
 
     - **Padded batches.** The samples that wait are sorted by length. A batch is the full run of
       neighbours around one of the oldest, drawn at random, that needs the least padding.
-    - **Packs**, with `padding_free` and `max_tokens` or `limits`. Samples go into a pack as they come, and
-      those that wait end it, as for :class:`LengthBatchSampler`.
+    - **Packs**, with `padding_free` and `max_tokens` or `limits`. Samples go into a pack as they
+      come, and those that wait end it, as for :class:`LengthBatchSampler`.
     - With `padding_free` and `batch_size` alone, batches follow the stream: nothing has to wait.
 
     No batch is above a cap. Each sample is handed out exactly once; only `drop_last`,
@@ -227,7 +227,8 @@ class StreamBatcher:
             self._has_sides = True
         self._cut = read_cut(NAME, max_length)
         if self._has_sides:
-            self._get = self.length if self._get is None else self._get
+            if self._get is None and callable(self.length):
+                self._get = self.length
             check_sides(NAME, self._settings)
 
     def _sides(self, has_sides: bool) -> Any:
