@@ -386,20 +386,6 @@ def test_goes_on_with_other_ranks(ranks, weights):
     assert Counter(row for batch in seen for row in batch) == Counter(whole)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"limits": {"images": ([1] * 6, 3)}},
-        {"batch_size_multiple": 2},
-        {"lengths": [[1, 2]] * 6, "max_tokens": 40},
-    ],
-)
-def test_groups_with_several_limits_are_refused(options):
-    options = {"lengths": [1] * 6, "batch_size": 2, **options}
-    with pytest.raises(ValueError, match=r"LengthBatchSampler\(\): groups= with limits="):
-        LengthBatchSampler(groups=[0, 0, 0, 1, 1, 1], **options)
-
-
 def test_a_state_of_other_groups_is_refused():
     def sampler(labels, **options):
         return LengthBatchSampler([1, 2, 3, 4], batch_size=2, groups=labels, **options)

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -182,15 +182,17 @@ def start_stream(
     sides: bool | tuple[int | None, ...],
     /,
 ) -> Any: ...
-def add_to_stream(
+def read_into_stream(
     stream: Any,
-    number: int,
-    item: Any,
-    weight: int | None,
-    costs: tuple[Any, ...] | None,
+    samples: Iterator[Any],
+    getter: str | Callable[[Any], Any] | None,
+    get_costs: Callable[[Any], tuple[Any, ...]] | None,
+    weigh: Callable[[Any], int] | int | None,
+    held: dict[int, Any],
+    progress: list[Any],
     /,
-) -> bool | None: ...
-def take_from_stream(stream: Any, is_end: bool, /) -> list[int] | None: ...
+) -> bool: ...
+def take_from_stream(stream: Any, is_end: bool, held: dict[int, Any], /) -> list[Any] | None: ...
 def stream_counts(stream: Any, /) -> tuple[int, int, int]: ...
 def save_stream(stream: Any, /) -> tuple[list[int], list[int], bool, int, int, int, int, int]: ...
 def restore_to_stream(

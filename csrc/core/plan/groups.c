@@ -163,14 +163,20 @@ draw_rows(const uint64_t *items, ptrdiff_t n, int64_t quota,
 
 /* --- the batches of a group ------------------------------------------------------ */
 
-/* Rows in a window of so many full batches of rows of mean length. */
+/* Rows in a window of so many full batches of rows of mean length and mean costs. */
 static int64_t
-choose_window(const tb_length_summary *summary, ptrdiff_t rows, int64_t batches,
-              const tb_batch_settings *settings)
+choose_window(const tb_batch_plan *plan, const tb_length_summary *summary,
+              int64_t batches, const tb_batch_settings *settings)
 {
     int64_t mean = tb_max(tb_divide_up(summary->total, summary->rows), 1);
-    int64_t batch = tb_max(tb_fit_rows(mean, settings), 1);
+    int64_t batch = tb_fit_rows(mean, settings), rows = plan->row_count;
+    double needed = plan->limits.count > 0 ? plan->limits.parts[plan->limits.scarcest]
+                                           : 0; /* batches, at least */
 
+    if (needed > 1) {
+        batch = tb_min(batch, (int64_t)((double)rows / needed));
+    }
+    batch = tb_max(tb_min(batch, rows), 1);
     return batch * tb_max(tb_min(rows / 4 / batch, batches), 1);
 }
 
@@ -264,26 +270,24 @@ plan_group(group_plan *all, uint64_t *items, ptrdiff_t n,
         own.limit_count == 0) {
         plan.row_count -= (ptrdiff_t)(n % tb_round_rows(own.batch_size, &own));
     }
+    if (tb_is_limited(&own)) {
+        plan.limits = all->plan->limits; /* whose memory is that of the whole plan */
+        plan.limits.row_count = -1;      /* rows may come twice, and not all do */
+        tb_weigh_limits(&plan);
+    }
     own.pool = choose_pool(n, own.pool); /* 0 stays: there is none */
     if (!own.shuffle) {
         own.window = n;
     }
     else if (window_batches > 0) {
-        own.window = choose_window(summary, n, window_batches, settings);
+        own.window = choose_window(&plan, summary, window_batches, settings);
     }
     if (plan.row_count == 0) {
         return TB_OK;
     }
-    tb_status status;
-    if (tb_is_limited(&own)) {
-        plan.limits = all->plan->limits; /* whose memory is that of the whole plan */
-        plan.limits.row_count = -1;      /* rows may come twice, and not all do */
-        tb_weigh_limits(&plan);
-        status = tb_cut_limited(&plan, &own, &full);
-    }
-    else {
-        status = tb_cut_batches(&plan, &own, summary, &full);
-    }
+    tb_status status = tb_is_limited(&own)
+                           ? tb_cut_limited(&plan, &own, &full)
+                           : tb_cut_batches(&plan, &own, summary, &full);
     if (status == TB_OK) {
         status = add_batches(all, &plan, full);
     }

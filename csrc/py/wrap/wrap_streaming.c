@@ -122,28 +122,143 @@ wrap_start_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     return capsule;
 }
 
-/* add_to_stream(stream, number, item, weight, costs) -> whether a batch is ready; None where the
- * row was left out */
+/* What a getter gives of a sample: the value of a key, or what a function returns; the
+ * sample itself for None. New. */
 static PyObject *
-wrap_add_to_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+get_item(PyObject *getter, PyObject *sample)
 {
-    streaming *stream = read_stream("add_to_stream", args, nargs, 5);
-    tb_row_input input;
-    int is_kept;
-    tb_error error;
+    if (getter == Py_None) {
+        return Py_NewRef(sample);
+    }
+    if (!PyUnicode_Check(getter)) {
+        return PyObject_CallOneArg(getter, sample);
+    }
+    if (!PyDict_CheckExact(sample)) {
+        return PyObject_GetItem(sample, getter);
+    }
+    PyObject *item = PyDict_GetItemWithError(sample, getter);
+    if (item == NULL && !PyErr_Occurred()) {
+        PyErr_SetObject(PyExc_KeyError, getter);
+    }
+    return Py_XNewRef(item);
+}
 
-    if (stream == NULL || tb_read_streamed_row(&stream->reader, args + 1, &input) < 0) {
+/* The arguments of read_into_stream(). */
+typedef struct {
+    PyObject *getter;
+    PyObject *get_costs; /* or None */
+    PyObject *weigh;     /* a function, an int, or None: the length */
+    PyObject *held;      /* samples by their number among those of this share */
+} sample_reading;
+
+/* Adds a sample. Returns 1 where a batch is ready, -1 with an exception. *is_read: its
+ * length and costs are known, and the error is of these. */
+static int
+add_sample(streaming *stream, const sample_reading *reading, PyObject *sample,
+           uint64_t place, int *is_read)
+{
+    PyObject *args[4] = {NULL, NULL, NULL, NULL};
+    tb_row_input input;
+    tb_error error;
+    int is_kept = 0, answer = -1;
+
+    args[0] = PyLong_FromUnsignedLongLong(place);
+    args[1] = args[0] == NULL ? NULL : get_item(reading->getter, sample);
+    args[3] = args[1] == NULL ? NULL
+              : reading->get_costs == Py_None
+                  ? Py_NewRef(Py_None)
+                  : PyObject_CallOneArg(reading->get_costs, sample);
+    if (args[3] != NULL) {
+        *is_read = 1;
+        args[2] = PyCallable_Check(reading->weigh)
+                      ? PyObject_CallOneArg(reading->weigh, sample)
+                      : Py_NewRef(reading->weigh);
+    }
+    if (args[2] != NULL && tb_read_streamed_row(&stream->reader, args, &input) == 0) {
+        tb_status status = tb_stream_row(&stream->core, &input.row, &is_kept, &error);
+        if (status != TB_OK) {
+            tb_raise_streamed_row(&stream->reader, status, &input.row, &error);
+        }
+        else if (!is_kept) {
+            answer = 0;
+        }
+        else if (PyDict_SetItem(reading->held, args[0], sample) == 0) {
+            answer = tb_is_batch_ready(&stream->core);
+        }
+    }
+    for (int k = 0; k < 4; k++) {
+        Py_XDECREF(args[k]);
+    }
+    return answer;
+}
+
+/* progress: [the number of the next sample in the source, the sample that raised or
+ * None, whether its length and costs were read] */
+static int
+note_progress(PyObject *progress, uint64_t number, PyObject *sample, int is_read)
+{
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *next = PyLong_FromUnsignedLongLong(number);
+    int answer =
+        next == NULL || PyList_SetItem(progress, 0, next) < 0 ||
+                PyList_SetItem(progress, 1,
+                               Py_NewRef(sample == NULL ? Py_None : sample)) < 0 ||
+                PyList_SetItem(progress, 2, PyBool_FromLong(is_read)) < 0
+            ? -1
+            : 0;
+    if (answer == 0) {
+        PyErr_Restore(type, value, traceback);
+        return 0;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return -1;
+}
+
+/* read_into_stream(stream, iterator, getter, get_costs, weigh, held, progress) -> whether
+ * a batch is ready; False: the samples are at their end. Reads samples, and keeps those
+ * that wait in `held`. progress says how far it came, also after an error. */
+static PyObject *
+wrap_read_into_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
+                      Py_ssize_t nargs)
+{
+    streaming *stream = read_stream("read_into_stream", args, nargs, 7);
+    uint64_t number = 0;
+    int is_ready = 0, is_read = 0;
+
+    if (stream == NULL || !PyIter_Check(args[1]) || !PyDict_Check(args[5]) ||
+        !PyList_Check(args[6]) || PyList_GET_SIZE(args[6]) != 3) {
+        return PyErr_Occurred()
+                   ? NULL
+                   : PyErr_Format(PyExc_TypeError, "read_into_stream(): wrong types");
+    }
+    if (tb_read_uint64(&stream->reader.context, "number", PyList_GET_ITEM(args[6], 0),
+                       &number) < 0) {
         return NULL;
     }
-    tb_status status = tb_stream_row(&stream->core, &input.row, &is_kept, &error);
-    if (status != TB_OK) {
-        tb_raise_streamed_row(&stream->reader, status, &input.row, &error);
-        return NULL;
+    sample_reading reading = {args[2], args[3], args[4], args[5]};
+    uint64_t shares = stream->reader.shares, share = stream->reader.share;
+    PyObject *sample = NULL;
+    while (is_ready == 0) {
+        if (number % 1024 == 0 && PyErr_CheckSignals() < 0) {
+            break;
+        }
+        Py_XSETREF(sample, PyIter_Next(args[1]));
+        if (sample == NULL) {
+            break;
+        }
+        uint64_t own = number++;
+        if (shares == 1 || own % shares == share) {
+            is_ready = add_sample(stream, &reading, sample, own / shares, &is_read);
+            is_read = is_ready < 0 ? is_read : 0;
+        }
     }
-    if (!is_kept) {
-        Py_RETURN_NONE;
-    }
-    return PyBool_FromLong(tb_is_batch_ready(&stream->core));
+    int answer = note_progress(args[6], number, is_ready < 0 ? sample : NULL, is_read);
+    Py_XDECREF(sample);
+    return answer < 0 || PyErr_Occurred() ? NULL : PyBool_FromLong(is_ready);
 }
 
 /* Numbers that lie `stride` bytes apart. */
@@ -165,24 +280,56 @@ list_of_numbers(const uint64_t *numbers, size_t stride, ptrdiff_t count)
     return list;
 }
 
-/* take_from_stream(stream, is_end) -> the numbers of the rows of a batch, or None */
+/* Takes a sample out of those that are held; new. */
+static PyObject *
+pop_sample(PyObject *held, uint64_t number)
+{
+    PyObject *key = PyLong_FromUnsignedLongLong(number);
+    PyObject *sample = key == NULL ? NULL : PyDict_GetItemWithError(held, key);
+
+    Py_XINCREF(sample);
+    if (sample == NULL && key != NULL && !PyErr_Occurred()) {
+        PyErr_SetObject(PyExc_KeyError, key);
+    }
+    if (sample != NULL && PyDict_DelItem(held, key) < 0) {
+        Py_CLEAR(sample);
+    }
+    Py_XDECREF(key);
+    return sample;
+}
+
+/* take_from_stream(stream, is_end, held) -> the samples of a batch, which are held no
+ * longer, or None */
 static PyObject *
 wrap_take_from_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
                       Py_ssize_t nargs)
 {
-    streaming *stream = read_stream("take_from_stream", args, nargs, 2);
+    streaming *stream = read_stream("take_from_stream", args, nargs, 3);
 
     if (stream == NULL) {
         return NULL;
     }
+    if (!PyDict_Check(args[2])) {
+        return PyErr_Format(PyExc_TypeError, "take_from_stream(): expected a dict");
+    }
     if (tb_take_batch(&stream->core, args[1] == Py_True) != TB_OK) {
         return PyErr_NoMemory();
     }
-    if (stream->core.batch_count == 0) {
+    ptrdiff_t count = stream->core.batch_count;
+    if (count == 0) {
         Py_RETURN_NONE;
     }
-    return list_of_numbers(stream->core.batch, sizeof *stream->core.batch,
-                           stream->core.batch_count);
+    PyObject *batch = PyList_New(count);
+    for (ptrdiff_t i = 0; i < count && batch != NULL; i++) {
+        PyObject *sample = pop_sample(args[2], stream->core.batch[i]);
+        if (sample == NULL) {
+            Py_CLEAR(batch);
+        }
+        else {
+            PyList_SET_ITEM(batch, i, sample);
+        }
+    }
+    return batch;
 }
 
 /* stream_counts(stream) -> rows dropped, rows truncated, fingerprint of the lengths */
@@ -307,7 +454,7 @@ wrap_continue_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
     {#name, (PyCFunction)(void (*)(void))wrap_##name, METH_FASTCALL, NULL}
 
 PyMethodDef tb_streaming_methods[] = {
-    METHOD(start_stream),    METHOD(add_to_stream), METHOD(take_from_stream),
-    METHOD(stream_counts),   METHOD(save_stream),   METHOD(restore_to_stream),
+    METHOD(start_stream),    METHOD(read_into_stream), METHOD(take_from_stream),
+    METHOD(stream_counts),   METHOD(save_stream),      METHOD(restore_to_stream),
     METHOD(continue_stream), {NULL, NULL, 0, NULL},
 };

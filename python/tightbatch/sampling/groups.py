@@ -16,8 +16,8 @@ Array = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _MOST_PRODUCT = 2**62  # quota times rows of a group: the planner counts in 64 bits
-# An epoch of so many times the rows there are, and of more than that, is a mistake: shares of tokens
-# give a group of short rows as many of them as a few very long rows of another weigh.
+# An epoch of so many times the rows there are, and of more than that, is a mistake: shares of
+# tokens give a group of short rows as many of them as a few very long rows of another weigh.
 _MOST_TIMES, _MOST_ROWS = 1000, 2**24
 
 
@@ -237,6 +237,8 @@ def count_rows(
     numbers, count = groups.numbers, len(groups.labels)
     if settings["overlong"] == "drop":
         kept = clipped <= allowed
+        for _, costs, others, cap, _ in settings.get("limits", ()):
+            kept &= costs <= (cap if others is None else cap - others)
         clipped, numbers = clipped[kept], numbers[kept]
     rows = np.bincount(numbers, minlength=count).astype(np.int64)
     tokens = np.bincount(numbers, np.maximum(clipped, 1), minlength=count)

@@ -94,10 +94,8 @@ class Run(Iterator[list[Any]]):
             if self._steps is not None and self.done >= self._steps:
                 self._dropped += len(_core.save_stream(self._stream)[0])  # that still wait
                 break
-            numbers = _core.take_from_stream(self._stream, self._exhausted)
-            if numbers is not None:
-                take = self._held.pop
-                batch = [take(number) for number in numbers]
+            batch = _core.take_from_stream(self._stream, self._exhausted, self._held)
+            if batch is not None:
                 self.done += 1
                 self._repeated += len(batch) if self._passes else 0
                 return batch
@@ -131,47 +129,69 @@ class Run(Iterator[list[Any]]):
         if self._reader is None:
             self._reader = Reader(self._batcher.samples, self.epoch, None, self._batcher._first)
         self._mark(self._reader)
-        number, held, add = self._number, self._held, _core.add_to_stream
-        share, shares = self._share.share, self._share.shares
-        weigh = None if self._batcher.buffer_bytes is None else size_in_bytes
-        weight = 0 if self._batcher.buffer_tokens is None else None  # None is the length
-        get, get_costs = self._get, self._batcher._get_costs
-        costs, is_read = None, False  # whether the error is of a sample that was read
+        if self._get is None and not self._find_first(self._reader):
+            return
+        weigh: Any = size_in_bytes if self._batcher.buffer_bytes is not None else None
+        if weigh is None and self._batcher.buffer_tokens is None:
+            weigh = 0
+        # The number of the next sample, the one that raised, and whether it had been read.
+        progress: list[Any] = [self._number, None, False]
         try:
-            for sample in self._reader.samples:
-                place = number
-                number += 1
-                is_read = True
-                if shares > 1:
-                    if place % shares != share:
-                        is_read = False
-                        continue
-                    place //= shares
-                try:
-                    if get is None:
-                        get = self._get = self._find_getter(sample, number - 1)
-                    item = get(sample)
-                    if get_costs is not None:
-                        costs = get_costs(sample)
-                except Exception as error:
-                    self._refuse(error, sample, number - 1)
-                    raise
-                if weigh is not None:
-                    weight = weigh(sample)
-                ready = add(self._stream, place, item, weight, costs)
-                is_read = False
-                if ready is None:
-                    continue
-                held[place] = sample
-                if ready:
-                    return
-        except Exception:
-            if not is_read:
-                self._failures.append(number)
+            is_ready = _core.read_into_stream(
+                self._stream,
+                self._reader.samples,
+                self._getter(),
+                self._batcher._get_costs,
+                weigh,
+                self._held,
+                progress,
+            )
+        except Exception as error:
+            if progress[1] is None:
+                self._failures.append(progress[0])
+            elif not progress[2]:
+                self._refuse(error, progress[1], progress[0] - 1)
             raise
         finally:
-            self._number = number
-        self._exhausted = True
+            self._number = progress[0]
+        self._exhausted = not is_ready
+
+    def _getter(self) -> Any:
+        """Give what the core gets lengths by: a key of mappings, None for samples themselves."""
+        if self._get is _same:
+            return None
+        length = self._batcher.length
+        if isinstance(self._get, itemgetter) and not isinstance(length, (tuple, list)):
+            return "input_ids" if length is None else length
+        return self._get
+
+    def _find_first(self, reader: Reader) -> bool:
+        """Find the length of samples by the first one of this share, which is read again.
+
+        Give False at the end of the samples.
+        """
+        share, shares = self._share.share, self._share.shares
+        samples = reader.samples
+        while True:
+            try:
+                sample = next(samples)
+            except StopIteration:
+                self._exhausted = True
+                return False
+            except Exception:
+                self._failures.append(self._number)
+                raise
+            self._number += 1
+            if (self._number - 1) % shares == share:
+                break
+        try:
+            self._get = self._find_getter(sample, self._number - 1)
+        except Exception as error:
+            self._refuse(error, sample, self._number - 1)
+            raise
+        self._number -= 1
+        reader.samples = chain([sample], samples)
+        return True
 
     def _find_getter(self, sample: Any, row: int) -> Any:
         """Find the length of samples, where `length` does not say, and whether there are two."""
