@@ -26,6 +26,10 @@ tb_start_first_fit(tb_first_fit *fit, const tb_limits *limits, ptrdiff_t most)
         fit->shifts[k] = tb_find_lane_shift(limits->all[k].cap);
     }
     fit->shifts[limits->count] = tb_find_lane_shift(limits->max_rows);
+    fit->is_exact = 1;
+    for (ptrdiff_t k = 0; k < fit->width; k++) {
+        fit->is_exact = fit->is_exact && fit->shifts[k] == 0;
+    }
     fit->rows = (uint32_t *)tb_allocate_array(most, sizeof *fit->rows);
     if (fit->rows == NULL ||
         tb_multiply_sizes(most, limits->count, &numbers) != TB_OK) {
@@ -155,7 +159,7 @@ find_first(const tb_first_fit *fit, const uint64_t *needs, ptrdiff_t row)
         left[level] &= left[level] - 1;
         if (level == 0) {
             ptrdiff_t pack = block << DIGIT_BITS | branch;
-            if (has_room(fit, pack, row)) {
+            if (fit->is_exact || has_room(fit, pack, row)) {
                 return pack;
             }
             continue;

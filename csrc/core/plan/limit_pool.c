@@ -22,6 +22,7 @@ tb_start_limit_pool(tb_limit_pool *pool, const tb_limits *limits, uint64_t mask,
     pool->limits = limits;
     pool->mask = mask;
     pool->size = size;
+    pool->is_exact = 1;
     pool->oldest = pool->newest = NONE;
     pool->held = (tb_limit_row *)tb_allocate_array(places, sizeof *pool->held);
     pool->places = (uint32_t *)tb_allocate_array(places, sizeof *pool->places);
@@ -44,6 +45,7 @@ tb_start_limit_pool(tb_limit_pool *pool, const tb_limits *limits, uint64_t mask,
         int bits = tb_count_bits((uint64_t)limits->all[k].cap) + tb_count_bits(size);
         pool->cut[k] = bits > 63 ? bits - 63 : 0;
         pool->shifts[k] = tb_find_lane_shift(limits->all[k].cap);
+        pool->is_exact = pool->is_exact && pool->shifts[k] == 0;
         pool->weights[k] = most > 0 ? limits->parts[k] / most / cap : 0;
     }
     return TB_OK;
@@ -185,10 +187,11 @@ has_room(const tb_limit_pool *pool, ptrdiff_t row)
     return 1;
 }
 
-/* The rank of the first row from `rank` on that fits by its lanes; the number of rows
- * where there is none. */
+/* The first of TB_LANES ranks from `rank` on where a held row fits by its lanes, and which
+ * of these ranks do, a bit of each lane; no rank is at the number of rows or beyond. */
 static uint32_t
-find_candidate(const tb_limit_pool *pool, const uint64_t *rooms, uint32_t rank)
+find_candidates(const tb_limit_pool *pool, const uint64_t *rooms, uint32_t rank,
+                uint64_t *fitting)
 {
     for (; rank < pool->count; rank += TB_LANES) {
         uint64_t tops = TB_LANE_TOPS;
@@ -197,7 +200,11 @@ find_candidate(const tb_limit_pool *pool, const uint64_t *rooms, uint32_t rank)
             memcpy(&costs, pool->lanes[k] + rank, sizeof costs);
             tops &= tb_compare_lanes(rooms[k], costs);
         }
+        if (pool->count - rank < TB_LANES) {
+            tops &= ((uint64_t)1 << (pool->count - rank) * TB_LANE_BITS) - 1;
+        }
         if (tops != 0) {
+            *fitting = tops;
             return rank;
         }
     }
@@ -224,16 +231,21 @@ find_largest(const tb_limit_pool *pool)
     }
     uint32_t rank = find_rank(pool, &largest);
     while (pool->load.rows < limits->max_rows) {
-        rank = find_candidate(pool, rooms, rank);
+        uint64_t fitting = 0;
+        rank = find_candidates(pool, rooms, rank, &fitting);
+        for (; fitting != 0; fitting &= fitting - 1) {
+            uint32_t found =
+                rank + (uint32_t)(tb_find_lowest_bit(fitting) / TB_LANE_BITS);
+            uint64_t item = pool->held[pool->places[found]].item;
+            if (pool->is_exact ||
+                tb_fits_load(limits, &pool->load, (ptrdiff_t)(item & pool->mask))) {
+                return found;
+            }
+        }
         if (rank >= pool->count) {
             break;
         }
-        for (uint32_t end = rank + TB_LANES; rank < end && rank < pool->count; rank++) {
-            uint64_t item = pool->held[pool->places[rank]].item;
-            if (tb_fits_load(limits, &pool->load, (ptrdiff_t)(item & pool->mask))) {
-                return rank;
-            }
-        }
+        rank += TB_LANES;
     }
     return NONE;
 }

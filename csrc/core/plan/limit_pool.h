@@ -39,6 +39,7 @@ typedef struct {
     uint32_t *places;
     uint16_t *lanes[TB_MOST_LIMITS];
     int shifts[TB_MOST_LIMITS];
+    int is_exact; /* lanes keep all bits */
     double weights[TB_MOST_LIMITS];
     uint64_t totals[TB_MOST_LIMITS]; /* of the held rows, without their last bits, so */
     int cut[TB_MOST_LIMITS];         /* many, that sums fit and depend on no order */
