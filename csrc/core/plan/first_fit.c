@@ -93,8 +93,8 @@ write_lane(uint64_t *words, ptrdiff_t lane, uint16_t value)
 }
 
 /* Which branches of a block have room for a row, by every limit on its own. */
-static uint32_t
-find_branches(const uint64_t *block, const uint64_t *needs, ptrdiff_t width)
+static TB_ALWAYS_INLINE uint32_t
+find_branches_of(const uint64_t *block, const uint64_t *needs, ptrdiff_t width)
 {
     uint64_t tops[WORDS];
     uint32_t found = 0;
@@ -116,6 +116,14 @@ find_branches(const uint64_t *block, const uint64_t *needs, ptrdiff_t width)
                  << (j * TB_LANES);
     }
     return found;
+}
+
+/* The same; two limits, which are most plans, without a loop. */
+static uint32_t
+find_branches(const uint64_t *block, const uint64_t *needs, ptrdiff_t width)
+{
+    return width == 2 ? find_branches_of(block, needs, 2)
+                      : find_branches_of(block, needs, width);
 }
 
 /* Whether the pack has room indeed. */

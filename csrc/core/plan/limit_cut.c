@@ -1,7 +1,6 @@
 #include "core/plan/limit_cut.h"
 
 #include "core/base/memory.h"
-#include "core/base/size.h"
 #include "core/base/sort.h"
 #include "core/plan/cost.h"
 #include "core/plan/first_fit.h"
@@ -10,7 +9,10 @@
 
 #include <string.h>
 
-enum { LEAST_LEFT = 16 /* rows that a batch leaves before it ends */ };
+enum {
+    LEAST_LEFT = 16, /* rows that a batch leaves before it ends */
+    ROWS_AHEAD = 16  /* whose costs are fetched while others are looked at */
+};
 
 /* Rows of a window: from `cut` on they are in no batch, up to `sorted` they are sorted. */
 typedef struct {
@@ -25,6 +27,19 @@ static ptrdiff_t
 row_of(const window_rows *rows, uint64_t item)
 {
     return (ptrdiff_t)(item & rows->mask);
+}
+
+/* The costs of rows in a random order lie anywhere. */
+static void
+fetch_costs(const tb_batch_plan *plan, ptrdiff_t i)
+{
+    uint64_t mask = ((uint64_t)1 << plan->index_bits) - 1;
+    ptrdiff_t ahead = i + ROWS_AHEAD;
+    ptrdiff_t row = (ptrdiff_t)(plan->items[tb_min(ahead, plan->row_count - 1)] & mask);
+
+    for (ptrdiff_t k = 0; k < plan->limits.count; k++) {
+        TB_PREFETCH(plan->limits.all[k].costs + row);
+    }
 }
 
 /* Step 2, as in cut.c: at least as many rows as were left. */
@@ -158,58 +173,6 @@ gather_packs(tb_batch_plan *plan, window_rows *rows, const uint32_t *pack_of)
     starts[0] = rows->cut;
 }
 
-/* The costs of rows lie anywhere. Gathered at once, in the order in which rows are looked
- * at, they come several times as fast. */
-typedef struct {
-    tb_limits limits; /* of items by their place */
-    int64_t *costs;
-} gathered_costs;
-
-static tb_status
-start_gathering(const tb_batch_plan *plan, gathered_costs *gathered)
-{
-    ptrdiff_t count = plan->limits.count, numbers = 0;
-
-    gathered->limits = plan->limits;
-    gathered->costs = NULL;
-    gathered->limits.all =
-        (tb_limit *)tb_allocate_array(count, sizeof *gathered->limits.all);
-    if (gathered->limits.all == NULL ||
-        tb_multiply_sizes(plan->row_count, count, &numbers) != TB_OK) {
-        return TB_ERR_MEMORY;
-    }
-    gathered->costs = (int64_t *)tb_allocate_array(numbers, sizeof *gathered->costs);
-    if (gathered->costs == NULL) {
-        return TB_ERR_MEMORY;
-    }
-    for (ptrdiff_t k = 0; k < count; k++) {
-        gathered->limits.all[k] = plan->limits.all[k];
-        gathered->limits.all[k].costs = gathered->costs + k * plan->row_count;
-    }
-    return TB_OK;
-}
-
-static void
-free_gathered(gathered_costs *gathered)
-{
-    free(gathered->limits.all);
-    free(gathered->costs);
-}
-
-/* Of the items from `begin` up to `end`. */
-static void
-gather_costs(const tb_batch_plan *plan, const window_rows *rows, ptrdiff_t begin,
-             ptrdiff_t end, gathered_costs *gathered)
-{
-    for (ptrdiff_t k = 0; k < plan->limits.count; k++) {
-        const int64_t *costs = plan->limits.all[k].costs;
-        int64_t *own = gathered->costs + k * plan->row_count;
-        for (ptrdiff_t i = begin; i < end; i++) {
-            own[i] = costs[row_of(rows, plan->items[i])];
-        }
-    }
-}
-
 /* The rows of a window's smallest pack join the next window. With more packs than are
  * asked for there is no plan. */
 static tb_status
@@ -217,22 +180,20 @@ pack_windows(tb_batch_plan *plan, const tb_batch_settings *settings, window_rows
              ptrdiff_t *full)
 {
     uint32_t *pack_of = (uint32_t *)tb_allocate_array(plan->row_count, sizeof *pack_of);
-    gathered_costs gathered = {0};
     tb_status status = plan->row_count > UINT32_MAX ? TB_ERR_SIZE
                        : pack_of == NULL            ? TB_ERR_MEMORY
-                                                    : start_gathering(plan, &gathered);
-    if (status == TB_OK) {
-        status = tb_start_first_fit(&rows->fit, &gathered.limits, plan->row_count);
-    }
+                                         : tb_start_first_fit(&rows->fit, &plan->limits,
+                                                              plan->row_count);
     int64_t most = settings->most_packs > 0 ? settings->most_packs : INT64_MAX;
 
     while (rows->sorted < plan->row_count && status == TB_OK) {
         take_window(plan, settings->window, rows);
         sort_by_scarcest(plan, rows);
         tb_restart_first_fit(&rows->fit);
-        gather_costs(plan, rows, rows->cut, rows->sorted, &gathered);
         for (ptrdiff_t i = rows->cut; i < rows->sorted; i++) {
-            pack_of[i - rows->cut] = (uint32_t)tb_put_first_fit(&rows->fit, i);
+            fetch_costs(plan, i);
+            pack_of[i - rows->cut] =
+                (uint32_t)tb_put_first_fit(&rows->fit, row_of(rows, plan->items[i]));
             if (rows->fit.count > most) {
                 plan->row_count = 0;
                 goto done;
@@ -245,7 +206,6 @@ pack_windows(tb_batch_plan *plan, const tb_batch_settings *settings, window_rows
 done:
     *full = plan->batch_count;
     tb_free_first_fit(&rows->fit);
-    free_gathered(&gathered);
     free(pack_of);
     return status;
 }
@@ -253,24 +213,20 @@ done:
 /* Packs from a pool. They lie where their rows were before, or rows that were read before
  * them. */
 static tb_status
-draw_packs(tb_batch_plan *plan, const tb_batch_settings *settings, window_rows *rows,
-           ptrdiff_t *full)
+draw_packs(tb_batch_plan *plan, const tb_batch_settings *settings, ptrdiff_t *full)
 {
-    tb_limit_pool pool = {0};
-    gathered_costs gathered = {0};
-    ptrdiff_t place = 0, n = plan->row_count;
-    uint32_t size = (uint32_t)tb_min(tb_min(settings->pool, n), UINT32_MAX - 1);
-    tb_status status = start_gathering(plan, &gathered);
+    tb_limit_pool pool;
+    ptrdiff_t place = 0;
+    uint32_t size =
+        (uint32_t)tb_min(tb_min(settings->pool, plan->row_count), UINT32_MAX - 1);
+    tb_status status = tb_start_limit_pool(
+        &pool, &plan->limits, ((uint64_t)1 << plan->index_bits) - 1, size);
 
     if (status == TB_OK) {
-        status = tb_start_limit_pool(&pool, &gathered.limits, UINT64_MAX, size);
-    }
-    if (status == TB_OK) {
-        gather_costs(plan, rows, 0, n, &gathered);
-        memcpy(rows->scratch, plan->items, (size_t)n * sizeof *plan->items);
         tb_begin_limit_pack(&pool, plan->items);
-        for (ptrdiff_t i = 0; i < n; i++) {
-            if (tb_add_limit_row(&pool, (uint64_t)i)) {
+        for (ptrdiff_t i = 0; i < plan->row_count; i++) {
+            fetch_costs(plan, i);
+            if (tb_add_limit_row(&pool, plan->items[i])) {
                 place += (ptrdiff_t)pool.load.rows;
                 plan->starts[++plan->batch_count] = place;
                 tb_begin_limit_pack(&pool, plan->items + place);
@@ -281,14 +237,10 @@ draw_packs(tb_batch_plan *plan, const tb_batch_settings *settings, window_rows *
             plan->starts[++plan->batch_count] = place;
             tb_begin_limit_pack(&pool, plan->items + place);
         }
-        for (ptrdiff_t i = 0; i < n; i++) {
-            plan->items[i] = rows->scratch[plan->items[i]];
-        }
         /* The last pack is the one that is not full. */
         *full = plan->batch_count - 1;
     }
     tb_free_limit_pool(&pool);
-    free_gathered(&gathered);
     return status;
 }
 
@@ -320,7 +272,7 @@ tb_cut_limited(tb_batch_plan *plan, const tb_batch_settings *settings, ptrdiff_t
     if (plan->starts != NULL && rows.scratch != NULL) {
         plan->starts[0] = 0;
         status = !settings->padding_free ? cut_windows(plan, settings, &rows, full)
-                 : settings->pool > 0    ? draw_packs(plan, settings, &rows, full)
+                 : settings->pool > 0    ? draw_packs(plan, settings, full)
                                          : pack_windows(plan, settings, &rows, full);
     }
     if (status == TB_OK) {
