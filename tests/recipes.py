@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import distributed as dist
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import LlamaForCausalLM
 
+IGNORED = -100
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+class Row(NamedTuple):
+    """What a model saw of one row."""
+
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+    def is_real(self) -> bool:
+        """Whether it is a row, and not what fills a batch up to a size."""
+        return any(label != IGNORED for label in self.labels)
 
 
 def load(name: str) -> Any:
@@ -25,15 +38,21 @@ def load(name: str) -> Any:
     return module
 
 
-def rows_of(given: dict[str, Any]) -> list[tuple[int, ...]]:
+def rows_of(given: dict[str, Any]) -> list[Row]:
     """The rows of a batch, with padding or without, as a model gets it."""
-    ids, mask = given["input_ids"], given.get("attention_mask")
+    ids, labels, mask = given["input_ids"], given["labels"], given.get("attention_mask")
     if mask is not None:
-        return [tuple(row[kept.bool()].tolist()) for row, kept in zip(ids, mask, strict=True)]
-    assert ids.shape[0] == 1
-    begins = (given["position_ids"][0] == 0).nonzero()[:, 0].tolist()
-    ends = [*begins[1:], ids.shape[1]]
-    return [tuple(ids[0, a:b].tolist()) for a, b in zip(begins, ends, strict=True)]
+        kept = [one.bool() for one in mask]
+    else:
+        assert ids.shape[0] == 1
+        begins = (given["position_ids"][0] == 0).nonzero()[:, 0].tolist()
+        ends = [*begins[1:], ids.shape[1]]
+        kept = [slice(a, b) for a, b in zip(begins, ends, strict=True)]
+        ids, labels = (value.expand(len(kept), -1) for value in (ids, labels))
+    return [
+        Row(tuple(row[at].tolist()), (IGNORED, *own[at].tolist()[1:]))
+        for row, own, at in zip(ids, labels, kept, strict=True)
+    ]
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:
@@ -41,32 +60,35 @@ def whole(value: torch.Tensor) -> torch.Tensor:
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
-def alone(model: Any, rows: list[tuple[int, ...]]) -> dict[str, torch.Tensor]:
+def alone(model: Any, rows: list[Row]) -> dict[str, torch.Tensor]:
     """The gradients of the mean loss of all labels, from each row by itself."""
-    labels = sum(len(row) - 1 for row in rows)
+    count = sum(label != IGNORED for row in rows for label in row.labels)
     model.zero_grad()
     for row in rows:
-        ids = torch.tensor([row])
-        if len(row) > 1:
-            model(input_ids=ids, labels=ids, num_items_in_batch=labels).loss.backward()
+        if len(row.ids) > 1:
+            ids, labels = torch.tensor([row.ids]), torch.tensor([row.labels])
+            model(input_ids=ids, labels=labels, num_items_in_batch=count).loss.backward()
     return {name: value.grad for name, value in model.named_parameters()}
 
 
 class Record:
     """The rows of each batch of this process, by optimizer step; and the largest error found."""
 
-    def __init__(self, check_every: int) -> None:
-        self.steps: list[list[list[tuple[int, ...]]]] = []
-        self.batches: list[list[tuple[int, ...]]] = []  # since the last step
+    def __init__(self, check_every: int, clip: float) -> None:
+        self.steps: list[list[list[Row]]] = []
+        self.batches: list[list[Row]] = []  # since the last step
         self.model: Any = None
-        self.check_every, self.checked, self.error = check_every, 0, 0.0
+        self.check_every, self.clip = check_every, clip
+        self.checked, self.error = 0, 0.0
 
     def rows(self) -> list[tuple[int, ...]]:
-        """All rows, in order."""
-        return [row for step in self.steps for batch in step for row in batch]
+        """The tokens of all rows, in order."""
+        return [row.ids for step in self.steps for batch in step for row in batch]
 
     def stepped(self) -> None:
         """Compare the gradients that an optimizer is about to use."""
+        if not self.batches:
+            return  # a step that makes an optimizer's state, to load one into
         batches, self.batches = self.batches, []
         self.steps.append(batches)
         if (len(self.steps) - 1) % self.check_every:
@@ -80,24 +102,27 @@ class Record:
         found = {name: whole(value.grad) for name, value in self.model.named_parameters()}
         model = LlamaForCausalLM(copy.deepcopy(self.model.config))
         model.load_state_dict(weights)
-        for name, grad in alone(model, rows).items():
+        wanted = alone(model, rows)
+        if self.clip < math.inf:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), self.clip)
+        for name, grad in wanted.items():
             scale = float(grad.abs().max()) + 1e-12
             self.error = max(self.error, float((found[name] - grad).abs().max()) / scale)
         self.checked += 1
 
 
 @contextmanager
-def recorded(check_every: int = 1) -> Iterator[Record]:
+def recorded(check_every: int = 1, clip: float = math.inf) -> Iterator[Record]:
     """Record what Llamas are trained on, and check the gradients of every so many steps."""
-    record, forward = Record(check_every), LlamaForCausalLM.forward
+    record = Record(check_every, clip)
     depth = 0
 
-    def record_forward(self: Any, *args: Any, **given: Any) -> Any:
+    def call(self: Any, *args: Any, **given: Any) -> Any:
         nonlocal depth
         if torch.is_grad_enabled() and depth == 0:
             record.model = self
             record.batches.append(rows_of(given))
-        return forward(self, *args, **given)
+        return torch.nn.Module.__call__(self, *args, **given)
 
     def check() -> None:
         nonlocal depth
@@ -118,10 +143,10 @@ def recorded(check_every: int = 1) -> Iterator[Record]:
 
         return args, {**given, "closure": closure_and_check}
 
-    LlamaForCausalLM.forward = record_forward
+    LlamaForCausalLM.__call__ = call  # TRL gives its models another forward
     handle = register_optimizer_step_pre_hook(step)
     try:
         yield record
     finally:
-        LlamaForCausalLM.forward = forward
+        del LlamaForCausalLM.__call__
         handle.remove()

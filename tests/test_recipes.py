@@ -1,6 +1,7 @@
 """The programs of docs/recipes.md: right gradients, each row once an epoch, resumed anywhere."""
 
 from collections import Counter
+from itertools import islice
 
 import pytest
 
@@ -9,6 +10,7 @@ for package in ("torch", "transformers", "accelerate", "lightning", "torchdata")
 import torch  # noqa: E402
 
 from recipes import EXAMPLES, load, recorded  # noqa: E402
+from recipes import whole as whole_of  # noqa: E402
 
 pytestmark = [
     pytest.mark.skipif(not EXAMPLES.is_dir(), reason="examples are not beside these tests"),
@@ -19,9 +21,13 @@ CLOSE = 1e-4  # of the largest gradient of each parameter
 
 def check(record, rows, epochs=2):
     """Gradients as of each row alone, and every row once in every epoch."""
+    check_ids(record, [row["input_ids"] for row in rows], epochs)
+
+
+def check_ids(record, rows, epochs=2):
     assert record.checked > 1
     assert record.error < CLOSE
-    wanted = Counter(tuple(row["input_ids"]) for row in rows)
+    wanted = Counter(tuple(row) for row in rows)
     assert Counter(record.rows()) == Counter({row: n * epochs for row, n in wanted.items()})
     first = record.rows()[: len(rows)]
     assert Counter(first) == wanted
@@ -31,7 +37,7 @@ def check_resumed(whole, stopped, resumed, models):
     """A run that stops and goes on trains on the same batches, to the same weights."""
     assert stopped.steps + resumed.steps == whole.steps
     for a, b in zip(*[model.parameters() for model in models], strict=True):
-        assert torch.equal(a, b)
+        assert torch.equal(whole_of(a), whole_of(b))
 
 
 @pytest.fixture
@@ -71,3 +77,62 @@ def test_lightning(tmp_path):
         with recorded(check_every=99) as resumed:
             again = main(folder, resume=True, save_every=99)
         check_resumed(whole, stopped, resumed, (model, again))
+
+
+def test_trl(tmp_path):
+    pytest.importorskip("trl")
+    from transformers import TrainerCallback
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == 3
+
+    module = load("train_trl")
+    with recorded(check_every=4, clip=1.0) as whole:
+        trainer = module.main(tmp_path / "whole")
+    check_ids(whole, trainer.train_dataset["input_ids"])
+    prompts = [sum(label == -100 for label in row.labels) for batch in whole.steps[0] for row in batch]
+    assert min(prompts) > 5
+    with recorded(check_every=99) as stopped:
+        module.main(tmp_path, callbacks=[Stop()])
+    with recorded(check_every=99) as resumed:
+        again = module.main(tmp_path, resume=True)
+    check_resumed(whole, stopped, resumed, (trainer.model, again.model))
+
+
+def trained_and_waiting(module, record, batcher):
+    """Documents that were trained on, or wait, and the first ones of the stream that it has read.
+
+    Both are of this rank's share.
+    """
+    state = batcher.state_dict()
+    share, shares = state["share"][:2]
+    stream = list(islice(module.Documents(), state["samples"][1]))
+    own = [tuple(document) for document in stream[share::shares]]
+    waiting = [own[place] for place in state["waiting"]]
+    trained = [row.ids for step in record.steps for batch in step for row in batch if row.is_real()]
+    return Counter(trained) + Counter(waiting), Counter(own)
+
+
+@pytest.fixture
+def one_rank():
+    dist = torch.distributed
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_titan(tmp_path, one_rank):
+    module = load("train_titan")
+    with recorded(check_every=10) as whole:
+        model, batcher = module.main(tmp_path / "whole", steps=30)
+    assert whole.checked == 3
+    assert whole.error < CLOSE
+    found, read = trained_and_waiting(module, whole, batcher)
+    assert found == read
+    assert max(read.values()) > 1  # more than an epoch
+    with recorded(check_every=99) as stopped:
+        module.main(tmp_path, steps=9)
+    with recorded(check_every=99) as resumed:
+        again, _ = module.main(tmp_path, steps=30, resume=True)
+    check_resumed(whole, stopped, resumed, (model, again))
