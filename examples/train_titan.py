@@ -1,7 +1,7 @@
 """Pre-train a small language model on packs of a token stream, sharded by FSDP2, and resume it.
 
-    torchrun --nproc-per-node 2 train_titan.py --steps 6
-    torchrun --nproc-per-node 2 train_titan.py --steps 12 --resume
+torchrun --nproc-per-node 2 train_titan.py --steps 6
+torchrun --nproc-per-node 2 train_titan.py --steps 12 --resume
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Fine-tune a small language model with TRL, without padding, and resume it.
 
-    torchrun --nproc-per-node 2 train_trl.py
-    torchrun --nproc-per-node 2 train_trl.py --resume
+torchrun --nproc-per-node 2 train_trl.py
+torchrun --nproc-per-node 2 train_trl.py --resume
 """
 
 import argparse
@@ -22,7 +22,9 @@ samples = [
     for text in topic.split("\n\n")[:2]
 ]
 bpe = ByteLevelBPETokenizer()
-bpe.train_from_iterator(topics.values(), 500, special_tokens=["<pad>", "<eos>"], show_progress=False)
+bpe.train_from_iterator(
+    topics.values(), 500, special_tokens=["<pad>", "<eos>"], show_progress=False
+)
 tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", eos_token="<eos>")
 
 

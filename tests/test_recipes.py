@@ -1,7 +1,12 @@
 """The programs of docs/recipes.md: right gradients, each row once an epoch, resumed anywhere."""
 
+import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +14,7 @@ for package in ("torch", "transformers", "accelerate", "lightning", "torchdata")
     pytest.importorskip(package)
 import torch  # noqa: E402
 
+import tightbatch as tb  # noqa: E402
 from recipes import EXAMPLES, load, recorded  # noqa: E402
 from recipes import whole as whole_of  # noqa: E402
 
@@ -91,7 +97,9 @@ def test_trl(tmp_path):
     with recorded(check_every=4, clip=1.0) as whole:
         trainer = module.main(tmp_path / "whole")
     check_ids(whole, trainer.train_dataset["input_ids"])
-    prompts = [sum(label == -100 for label in row.labels) for batch in whole.steps[0] for row in batch]
+    prompts = [
+        sum(label == -100 for label in row.labels) for batch in whole.steps[0] for row in batch
+    ]
     assert min(prompts) > 5
     with recorded(check_every=99) as stopped:
         module.main(tmp_path, callbacks=[Stop()])
@@ -136,3 +144,39 @@ def test_titan(tmp_path, one_rank):
     with recorded(check_every=99) as resumed:
         again, _ = module.main(tmp_path, steps=30, resume=True)
     check_resumed(whole, stopped, resumed, (model, again))
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What run_recipes.py found on two ranks, started once."""
+    folder = tmp_path_factory.mktemp("ranks")
+    here = Path(__file__).parent
+    paths = [str(here), str(Path(tb.__file__).parent.parent)]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
+         str(here / "run_recipes.py"), str(folder)],
+        capture_output=True, text=True, timeout=280, cwd=folder, check=False,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": os.pathsep.join(paths)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("name", ["accelerate", "lightning", "titan"])
+def test_two_ranks(ranks, name):
+    """As many steps on each, the gradients of both, each row once an epoch, resumed."""
+    found = [own[name] for own in ranks]
+    module = load(f"train_{name}")
+    assert found[0]["micro"] == found[1]["micro"]
+    for own in found:
+        assert own["error"] < CLOSE
+        assert own["stopped"]
+        assert own["stopped"] + own["resumed"] == own["whole"]
+    trained = Counter(tuple(row) for own in found for step in own["whole"] for row in step)
+    if name == "titan":  # less than an epoch of an endless stream
+        assert set(trained.values()) == {1}
+        assert set(trained) <= set(map(tuple, module.documents))
+    else:
+        wanted = Counter(tuple(row["input_ids"]) for row in module.rows)
+        assert trained == Counter({row: 2 * n for row, n in wanted.items()})
