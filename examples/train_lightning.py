@@ -29,8 +29,9 @@ class Data(LightningDataModule):
             num_replicas=self.trainer.world_size,
             rank=self.trainer.global_rank,
         )
-        # Lightning begins to read before it tells samplers the epoch, and it asks for the number of
-        # batches here alone. With `reload_dataloaders_every_n_epochs=1` both are of this epoch.
+        # Lightning counts the batches of one epoch for all, and begins to read before it
+        # tells samplers the epoch. With `reload_dataloaders_every_n_epochs=1` it comes here first.
+        sampler.even_out(EPOCHS)
         sampler.set_epoch(self.trainer.current_epoch)
         collate_fn = tb.PadCollator(padding_value={"labels": -100})
         # A loader with a state is what Lightning resumes in the middle of an epoch.
