@@ -175,6 +175,14 @@ def test_warnings_turned_into_errors_leave_a_result_in_out():
     assert out.tolist() == [1, np.inf]
 
 
+@pytest.mark.parametrize("counted", [False, True])
+def test_the_element_that_overflows_first_is_named_wherever_it_is(counted):
+    x = np.zeros(40_000, np.float32)
+    x[[30_000, 35_000]] = 1e6
+    with pytest.warns(RuntimeWarning, match="2 of 40,000 .* element 30000 is 1000000.0"):
+        tb.to_float16(x, return_counts=counted)
+
+
 def test_half_report_names_the_entry():
     good = np.ones(2, np.float32)
     with fails(TypeError, "half_report()", "'b'", "meta"):
