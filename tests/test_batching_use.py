@@ -200,6 +200,40 @@ def test_accelerate_does_not_share_out_twice():
     assert list(accelerate.BatchSamplerShard(sampler, 1, 0)) == own
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_epochs_evened_out(ranks):
+    """A loop that asks for the length once has all batches of every epoch, and each row once."""
+    lengths = draw_lengths(200)
+
+    def make(rank, even=True):
+        sampler = LengthBatchSampler(
+            lengths, max_tokens=1000, seed=4, num_replicas=ranks, rank=rank
+        )
+        if even:
+            sampler.even_out(3)
+        return sampler
+
+    planned = make(0, even=False)
+    counts = [sum(1 for _ in planned) for _ in range(3)]
+    assert len(set(counts)) > 1
+    samplers = [make(rank) for rank in range(ranks)]
+    for epoch in range(3):
+        assert [sampler.epoch for sampler in samplers] == [epoch] * ranks
+        seen = [list(sampler) for sampler in samplers]
+        assert [len(own) for own in seen] == [max(counts)] * ranks
+        assert sorted(row for own in seen for batch in own for row in batch) == list(range(200))
+        for own in seen:
+            assert all(len(b) * max(lengths[b]) <= 1000 for b in own)
+    begun = make(0)
+    begun.set_epoch(2)
+    batches = iter(begun)
+    next(batches)
+    state = begun.state_dict()
+    again = make(0)
+    again.load_state_dict(state)
+    assert list(again) == list(batches)
+
+
 def test_spawned_process_makes_the_same_plan(tmp_path):
     sampler = LengthBatchSampler(draw_lengths(300), batch_size=7, seed=5)
     path = tmp_path / "sampler"

@@ -62,7 +62,7 @@ def test_accelerate(tmp_path, accelerate_example):
         model = main(tmp_path)
     check(whole, accelerate_example.rows)
     steps = len(whole.steps)
-    for stop in (2, steps // 2, steps // 2 + 1):  # within an epoch, at its end, and in the next
+    for stop in (2, steps // 2):  # within an epoch, and at its end
         with recorded(check_every=99) as stopped:
             main(tmp_path, stop_after=stop)
         with recorded(check_every=99) as resumed:
