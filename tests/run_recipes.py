@@ -48,6 +48,8 @@ def main(folder):
         "resumed": ("b", {"resume": True}),
     }
     answers["accelerate"] = run(load("train_accelerate").main, folder / "accelerate", runs)
+    runs = {"whole": ("a", {})}
+    answers["trl"] = run(load("train_trl").main, folder / "trl", runs, clip=1.0)
     runs = {
         "whole": ("a", {"steps": 8}),
         "stopped": ("b", {"steps": 5}),

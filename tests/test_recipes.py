@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-for package in ("torch", "transformers", "accelerate", "lightning", "torchdata"):
+for package in ("torch", "transformers", "trl", "accelerate", "lightning", "torchdata"):
     pytest.importorskip(package)
 import torch  # noqa: E402
 
@@ -86,7 +86,6 @@ def test_lightning(tmp_path):
 
 
 def test_trl(tmp_path):
-    pytest.importorskip("trl")
     from transformers import TrainerCallback
 
     class Stop(TrainerCallback):
@@ -160,6 +159,17 @@ def ranks(tmp_path_factory):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.cluster
+def test_two_ranks_of_trl(ranks):
+    """As many steps on each, the gradients of both, and each row twice in two epochs."""
+    found = [own["trl"] for own in ranks]
+    assert found[0]["micro"] == found[1]["micro"]
+    assert max(own["error"] for own in found) < CLOSE
+    trained = Counter(tuple(row) for own in found for step in own["whole"] for row in step)
+    assert set(trained.values()) == {2}
+    assert len(trained) == len(load("train_trl").samples)
 
 
 @pytest.mark.cluster
