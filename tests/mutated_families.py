@@ -14,7 +14,7 @@ PLANS = (
     "batching_limits batching_errors batching batching_state batching_ranks batching_resume "
     "buckets packing_errors packing batching_use"
 ).split()
-LIMITED = ["several_limits", *PLANS[:2]]
+LIMITED = ["several_limits", "mapped_lengths", *PLANS[:2]]
 STREAMS = ["streaming", "streaming_resume", "streaming_shares", "streaming_loaders"]
 ORDERS = ["batching_order", "fairness", "batching_loops"]
 BATCHES = (
