@@ -15,7 +15,7 @@ PLANS = (
     "buckets packing_errors packing batching_use"
 ).split()
 LIMITED = ["several_limits", "mapped_lengths", *PLANS[:2], "binding"]
-STREAMS = ["streaming", "streaming_resume", "streaming_shares"]
+STREAMS = ["streaming", "streaming_resume", "streaming_shares", "streaming_loaders"]
 ORDERS = ["batching_order", "fairness", "batching_loops"]
 BATCHES = (
     "collate_errors collate collate_boundaries collate_cut collate_dtype collate_repr "
