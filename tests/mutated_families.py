@@ -14,8 +14,8 @@ PLANS = (
     "batching_limits batching_errors batching batching_state batching_ranks batching_resume "
     "buckets packing_errors packing batching_use"
 ).split()
-LIMITED = ["several_limits", *PLANS[:2]]
-STREAMS = ["streaming", "streaming_resume", "streaming_shares", "streaming_limits"]
+LIMITED = ["several_limits", "mapped_lengths", *PLANS[:2], "binding"]
+STREAMS = "streaming streaming_resume streaming_shares streaming_loaders streaming_limits".split()
 ORDERS = ["batching_order", "fairness", "batching_loops"]
 BATCHES = (
     "collate_errors collate collate_boundaries collate_cut collate_dtype collate_repr "

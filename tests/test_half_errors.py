@@ -101,7 +101,7 @@ def test_a_padding_value_with_a_gradient_is_refused(value):
             call(fill)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_cuda_tensors_are_refused():
     with fails(TypeError, "cuda", ".cpu()"):
         tb.to_float16(torch.zeros(3, device="cuda"))

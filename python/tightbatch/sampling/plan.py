@@ -142,6 +142,7 @@ class Planner:
 
     def group(self, groups: Any, shares: Shares) -> None:
         """Plan each group of rows apart; `groups` is as given, `shares` are read."""
+        self.lengths = np.require(self.lengths, requirements="O")  # rows are counted twice
         read = read_groups(self.function, groups, len(self.lengths))
         allowed = self._survey()[2]
         settings = {**self.settings, **self.by_row}
