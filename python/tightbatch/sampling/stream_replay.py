@@ -32,9 +32,7 @@ class Replay(Iterator[Any]):
         self._end = max((state["samples"][1] for state in states), default=0)
         self._shares = len(states)
         # Of a share that had been read from before `begin`, the fingerprint at `begin` is unknown.
-        self._checks = [
-            _Check(run, state) if state["samples"][0] >= begin else None for state in states
-        ]
+        self._checks = [_Check(state) if state["samples"][0] >= begin else None for state in states]
         rests = [Rest.of(state["rest"]) for state in states]
         self._dealt = max((rest.begin for rest in rests if rest is not None), default=0)
         self._few = {
@@ -73,14 +71,16 @@ class Replay(Iterator[Any]):
         check = self._checks[share] if share >= 0 else None
         if check is not None and check.begin <= number < check.end:
             try:
-                item = self._run.item_of(sample, number)
-                _core.restore_to_stream(check.stream, number, item, 0, _GONE)
+                item, costs = self._run.read_row(sample, number)
+                if check.stream is None:  # the first sample tells whether it has two lengths
+                    check.stream = self._run.start((0, 1), check.begun)
+                _core.restore_to_stream(check.stream, number, item, 0, costs, _GONE)
             except Exception:
                 return  # it was an error then too, or the fingerprint tells
 
     def _compare(self) -> None:
         for share, check in enumerate(self._checks):
-            if check and _core.stream_counts(check.stream)[2] != check.fingerprint:
+            if check and check.now() != check.fingerprint:
                 raise others(
                     f"those of share {share} of {self._shares}, before number {check.end}, have "
                     "other lengths"
@@ -90,10 +90,14 @@ class Replay(Iterator[Any]):
 class _Check:
     """The fingerprint of a share, which is made again."""
 
-    def __init__(self, run: Any, state: Mapping[str, Any]) -> None:
+    def __init__(self, state: Mapping[str, Any]) -> None:
         self.begin, self.end = state["samples"]
-        begun, self.fingerprint = state["lengths"]
-        self.stream = run.start((0, 1), begun)
+        self.begun, self.fingerprint = state["lengths"]
+        self.stream: Any = None
+
+    def now(self) -> int:
+        """Give it as it has been made so far."""
+        return int(self.begun if self.stream is None else _core.stream_counts(self.stream)[2])
 
 
 def others(found: str) -> ValueError:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import itemgetter
 from typing import Any
 
 from .. import _core
+from .stream_limits import say_missing
 from .stream_replay import Replay, others
 from .stream_source import NAME, Reader, Share
 from .stream_states import Rest, check_rest
@@ -55,6 +56,7 @@ class Run(Iterator[list[Any]]):
         self._count_steps(0)
         self._passes = 0  # how often the source was read to its end, and begun again
         self._repeated = self._dropped = self._truncated = 0
+        self._has_sides: bool = batcher._has_sides
         self._begin(0)
 
     def _count_steps(self, before: int) -> None:
@@ -69,9 +71,15 @@ class Run(Iterator[list[Any]]):
         """Give the share of the samples whose numbers are counted, and of how many."""
         return (self._share.share, self._share.shares) if self._rest is None else (0, 1)
 
+    def _is_own(self, number: int) -> bool:
+        """Tell whether a sample is this share's."""
+        if self._rest is not None:
+            return self._rest.has(number, self._share)
+        return number % self._share.shares == self._share.share
+
     def _begin(self, fingerprint: int) -> None:
         """Begin with no samples that wait."""
-        self._stream = self.start(self._numbering(), fingerprint)
+        self._begin_stream(fingerprint)
         self._held: dict[int, Any] = {}
         self._exhausted = False
         self._number = 0  # of the next sample in the source
@@ -79,6 +87,10 @@ class Run(Iterator[list[Any]]):
         self._failures: list[int] = []  # before which samples the source has raised an error
         self._get = self._batcher._get
         self._reader: Reader | None = None
+
+    def _begin_stream(self, fingerprint: int) -> None:
+        self._begun = fingerprint
+        self._stream = self.start(self._numbering(), fingerprint)
 
     def start(self, numbering: tuple[int, int], fingerprint: int) -> Any:
         """Give a stream of the core."""
@@ -92,6 +104,7 @@ class Run(Iterator[list[Any]]):
             self._share.place + (self._passes << 32),
             *numbering,
             fingerprint,
+            batcher._sides(self._has_sides),
         )
 
     # --- batches --------------------------------------------------------------------------
@@ -105,10 +118,8 @@ class Run(Iterator[list[Any]]):
             if self._steps is not None and self.done >= self._steps:
                 self._dropped += len(_core.save_stream(self._stream)[0])  # that still wait
                 break
-            numbers = _core.take_from_stream(self._stream, self._exhausted)
-            if numbers is not None:
-                take = self._held.pop
-                batch = [take(number) for number in numbers]
+            batch = _core.take_from_stream(self._stream, self._exhausted, self._held)
+            if batch is not None:
                 self.done += 1
                 self._repeated += len(batch) if self._passes else 0
                 return batch
@@ -120,6 +131,10 @@ class Run(Iterator[list[Any]]):
                 self._read_again(self._steps)
         self._finish()
         raise StopIteration
+
+    def is_complete(self) -> bool:
+        """Whether it has given all its steps: a loop that counts them does not ask for more."""
+        return self._state is None and self._steps is not None and self.done >= self._steps
 
     def _finish(self) -> None:
         self.ended = True
@@ -144,49 +159,94 @@ class Run(Iterator[list[Any]]):
         if self._reader is None:
             self._reader = Reader(self._batcher.samples, self.epoch, None, self._batcher._first)
         self._mark(self._reader)
-        number, held, stream, add = self._number, self._held, self._stream, _core.add_to_stream
-        share, shares = self._numbering()
-        rest, own = self._rest, self._share
-        weigh = None if self._batcher.buffer_bytes is None else size_in_bytes
-        weight = 0 if self._batcher.buffer_tokens is None else None  # None is the length
-        get, is_read = self._get, False  # whether the error is of a sample that was read
+        if self._get is None and not self._find_first(self._reader):
+            return
+        # The number of the next sample, the one that raised, and whether it had been read.
+        progress: list[Any] = [self._number, None, False]
         try:
-            for sample in self._reader.samples:
-                place = number
-                number += 1
-                is_read = True
-                if shares > 1:
-                    if place % shares != share:
-                        is_read = False
-                        continue
-                    place //= shares
-                elif rest is not None and not rest.has(place, own):
-                    is_read = False
-                    continue
-                if get is None:
-                    get = self._get = self._find_getter(sample, number - 1)
-                try:
-                    item = get(sample)
-                except Exception as error:
-                    self._refuse(error, sample, number - 1)
-                    raise
-                ready = add(stream, place, item, weigh(sample) if weigh else weight)
-                is_read = False
-                if ready is None:
-                    continue
-                held[place] = sample
-                if ready:
-                    return
-        except Exception:
-            if not is_read:
-                self._failures.append(number)
+            is_ready = self._add(self._reader.samples, progress)
+        except Exception as error:
+            if progress[1] is None:
+                self._failures.append(progress[0])
+            elif not progress[2]:
+                self._refuse(error, progress[1], progress[0] - 1)
             raise
         finally:
-            self._number = number
-        self._exhausted = True
+            self._number = progress[0]
+        self._exhausted = not is_ready
+
+    def _add(self, samples: Iterator[Any], progress: list[Any]) -> bool:
+        """Add samples of this share; give whether a batch is ready."""
+        if self._rest is not None:
+            return self._add_rest(samples, progress)
+        return self._add_all(samples, progress)
+
+    def _add_all(self, samples: Iterator[Any], progress: list[Any]) -> bool:
+        weigh: Any = size_in_bytes if self._batcher.buffer_bytes is not None else None
+        if weigh is None and self._batcher.buffer_tokens is None:
+            weigh = 0
+        return _core.read_into_stream(
+            self._stream,
+            samples,
+            self._getter(),
+            self._batcher._get_costs,
+            weigh,
+            self._held,
+            progress,
+        )
+
+    def _add_rest(self, samples: Iterator[Any], progress: list[Any]) -> bool:
+        for sample in samples:
+            if not self._is_own(progress[0]):
+                progress[0] += 1
+            elif self._add_all(iter((sample,)), progress):
+                return True
+        return False
+
+    def _getter(self) -> Any:
+        """Give what the core gets lengths by: a key of mappings, None for samples themselves."""
+        if self._get is _same:
+            return None
+        length = self._batcher.length
+        if isinstance(self._get, itemgetter) and not isinstance(length, (tuple, list)):
+            return "input_ids" if length is None else length
+        return self._get
+
+    def _find_first(self, reader: Reader) -> bool:
+        """Find the length of samples by the first one of this share, which is read again.
+
+        Give False at the end of the samples.
+        """
+        samples = reader.samples
+        while True:
+            try:
+                sample = next(samples)
+            except StopIteration:
+                self._exhausted = True
+                return False
+            except Exception:
+                self._failures.append(self._number)
+                raise
+            self._number += 1
+            if self._is_own(self._number - 1):
+                break
+        try:
+            self._get = self._find_getter(sample, self._number - 1)
+        except Exception as error:
+            self._refuse(error, sample, self._number - 1)
+            raise
+        self._number -= 1
+        reader.samples = chain([sample], samples)
+        return True
 
     def _find_getter(self, sample: Any, row: int) -> Any:
-        """Find the length of samples, where `length` does not say."""
+        """Find the length of samples, where `length` does not say, and whether there are two."""
+        length = self._batcher.length
+        if callable(length):
+            if isinstance(length(sample), tuple):
+                self._has_sides = True
+                self._begin_stream(self._begun)
+            return length
         if not isinstance(sample, Mapping):
             return _same
         if "input_ids" in sample:
@@ -196,22 +256,22 @@ class Run(Iterator[list[Any]]):
             "key of a column of tokens or of lengths, or a function"
         )
 
-    def item_of(self, sample: Any, row: int) -> Any:
-        """Give what tells the length of a sample."""
+    def read_row(self, sample: Any, row: int) -> tuple[Any, Any]:
+        """Give what tells the length of a sample, and its costs."""
         if self._get is None:
             self._get = self._find_getter(sample, row)
-        return self._get(sample)
+        get_costs = self._batcher._get_costs
+        return self._get(sample), None if get_costs is None else get_costs(sample)
 
     def _refuse(self, error: Exception, sample: Any, row: int) -> None:
         """Raise what says more than an error of `length` does by itself."""
         if isinstance(error, StopIteration):  # it would end the loop in silence
             raise RuntimeError(f"{NAME}(): row {row}: length() raised StopIteration") from error
-        if isinstance(self._get, itemgetter) and isinstance(error, (KeyError, TypeError)):
-            key = "input_ids" if self._batcher.length is None else self._batcher.length
-            raise type(error)(
-                f"{NAME}(): row {row}: found {type(sample).__name__} without {_core.show(key)}; "
-                "expected it in every sample, or a function as length="
-            ) from error
+        if isinstance(error, (KeyError, TypeError)):
+            length = "input_ids" if self._batcher.length is None else self._batcher.length
+            missing = say_missing(sample, row, length, self._batcher.limits)
+            if missing is not None:
+                raise missing[0](missing[1]) from error
 
     # --- state ----------------------------------------------------------------------------
 
@@ -298,8 +358,7 @@ class Run(Iterator[list[Any]]):
     def _read_waiting(self, reader: Reader, state: Mapping[str, Any], begin: int, end: int) -> None:
         """Read samples up to the one that comes next; keep those that had not been handed out."""
         places = dict.fromkeys(state["waiting"], _WAITS) | dict.fromkeys(state["pack"], _IN_PACK)
-        share, shares = self._numbering()
-        rest = self._rest
+        shares = self._numbering()[1]
         if self._failures or self._parts:
             samples, failures = reader.samples, list(self._failures)
             reader.samples = Replay(self, samples, begin, failures, self._parts)
@@ -309,7 +368,7 @@ class Run(Iterator[list[Any]]):
                 sample = next(reader.samples)
             except StopIteration:
                 raise others(f"there are {number}, and {end} had been read") from None
-            if number % shares != share or (rest and not rest.has(number, self._share)):
+            if not self._is_own(number):
                 continue
             place = number // shares
             where = places.get(place, _GONE)
@@ -317,8 +376,8 @@ class Run(Iterator[list[Any]]):
                 weight = 0 if self._batcher.buffer_tokens is None else None
                 if self._batcher.buffer_bytes is not None:
                     weight = size_in_bytes(sample)
-                item = self.item_of(sample, number)
-                _core.restore_to_stream(self._stream, place, item, weight, where)
+                item, costs = self.read_row(sample, number)
+                _core.restore_to_stream(self._stream, place, item, weight, costs, where)
             except Exception as error:
                 if where == _GONE:
                     continue  # it was an error then too
