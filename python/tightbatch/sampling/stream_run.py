@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from itertools import chain, pairwise
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -12,13 +12,12 @@ from .. import _core
 from .stream_limits import say_missing
 from .stream_replay import Replay, others
 from .stream_source import NAME, Reader, Share
-from .stream_states import Rest, check_rest
+from .stream_states import Rest
 
 _WAITS, _IN_PACK, _GONE = range(3)  # tb_row_place
 # A source is asked for its state once in this part of the buffer: so many samples more are read
 # again when a state is loaded.
 _PARTS = 8
-_SAVED = "expected a state as state_dict gives it"
 
 
 def size_in_bytes(sample: Any) -> int:
@@ -389,23 +388,3 @@ class Run(Iterator[list[Any]]):
         """Count the samples left out, those longer than max_length, and those repeated."""
         dropped, truncated, _ = _core.stream_counts(self._stream)
         return self._dropped + dropped, self._truncated + truncated, self._repeated
-
-
-def check_state(function: str, state: Mapping[str, Any]) -> None:
-    """Refuse a state that no iteration has given; whether its samples are these shows later."""
-    sizes = {"share": 4, "steps": 2, "samples": 2, "lengths": 2, "stream": 5, "counts": 3}
-    for key, size in (*sizes.items(), ("waiting", None), ("pack", None), ("failures", None)):
-        given = state[key]
-        is_list = isinstance(given, (list, tuple)) and size in (None, len(given))
-        numbers = given[1:] if is_list and key == "stream" else given
-        if not is_list or not all(type(n) is int and 0 <= n < 2**64 for n in numbers):
-            raise ValueError(f"{function}(): state has {key}={_core.show(given)}; {_SAVED}")
-    flags = {key: state[key] for key in ("ended", "exhausted")} | {"stream": state["stream"][0]}
-    for key, flag in flags.items():
-        if type(flag) is not bool:
-            raise ValueError(f"{function}(): state has {key}={_core.show(flag)}; {_SAVED}")
-    waiting, pack, (begin, end) = state["waiting"], state["pack"], state["samples"]
-    is_sound = all(a < b for a, b in pairwise(waiting)) and len(set(pack)) == len(pack)
-    if not is_sound or not set(pack) <= set(waiting) or begin > end or end >= 2**63:
-        raise ValueError(f"{function}(): state has samples that cannot wait; {_SAVED}")
-    check_rest(state)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import _core
+from .plan import NO_CAP
 
 NAME = "StreamBatcher"
 SHARDED = ("auto", "no", "workers", "ranks", "both")
@@ -37,6 +38,21 @@ def distributed() -> Any:
     return dist if dist is not None and dist.is_available() and dist.is_initialized() else None
 
 
+def read_ranks(ranks: Any, rank: Any) -> tuple[int, int]:
+    """Read num_replicas= and rank=; None is what torch.distributed says."""
+    dist = distributed() if ranks is None and rank is None else None
+    if dist is not None:
+        ranks, rank = dist.get_world_size(), dist.get_rank()
+    ranks, rank = 1 if ranks is None else ranks, 0 if rank is None else rank
+    ranks = _core.read_int(NAME, "num_replicas", ranks, 1, NO_CAP)
+    rank = _core.read_int(NAME, "rank", rank, 0, NO_CAP)
+    if rank >= ranks:
+        raise ValueError(
+            f"{NAME}(): rank={rank} of num_replicas={ranks}; expected a rank from 0 to {ranks - 1}"
+        )
+    return ranks, rank
+
+
 def worker() -> tuple[int, int]:
     """Tell which DataLoader worker this process is, of how many; (0, 1) outside of workers."""
     data = getattr(getattr(sys.modules.get("torch"), "utils", None), "data", None)
@@ -60,6 +76,16 @@ def check_samples(samples: Any) -> None:
             f"{NAME}(): samples={_core.describe(samples)}; expected an iterable of samples, or a "
             "function that gives one"
         )
+
+
+def register(cls: type) -> None:
+    """Make the class one of torch's IterableDatasets, for its DataLoader, if torch is installed."""
+    try:
+        from torch.utils.data import IterableDataset
+    except ImportError:
+        return
+    if not issubclass(cls, IterableDataset):
+        IterableDataset.register(cls)
 
 
 def find_share(samples: Any, sharded: str, rank: int, ranks: int) -> Share:

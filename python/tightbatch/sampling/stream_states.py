@@ -12,10 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .plan import NO_CAP
 from .stream_source import NAME, Share
 
 _LOAD = f"{NAME}.load_state_dict"
 _SAVED = "expected a state as state_dict gives it"
+_STATE = frozenset(
+    "epoch share ended exhausted steps samples source failures lengths waiting pack stream counts "
+    "rest ended_at settings".split()
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Rest:
         return Rest(0, frozenset(), self.steps)
 
 
-def check_settings(function: str, found: Any, own: Mapping[str, Any]) -> None:
+def _check_settings(function: str, found: Any, own: Mapping[str, Any]) -> None:
     """Refuse other settings than a batcher's own."""
     given: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     for key in {**own, **given}:
@@ -63,7 +68,7 @@ def check_settings(function: str, found: Any, own: Mapping[str, Any]) -> None:
             )
 
 
-def check_rest(state: Mapping[str, Any]) -> None:
+def _check_rest(state: Mapping[str, Any]) -> None:
     """Refuse what `Rest.as_state` has not given."""
     rest, total = state["rest"], state["ended_at"]
     if not (total is None or _is_number(total)):
@@ -89,10 +94,10 @@ def _is_number(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
-def find_states(given: Any, keys: frozenset[str]) -> list[Mapping[str, Any]]:
+def _find_states(given: Any) -> list[Mapping[str, Any]]:
     """Find the states of batchers in lists, tuples and dicts, such as those of data loaders."""
     if isinstance(given, Mapping):
-        if set(given) == keys:
+        if set(given) == _STATE:
             return [given]
         if given.get("_steps_since_snapshot"):
             raise ValueError(
@@ -103,7 +108,47 @@ def find_states(given: Any, keys: frozenset[str]) -> list[Mapping[str, Any]]:
         given = list(given.values())
     if not isinstance(given, (list, tuple)):
         return []
-    return [state for inner in given for state in find_states(inner, keys)]
+    return [state for inner in given for state in _find_states(inner)]
+
+
+def read_states(given: Any, own: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Read what `load_state_dict` is given; `own` are the settings of the batcher."""
+    if not isinstance(given, (Mapping, list, tuple)):
+        raise TypeError(
+            f"{_LOAD}(): state={_core.describe(given)}; expected a dict, or a list of those of all "
+            "ranks"
+        )
+    states = _find_states(given)
+    if not states:
+        found = "no state of a StreamBatcher"
+        if isinstance(given, Mapping):
+            found = f"the keys {_core.show(sorted(map(str, given)))}"
+        raise ValueError(f"{_LOAD}(): state has {found}; expected {sorted(_STATE)}")
+    for state in states:
+        _check_settings(_LOAD, state["settings"], own)
+        _core.read_int(_LOAD, "epoch", state["epoch"], 0, NO_CAP)
+        _check_state(_LOAD, state)
+    return [{key: state[key] for key in _STATE if key != "settings"} for state in states]
+
+
+def _check_state(function: str, state: Mapping[str, Any]) -> None:
+    """Refuse a state that no iteration has given; whether its samples are these shows later."""
+    sizes = {"share": 4, "steps": 2, "samples": 2, "lengths": 2, "stream": 5, "counts": 3}
+    for key, size in (*sizes.items(), ("waiting", None), ("pack", None), ("failures", None)):
+        given = state[key]
+        is_list = isinstance(given, (list, tuple)) and size in (None, len(given))
+        numbers = given[1:] if is_list and key == "stream" else given
+        if not is_list or not all(type(n) is int and 0 <= n < 2**64 for n in numbers):
+            raise ValueError(f"{function}(): state has {key}={_core.show(given)}; {_SAVED}")
+    flags = {key: state[key] for key in ("ended", "exhausted")} | {"stream": state["stream"][0]}
+    for key, flag in flags.items():
+        if type(flag) is not bool:
+            raise ValueError(f"{function}(): state has {key}={_core.show(flag)}; {_SAVED}")
+    waiting, pack, (begin, end) = state["waiting"], state["pack"], state["samples"]
+    is_sound = all(a < b for a, b in pairwise(waiting)) and len(set(pack)) == len(pack)
+    if not is_sound or not set(pack) <= set(waiting) or begin > end or end >= 2**63:
+        raise ValueError(f"{function}(): state has samples that cannot wait; {_SAVED}")
+    _check_rest(state)
 
 
 def choose_state(

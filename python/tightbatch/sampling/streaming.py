@@ -14,18 +14,22 @@ from .plan import NO_CAP
 from .rows import check_sides, read_cut
 from .stream_limits import as_stream_settings, cost_getter, read_length, read_stream_limits
 from .stream_ranks import InStep
-from .stream_run import Run, check_state
-from .stream_source import NAME, SHARDED, check_samples, distributed, find_share, in_worker
-from .stream_states import check_settings, choose_state, find_states
+from .stream_run import Run
+from .stream_source import (
+    NAME,
+    SHARDED,
+    check_samples,
+    find_share,
+    in_worker,
+    read_ranks,
+    register,
+)
+from .stream_states import choose_state, read_states
 
 __all__ = ["StreamBatcher"]
 
 _FORM = 1  # changes when a release batches differently: old states do not fit then
 _MOST_ROWS = 2**31 - 2
-_STATE = frozenset(
-    "epoch share ended exhausted steps samples source failures lengths waiting pack stream counts "
-    "rest ended_at settings".split()
-)  # fmt: skip
 
 
 class StreamBatcher:
@@ -118,8 +122,7 @@ class StreamBatcher:
         is negative or above a cap.
     TypeError, OverflowError
         For settings of a wrong type; and for lengths or costs that are no integers, or too large.
-        These
-        errors, and those of the source, leave the iteration as it was: it can go on.
+        These errors, and those of the source, leave the iteration as it was: it can go on.
 
     Examples
     --------
@@ -202,7 +205,7 @@ class StreamBatcher:
         self._read_cap()
         self.steps = None if steps is None else _core.read_int(NAME, "steps", steps, 1, NO_CAP)
         self.sharded = _core.read_choice(NAME, "sharded", sharded, SHARDED)
-        self._read_ranks(num_replicas, rank)
+        self.num_replicas, self.rank = read_ranks(num_replicas, rank)
         for name in signature(StreamBatcher).parameters:
             if name in settings:
                 setattr(self, name, settings[name])
@@ -214,7 +217,7 @@ class StreamBatcher:
         self._first: list[Any] = []  # the state of the source before one was loaded
         self._states: list[dict[str, Any]] = []  # that were loaded
         self._run: Run | None = None
-        _register(type(self))
+        register(type(self))
 
     def _read_sides(self, max_length: Any) -> None:
         """Read whether samples have two lengths: None, the first sample tells."""
@@ -276,19 +279,6 @@ class StreamBatcher:
         if settings["overlong"] == "truncate":
             most = min(settings["max_length"] or NO_CAP, allowed)
             settings["max_length"] = most if most < NO_CAP - 1 else None
-
-    def _read_ranks(self, ranks: Any, rank: Any) -> None:
-        dist = distributed() if ranks is None and rank is None else None
-        if dist is not None:
-            ranks, rank = dist.get_world_size(), dist.get_rank()
-        ranks, rank = 1 if ranks is None else ranks, 0 if rank is None else rank
-        self.num_replicas = _core.read_int(NAME, "num_replicas", ranks, 1, NO_CAP)
-        self.rank = _core.read_int(NAME, "rank", rank, 0, NO_CAP)
-        if self.rank >= self.num_replicas:
-            raise ValueError(
-                f"{NAME}(): rank={self.rank} of num_replicas={self.num_replicas}; expected a rank "
-                f"from 0 to {self.num_replicas - 1}"
-            )
 
     def __iter__(self) -> Iterator[list[Any]]:
         """Read through the samples, from where a state was loaded or from the first one."""
@@ -444,9 +434,8 @@ class StreamBatcher:
 
         A list of the states of all ranks and workers, saved at one step, continues on any number of
         ranks and workers: the samples that none has handed out are dealt out again, in their order.
-        With the same numbers as then, each goes on with its own batches.
-
-        The samples that waited are read again when the first batch is asked for.
+        With the same numbers as then, each goes on with its own batches. Samples that waited are
+        read again when the first batch is asked for.
 
         Parameters
         ----------
@@ -478,25 +467,8 @@ class StreamBatcher:
         >>> sorted(len(batch[0]) for batch in begun + list(one))
         [1, 2, 2, 3, 4, 5, 6]
         """
-        name = f"{NAME}.load_state_dict"
-        if not isinstance(state, (Mapping, list, tuple)):
-            raise TypeError(
-                f"{name}(): state={_core.describe(state)}; expected a dict, or a list of those of "
-                "all ranks"
-            )
-        states = find_states(state, _STATE)
-        if not states:
-            found = "no state of a StreamBatcher"
-            if isinstance(state, Mapping):
-                found = f"the keys {_core.show(sorted(map(str, state)))}"
-            raise ValueError(f"{name}(): state has {found}; expected {sorted(_STATE)}")
-        own = self._order()
-        for one in states:
-            check_settings(name, one["settings"], own)
-            _core.read_int(name, "epoch", one["epoch"], 0, NO_CAP)
-            check_state(name, one)
-        self._states = [{key: one[key] for key in _STATE if key != "settings"} for one in states]
-        self._epoch, self._run = min(one["epoch"] for one in states), None
+        self._states = read_states(state, self._order())
+        self._epoch, self._run = min(one["epoch"] for one in self._states), None
 
     def __getstate__(self) -> dict[str, Any]:
         """Give everything except the iteration that has begun."""
@@ -505,7 +477,7 @@ class StreamBatcher:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what __getstate__ gave."""
         self.__dict__.update(state)
-        _register(type(self))
+        register(type(self))
 
     def __repr__(self) -> str:
         """Show the settings that differ from the default."""
@@ -518,13 +490,3 @@ class StreamBatcher:
         if self.num_replicas > 1:
             shown.append(f"rank={self.rank} of {self.num_replicas}")
         return f"<StreamBatcher of {', '.join(shown)}>"
-
-
-def _register(cls: type) -> None:
-    """Make the class one of torch's IterableDatasets, for its DataLoader, if torch is installed."""
-    try:
-        from torch.utils.data import IterableDataset
-    except ImportError:
-        return
-    if not issubclass(cls, IterableDataset):
-        IterableDataset.register(cls)
