@@ -14,6 +14,8 @@ import tightbatch as tb
 from test_streaming_resume import KINDS, LENGTHS, Counted, Failing, as_stored, of, plain
 from tightbatch.sampling import stream_source, streaming
 
+SQUARES = {"batch_size": 4, "limits": {"squares": (lambda sample: sample[1] ** 2, 4000)}}
+
 
 @contextmanager
 def as_worker(number, workers):
@@ -65,7 +67,7 @@ class Sizes(RuleBasedStateMachine):
     """Reading on all workers, saving, and going on with other numbers of ranks and workers."""
 
     @initialize(
-        caps=st.sampled_from([*KINDS[:4], *KINDS[7:9]]),
+        caps=st.sampled_from([*KINDS[:4], *KINDS[7:9], SQUARES]),
         lengths=st.lists(st.integers(0, 40), max_size=120),
         ranks=st.integers(1, 4),
         workers=st.integers(0, 2),
@@ -305,6 +307,30 @@ def test_other_samples_are_refused_on_other_ranks_too(made):
     with pytest.raises(ValueError, match=f"those of share 0 of 2, before number {end}, have"):
         fleet(others, 5, states).finish()
     fleet(LENGTHS, 5, states).finish()
+
+
+@pytest.mark.parametrize("length", [lambda n: (n[1], n[1] // 3), (lambda n: n[1], lambda n: 2)])
+def test_samples_of_two_lengths(length):
+    def fleet(lengths, ranks, states=None):
+        def make(rank, ranks):
+            return tb.StreamBatcher(
+                list(enumerate(lengths)),
+                length=length,
+                max_tokens=150,
+                buffer=12,
+                num_replicas=ranks,
+                rank=rank,
+            )
+
+        return Fleet(make, ranks, 0, states)
+
+    old = fleet(LENGTHS, 3)
+    begun = [row for place in range(3) for row in old.read(place, 2)]
+    states = old.states()
+    assert rows_of(begun + fleet(LENGTHS, 2, states).finish()) == list(range(len(LENGTHS)))
+    others = [*LENGTHS[:4], LENGTHS[4] + 3, *LENGTHS[5:]]
+    with pytest.raises(ValueError, match=r"share 1 of 3, .* other lengths"):
+        fleet(others, 2, states).finish()
 
 
 @pytest.mark.forks
