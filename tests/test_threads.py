@@ -109,7 +109,8 @@ def or_changed(call, check):
     try:
         answer = call()
     except RuntimeError as error:
-        assert "changed size during conversion" in str(error), error
+        if "changed size during conversion" not in str(error):
+            raise
     else:
         check(answer)
 
@@ -165,12 +166,7 @@ def test_nested_rows_that_change():
     rows, change = changing_rows(nested=True)
 
     def read():
-        try:
-            padded = tb.pad(rows)
-        except RuntimeError as error:
-            assert "changed size during conversion" in str(error)
-        else:
-            assert_whole(padded)
+        or_changed(lambda: tb.pad(rows), assert_whole)
 
     against(change, read, rounds=60)
 
@@ -188,7 +184,8 @@ def test_samples_whose_keys_change():
         try:
             batch = collate(samples)
         except (ValueError, RuntimeError) as error:
-            assert "key" in str(error), error
+            if "key" not in str(error):
+                raise
         else:
             assert (batch["input_ids"] == np.arange(1, ROWS + 1)[:, None]).all()
 
