@@ -14,8 +14,8 @@ PLANS = (
     "batching_limits batching_errors batching batching_state batching_ranks batching_resume "
     "buckets packing_errors packing batching_use"
 ).split()
-LIMITED = ["several_limits", *PLANS[:2]]
-STREAMS = ["streaming", "streaming_resume", "streaming_shares"]
+LIMITED = ["several_limits", "mapped_lengths", *PLANS[:2], "binding"]
+STREAMS = ["streaming", "streaming_resume", "streaming_shares", "streaming_loaders"]
 ORDERS = ["batching_order", "fairness", "batching_loops"]
 BATCHES = (
     "collate_errors collate collate_boundaries collate_cut collate_dtype collate_repr "
@@ -36,8 +36,9 @@ COMPARE = ["compare_lines", "compare"]
 ROLES = (
     "collate_roles collate_passengers samples masks_added batch_pytree padding_free_apart"
 ).split()
-LAST = ["binding", "references", "wrong_arguments", "messages", "memory"]
+LAST = ["binding", "references", "wrong_arguments", "messages", "memory", "no_memory"]
 
+MORE_SETTINGS = ["packing_errors", "collate_boundaries"]
 PARTS = ["partition", "batching_use", *LAST]
 
 ROOMS = ["csrc/core", "csrc/py", "python/tightbatch"]
@@ -80,9 +81,9 @@ FAMILIES = [
     (r"py/wrap/wrap_(collate|padding_free)|py/output/padding_free", [*BATCHES, *LAST]),
     (r"py/(output/columns|output/width|input/column)", [*BATCHES, *DATASETS, *LAST]),
     (r"py/wrap/wrap_half|py/input/(tensor|array)", [*HALVES, *TENSORS[:1], *LAST, *TENSORS[1:]]),
-    (r"py/.*settings", ["segments", "padding_errors", *PLANS[:3], "packing_errors", *LAST]),
+    (r"py/.*settings", ["segments", *PADDING[:1], *PLANS[:3], *MORE_SETTINGS, *LAST]),
     (r"py/input/(number|list|dtype|rows)", [*PADDING, *NUMBERS, *BATCHES[:2], *LAST]),
-    (r"py/", [*PADDING, *BATCHES[:2], "masks", *NUMBERS, *LAST, "padding_memory"]),
+    (r"py/", [*PADDING, *BATCHES[:2], "collate_cut", "masks", *NUMBERS, *LAST, "padding_memory"]),
     (r"tightbatch/compare", COMPARE),
     (r"tightbatch/(cli|__main__)", ["cli_commands", "cli"]),
     (r"tightbatch/amp/", AMP),
@@ -274,4 +275,24 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "return low < end && high > begin;",
         "return low < end && high >= begin;",
     ): "neighbours are copied first, to the same result",
+    (
+        "csrc/py/output/padding_free_plan.c",
+        'char tail[160] = "", fix[160] = "";',
+        'char tail[159] = "", fix[160] = "";',
+    ): "the longest text has 130 characters",
+    (
+        "csrc/py/wrap/wrap_check.c",
+        "for (int d = 1; d < column->ndim; d++) {",
+        "for (int d = 1; d <= column->ndim; d++) {",
+    ): "an estimate of the work: it says whether other threads may run meanwhile",
+    (
+        "csrc/py/input/floats.c",
+        "return low < end && high > begin;",
+        "return low <= end && high > begin;",
+    ): "neighbours are copied first, to the same result",
+    (
+        "csrc/py/output/columns.c",
+        "if (PyLong_CheckExact(first) || PyFloat_CheckExact(first) || PyBool_Check(first)) {",
+        "if (PyLong_CheckExact(first) && PyFloat_CheckExact(first) || PyBool_Check(first)) {",
+    ): "an int is asked for its dtype, and has none",
 }

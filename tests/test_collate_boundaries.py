@@ -84,6 +84,10 @@ def test_widths_at_the_boundary():
         assert collate([[1] * length], boundaries=(2, 5)).shape == (1, width)
 
 
+def test_one_boundary_is_a_width():
+    assert collate([[1, 2], [3]], boundaries=[8]).shape == (2, 8)
+
+
 def test_a_row_is_cut_before_the_boundary_is_chosen():
     batch = collate([{"x": [1, 2, 3, 4, 5]}, {"x": [6]}], boundaries=(2, 3), max_length=3)
     assert_same(batch["x"], [[1, 2, 3], [6, 0, 0]], np.int64)
@@ -261,6 +265,15 @@ def test_a_collator_keeps_tuples_and_can_be_copied():
     by_key = tb.PadCollator(boundaries={"x": [4, 8]})
     assert by_key.boundaries == {"x": (4, 8)}
     assert pickle.loads(pickle.dumps(by_key))([{"x": [1]}])["x"].shape == (1, 4)
+
+
+def test_an_error_of_the_boundaries_is_told_as_it_is():
+    class Sizes:
+        def tolist(self):
+            raise LookupError("their own")
+
+    with pytest.raises(LookupError, match="their own"):
+        tb.PadCollator(boundaries=Sizes())
 
 
 def test_what_was_given_may_change_later():

@@ -118,6 +118,10 @@ class Run(Iterator[list[Any]]):
         self._finish()
         raise StopIteration
 
+    def is_complete(self) -> bool:
+        """Whether it has given all its steps: a loop that counts them does not ask for more."""
+        return self._state is None and self._steps is not None and self.done >= self._steps
+
     def _finish(self) -> None:
         self.ended = True
         self._held.clear()  # with drop_last, the tail

@@ -92,7 +92,8 @@ class StreamBatcher:
     steps : int, optional
         How many batches an iteration has on each rank, all its workers together. If there are more,
         the rest is not read; if there are fewer, the first samples come again, and `repeated`
-        counts them.
+        counts them. It is the ``len`` of the batcher, and of its loader: Lightning, which reads
+        ahead where it knows no length, resumes at the right batch only with `steps`.
     sharded : {"auto", "no", "workers", "ranks", "both"}
         Among what the source divides its samples itself. "auto" knows datasets' IterableDataset,
         asks about other torch IterableDatasets in workers, and is "no" for anything else.
@@ -256,11 +257,29 @@ class StreamBatcher:
                 f"{share.as_list()[:2]}, worker {share.worker} of {share.workers}; expected the "
                 "same numbers of ranks and workers"
             )
-        run = self._run
-        if run is not None and run.ended and run.epoch == self._epoch and state is None:
-            self._epoch += 1
+        if state is None:
+            self._epoch = self._coming(self._run)
         self._run = Run(self, self._epoch, share, state)
         return self._run
+
+    def __len__(self) -> int:
+        """How many batches each rank gets: `steps`; a TypeError without, as of any stream.
+
+        Lightning reads one batch ahead of training where it knows no length, and saves the place
+        after that batch.
+        """
+        if self.steps is None:
+            raise TypeError(f"{NAME}: the number of batches of a stream is not known; pass steps=")
+        return self.steps
+
+    def __bool__(self) -> bool:
+        """Say yes: it may have batches, whether or not it knows how many."""
+        return True
+
+    def _coming(self, run: Run | None) -> int:
+        """Give the epoch after an iteration: the next one if that has given all its batches."""
+        is_over = run is not None and run.epoch == self._epoch and (run.ended or run.is_complete())
+        return self._epoch + is_over
 
     @property
     def epoch(self) -> int:
@@ -291,7 +310,8 @@ class StreamBatcher:
         number = _core.read_int(f"{NAME}.set_epoch", "epoch", epoch, 0, NO_CAP)
         if self._state is not None and self._state["epoch"] != number:
             self._state = None
-        if number != self._epoch or (self._run is not None and self._run.ended):
+        run = self._run
+        if number != self._epoch or (run is not None and (run.ended or run.is_complete())):
             self._run = None
         self._epoch = number
 
