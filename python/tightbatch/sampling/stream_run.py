@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from operator import itemgetter
+from threading import RLock
 from typing import Any
 
 from .. import _core
@@ -48,6 +49,7 @@ class Run(Iterator[list[Any]]):
     ) -> None:
         self.epoch, self.ended = epoch, False
         self.done = 0  # batches handed out
+        self._turn, self._is_reading = RLock(), False
         self._batcher, self._share = batcher, share
         self._state = state  # to continue from, when the first batch is asked for
         self._parts = parts  # the states of other shares that it was made of
@@ -109,7 +111,20 @@ class Run(Iterator[list[Any]]):
     # --- batches --------------------------------------------------------------------------
 
     def __next__(self) -> list[Any]:
-        """Give the next batch: a list of samples."""
+        """Give the next batch: a list of samples. Threads that share the iterator take turns."""
+        with self._turn:
+            if self._is_reading:
+                raise RuntimeError(
+                    f"{NAME}(): the samples ask for a batch while one is read from them; expected "
+                    "samples that do not iterate over their own batches"
+                )
+            self._is_reading = True
+            try:
+                return self._next()
+            finally:
+                self._is_reading = False
+
+    def _next(self) -> list[Any]:
         if self._state is not None:
             self._restore(self._state)
             self._state = None
@@ -288,6 +303,10 @@ class Run(Iterator[list[Any]]):
 
     def state(self) -> dict[str, Any]:
         """Give what it takes to go on from here, in plain numbers."""
+        with self._turn:
+            return self._find_state()
+
+    def _find_state(self) -> dict[str, Any]:
         if self._state is not None:
             return dict(self._state)
         waiting, pack, chosen, after, batches, fingerprint, dropped, truncated = _core.save_stream(
