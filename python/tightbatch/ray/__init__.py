@@ -10,8 +10,8 @@ a dataset into batches of rows of like length, as many for each worker of Ray Tr
 """
 
 try:
-    import pyarrow
-    import ray.data
+    import pyarrow  # noqa: F401
+    import ray.data  # noqa: F401
 except ImportError as error:
     raise ImportError(
         "tightbatch.ray needs Ray Data and pyarrow: python -m pip install 'tightbatch[ray]' "

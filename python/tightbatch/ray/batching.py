@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..ragged import Ragged
 from ..sampling.streaming import StreamBatcher
 from .collating import check_collator
 from .columns import as_samples, count_rows, read_columns
-from .storing import store
+from .storing import join, store
 
 NAME = "batch_by_length"
 # What has no place here: the batches of a block are made by one task, and none is left out.
@@ -89,9 +89,7 @@ def batch_by_length(
     ...     train(batch)
     """
     if not hasattr(dataset, "map_batches"):
-        raise TypeError(
-            f"{NAME}(): dataset={_core.describe(dataset)}; expected a ray.data.Dataset"
-        )
+        raise TypeError(f"{NAME}(): dataset={_core.describe(dataset)}; expected a ray.data.Dataset")
     cut = CutBlock(collator, num_workers, length, fill_null, seed, options)
     return dataset.map_batches(cut, batch_size=None, batch_format="pyarrow")
 
@@ -125,17 +123,18 @@ class CutBlock:
         self.options = options
         self._cut([], self.seed)  # a wrong setting is an error here, not in the first task
 
-    def __call__(self, table: Any) -> Iterator[Any]:
+    def __call__(self, table: Any) -> Any:
         """Give the batches of a block, each as a row."""
         if table.num_rows == 0:
-            return
+            return join(())
         columns = read_columns(NAME, table, self.fill_null)
         lengths = self._lengths(columns)
         drawn = np.random.SeedSequence([self.seed, zlib.crc32(lengths)])
         cut = self._cut(lengths.tolist(), int(drawn.generate_state(1, np.uint64)[0]))
-        for rows, repeated in share_out(cut, self.num_workers):
-            batch = self.collator(as_samples(columns, rows))
-            yield store(NAME, batch, rows=len(rows), repeated=repeated)
+        return join(
+            store(NAME, self.collator(as_samples(columns, rows)), repeated=repeated)
+            for rows, repeated in share_out(cut, self.num_workers)
+        )
 
     def _lengths(self, columns: dict[str, Any]) -> Array:
         column = columns.get(self.length)

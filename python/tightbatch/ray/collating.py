@@ -17,7 +17,7 @@ NAME = "CollateFn"
 
 @dataclass(frozen=True)
 class CollateFn(ArrowBatchCollateFn):  # type: ignore[misc]
-    """Make a collator the ``collate_fn`` of Ray Data's ``iter_torch_batches`` or ``iter_jax_batches``.
+    """Make a collator the ``collate_fn`` of ``iter_torch_batches`` and ``iter_jax_batches``.
 
     Ray hands over an Arrow table, whose columns are read in place: no row becomes a Python object.
     All values of the batch are tensors, so Ray pins the batch and moves it to the device. It may be

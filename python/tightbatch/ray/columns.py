@@ -65,7 +65,10 @@ def _of_table(function: str, table: Any, fill_null: Any) -> dict[str, Any]:
     for name, column in zip(table.column_names, table.columns, strict=True):
         chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
         if isinstance(column.type, ArrowVariableShapedTensorType):
-            parts = [dict(zip(_names_of(chunk), chunk.storage.flatten(), strict=True)) for chunk in chunks]
+            parts = [
+                dict(zip(_names_of(chunk), chunk.storage.flatten(), strict=True))
+                for chunk in chunks
+            ]
             kind = column.type.storage_type
             stored[name] = _chunked([part["data"] for part in parts], kind["data"].type)
             stored[_SHAPE + name] = _chunked([part["shape"] for part in parts], kind["shape"].type)

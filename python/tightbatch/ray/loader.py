@@ -7,8 +7,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from .. import _core
 from .._types import Tensors
 from .storing import LoadBatch, load
@@ -109,9 +107,7 @@ class BatchLoader:
     def _stored(self) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Give each batch with the notes beside it."""
         if self.return_tensors == "np":
-            tables = self.shard.iter_batches(
-                batch_size=1, batch_format="pyarrow", **self.options
-            )
+            tables = self.shard.iter_batches(batch_size=1, batch_format="pyarrow", **self.options)
             for table in tables:
                 yield load(NAME, table, "np")
             return

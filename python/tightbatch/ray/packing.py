@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -81,9 +82,7 @@ def pack_dataset(
     [{'input_ids': [1, 1, 1, 1], 'seq_lengths': [3, 1]}, {'input_ids': [1, 1], 'seq_lengths': [2]}]
     """
     if not hasattr(dataset, "to_arrow_refs"):
-        raise TypeError(
-            f"{NAME}(): dataset={_core.describe(dataset)}; expected a ray.data.Dataset"
-        )
+        raise TypeError(f"{NAME}(): dataset={_core.describe(dataset)}; expected a ray.data.Dataset")
     if seed is not None:
         seed = _core.read_int(NAME, "seed", seed, 0, 2**64 - 1)
     settings = {"overlong": overlong, "max_segments": max_segments}
@@ -256,7 +255,7 @@ def _pack_left(
     groups = int(-(-ends[-1] // _TOKENS_A_BLOCK))
     edges = np.searchsorted(ends, np.arange(1, groups) * _TOKENS_A_BLOCK)
     edges = np.unique(np.concatenate([[0], edges, [len(packing)]]))
-    parts = [_span(packing, int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [_span(packing, int(a), int(b)) for a, b in pairwise(edges)]
     # Which segments of each block go to each part: numbers within the block, in ascending order.
     firsts = np.concatenate([[0], np.cumsum(counts)])
     wanted = [np.sort(part.indices) for part in parts]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,10 @@ from .. import _core
 from .._types import Tensors
 from ..collate.columns import TENSORS
 from .collating import as_tensors, check_collator, is_tensor
-from .columns import as_samples, read_columns
+from .columns import as_samples, count_rows, read_columns
 
 _ALIGNMENT = 64  # bytes: a cache line, and what Arrow aligns to
-_COLUMNS = ["batch", "layout", "checksum"]
+_SCHEMA = pa.schema({"batch": pa.large_binary(), "layout": pa.string(), "checksum": pa.uint32()})
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,23 @@ class StoreBatch:
     """Collate in ``map_batches``, into a row of bytes that :class:`LoadBatch` reads in place.
 
     For nodes without an accelerator: their tasks collate, and the batch goes through Ray's object
-    store as one buffer. Tensors that are returned as they are would be pickled, or, padded to
-    several widths, become columns of objects.
+    store as one buffer. Tensors that are returned as they are would be pickled.
 
     Parameters
     ----------
     collator, fill_null
-        As for :class:`CollateFn`. Strings, None and nested batches may be in the batch too.
+        As for :class:`CollateFn`. Strings, None and nested batches may be in the batch too. With
+        ``return_tensors="np"`` tasks need not import torch, and :class:`LoadBatch` gives tensors
+        all the same.
+    batch_size : int, optional
+        Rows in a batch: what Ray hands over, such as a whole block, is cut into batches of so many,
+        the last one smaller. None: it is one batch. Cut here, the batches of a block lie in one
+        piece of memory, and are read where they lie. Ray copies those that it put together itself.
 
     Returns
     -------
     pyarrow.Table
-        One row, with columns ``batch``, ``layout`` and ``checksum``.
+        A row for each batch, with columns ``batch``, ``layout`` and ``checksum``.
 
     Raises
     ------
@@ -67,22 +72,38 @@ class StoreBatch:
     With a Ray Dataset::
 
         stored = dataset.map_batches(
-            tb.ray.StoreBatch(collator), batch_size=32, batch_format="pyarrow"
+            tb.ray.StoreBatch(collator, batch_size=32), batch_size=None, batch_format="pyarrow"
         )
         batches = stored.iter_torch_batches(batch_size=1, collate_fn=tb.ray.LoadBatch())
     """
 
     collator: Callable[[Any], Any]
     fill_null: float | None = None
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be called."""
+        """Read the settings."""
         check_collator("StoreBatch", self.collator)
+        if self.batch_size is not None:
+            _core.read_int("StoreBatch", "batch_size", self.batch_size, 1, 2**31 - 1)
 
     def __call__(self, batch: Any) -> Any:
-        """Collate a batch of Ray's, and store what the collator made."""
+        """Collate a batch of Ray's, or several, and store what the collator made."""
         columns = read_columns("StoreBatch", batch, self.fill_null)
-        return store("StoreBatch", self.collator(as_samples(columns)))
+        rows = count_rows(columns)
+        size = self.batch_size or max(rows, 1)
+        return join(
+            store(
+                "StoreBatch", self.collator(as_samples(columns, np.arange(i, min(i + size, rows))))
+            )
+            for i in range(0, rows, size)
+        )
+
+
+def join(tables: Iterable[Any]) -> Any:
+    """Put the rows of batches into one table, in one piece."""
+    parts = list(tables)
+    return pa.concat_tables(parts).combine_chunks() if parts else _SCHEMA.empty_table()
 
 
 def store(function: str, batch: Any, **about: Any) -> Any:
@@ -102,8 +123,7 @@ def store(function: str, batch: Any, **about: Any) -> Any:
     checksum = zlib.crc32(memory, zlib.crc32(text.encode()))
     offsets = pa.py_buffer(np.array([0, size], np.int64))
     bytes_of_it = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, buffer])
-    values = [bytes_of_it, pa.array([text]), pa.array([checksum], pa.uint32())]
-    return pa.table(dict(zip(_COLUMNS, values, strict=True)))
+    return pa.table([bytes_of_it, pa.array([text]), pa.array([checksum], pa.uint32())], _SCHEMA)
 
 
 def _aligned(size: int) -> int:
@@ -132,7 +152,9 @@ def _describe(
         end[0] = _aligned(end[0] + array.nbytes)
         return place
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        parts = [_describe(function, f"{path}.{i}", part, arrays, end) for i, part in enumerate(value)]
+        parts = [
+            _describe(function, f"{path}.{i}", part, arrays, end) for i, part in enumerate(value)
+        ]
         return {"tuple": parts}
     try:
         json.dumps(value)
@@ -165,7 +187,7 @@ def _as_array(value: Any) -> tuple[Any, str]:
 class LoadBatch(ArrowBatchCollateFn):  # type: ignore[misc]
     """Read batches that :class:`StoreBatch` or :func:`batch_by_length` stored: a ``collate_fn``.
 
-    Pass it to ``iter_torch_batches(batch_size=1, collate_fn=tb.ray.LoadBatch())``: a row is a batch.
+    For ``iter_torch_batches(batch_size=1, collate_fn=tb.ray.LoadBatch())``: a row is a batch.
 
     Parameters
     ----------
@@ -210,7 +232,9 @@ class LoadBatch(ArrowBatchCollateFn):  # type: ignore[misc]
 
 def load(function: str, table: Any, return_tensors: str) -> tuple[Any, dict[str, Any]]:
     """Read a row: the batch, and the notes beside it."""
-    if not isinstance(table, (pa.Table, pa.RecordBatch)) or set(_COLUMNS) - set(table.column_names):
+    if not isinstance(table, (pa.Table, pa.RecordBatch)) or set(_SCHEMA.names) - set(
+        table.column_names
+    ):
         found = getattr(table, "column_names", type(table).__name__)
         raise TypeError(
             f"{function}(): found {_core.show(found)}; expected a batch that StoreBatch or "
@@ -220,11 +244,20 @@ def load(function: str, table: Any, return_tensors: str) -> tuple[Any, dict[str,
         raise ValueError(
             f"{function}(): found {table.num_rows} stored batches; expected one: pass batch_size=1"
         )
-    buffer = table["batch"][0].as_buffer()
+    buffer = _bytes_of(table["batch"])
     layout = json.loads(table["layout"][0].as_py())
     layout["checksum"] = table["checksum"][0].as_py()
     memory = np.asarray(_Memory(buffer)) if buffer.size else np.zeros(0, np.uint8)
     return _restore(layout.pop("batch"), memory, return_tensors), layout
+
+
+def _bytes_of(column: Any) -> Any:
+    """Give the only value of a column, without a copy: a scalar of Arrow's would be one."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    chunk = next(chunk for chunk in chunks if len(chunk))
+    _, offsets, values = chunk.buffers()
+    begin, end = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + 2].tolist()
+    return values.slice(begin, end - begin)
 
 
 class _Memory:
