@@ -17,7 +17,7 @@ from ..collate.samples import columns_of
 from ..ragged import Ragged
 
 # The column of a tensor's shape, while it is read: no column of a table is called so.
-_SHAPE = "\0shape of "
+_SHAPE = "\1shape of "
 
 
 def read_columns(function: str, batch: Any, fill_null: Any) -> dict[str, Any]:

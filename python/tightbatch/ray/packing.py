@@ -24,6 +24,7 @@ NAME = "pack_dataset"
 # The packs of a block that stay as they are leave at most this part of their capacity empty, all
 # together. Rows of the others meet those of other blocks.
 _EMPTY = 0.0005
+_MORE = 1.0005  # as many packs as one packing of all rows, and 0.05 % more
 _TOKENS_A_BLOCK = 2**22  # of packs of left-overs
 
 Array = NDArray[np.int64]
@@ -40,9 +41,10 @@ def pack_dataset(
     """Pack the rows of a Ray Dataset, so that there are few packs and they are full.
 
     Each block is packed by best fit, in a task of its own. Its fullest packs stay, as many as leave
-    0.05 % of their capacity empty. The rows of all others, from all blocks, are packed together, by
-    their lengths alone; only then do their tokens move. So the packs are about as full as those of
-    one :func:`tightbatch.pack` of all rows, and most tokens are read once.
+    0.05 % of their capacity empty. The rows of all others, from all blocks, are packed together.
+    All this looks at lengths alone; only then do tokens move, those of the packs that stay not
+    beyond their block. There are at most 0.05 % more packs than one :func:`tightbatch.pack` of all
+    rows makes by best fit: where blocks by themselves leave more, they give back packs.
 
     Each token is in exactly one pack. For the same blocks and seed the packs are the same, on any
     number of nodes and workers.
@@ -51,7 +53,8 @@ def pack_dataset(
     ----------
     dataset : ray.data.Dataset
         All of its columns are lists of numbers, with the same length in each row. It is executed,
-        and its blocks lie in the object store (or are spilled) until they are packed.
+        and its blocks lie in the object store (or are spilled) until they are packed. The plan
+        takes 32 bytes a row in the process that calls.
     capacity, overlong, max_segments
         As for :func:`tightbatch.pack`.
     seed : int or None
@@ -88,19 +91,22 @@ def pack_dataset(
     settings = {"overlong": overlong, "max_segments": max_segments}
     pack([], capacity, strategy="best_fit", **settings)  # a wrong setting is an error here
     blocks = _blocks_in_order(dataset)
-    packing = ray.remote(num_returns=3)(_pack_block)
-    parts = [packing.remote(block, i, capacity, settings, seed) for i, block in enumerate(blocks)]
-    found = ray.get([about for _, _, about in parts])
-    packed = [part[0] for part, about in zip(parts, found, strict=True) if about["packs"]]
-    lengths = [about["left"] for about in found]
-    rests = [part[1] for part in parts]
-    merged = _pack_left(rests, lengths, capacity, max_segments, _seed_of(seed, len(blocks)))
-    _warn(overlong, sum(a["dropped"] for a in found), sum(a["truncated"] for a in found))
-    tables = [*packed, *merged]
+    if not blocks:
+        return dataset
+    plan = ray.remote(_plan_block)
+    plans = [plan.remote(block, i, capacity, settings, seed) for i, block in enumerate(blocks)]
+    packings: list[Packing] = ray.get(plans)
+    kept, merged = choose_kept(packings, capacity, max_segments, _seed_of(seed, len(blocks)))
+    split = ray.remote(num_returns=2)(_split_block)
+    parts = [split.remote(*given) for given in zip(blocks, plans, kept, strict=True)]
+    tables = [part[0] for part, chosen in zip(parts, kept, strict=True) if chosen.any()]
+    counts = [
+        int((p.lengths[_of_packs(p, ~k)] > 0).sum()) for p, k in zip(packings, kept, strict=True)
+    ]
+    tables += _merge([part[1] for part in parts], counts, merged)
+    _warn(overlong, sum(p.dropped for p in packings), sum(p.truncated for p in packings))
     if not tables:
-        tables = rests[:1]  # no row has a token: a table of none
-        if not tables:
-            return dataset
+        tables = [parts[0][0]]  # no row has a token: a table of no packs
     if seed is not None:
         order = np.random.default_rng([seed, len(tables)]).permutation(len(tables))
         tables = [tables[i] for i in order.tolist()]
@@ -135,13 +141,75 @@ def _warn(overlong: str, dropped: int, truncated: int) -> None:
         )
 
 
+# --- which packs stay ------------------------------------------------------------------------
+
+
+def choose_kept(
+    packings: list[Packing], capacity: int, max_segments: int | None, seed: int | None
+) -> tuple[list[NDArray[np.bool_]], Packing]:
+    """Choose the packs of each block that stay, and pack the segments of all others.
+
+    Segments without tokens are not among these. If there are then more packs than one packing of
+    all segments needs, blocks give back packs too: those of many small segments, which fill others.
+    """
+    kept = [_fullest(packing) for packing in packings]
+    tokens = sum(int(packing.lengths.sum()) for packing in packings)
+    most = _MORE * -(-tokens // capacity)
+    is_bound, given_back = True, 0.0
+
+    def merge() -> Packing:
+        chosen = zip(packings, kept, strict=True)
+        lengths = [packing.lengths[_of_packs(packing, ~stays)] for packing, stays in chosen]
+        left = np.concatenate(lengths)
+        return pack(
+            left[left > 0],
+            capacity,
+            max_segments=max_segments,
+            strategy="best_fit",
+            seed=seed,
+        )
+
+    while True:
+        merged = merge()
+        packs = len(merged) + sum(int(stays.sum()) for stays in kept)
+        if packs > most and is_bound:  # no packing may be as full as that
+            lengths = np.concatenate([packing.lengths for packing in packings])
+            whole = pack(
+                lengths[lengths > 0], capacity, max_segments=max_segments, strategy="best_fit"
+            )
+            most, is_bound = max(most, _MORE * len(whole)), False
+        if packs <= most or given_back == 1.0:
+            return kept, merged
+        given_back = min(max(2 * given_back, 0.125), 1.0)
+        for packing, stays in zip(packings, kept, strict=True):
+            order = np.argsort(-np.diff(packing.offsets), kind="stable")
+            stays[order[: int(given_back * len(order))]] = False
+
+
+def _fullest(packing: Packing) -> NDArray[np.bool_]:
+    """Choose the fullest packs, as many as leave little of their capacity empty."""
+    sizes = packing.pack_lengths
+    empty = packing.capacity - sizes
+    order = np.argsort(empty, kind="stable")
+    allowed = _EMPTY * packing.capacity * np.arange(1, len(order) + 1)
+    fits = np.flatnonzero(np.cumsum(empty[order]) <= allowed)
+    kept = np.zeros(len(order), bool)
+    kept[order[: fits[-1] + 1 if len(fits) else 0]] = True
+    return kept & (sizes > 0)
+
+
+def _of_packs(packing: Packing, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell which segments are in the chosen packs."""
+    return np.repeat(chosen, np.diff(packing.offsets))
+
+
 # --- in tasks --------------------------------------------------------------------------------
 
 
-def _pack_block(
+def _plan_block(
     table: Any, block: int, capacity: int, settings: dict[str, Any], seed: int | None
-) -> tuple[Any, Any, dict[str, Any]]:
-    """Pack a block: give its packs that are full, the segments that are left, and numbers."""
+) -> Packing:
+    """Pack a block by its lengths."""
     where = f"{NAME}(): block {block}"
     columns = _read_rows(where, table)
     first = next(iter(columns))
@@ -155,21 +223,15 @@ def _pack_block(
                 f"{lengths[row]} in {first!r}; expected equal numbers"
             )
     try:
-        packing = pack(
-            lengths, capacity, strategy="best_fit", seed=_seed_of(seed, block), **settings
-        )
+        return pack(lengths, capacity, strategy="best_fit", seed=_seed_of(seed, block), **settings)
     except (ValueError, OverflowError) as error:
         raise type(error)(str(error).replace("pack(): ", f"{where}, ", 1)) from None
-    kept = _fullest(packing)
-    packed, left = _choose(packing, kept), _choose(packing, ~kept)
-    tables = [_as_table(columns, packed), _segments(columns, left)]
-    about = {
-        "packs": len(packed),
-        "left": tables[1][1],
-        "dropped": packing.dropped,
-        "truncated": packing.truncated,
-    }
-    return tables[0], tables[1][0], about
+
+
+def _split_block(table: Any, packing: Packing, kept: NDArray[np.bool_]) -> tuple[Any, Any]:
+    """Give the packs of a block that stay, and the segments of the others."""
+    columns = _read_rows(NAME, table)
+    return _as_table(columns, _choose(packing, kept)), _segments(columns, _choose(packing, ~kept))
 
 
 def _read_rows(where: str, table: Any) -> dict[str, Ragged]:
@@ -190,22 +252,9 @@ def _read_rows(where: str, table: Any) -> dict[str, Ragged]:
     return columns
 
 
-def _fullest(packing: Packing) -> NDArray[np.bool_]:
-    """Choose the fullest packs, as many as leave little of their capacity empty."""
-    sizes = packing.pack_lengths
-    empty = packing.capacity - sizes
-    order = np.argsort(empty, kind="stable")
-    allowed = _EMPTY * packing.capacity * np.arange(1, len(order) + 1)
-    fits = np.cumsum(empty[order]) <= allowed
-    kept = np.zeros(len(order), bool)
-    kept[order[: int(np.flatnonzero(fits)[-1]) + 1 if fits.any() else 0]] = True
-    return kept & (sizes > 0)
-
-
 def _choose(packing: Packing, chosen: NDArray[np.bool_]) -> Packing:
     """Give a packing of the chosen packs alone, in their order."""
-    counts = np.diff(packing.offsets)
-    segments = np.repeat(chosen, counts)
+    counts, segments = np.diff(packing.offsets), _of_packs(packing, chosen)
     offsets = np.zeros(int(chosen.sum()) + 1, np.int64)
     np.cumsum(counts[chosen], out=offsets[1:])
     indices, starts = packing.indices[segments], packing.starts[segments]
@@ -219,8 +268,8 @@ def _as_table(columns: dict[str, Ragged], packing: Packing) -> Any:
     return pa.table({**made, "seq_lengths": as_lists(sizes)})
 
 
-def _segments(columns: dict[str, Ragged], packing: Packing) -> tuple[Any, Array]:
-    """Make a table of a packing's segments, and give their lengths; those without tokens go."""
+def _segments(columns: dict[str, Ragged], packing: Packing) -> Any:
+    """Make a table of a packing's segments; those without tokens go."""
     rows = np.flatnonzero(packing.lengths)
     lengths = packing.lengths[rows]
     made = {
@@ -229,52 +278,37 @@ def _segments(columns: dict[str, Ragged], packing: Packing) -> tuple[Any, Array]
         )
         for name, column in columns.items()
     }
-    none = Ragged(np.zeros(0, np.int32), np.zeros(len(rows) + 1, np.int64))
-    return pa.table({**made, "seq_lengths": as_lists(none)}), lengths
+    return pa.table(made)
 
 
-def _pack_left(
-    rests: list[Any],
-    lengths: list[Array],
-    capacity: int,
-    max_segments: int | None,
-    seed: int | None,
-) -> list[Any]:
-    """Pack what is left of all blocks: plan by lengths, send segments to where they are packed."""
-    counts = np.array([len(part) for part in lengths], np.int64)
-    if not counts.sum():
+def _merge(rests: list[Any], counts: list[int], packing: Packing) -> list[Any]:
+    """Send the segments of each block to where they are packed."""
+    if not len(packing):
         return []
-    packing = pack(
-        np.concatenate(lengths),
-        capacity,
-        max_segments=max_segments,
-        strategy="best_fit",
-        seed=seed,
-    )
     ends = np.cumsum(packing.pack_lengths)
     groups = int(-(-ends[-1] // _TOKENS_A_BLOCK))
-    edges = np.searchsorted(ends, np.arange(1, groups) * _TOKENS_A_BLOCK)
-    edges = np.unique(np.concatenate([[0], edges, [len(packing)]]))
+    inner = np.searchsorted(ends, np.arange(1, groups) * _TOKENS_A_BLOCK)
+    edges = np.unique(np.concatenate([[0], inner, [len(packing)]]))
     parts = [_span(packing, int(a), int(b)) for a, b in pairwise(edges)]
-    # Which segments of each block go to each part: numbers within the block, in ascending order.
-    firsts = np.concatenate([[0], np.cumsum(counts)])
+    # The segments of each part, in ascending order, and where those of each block begin there.
     wanted = [np.sort(part.indices) for part in parts]
+    firsts = np.concatenate([[0], np.cumsum(counts)])
     cuts = [np.searchsorted(rows, firsts) for rows in wanted]
-    split = ray.remote(_split_segments)
+    split = ray.remote(num_returns=len(parts))(_split_segments)
     pieces = []
     for block, rest in enumerate(rests):
         rows = [
-            wanted[g][cuts[g][block] : cuts[g][block + 1]] - firsts[block]
-            for g in range(len(parts))
+            chosen[cut[block] : cut[block + 1]] - firsts[block]
+            for chosen, cut in zip(wanted, cuts, strict=True)
         ]
-        made = split.options(num_returns=len(parts)).remote(rest, rows)
+        made = split.remote(rest, rows)
         pieces.append([made] if len(parts) == 1 else made)
     merge = ray.remote(_merge_segments)
     return [
         merge.remote(
             np.searchsorted(wanted[g], part.indices),
             part.offsets,
-            capacity,
+            packing.capacity,
             *(piece[g] for piece, count in zip(pieces, counts, strict=True) if count),
         )
         for g, part in enumerate(parts)
@@ -295,7 +329,7 @@ def _split_segments(table: Any, rows: list[Array]) -> Any:
 
 def _merge_segments(indices: Array, offsets: Array, capacity: int, *pieces: Any) -> Any:
     """Pack the segments of several blocks."""
-    table = pa.concat_tables(pieces).drop_columns(["seq_lengths"])
+    table = pa.concat_tables(pieces)
     columns: dict[str, Any] = read_columns(NAME, table, None)
     lengths = next(iter(columns.values())).lengths
     starts = np.zeros(len(indices), np.int64)
