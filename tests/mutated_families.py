@@ -36,8 +36,9 @@ COMPARE = ["compare_lines", "compare"]
 ROLES = (
     "collate_roles collate_passengers samples masks_added batch_pytree padding_free_apart"
 ).split()
-LAST = ["binding", "references", "wrong_arguments", "messages", "memory"]
+LAST = ["binding", "references", "wrong_arguments", "messages", "memory", "no_memory"]
 
+MORE_SETTINGS = ["packing_errors", "collate_boundaries"]
 PARTS = ["partition", "batching_use", *LAST]
 
 ROOMS = ["csrc/core", "csrc/py", "python/tightbatch"]
@@ -80,7 +81,7 @@ FAMILIES = [
     (r"py/wrap/wrap_(collate|padding_free)|py/output/padding_free", [*BATCHES, *LAST]),
     (r"py/(output/columns|output/width|input/column)", [*BATCHES, *DATASETS, *LAST]),
     (r"py/wrap/wrap_half|py/input/(tensor|array)", [*HALVES, *TENSORS[:1], *LAST, *TENSORS[1:]]),
-    (r"py/.*settings", ["segments", "padding_errors", *PLANS[:3], "packing_errors", *LAST]),
+    (r"py/.*settings", ["segments", *PADDING[:1], *PLANS[:3], *MORE_SETTINGS, *LAST]),
     (r"py/input/(number|list|dtype|rows)", [*PADDING, *NUMBERS, *BATCHES[:2], *LAST]),
     (r"py/", [*PADDING, *BATCHES[:2], "masks", *NUMBERS, *LAST, "padding_memory"]),
     (r"tightbatch/compare", COMPARE),
@@ -274,4 +275,14 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "return low < end && high > begin;",
         "return low < end && high >= begin;",
     ): "neighbours are copied first, to the same result",
+    (
+        "csrc/py/output/padding_free_plan.c",
+        'char tail[160] = "", fix[160] = "";',
+        'char tail[159] = "", fix[160] = "";',
+    ): "the longest text has 130 characters",
+    (
+        "csrc/py/wrap/wrap_check.c",
+        "for (int d = 1; d < column->ndim; d++) {",
+        "for (int d = 1; d <= column->ndim; d++) {",
+    ): "an estimate of the work: it says whether other threads may run meanwhile",
 }

@@ -84,6 +84,10 @@ def test_widths_at_the_boundary():
         assert collate([[1] * length], boundaries=(2, 5)).shape == (1, width)
 
 
+def test_one_boundary_is_a_width():
+    assert collate([[1, 2], [3]], boundaries=[8]).shape == (2, 8)
+
+
 def test_a_row_is_cut_before_the_boundary_is_chosen():
     batch = collate([{"x": [1, 2, 3, 4, 5]}, {"x": [6]}], boundaries=(2, 3), max_length=3)
     assert_same(batch["x"], [[1, 2, 3], [6, 0, 0]], np.int64)

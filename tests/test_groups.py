@@ -1,6 +1,7 @@
 """Batches of one group: each row once or by weights, in proportion, on any number of ranks."""
 
 import pickle
+import sys
 from collections import Counter
 from fractions import Fraction
 from itertools import groupby, pairwise
@@ -230,6 +231,15 @@ def test_labels_of_any_kind_make_one_plan():
     assert sampler.groups == [(3, 2), (1, 2), (7, 2)]
     flags = LengthBatchSampler([1, 2], batch_size=2, groups=np.array([True, False]))
     assert flags.groups == [True, False]
+
+
+def test_labels_are_kept_no_longer_than_the_sampler():
+    labels = [f"label {number}" for number in range(5)]
+    given = labels * 10
+    before = [sys.getrefcount(label) for label in labels]
+    for _ in range(3):
+        list(LengthBatchSampler(range(50), batch_size=2, groups=given))
+    assert [sys.getrefcount(label) for label in labels] == before
 
 
 def test_labels_of_other_libraries():

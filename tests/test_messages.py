@@ -147,6 +147,13 @@ def test_what_stops_a_beginner_says_what_to_do():
             assert part in str(caught.value)
 
 
+def test_choices_are_listed_as_a_sentence():
+    with pytest.raises(ValueError, match=r"expected 'right' or 'left'$"):
+        tb.pad([[1]], padding_side="x")
+    with pytest.raises(ValueError, match=r"expected 'error', 'truncate', 'split' or 'drop'$"):
+        tb.pack([1], 2, overlong="x")
+
+
 def test_nothing_advises_to_install_what_no_index_has():
     root = Path(__file__).parent.parent
     texts = [*(root / "python").rglob("*.py"), *(root / "csrc").rglob("*.[ch]")]
