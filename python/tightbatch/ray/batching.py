@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .. import _core
 from ..ragged import Ragged
 from ..sampling.streaming import StreamBatcher
-from .collating import check_collator
+from .collating import check_settings
 from .columns import as_samples, count_rows, read_columns
 from .storing import join, store
 
@@ -106,7 +106,7 @@ class CutBlock:
         seed: Any,
         options: dict[str, Any],
     ) -> None:
-        check_collator(NAME, collator)
+        check_settings(NAME, collator, fill_null)
         for name in _NOT_TAKEN:
             if name in options:
                 raise TypeError(
@@ -129,7 +129,7 @@ class CutBlock:
             return join(())
         columns = read_columns(NAME, table, self.fill_null)
         lengths = self._lengths(columns)
-        drawn = np.random.SeedSequence([self.seed, zlib.crc32(lengths)])
+        drawn = np.random.SeedSequence([self.seed, zlib.crc32(lengths.tobytes())])
         cut = self._cut(lengths.tolist(), int(drawn.generate_state(1, np.uint64)[0]))
         return join(
             store(NAME, self.collator(as_samples(columns, rows)), repeated=repeated)

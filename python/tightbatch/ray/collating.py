@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from ray.data.collate_fn import ArrowBatchCollateFn
 
-from .. import _core
+from .. import _arrow, _core
 from .columns import as_samples, read_columns
 
 NAME = "CollateFn"
@@ -68,8 +69,8 @@ class CollateFn(ArrowBatchCollateFn):  # type: ignore[misc]
     fill_null: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be called."""
-        check_collator(NAME, self.collator)
+        """Read the settings."""
+        check_settings(NAME, self.collator, self.fill_null)
 
     def __call__(self, batch: Any) -> Any:
         """Collate a batch of Ray's."""
@@ -77,13 +78,14 @@ class CollateFn(ArrowBatchCollateFn):  # type: ignore[misc]
         return as_tensors(NAME, self.collator(as_samples(columns)))
 
 
-def check_collator(function: str, collator: Any) -> None:
-    """Refuse what is no collator."""
+def check_settings(function: str, collator: Any, fill_null: Any) -> None:
+    """Refuse what is no collator, and what is no number for nulls."""
     if not callable(collator):
         raise TypeError(
             f"{function}(): collator={_core.describe(collator)}; expected a collator, such as "
             "tightbatch.PadCollator()"
         )
+    _arrow.columns(function, pa.table({"rows": [[1]]}), None, fill_null)
 
 
 def is_tensor(value: Any) -> bool:

@@ -16,8 +16,9 @@ from .. import _core
 from .._types import Overlong
 from .._words import counted
 from ..ragged import Ragged
+from ..sampling.pack_settings import Order
 from ..sampling.packed_dataset import as_lists, seq_lengths
-from ..sampling.packing import Packing, pack
+from ..sampling.packing import Packing, pack, pack_as
 from .columns import read_columns
 
 NAME = "pack_dataset"
@@ -88,13 +89,13 @@ def pack_dataset(
         raise TypeError(f"{NAME}(): dataset={_core.describe(dataset)}; expected a ray.data.Dataset")
     if seed is not None:
         seed = _core.read_int(NAME, "seed", seed, 0, 2**64 - 1)
-    settings = {"overlong": overlong, "max_segments": max_segments}
-    pack([], capacity, strategy="best_fit", **settings)  # a wrong setting is an error here
+    settings = (capacity, overlong, max_segments)
+    pack_as(NAME, [], *settings, _order(seed))  # a wrong setting is an error here
     blocks = _blocks_in_order(dataset)
     if not blocks:
         return dataset
     plan = ray.remote(_plan_block)
-    plans = [plan.remote(block, i, capacity, settings, seed) for i, block in enumerate(blocks)]
+    plans = [plan.remote(block, i, settings, seed) for i, block in enumerate(blocks)]
     packings: list[Packing] = ray.get(plans)
     kept, merged = choose_kept(packings, capacity, max_segments, _seed_of(seed, len(blocks)))
     split = ray.remote(num_returns=2)(_split_block)
@@ -130,6 +131,10 @@ def _seed_of(seed: int | None, block: int) -> int | None:
     if seed is None:
         return None
     return int(np.random.SeedSequence([seed, block]).generate_state(1, np.uint64)[0])
+
+
+def _order(seed: int | None) -> Order:
+    return Order("best_fit", "auto", seed, None)
 
 
 def _warn(overlong: str, dropped: int, truncated: int) -> None:
@@ -207,7 +212,7 @@ def _of_packs(packing: Packing, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _plan_block(
-    table: Any, block: int, capacity: int, settings: dict[str, Any], seed: int | None
+    table: Any, block: int, settings: tuple[int, str, int | None], seed: int | None
 ) -> Packing:
     """Pack a block by its lengths."""
     where = f"{NAME}(): block {block}"
@@ -223,9 +228,9 @@ def _plan_block(
                 f"{lengths[row]} in {first!r}; expected equal numbers"
             )
     try:
-        return pack(lengths, capacity, strategy="best_fit", seed=_seed_of(seed, block), **settings)
+        return pack_as(NAME, lengths, *settings, _order(_seed_of(seed, block)))
     except (ValueError, OverflowError) as error:
-        raise type(error)(str(error).replace("pack(): ", f"{where}, ", 1)) from None
+        raise type(error)(str(error).replace(f"{NAME}(): ", f"{where}, ", 1)) from None
 
 
 def _split_block(table: Any, packing: Packing, kept: NDArray[np.bool_]) -> tuple[Any, Any]:

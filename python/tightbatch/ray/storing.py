@@ -20,7 +20,7 @@ from ray.data.collate_fn import ArrowBatchCollateFn
 from .. import _core
 from .._types import Tensors
 from ..collate.columns import TENSORS
-from .collating import as_tensors, check_collator, is_tensor
+from .collating import as_tensors, check_settings, is_tensor
 from .columns import as_samples, count_rows, read_columns
 
 _ALIGNMENT = 64  # bytes: a cache line, and what Arrow aligns to
@@ -83,7 +83,7 @@ class StoreBatch:
 
     def __post_init__(self) -> None:
         """Read the settings."""
-        check_collator("StoreBatch", self.collator)
+        check_settings("StoreBatch", self.collator, self.fill_null)
         if self.batch_size is not None:
             _core.read_int("StoreBatch", "batch_size", self.batch_size, 1, 2**31 - 1)
 
@@ -120,7 +120,7 @@ def store(function: str, batch: Any, **about: Any) -> Any:
         memory[offset:end].view(array.dtype)[...] = array.reshape(-1)
     memory[end:] = 0
     text = json.dumps(layout)
-    checksum = zlib.crc32(memory, zlib.crc32(text.encode()))
+    checksum = zlib.crc32(buffer, zlib.crc32(text.encode()))
     offsets = pa.py_buffer(np.array([0, size], np.int64))
     bytes_of_it = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, buffer])
     return pa.table([bytes_of_it, pa.array([text]), pa.array([checksum], pa.uint32())], _SCHEMA)
