@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ON_A_CLUSTER = ["ray"]
+STARTS_RAY = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore")]  # of what Ray does itself
 WORDS = "rows of like length share a batch so that little of it is padding".split()
 pytestmark = [
     pytest.mark.skipif(
@@ -98,7 +99,7 @@ def _no_cluster_stays():
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(p, id=p.name, marks=[pytest.mark.cluster] * (p.stem in ON_A_CLUSTER))
+        pytest.param(p, id=p.name, marks=STARTS_RAY if p.stem in ON_A_CLUSTER else ())
         for p in PAGES
         if blocks(p)
     ],
