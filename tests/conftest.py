@@ -35,10 +35,10 @@ PEERS = (
 NOT_SANITIZED = (
     "test_amp test_amp_overflow test_amp_scaler test_batching_loops test_batching_peers "
     "test_check_model test_check_model_padding test_check_model_report "
-    "test_check_model_transformers test_compare test_compare_lines test_dataset_trainer test_docs "
-    "test_examples test_gallery test_huggingface_trainer test_huggingface_trl_trainers "
-    "test_padding_free_apart test_padding_free_model test_pictures test_plots test_plots_batch "
-    "test_plots_style test_precision_example test_site test_snippets"
+    "test_check_model_transformers test_compare test_compare_lines test_cuda "
+    "test_dataset_trainer test_docs test_examples test_gallery test_huggingface_trainer "
+    "test_huggingface_trl_trainers test_padding_free_apart test_padding_free_model test_pictures "
+    "test_plots test_plots_batch test_plots_style test_precision_example test_site test_snippets"
 ).split()
 
 
@@ -62,6 +62,7 @@ def refuse_to_fork():
 def pytest_configure(config):
     config.addinivalue_line("markers", "forks: forks a process that may have threads")
     config.addinivalue_line("markers", "cluster: starts Ray or the ranks of torchrun")
+    config.addinivalue_line("markers", "cuda: needs an NVIDIA GPU that torch can use")
     if config.getoption("timeout", 0) is None:  # pytest-timeout is installed, and was not told
         config.option.timeout = 1200 if SANITIZED else 600
     if SANITIZED:
@@ -69,7 +70,20 @@ def pytest_configure(config):
         os.fork = refuse_to_fork
 
 
+def has_cuda():
+    """Whether torch finds a GPU; it is not imported for tests that do not ask."""
+    if find_spec("torch") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def pytest_collection_modifyitems(items):
+    on_cuda = [item for item in items if item.get_closest_marker("cuda")]
+    if on_cuda and not has_cuda():
+        for item in on_cuda:
+            item.add_marker(pytest.mark.skip(reason="NO CUDA DEVICE: torch finds no NVIDIA GPU"))
     reason = "AddressSanitizer's allocator does not survive a fork beside other threads"
     for item in items:
         if SANITIZED and item.get_closest_marker("forks"):

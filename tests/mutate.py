@@ -225,7 +225,7 @@ def check_room(build, room, count, seed, broken, only):
             break
         path = folder / change.path
         original = path.read_text()
-        if only and only not in change.describe(original):
+        if only and not any(text in change.describe(original) for text in only):
             continue
         if (change.path, change.old_line(original), change.new_line(original)) in EQUIVALENT:
             equivalent += 1
@@ -259,7 +259,9 @@ def main():
     parser.add_argument("room", nargs="*", choices=[*ROOMS, []], default=list(ROOMS))
     parser.add_argument("--count", type=int, default=100, help="changes of each room")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="the changes whose description has this text")
+    parser.add_argument(
+        "--only", action="append", help="the changes whose description has this text, or another"
+    )
     parser.add_argument(
         "--trust", action="store_true", help="do not run the tests without a change"
     )

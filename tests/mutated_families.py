@@ -14,7 +14,7 @@ PLANS = (
     "batching_limits batching_errors batching batching_state batching_ranks batching_resume "
     "buckets packing_errors packing batching_use"
 ).split()
-LIMITED = ["several_limits", *PLANS[:2]]
+LIMITED = ["several_limits", "mapped_lengths", *PLANS[:2]]
 STREAMS = ["streaming", "streaming_resume", "streaming_shares"]
 ORDERS = ["batching_order", "fairness", "batching_loops"]
 BATCHES = (
@@ -83,7 +83,7 @@ FAMILIES = [
     (r"py/wrap/wrap_half|py/input/(tensor|array)", [*HALVES, *TENSORS[:1], *LAST, *TENSORS[1:]]),
     (r"py/.*settings", ["segments", *PADDING[:1], *PLANS[:3], *MORE_SETTINGS, *LAST]),
     (r"py/input/(number|list|dtype|rows)", [*PADDING, *NUMBERS, *BATCHES[:2], *LAST]),
-    (r"py/", [*PADDING, *BATCHES[:2], "masks", *NUMBERS, *LAST, "padding_memory"]),
+    (r"py/", [*PADDING, *BATCHES[:2], "collate_cut", "masks", *NUMBERS, *LAST, "padding_memory"]),
     (r"tightbatch/compare", COMPARE),
     (r"tightbatch/(cli|__main__)", ["cli_commands", "cli"]),
     (r"tightbatch/amp/", AMP),
@@ -286,4 +286,14 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "for (int d = 1; d < column->ndim; d++) {",
         "for (int d = 1; d <= column->ndim; d++) {",
     ): "an estimate of the work: it says whether other threads may run meanwhile",
+    (
+        "csrc/py/input/floats.c",
+        "return low < end && high > begin;",
+        "return low <= end && high > begin;",
+    ): "neighbours are copied first, to the same result",
+    (
+        "csrc/py/output/columns.c",
+        "if (PyLong_CheckExact(first) || PyFloat_CheckExact(first) || PyBool_Check(first)) {",
+        "if (PyLong_CheckExact(first) && PyFloat_CheckExact(first) || PyBool_Check(first)) {",
+    ): "an int is asked for its dtype, and has none",
 }

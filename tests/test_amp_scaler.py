@@ -22,9 +22,6 @@ HOSTILE = [math.inf, -math.inf, math.nan, 1e30, 3e38]
 KEYS = ["scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"]
 SINCE = "_steps_since_overflow"
 WIDE = {"min_scale": 2.0**-126, "max_scale": 2.0**126}
-needs_cuda = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="NO CUDA DEVICE: the CUDA paths of amp are not tested"
-)
 
 pytestmark = [
     pytest.mark.skipif(SANITIZED, reason="it is torch that computes"),
@@ -872,7 +869,7 @@ def test_a_scaler_pickled_with_its_model_still_knows_the_names():
     assert scaler.overflowed == ("2.weight",)
 
 
-@needs_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("fused", [False, True])
 def test_on_cuda_it_is_torchs_scaler_too(fused):
     ends = []

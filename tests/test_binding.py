@@ -57,3 +57,19 @@ def test_arguments_are_counted_before_they_are_read(name, count):
     expected = rf"\(\) takes (no|exactly one|\d+) arguments?\b.*\b{count} given"
     with pytest.raises(TypeError, match=expected):
         getattr(_core, name)(*[None] * count)
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [[1, 2]],
+        np.zeros(2, np.int64),
+        np.zeros((2, 3), np.int64),
+        np.zeros((2, 2), np.int32),
+        np.zeros((2, 4), np.int64)[:, ::2],
+        np.zeros((2, 2), ">i8"),
+    ],
+)
+def test_pairs_that_are_malformed(pairs):
+    with fails(TypeError, "pair_keys()", "contiguous int64 array"):
+        _core.pair_keys(pairs)

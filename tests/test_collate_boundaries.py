@@ -267,6 +267,15 @@ def test_a_collator_keeps_tuples_and_can_be_copied():
     assert pickle.loads(pickle.dumps(by_key))([{"x": [1]}])["x"].shape == (1, 4)
 
 
+def test_an_error_of_the_boundaries_is_told_as_it_is():
+    class Sizes:
+        def tolist(self):
+            raise LookupError("their own")
+
+    with pytest.raises(LookupError, match="their own"):
+        tb.PadCollator(boundaries=Sizes())
+
+
 def test_what_was_given_may_change_later():
     boundaries = np.array([4, 8])
     collate_fn = tb.PadCollator(boundaries=boundaries, return_tensors="np")

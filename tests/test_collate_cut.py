@@ -125,3 +125,13 @@ def test_what_the_caller_gives_wins_over_the_tokenizer(given, wanted):
     batch = tb.PadCollator.from_tokenizer(Tokenizer(), return_tensors="np", **given)(ENCODED)
     for key, fill in wanted.items():
         assert batch[key][1].tolist() == [ENCODED[1][key][0], fill], key
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("dtype", ["longdouble", "float64", "float16"])
+def test_rows_that_numpy_converts_are_cut(dtype, side):
+    """Their elements are rows themselves: what is left out is counted in whole ones."""
+    rows = [np.arange(2 * n).reshape(n, 2).astype(np.longdouble) for n in (3, 1)]
+    result = collated(rows, 0, max_length=2, truncation_side=side, dtype=dtype)
+    kept = rows[0][:2] if side == "right" else rows[0][1:]
+    assert_same(result, [kept.tolist(), [[0, 1], [0, 0]]], dtype)

@@ -101,7 +101,7 @@ def test_a_padding_value_with_a_gradient_is_refused(value):
             call(fill)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_cuda_tensors_are_refused():
     with fails(TypeError, "cuda", ".cpu()"):
         tb.to_float16(torch.zeros(3, device="cuda"))
@@ -173,6 +173,14 @@ def test_warnings_turned_into_errors_leave_a_result_in_out():
     with pytest.warns(RuntimeWarning, match="element 1 is 1"):
         assert tb.to_float16(np.float32([1, 1e10]), out=out) is out
     assert out.tolist() == [1, np.inf]
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_the_element_that_overflows_first_is_named_wherever_it_is(counted):
+    x = np.zeros(40_000, np.float32)
+    x[[30_000, 35_000]] = 1e6
+    with pytest.warns(RuntimeWarning, match="2 of 40,000 .* element 30000 is 1000000.0"):
+        tb.to_float16(x, return_counts=counted)
 
 
 def test_half_report_names_the_entry():

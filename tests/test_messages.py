@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tightbatch as tb
@@ -152,6 +153,13 @@ def test_choices_are_listed_as_a_sentence():
         tb.pad([[1]], padding_side="x")
     with pytest.raises(ValueError, match=r"expected 'error', 'truncate', 'split' or 'drop'$"):
         tb.pack([1], 2, overlong="x")
+
+
+def test_only_where_lengths_are_expected_may_a_mask_have_been_meant():
+    with pytest.raises(TypeError, match=r"found bools, expected integers$"):
+        tb.partition(np.array([True, False]), 1)
+    with pytest.raises(TypeError, match=r"mask\.sum\(axis=1\)$"):
+        tb.pack(np.array([True, False]), 2)
 
 
 def test_nothing_advises_to_install_what_no_index_has():

@@ -112,10 +112,9 @@ def test_transformers_batches():
     assert count_tokens(encoding)[:2] == (REAL, PADDED)
 
 
+@pytest.mark.cuda
 def test_a_gpu_counts_without_being_waited_for():
     torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU")
     batches = [tb.PadCollator()(SAMPLES).to("cuda"), tb.PaddingFreeCollator()(SAMPLES).to("cuda")]
     meter = tb.WasteMeter(batches)
     torch.cuda.set_sync_debug_mode("error")

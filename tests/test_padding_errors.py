@@ -335,3 +335,17 @@ def test_errors_of_the_three_name_the_row_as_given(name, arguments):
 def test_errors_of_the_three_name_the_function_that_was_called(name, arguments):
     with fails(TypeError, f"{name}()"):
         checked(getattr(tb, name), [[1], [None]], *arguments)
+
+
+def test_an_error_of_a_float_is_told_as_it_is():
+    class Half(np.float16):
+        def __float__(self):
+            raise LookupError("its own")
+
+    for call in (
+        lambda: tb.pad([[1.0], []], padding_value=Half(1)),
+        lambda: tb.pad([[Half(1)]]),
+        lambda: tb.pad([[1, Half(1)]]),
+    ):
+        with pytest.raises(LookupError, match="its own"):
+            call()

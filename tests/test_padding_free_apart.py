@@ -72,13 +72,12 @@ def test_flex_attention_keeps_rows_apart(name, training):
     torch.testing.assert_close(parts, alone, **CLOSE)
 
 
+@pytest.mark.cuda
 @MODES
 @pytest.mark.parametrize("attention", ["flash_attention_2", "flex_attention", "sdpa", "eager"])
 @pytest.mark.parametrize("options", [{}, {"max_tokens": 40, "max_segments": 8, "max_length": 16}])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_on_a_gpu(attention, options, training):
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU")
     close, dtype = CLOSE, torch.float32
     if attention == "flash_attention_2":
         pytest.importorskip("flash_attn")

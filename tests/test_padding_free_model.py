@@ -173,23 +173,16 @@ def test_torch_varlen_attention_takes_the_boundaries(options):
     names = ("cu_seq_q", "cu_seq_k", "max_q", "max_k")
     q, k, v = heads(batch["input_ids"].shape[1])
     bounds = {name: batch[name] for name in names}
-    expected = attend_alone(q, k, v, batch["cu_seq_q"].tolist())
-    if not torch.cuda.is_available():
-        # The names and types at least: the operator's own check, without its computing.
-        from torch._subclasses.fake_tensor import FakeTensorMode
+    # It computes on CUDA alone, which test_cuda tests. Here the names and types, by the operator's
+    # own check.
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            fake = [mode.from_tensor(x) for x in (q, k, v)]
-            given = {
-                n: mode.from_tensor(x) if isinstance(x, torch.Tensor) else x
-                for n, x in bounds.items()
-            }
-            assert varlen.varlen_attn(*fake, **given, window_size=(-1, 0)).shape == q.shape
-        pytest.skip("varlen_attn computes on CUDA alone, and there is none here")
-    where = [x.to("cuda", torch.bfloat16) for x in (q, k, v)]
-    bounds = batch.to("cuda")
-    out = varlen.varlen_attn(*where, **{n: bounds[n] for n in names}, window_size=(-1, 0))
-    torch.testing.assert_close(out.float().cpu(), expected, rtol=5e-2, atol=5e-2)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = [mode.from_tensor(x) for x in (q, k, v)]
+        given = {
+            n: mode.from_tensor(x) if isinstance(x, torch.Tensor) else x for n, x in bounds.items()
+        }
+        assert varlen.varlen_attn(*fake, **given, window_size=(-1, 0)).shape == q.shape
 
 
 def test_the_trainer_takes_the_batches(tmp_path):

@@ -41,14 +41,17 @@ number_limited(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *set
     }
 }
 
-/* The items of the rows that are kept, in the order of their index. */
+/* The items of the rows that are kept, in the order of their index. Lengths may lie in a
+ * file that another process changes meanwhile: whatever they are now, items stay within
+ * the summary. */
 static void
 number_items(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *settings,
-             tb_batch_plan *plan)
+             const tb_length_summary *summary, tb_batch_plan *plan)
 {
     int64_t limit = tb_find_drop_limit(settings);
-    int64_t most = settings->max_length, longest = plan->longest;
-    uint64_t *items = plan->items;
+    int64_t most = settings->max_length;
+    int64_t longest = summary->longest, shortest = summary->shortest;
+    uint64_t *items = plan->items, *end = items + summary->rows;
     int index_bits = plan->index_bits; /* 0 with one row, whose key is 0 then */
 
     if (plan->limits.tokens != NULL) {
@@ -57,10 +60,12 @@ number_items(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *setti
     }
     for (ptrdiff_t i = 0; i < n; i++) {
         int64_t length = tb_min(lengths[i], most);
-        if (length <= limit) {
+        if (length <= limit && items < end) {
+            length = tb_min(tb_max(length, shortest), longest);
             *items++ = (uint64_t)(longest - length) << index_bits | (uint64_t)i;
         }
     }
+    plan->row_count = items - plan->items;
 }
 
 tb_status
@@ -91,7 +96,10 @@ tb_plan_batches(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *se
     plan->row_count = summary.rows;
     plan->longest = summary.longest;
     plan->index_bits = tb_count_bits((uint64_t)n - 1);
-    number_items(lengths, n, settings, plan);
+    number_items(lengths, n, settings, &summary, plan);
+    if (plan->row_count == 0) {
+        return TB_OK;
+    }
     if (tb_is_limited(settings)) {
         tb_weigh_limits(plan);
     }

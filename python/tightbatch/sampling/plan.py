@@ -147,6 +147,7 @@ class Planner:
                 f"{self.function}(): groups= with limits=, batch_size_multiple= or lengths of two "
                 "sides; expected batch_size= or max_tokens= as caps, and one length for each row"
             )
+        self.lengths = np.require(self.lengths, requirements="O")  # rows are counted twice
         read = read_groups(self.function, groups, len(self.lengths))
         allowed = self._survey()[2]
         rows, tokens = count_rows(read, self.lengths, self.settings, allowed)

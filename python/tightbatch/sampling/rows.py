@@ -41,7 +41,9 @@ def read_rows(
             "num_replicas= and rank= here; for predict, pass "
             "DataLoader(sampler=this, batch_size=None)"
         )
-    read = _core.read_length_pairs(function, "lengths", lengths)
+    read = _mapped(lengths) if limits is None else None
+    if read is None:
+        read = _core.read_length_pairs(function, "lengths", lengths)
     own = read_limits(function, limits, len(read))
     planned: dict[str, Any] = {"limits": as_settings(own)} if own else {}
     _check_multiple(function, settings, is_limited=bool(own))
@@ -73,6 +75,19 @@ def read_rows(
             planned |= {"limits": (both, *as_settings(own)), "max_tokens": None}
     most = list(cut) if isinstance(max_length, tuple | list) else cut[0]
     return Rows(widths.sum(axis=1), own, planned, True, most, truncated)
+
+
+def _mapped(lengths: Any) -> Array | None:
+    """Keep lengths of a file mapped for reading where they are: the ranks of a node share them.
+
+    All other lengths are copied, because they may change; None for them. The planner is safe from a
+    file that changes.
+    """
+    if not isinstance(lengths, np.memmap) or lengths.ndim != 1 or lengths.flags.writeable:
+        return None
+    is_plain = lengths.dtype == np.int64 and lengths.dtype.isnative
+    plain = is_plain and lengths.flags.c_contiguous and lengths.flags.aligned
+    return lengths.view(np.ndarray) if plain else None
 
 
 def _check_multiple(function: str, settings: dict[str, Any], *, is_limited: bool) -> None:

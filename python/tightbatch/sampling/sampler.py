@@ -87,9 +87,11 @@ class LengthBatchSampler(Results):
     Parameters
     ----------
     lengths : sequence of int, ndarray, or CPU tensor, shape [rows] or [rows, 2]
-        The length of each row of the data set. They are copied. Without lengths the sampler is
-        empty, with ``len`` 0. Two lengths are those of a source and a target, both padded: a batch
-        costs its rows times the sum of both widths, and rows that are alike in both share one.
+        The length of each row of the data set. They are copied, except for int64 that
+        ``np.load(path, mmap_mode="r")`` maps, which processes share; with groups or limits these
+        too. Without lengths the sampler is empty, with ``len`` 0. Two lengths are those of a source
+        and a target, both padded: a batch costs its rows times the sum of both widths, and rows
+        that are alike in both share one.
     batch_size : int, optional
         The most rows in a batch.
     max_tokens : int or dict of {int: int}, optional
