@@ -9,7 +9,10 @@ import pytest
 
 import tightbatch as tb
 from checks import run_python
+from conftest import SANITIZED
 
+if SANITIZED:
+    pytest.skip("Ray itself is not built for the sanitizers", allow_module_level=True)
 pytest.importorskip("ray.data")
 torch = pytest.importorskip("torch")
 pd = pytest.importorskip("pandas")

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import tightbatch as tb
+from conftest import SANITIZED
 
+if SANITIZED:
+    pytest.skip("Ray itself is not built for the sanitizers", allow_module_level=True)
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
 torch = pytest.importorskip("torch")
