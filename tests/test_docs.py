@@ -58,6 +58,8 @@ def needs_torch(page):
         pytest.importorskip("torch")
     if re.search(r"import transformers|from transformers", text):
         pytest.importorskip("transformers")
+    if "tb.ray." in text:
+        pytest.importorskip("ray.data")
 
 
 @pages
