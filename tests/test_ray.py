@@ -230,6 +230,25 @@ def test_threads_may_call_it_at_once():
     assert not wrong
 
 
+def test_collators_of_transformers_and_functions_around_them():
+    pytest.importorskip("transformers")
+    from tightbatch.huggingface import DataCollatorWithFlattening, DataCollatorWithPadding
+
+    plain = [{key: sample[key] for key in ("input_ids",)} for sample in SAMPLES]
+    given = table().drop_columns(["label"])
+    for collator in (
+        DataCollatorWithPadding(pad_token_id=0),
+        DataCollatorWithFlattening(),
+        tb.CheckedCollator(PADDED),
+        lambda samples: {**PADDED(samples), "rows": torch.arange(len(samples))},
+        lambda samples: PADDED([{"input_ids": sample["input_ids"][:2]} for sample in samples]),
+    ):
+        batch, expected = tb.ray.CollateFn(collator)(given), collator(plain)
+        assert list(batch) == list(expected)
+        for key, value in expected.items():
+            assert torch.equal(batch[key], torch.as_tensor(value)), key
+
+
 def test_it_is_pickled():
     import ray.cloudpickle
 
