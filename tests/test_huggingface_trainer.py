@@ -206,7 +206,7 @@ def _tokenizer():
 def _even(epochs):
     """Those of a trainer, where each epoch has the number of steps of the longest."""
     sampler = tb.LengthBatchSampler(LENGTHS, seed=5, max_tokens=120)
-    sampler._even_out(len(epochs))
+    sampler.even_out(len(epochs))
     return [list(sampler) for _ in epochs]
 
 

@@ -356,8 +356,8 @@ def cut_block(lengths, workers=1, **options):
     rows = tb.Ragged.from_sequences([np.full(n, i) for i, n in enumerate(lengths)])
     given = pa.table({"input_ids": pa.array(rows.to_arrow()), "row": np.arange(len(lengths))})
     collator = tb.PadCollator(return_tensors="np")
-    options = {"length": "input_ids", "fill_null": None, "seed": 0, "options": options}
-    stored = CutBlock(collator, workers, **options)(given)
+    length = options.pop("length", "input_ids")
+    stored = CutBlock(collator, workers, length, None, 0, options)(given)
     loaded = [load("test", stored[i : i + 1], "np") for i in range(len(stored))]
     return [batch["row"].tolist() for batch, _ in loaded], loaded
 
@@ -382,6 +382,24 @@ def test_a_block_of_fewer_rows_than_workers_repeats_some():
     assert len(batches) == 4
     assert {row for rows in batches for row in rows} == {0, 1, 2}
     assert sum(notes["repeated"] for _, notes in loaded) == 1
+
+
+def test_limits_are_columns():
+    lengths = np.random.default_rng(2).integers(1, 50, 120)
+    caps = {"rows": ("input_ids", 150), "numbers": tb.Limit("row", 700, True)}
+    batches, _ = cut_block(lengths, 3, max_tokens=2000, limits=caps)
+    assert sorted(row for rows in batches for row in rows) == list(range(120))
+    assert max(lengths[rows].sum() for rows in batches) <= 150
+    assert max(len(rows) * max(rows) for rows in batches) <= 700
+    with pytest.raises(TypeError, match=r"batch_by_length\(\): limits: 'x': .*name of a column"):
+        cut_block(lengths, limits={"x": (len, 3)})
+    for wrong in (3, {"x": 3}, {"x": ("row", -1)}):
+        with pytest.raises((TypeError, ValueError), match="limits"):
+            cut_block(lengths, limits=wrong)
+    with pytest.raises(ValueError, match=r"there is no column 'images'.*limits="):
+        cut_block(lengths, batch_size=2, limits={"x": ("images", 3)})
+    with pytest.raises(ValueError, match=r"there is no column 'tokens'.*length="):
+        cut_block(lengths, batch_size=2, length="tokens")
 
 
 def test_like_lengths_share_a_batch_and_a_seed_decides():

@@ -27,6 +27,23 @@ KINDS = [
     {"batch_size": 4, "steps": 40},
 ]
 
+IMAGES = {"images": (lambda sample: sample[0] % 4, 7)}
+LIMITED = [
+    {"max_tokens": 60, "limits": IMAGES},
+    {"max_tokens": 60, "limits": IMAGES, "padding_free": True},
+    {"limits": {**IMAGES, "pixels": tb.Limit(lambda sample: sample[1] // 2, 50, True)}},
+    {"limits": {"lengths": (lambda sample: sample[1], 50)}, "padding_free": True},
+    {"max_tokens": 90, "length": lambda sample: (sample[1], sample[0] % 9)},
+    {
+        "max_tokens": 90,
+        "length": (lambda sample: sample[1], lambda sample: sample[0] % 9),
+        "limits": IMAGES,
+        "padding_free": True,
+        "drop_last": True,
+    },
+    {"batch_size": 4, "length": lambda sample: (sample[1], sample[0] % 9), "drop_last": True},
+]
+
 
 class Counted:
     """A source with a state of its own: the number of the next sample."""
@@ -53,9 +70,8 @@ def plain(lengths):
 
 
 def of(source, caps, **others):
-    return tb.StreamBatcher(
-        source, length=lambda sample: sample[1], **{"buffer": 16, **caps, **others}
-    )
+    options = {"length": lambda sample: sample[1], "buffer": 16, **caps, **others}
+    return tb.StreamBatcher(source, **options)
 
 
 def as_stored(state):
@@ -67,7 +83,9 @@ LENGTHS = np.random.default_rng(5).integers(0, 40, 90).tolist()
 
 
 @pytest.mark.parametrize("make", [plain, Counted], ids=["count", "state"])
-@pytest.mark.parametrize("caps", KINDS, ids=str)
+@pytest.mark.parametrize(
+    "caps", KINDS + LIMITED, ids=[*map(str, KINDS), *map("limits {}".format, range(7))]
+)
 def test_a_state_of_every_step_continues_with_the_same_batches(caps, make):
     batcher = of(make(LENGTHS), caps)
     whole = list(batcher)
@@ -161,7 +179,7 @@ class Streams(RuleBasedStateMachine):
     """Reading, saving, and loading in a new process, on all ranks of a stream, in any order."""
 
     @initialize(
-        caps=st.sampled_from(KINDS[:4]),
+        caps=st.sampled_from([*KINDS[:4], *LIMITED[:5]]),
         lengths=st.lists(st.integers(0, 40), max_size=60),
         ranks=st.integers(1, 3),
         make=st.sampled_from([plain, Counted]),

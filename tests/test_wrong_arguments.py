@@ -265,6 +265,7 @@ OWN = {
         )
     },
     "StreamBatcher.load_state_dict": {"state": STATE},
+    "LengthBatchSampler.even_out": {"epochs": Integer(1)},
     "LengthBatchSampler.load_state_dict": {"state": STATE},
     "LengthBatchSampler.restore_order": {
         "outputs": Anything(reason="test_batching_order tries what a model may give"),

@@ -26,6 +26,7 @@ THEMED = re.compile(
     r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">'
     r'\s*<img src="([^"]+)" ([^>]+)>\s*</picture>'
 )
+INCLUDED = re.compile(r"^```\{literalinclude\} (\S+)\n:language: (\w+)\n```\n", re.MULTILINE)
 TOCTREE = re.compile(r"^```\{toctree\}\n.*?^```\n", re.MULTILINE | re.DOTALL)
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 PARAMETER = re.compile(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*) : (.*)$", re.MULTILINE)
@@ -90,9 +91,15 @@ def api_as_markdown(name: str) -> str:
     return "\n".join(lines)
 
 
+def read_file(path: str) -> str:
+    """A file that a page shows, by its path from docs/."""
+    return (Path(__file__).parent.parent / path).read_text(encoding="utf-8")
+
+
 def as_markdown(text: str) -> str:
     """A page's source without what only Sphinx reads."""
     text = PICTURE.sub(lambda match: before_and_after.as_text(match[1]), text)
+    text = INCLUDED.sub(lambda match: f"```{match[2]}\n{read_file(match[1])}```\n", text)
     text = DIRECTIVE.sub(lambda match: api_as_markdown(match[1]), TOCTREE.sub("", text))
     return text.rstrip() + "\n"
 

@@ -26,6 +26,8 @@ Array = NDArray[np.int64]
 def read_batch_size(sampler: Any) -> tuple[int | None, int | None]:
     """Give the caps that a sampler has: rows, and tokens."""
     rows, tokens = (getattr(sampler, name, None) for name in ("batch_size", "max_tokens"))
+    if rows is None and tokens is None and isinstance(sampler, LengthBatchSampler):
+        rows = sampler._planner.settings["batch_size"]  # groups make batches of fewer rows too
     return (
         rows if type(rows) is int and rows > 0 else None,
         tokens if type(tokens) is int and tokens > 0 else None,

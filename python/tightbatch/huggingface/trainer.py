@@ -157,7 +157,7 @@ class _ByLength:
             own["batch_size"] = self._train_batch_size
         sampler = LengthBatchSampler(lengths, num_replicas=ranks, rank=rank, **own)
         _check_count(sampler, loader)
-        sampler._even_out(_count_epochs(self.args, len(sampler)))
+        sampler.even_out(_count_epochs(self.args, len(sampler)))
         return _prepare(_loader_of(loader, sampler), self.accelerator)
 
     def get_eval_dataloader(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..ragged import Ragged
+from ..sampling.limits import Limit
+from ..sampling.stream_limits import read_stream_limits
 from ..sampling.streaming import StreamBatcher
 from .collating import check_settings
 from .columns import as_samples, count_rows, read_columns
@@ -63,7 +65,8 @@ def batch_by_length(
     **options
         Parameters of :class:`tightbatch.StreamBatcher`: ``batch_size``, ``max_tokens``,
         ``padding_free``, ``quadratic_length``, ``max_length``, ``overlong``,
-        ``pad_to_multiple_of``, ``boundaries``, ``buffer``, ``buffer_tokens``.
+        ``pad_to_multiple_of``, ``boundaries``, ``buffer``, ``buffer_tokens``, and ``limits`` whose
+        costs are names of columns.
 
     Returns
     -------
@@ -121,27 +124,34 @@ class CutBlock:
         self.seed = _core.read_int(NAME, "seed", seed, 0, 2**64 - 1)
         self.collator, self.length, self.fill_null = collator, length, fill_null
         self.options = options
-        self._cut([], self.seed)  # a wrong setting is an error here, not in the first task
+        for name, limit in read_stream_limits(options.get("limits")).items():
+            if not isinstance(limit[0], str):
+                raise TypeError(
+                    f"{NAME}(): limits: {_core.show(name)}: costs={_core.describe(limit[0])}; "
+                    "expected the name of a column"
+                )
+        self._cut([], {}, self.seed)  # a wrong setting is an error here, not in the first task
 
     def __call__(self, table: Any) -> Any:
         """Give the batches of a block, each as a row."""
         if table.num_rows == 0:
             return join(())
         columns = read_columns(NAME, table, self.fill_null)
-        lengths = self._lengths(columns)
+        lengths = self._lengths(columns, self.length, "length")
         drawn = np.random.SeedSequence([self.seed, zlib.crc32(lengths.tobytes())])
-        cut = self._cut(lengths.tolist(), int(drawn.generate_state(1, np.uint64)[0]))
+        cut = self._cut(lengths.tolist(), columns, int(drawn.generate_state(1, np.uint64)[0]))
         return join(
             store(NAME, self.collator(as_samples(columns, rows)), repeated=repeated)
             for rows, repeated in share_out(cut, self.num_workers)
         )
 
-    def _lengths(self, columns: dict[str, Any]) -> Array:
-        column = columns.get(self.length)
+    def _lengths(self, columns: dict[str, Any], name: str, setting: str) -> Array:
+        """Give the numbers of a column, or the lengths of its rows."""
+        column = columns.get(name)
         if column is None:
             raise ValueError(
-                f"{NAME}(): there is no column {self.length!r}, but {_core.show(list(columns))}; "
-                "expected length= to name one"
+                f"{NAME}(): there is no column {name!r}, but {_core.show(list(columns))}; "
+                f"expected {setting}= to name one"
             )
         if isinstance(column, Ragged):
             return np.ascontiguousarray(column.lengths, np.int64)
@@ -150,11 +160,17 @@ class CutBlock:
             found = np.full(count_rows(columns), column.shape[1])
         elif isinstance(column, np.ndarray) and column.dtype == object:
             found = [len(row) for row in column]
-        read: Array = _core.read_lengths(NAME, self.length, found)
+        read: Array = _core.read_lengths(NAME, name, found)
         return np.ascontiguousarray(read)
 
-    def _cut(self, lengths: list[int], seed: int) -> list[Array]:
-        """Give the rows of each batch."""
+    def _cut(self, lengths: list[int], columns: dict[str, Any], seed: int) -> list[Array]:
+        """Give the rows of each batch; a sample of the batcher is the number of a row."""
+        options = dict(self.options)
+        if options.get("limits"):
+            options["limits"] = {
+                name: Limit(self._costs(columns, limit[0]), *limit[1:])
+                for name, limit in options["limits"].items()
+            }
         batcher = StreamBatcher(
             range(len(lengths)),
             length=lengths.__getitem__,
@@ -162,9 +178,14 @@ class CutBlock:
             num_replicas=1,
             rank=0,
             seed=seed,
-            **self.options,
+            **options,
         )
         return [np.array(batch, np.int64) for batch in batcher]
+
+    def _costs(self, columns: dict[str, Any], name: str) -> Callable[[int], int]:
+        """Give what tells the cost of a row."""
+        costs = self._lengths(columns, name, "limits").tolist() if columns else []
+        return costs.__getitem__
 
 
 def share_out(batches: list[Array], workers: int) -> list[tuple[Array, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,3 +202,17 @@ def handed_out(
         rows = np.fromiter((row for batch in own for row in batch), np.int64)
         given.append((rows, np.fromiter(map(len, own), np.int64)))
     return given
+
+
+def check_shared_once(function: str, ranks: int, caller: Any) -> None:
+    """Refuse that accelerate shares out again what the sampler has shared out: rows would be lost.
+
+    accelerate asks a sampler nothing before it iterates. What iterates is its wrapper.
+    """
+    processes = getattr(caller, "num_processes", 1)
+    if type(caller).__name__ == "BatchSamplerShard" and processes > 1:
+        raise ValueError(
+            f"{function}(): accelerate's prepare() divides among {processes} processes what "
+            f"num_replicas={ranks} has divided already, so most rows would be left out; leave "
+            "num_replicas= and rank= out here, or the loader out of prepare()"
+        )

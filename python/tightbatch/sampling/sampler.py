@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from .._words import counted
 from .groups import Shares
 from .limits import Limit
 from .plan import NO_CAP, Planner, read_pool
-from .ranks import Run, Steps, deal, dealt, in_line, shared
+from .ranks import Run, Steps, check_shared_once, deal, dealt, in_line, shared
 from .results import Results
 from .rows import read_rows
 from .schedule import read_schedule
@@ -166,13 +167,14 @@ class LengthBatchSampler(Results):
     weigh : {"rows", "tokens"}
         Whether shares, and sizes, are of rows or of tokens.
     num_replicas, rank : int
-        The number of ranks, and which of them this is. With accelerate leave them out: it shares
-        out the batches itself.
+        The number of ranks, and which of them this is. Leave them out for a loader that goes
+        through accelerate's ``prepare``, which shares out the batches itself.
 
     Attributes
     ----------
     batch_size : int or None
-        None if `max_tokens` makes the number of rows vary, as other libraries expect.
+        None if the number of rows varies (by `max_tokens`, `limits` or `groups`, or because it is
+        no multiple of `batch_size_multiple`), as other libraries expect.
     max_length : int or None
         As given, or lower with ``overlong="truncate"``.
     shuffle_window : int or None
@@ -364,8 +366,9 @@ class LengthBatchSampler(Results):
             self.max_tokens = schedule.as_dict()
         del self.__dict__["ranks"]  # the planner's: num_replicas, or what a state says
         self.boundaries = None if boundaries is None else settings["boundaries"].tolist()
-        if self.max_tokens is not None or self.limits:
-            self.batch_size = None
+        multiple = settings["batch_size_multiple"] or 1
+        if self._is_capped or groups is not None or (settings["batch_size"] or 0) % multiple:
+            self.batch_size = None  # accelerate loses batches that have fewer rows than it says
         self.truncated = rows.truncated or self._planner.truncated
         found = self._planner.groups
         self.groups = None if found is None else found.labels
@@ -378,6 +381,11 @@ class LengthBatchSampler(Results):
     def sampler(self) -> LengthBatchSampler:
         """The sampler itself, because accelerate and Lightning look for ``set_epoch`` here."""
         return self
+
+    @property
+    def _is_capped(self) -> bool:
+        """Whether something else than `batch_size` limits a batch."""
+        return self.max_tokens is not None or bool(self.limits)
 
     def _deal(self) -> Steps:
         """The steps of the coming iteration: those of a whole epoch, or of the rest of one."""
@@ -403,23 +411,43 @@ class LengthBatchSampler(Results):
             steps = -(-batches // self.num_replicas)
         return max(steps, self._least_steps) if steps else 0
 
-    def _even_out(self, epochs: int) -> None:
-        """Let the first epochs have the same number of steps, that of the longest.
+    def even_out(self, epochs: int) -> None:
+        """Let the first epochs have the same number of steps, that of the longest of them.
 
-        For loops that ask for ``len`` once, as that of transformers' Trainer does.
+        With `max_tokens` or `limits` epochs have other numbers of batches. transformers' Trainer
+        and Lightning ask for ``len`` once, and leave out what longer epochs have more. Here the
+        last batches of shorter epochs are cut into smaller ones instead: every row still comes
+        once. The sampler is at epoch 0 then. Each epoch is planned once for it.
+
+        Parameters
+        ----------
+        epochs : int
+            How many there are, from 1; a ValueError, TypeError or OverflowError otherwise.
+
+        Examples
+        --------
+        >>> import tightbatch as tb
+        >>> sampler = tb.LengthBatchSampler([3, 9, 4, 8, 2, 7, 5] * 9, max_tokens=30)
+        >>> sampler.even_out(5)
+        >>> len({len(list(sampler)) for epoch in range(5)})
+        1
         """
+        count = _core.read_int(f"{NAME}.even_out", "epochs", epochs, 1, NO_CAP)
         self._least_steps = 0
-        if (self.max_tokens is not None or self.limits) and self._planner.renews:
+        if self._is_capped and self._planner.renews:
             counts = []
-            for epoch in range(epochs):
+            for epoch in range(count):
                 self._move(epoch)
                 counts.append(len(self))
             self._least_steps = max(counts, default=0)
-            self._move(0)
+        self._move(0)
+        self._moves += 1
         self._dealt = None
 
     def __iter__(self) -> Iterator[list[int]]:
         """Run through the epoch that the sampler is at now."""
+        if self.num_replicas > 1:
+            check_shared_once(NAME, self.num_replicas, sys._getframe(1).f_locals.get("self"))
         indices, offsets = self._plan()
         steps, rows = self._deal(), int(offsets[-1])
         self._run = run = Run(self._epoch, self._planned, rows, steps, self._moves)
@@ -427,7 +455,7 @@ class LengthBatchSampler(Results):
         return self._hand_out(run, self._batches(indices, steps, self.rank))
 
     def _batches(self, indices: NDArray[np.int64], steps: Steps, rank: int) -> Iterator[list[int]]:
-        shares = self.padding_free and self.batch_size is not None and self.groups is None
+        shares = self.padding_free and not self._is_capped and self.groups is None
         if shares and self.num_replicas > 1:
             kept = self.longest_first and steps.begins_as_planned
             costs = self._planner.row_costs

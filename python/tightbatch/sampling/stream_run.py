@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import Any
 
 from .. import _core
+from .stream_limits import say_missing
 from .stream_source import NAME, Reader, Share
 
 _WAITS, _IN_PACK, _GONE = range(3)  # tb_row_place
@@ -52,10 +53,22 @@ class Run(Iterator[list[Any]]):
             self._steps = self._steps // share.workers + more
         self._passes = 0  # how often the source was read to its end, and begun again
         self._repeated = self._dropped = self._truncated = 0
+        self._has_sides: bool = batcher._has_sides
         self._begin(0)
 
     def _begin(self, fingerprint: int) -> None:
         """Begin with no samples that wait."""
+        self._begin_stream(fingerprint)
+        self._held: dict[int, Any] = {}
+        self._exhausted = False
+        self._number = 0  # of the next sample in the source
+        self._marks: deque[tuple[int, Any, int]] = deque([(0, None, 0)])
+        self._failures: list[int] = []  # before which samples the source has raised an error
+        self._get = self._batcher._get
+        self._reader: Reader | None = None
+
+    def _begin_stream(self, fingerprint: int) -> None:
+        self._begun = fingerprint
         batcher, share = self._batcher, self._share
         self._stream = _core.start_stream(
             NAME,
@@ -67,14 +80,8 @@ class Run(Iterator[list[Any]]):
             share.share,
             share.shares,
             fingerprint,
+            batcher._sides(self._has_sides),
         )
-        self._held: dict[int, Any] = {}
-        self._exhausted = False
-        self._number = 0  # of the next sample in the source
-        self._marks: deque[tuple[int, Any, int]] = deque([(0, None, 0)])
-        self._failures: list[int] = []  # before which samples the source has raised an error
-        self._get = batcher._get
-        self._reader: Reader | None = None
 
     # --- batches --------------------------------------------------------------------------
 
@@ -87,10 +94,8 @@ class Run(Iterator[list[Any]]):
             if self._steps is not None and self.done >= self._steps:
                 self._dropped += len(_core.save_stream(self._stream)[0])  # that still wait
                 break
-            numbers = _core.take_from_stream(self._stream, self._exhausted)
-            if numbers is not None:
-                take = self._held.pop
-                batch = [take(number) for number in numbers]
+            batch = _core.take_from_stream(self._stream, self._exhausted, self._held)
+            if batch is not None:
                 self.done += 1
                 self._repeated += len(batch) if self._passes else 0
                 return batch
@@ -102,6 +107,10 @@ class Run(Iterator[list[Any]]):
                 self._read_again(self._steps)
         self._finish()
         raise StopIteration
+
+    def is_complete(self) -> bool:
+        """Whether it has given all its steps: a loop that counts them does not ask for more."""
+        return self._state is None and self._steps is not None and self.done >= self._steps
 
     def _finish(self) -> None:
         self.ended = True
@@ -124,45 +133,78 @@ class Run(Iterator[list[Any]]):
         if self._reader is None:
             self._reader = Reader(self._batcher.samples, self.epoch, None, self._batcher._first)
         self._mark(self._reader)
-        number, held, stream, add = self._number, self._held, self._stream, _core.add_to_stream
-        share, shares = self._share.share, self._share.shares
-        weigh = None if self._batcher.buffer_bytes is None else size_in_bytes
-        weight = 0 if self._batcher.buffer_tokens is None else None  # None is the length
-        get, is_read = self._get, False  # whether the error is of a sample that was read
+        if self._get is None and not self._find_first(self._reader):
+            return
+        weigh: Any = size_in_bytes if self._batcher.buffer_bytes is not None else None
+        if weigh is None and self._batcher.buffer_tokens is None:
+            weigh = 0
+        # The number of the next sample, the one that raised, and whether it had been read.
+        progress: list[Any] = [self._number, None, False]
         try:
-            for sample in self._reader.samples:
-                place = number
-                number += 1
-                is_read = True
-                if shares > 1:
-                    if place % shares != share:
-                        is_read = False
-                        continue
-                    place //= shares
-                if get is None:
-                    get = self._get = self._find_getter(sample, number - 1)
-                try:
-                    item = get(sample)
-                except Exception as error:
-                    self._refuse(error, sample, number - 1)
-                    raise
-                ready = add(stream, place, item, weigh(sample) if weigh else weight)
-                is_read = False
-                if ready is None:
-                    continue
-                held[place] = sample
-                if ready:
-                    return
-        except Exception:
-            if not is_read:
-                self._failures.append(number)
+            is_ready = _core.read_into_stream(
+                self._stream,
+                self._reader.samples,
+                self._getter(),
+                self._batcher._get_costs,
+                weigh,
+                self._held,
+                progress,
+            )
+        except Exception as error:
+            if progress[1] is None:
+                self._failures.append(progress[0])
+            elif not progress[2]:
+                self._refuse(error, progress[1], progress[0] - 1)
             raise
         finally:
-            self._number = number
-        self._exhausted = True
+            self._number = progress[0]
+        self._exhausted = not is_ready
+
+    def _getter(self) -> Any:
+        """Give what the core gets lengths by: a key of mappings, None for samples themselves."""
+        if self._get is _same:
+            return None
+        length = self._batcher.length
+        if isinstance(self._get, itemgetter) and not isinstance(length, (tuple, list)):
+            return "input_ids" if length is None else length
+        return self._get
+
+    def _find_first(self, reader: Reader) -> bool:
+        """Find the length of samples by the first one of this share, which is read again.
+
+        Give False at the end of the samples.
+        """
+        share, shares = self._share.share, self._share.shares
+        samples = reader.samples
+        while True:
+            try:
+                sample = next(samples)
+            except StopIteration:
+                self._exhausted = True
+                return False
+            except Exception:
+                self._failures.append(self._number)
+                raise
+            self._number += 1
+            if (self._number - 1) % shares == share:
+                break
+        try:
+            self._get = self._find_getter(sample, self._number - 1)
+        except Exception as error:
+            self._refuse(error, sample, self._number - 1)
+            raise
+        self._number -= 1
+        reader.samples = chain([sample], samples)
+        return True
 
     def _find_getter(self, sample: Any, row: int) -> Any:
-        """Find the length of samples, where `length` does not say."""
+        """Find the length of samples, where `length` does not say, and whether there are two."""
+        length = self._batcher.length
+        if callable(length):
+            if isinstance(length(sample), tuple):
+                self._has_sides = True
+                self._begin_stream(self._begun)
+            return length
         if not isinstance(sample, Mapping):
             return _same
         if "input_ids" in sample:
@@ -176,12 +218,11 @@ class Run(Iterator[list[Any]]):
         """Raise what says more than an error of `length` does by itself."""
         if isinstance(error, StopIteration):  # it would end the loop in silence
             raise RuntimeError(f"{NAME}(): row {row}: length() raised StopIteration") from error
-        if isinstance(self._get, itemgetter) and isinstance(error, (KeyError, TypeError)):
-            key = "input_ids" if self._batcher.length is None else self._batcher.length
-            raise type(error)(
-                f"{NAME}(): row {row}: found {type(sample).__name__} without {_core.show(key)}; "
-                "expected it in every sample, or a function as length="
-            ) from error
+        if isinstance(error, (KeyError, TypeError)):
+            length = "input_ids" if self._batcher.length is None else self._batcher.length
+            missing = say_missing(sample, row, length, self._batcher.limits)
+            if missing is not None:
+                raise missing[0](missing[1]) from error
 
     # --- state ----------------------------------------------------------------------------
 
@@ -277,8 +318,9 @@ class Run(Iterator[list[Any]]):
                 weight = 0 if self._batcher.buffer_tokens is None else None
                 if self._batcher.buffer_bytes is not None:
                     weight = size_in_bytes(sample)
-                item = self._get(sample)
-                _core.restore_to_stream(self._stream, place, item, weight, where)
+                item, get_costs = self._get(sample), self._batcher._get_costs
+                costs = None if get_costs is None else get_costs(sample)
+                _core.restore_to_stream(self._stream, place, item, weight, costs, where)
             except Exception as error:
                 if where == _GONE:
                     continue  # it was an error then too

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
-from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
 
 from .. import _core
+from .limits import Limit, as_state
 from .plan import NO_CAP
+from .rows import check_sides, read_cut
+from .stream_limits import as_stream_settings, cost_getter, read_length, read_stream_limits
 from .stream_ranks import InStep
 from .stream_run import Run, check_state
 from .stream_source import NAME, SHARDED, check_samples, distributed, find_share, in_worker
@@ -37,8 +39,8 @@ class StreamBatcher:
 
     - **Padded batches.** The samples that wait are sorted by length. A batch is the full run of
       neighbours around one of the oldest, drawn at random, that needs the least padding.
-    - **Packs**, with `padding_free` and `max_tokens`. Samples go into a pack as they come, and
-      those that wait end it, as for :class:`LengthBatchSampler`.
+    - **Packs**, with `padding_free` and `max_tokens` or `limits`. Samples go into a pack as they
+      come, and those that wait end it, as for :class:`LengthBatchSampler`.
     - With `padding_free` and `batch_size` alone, batches follow the stream: nothing has to wait.
 
     No batch is above a cap. Each sample is handed out exactly once; only `drop_last`,
@@ -68,14 +70,21 @@ class StreamBatcher:
     samples : iterable, or function that gives one
         A function, such as a generator function, is called for each iteration. An iterator can be
         read once.
-    length : str, function or None
+    length : str, function, tuple of two of these, or None
         What gives the length of a sample: a function of the sample, or the key of a column of
         tokens (whose length counts) or of lengths. None is "input_ids" for mappings, and the sample
-        itself for anything else.
+        itself for anything else. Two of them, or a function that gives a tuple of two ints, are
+        the lengths of source and target, both of which are padded.
     batch_size : int, optional
         The most samples in a batch.
     max_tokens : int, optional
-        The most tokens in a batch, padding included; at least one of these two is needed.
+        The most tokens in a batch, padding included; at least one of these two is needed, or
+        `limits`.
+    limits : dict of {str: (costs, cap)}, optional
+        More hard caps on a batch, each with a name and what every sample costs: the key of a column
+        of costs (or of lists, whose length counts), or a function of the sample. Costs are added
+        up; `tightbatch.Limit` has those that are padded. A sample that alone breaks a limit is
+        overlong, and cannot be truncated.
     padding_free, quadratic_length, max_length, overlong, pad_to_multiple_of, boundaries
         As for :class:`LengthBatchSampler`. With ``overlong="truncate"``, give the collator the
         batcher's `max_length`.
@@ -92,7 +101,8 @@ class StreamBatcher:
     steps : int, optional
         How many batches an iteration has on each rank, all its workers together. If there are more,
         the rest is not read; if there are fewer, the first samples come again, and `repeated`
-        counts them.
+        counts them. It is the ``len`` of the batcher, and of its loader: Lightning, which reads
+        ahead where it knows no length, resumes at the right batch only with `steps`.
     sharded : {"auto", "no", "workers", "ranks", "both"}
         Among what the source divides its samples itself. "auto" knows datasets' IterableDataset,
         asks about other torch IterableDatasets in workers, and is "no" for anything else.
@@ -103,10 +113,11 @@ class StreamBatcher:
     Raises
     ------
     ValueError
-        For caps that contradict each other; and, when batches are made, for a length that is
-        negative or above a cap.
+        For caps that contradict each other; and, when batches are made, for a length or cost that
+        is negative or above a cap.
     TypeError, OverflowError
-        For settings of a wrong type; and for lengths that are no integers, or too large. These
+        For settings of a wrong type; and for lengths or costs that are no integers, or too large.
+        These
         errors, and those of the source, leave the iteration as it was: it can go on.
 
     Examples
@@ -123,22 +134,24 @@ class StreamBatcher:
     [[6, 6, 6, 6, 6, 6], [2, 2]]
     """
 
-    max_length: int | None
+    max_length: int | list[int | None] | None
+    limits: dict[str, Limit] | None
     seed: int
 
     def __init__(
         self,
         samples: Any,
         *,
-        length: str | Callable[[Any], Any] | None = None,
+        length: str | Callable[[Any], Any] | Sequence[str | Callable[[Any], Any]] | None = None,
         batch_size: int | None = None,
         max_tokens: int | None = None,
         padding_free: bool = False,
         quadratic_length: int | None = None,
-        max_length: int | None = None,
+        max_length: int | Sequence[int] | None = None,
         overlong: Literal["error", "truncate", "drop"] = "error",
         pad_to_multiple_of: int | None = None,
         boundaries: Sequence[int] | None = None,
+        limits: Mapping[str, Limit | tuple[str | Callable[[Any], Any], int]] | None = None,
         buffer: int = 2048,
         buffer_tokens: int | None = None,
         buffer_bytes: int | None = None,
@@ -151,14 +164,16 @@ class StreamBatcher:
     ) -> None:
         check_samples(samples)
         self.samples, self.length = samples, length
-        self._get = _read_length(length)
-        if batch_size is None and max_tokens is None:
-            raise ValueError(f"{NAME}(): pass batch_size=, max_tokens= or both")
+        self._get = read_length(length)
+        read = read_stream_limits(limits)
+        self._get_costs = cost_getter(read)
+        if batch_size is None and max_tokens is None and not read:
+            raise ValueError(f"{NAME}(): pass batch_size=, max_tokens= or both, or limits=")
         _core.read_choice(NAME, "overlong", overlong, ("error", "truncate", "drop"))
         given = {
             "batch_size": batch_size,
             "max_tokens": max_tokens,
-            "max_length": max_length,
+            "max_length": None if isinstance(max_length, tuple | list) else max_length,
             "pad_to_multiple_of": pad_to_multiple_of,
             "quadratic_length": quadratic_length,
             "batch_size_multiple": None,
@@ -179,6 +194,9 @@ class StreamBatcher:
             if settings["padding_free"]:
                 raise ValueError(f"{NAME}(): boundaries= with padding_free=True; expected one")
         self._settings = settings
+        self._read_sides(max_length)
+        if read:
+            settings["limits"] = as_stream_settings(read)
         self._read_buffer(buffer, buffer_tokens, buffer_bytes)
         self._read_cap()
         self.steps = None if steps is None else _core.read_int(NAME, "steps", steps, 1, NO_CAP)
@@ -188,11 +206,38 @@ class StreamBatcher:
             if name in settings:
                 setattr(self, name, settings[name])
         self.boundaries = None if boundaries is None else settings["boundaries"].tolist()
+        self.limits = read or None
+        if isinstance(max_length, tuple | list):
+            self.max_length = list(self._cut)
         self._epoch = 0
         self._first: list[Any] = []  # the state of the source before one was loaded
         self._state: dict[str, Any] | None = None
         self._run: Run | None = None
         _register(type(self))
+
+    def _read_sides(self, max_length: Any) -> None:
+        """Read whether samples have two lengths: None, the first sample tells."""
+        self._has_sides = isinstance(self.length, tuple | list)
+        self._may_have_sides = callable(self.length)
+        if isinstance(max_length, tuple | list):
+            if not (self._has_sides or self._may_have_sides):
+                raise TypeError(
+                    f"{NAME}(): max_length={_core.describe(max_length)}; expected an int, as each "
+                    "sample has one length"
+                )
+            self._has_sides = True
+        self._cut = read_cut(NAME, max_length)
+        if self._has_sides:
+            if self._get is None and callable(self.length):
+                self._get = self.length
+            check_sides(NAME, self._settings)
+
+    def _sides(self, has_sides: bool) -> Any:
+        """Give what the core is told of the lengths of a sample."""
+        if not has_sides:
+            return self._may_have_sides  # a tuple is no row of tokens then
+        check_sides(NAME, self._settings)
+        return self._cut
 
     def _read_buffer(self, rows: Any, tokens: Any, size: Any) -> None:
         """Read what the buffer holds at most."""
@@ -205,7 +250,7 @@ class StreamBatcher:
         if size is not None:
             self.buffer_bytes = _core.read_int(NAME, "buffer_bytes", size, 1, NO_CAP - 1)
         batch = self._settings["batch_size"]
-        if self._settings["max_tokens"] is None and batch > self.buffer:
+        if self._settings["max_tokens"] is None and batch is not None and batch > self.buffer:
             raise ValueError(
                 f"{NAME}(): buffer={self.buffer} is less than batch_size={batch}; expected a "
                 "buffer of several batches"
@@ -256,11 +301,29 @@ class StreamBatcher:
                 f"{share.as_list()[:2]}, worker {share.worker} of {share.workers}; expected the "
                 "same numbers of ranks and workers"
             )
-        run = self._run
-        if run is not None and run.ended and run.epoch == self._epoch and state is None:
-            self._epoch += 1
+        if state is None:
+            self._epoch = self._coming(self._run)
         self._run = Run(self, self._epoch, share, state)
         return self._run
+
+    def __len__(self) -> int:
+        """How many batches each rank gets: `steps`; a TypeError without, as of any stream.
+
+        Lightning reads one batch ahead of training where it knows no length, and saves the place
+        after that batch.
+        """
+        if self.steps is None:
+            raise TypeError(f"{NAME}: the number of batches of a stream is not known; pass steps=")
+        return self.steps
+
+    def __bool__(self) -> bool:
+        """Say yes: it may have batches, whether or not it knows how many."""
+        return True
+
+    def _coming(self, run: Run | None) -> int:
+        """Give the epoch after an iteration: the next one if that has given all its batches."""
+        is_over = run is not None and run.epoch == self._epoch and (run.ended or run.is_complete())
+        return self._epoch + is_over
 
     @property
     def epoch(self) -> int:
@@ -291,7 +354,8 @@ class StreamBatcher:
         number = _core.read_int(f"{NAME}.set_epoch", "epoch", epoch, 0, NO_CAP)
         if self._state is not None and self._state["epoch"] != number:
             self._state = None
-        if number != self._epoch or (self._run is not None and self._run.ended):
+        run = self._run
+        if number != self._epoch or (run is not None and (run.ended or run.is_complete())):
             self._run = None
         self._epoch = number
 
@@ -376,7 +440,8 @@ class StreamBatcher:
             "batch_size max_tokens padding_free quadratic_length max_length pad_to_multiple_of "
             "overlong drop_last seed boundaries buffer buffer_tokens buffer_bytes steps"
         )
-        return {name: getattr(self, name) for name in names.split()} | {"form": _FORM}
+        order = {name: getattr(self, name) for name in names.split()}
+        return order | {"limits": as_state(self.limits or {}), "form": _FORM}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was called: the next iteration begins there.
@@ -431,16 +496,6 @@ class StreamBatcher:
         if self.num_replicas > 1:
             shown.append(f"rank={self.rank} of {self.num_replicas}")
         return f"<StreamBatcher of {', '.join(shown)}>"
-
-
-def _read_length(length: Any) -> Callable[[Any], Any] | None:
-    if length is None or callable(length):
-        return length  # type: ignore[no-any-return]
-    if isinstance(length, str):
-        return itemgetter(length)
-    raise TypeError(
-        f"{NAME}(): length={_core.describe(length)}; expected a key, a function or None"
-    )
 
 
 def _register(cls: type) -> None:
