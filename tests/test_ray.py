@@ -357,7 +357,8 @@ def cut_block(lengths, workers=1, **options):
     given = pa.table({"input_ids": pa.array(rows.to_arrow()), "row": np.arange(len(lengths))})
     collator = tb.PadCollator(return_tensors="np")
     length = options.pop("length", "input_ids")
-    stored = CutBlock(collator, workers, length, None, 0, options)(given)
+    seed = options.pop("seed", 0)
+    stored = CutBlock(collator, workers, length, None, seed, options)(given)
     loaded = [load("test", stored[i : i + 1], "np") for i in range(len(stored))]
     return [batch["row"].tolist() for batch, _ in loaded], loaded
 
@@ -408,6 +409,7 @@ def test_like_lengths_share_a_batch_and_a_seed_decides():
     padded = sum(batch["input_ids"].size for batch, _ in loaded)
     assert 1 - lengths.sum() / padded < 0.05
     assert cut_block(lengths, 2, max_tokens=8000)[0] == batches
+    assert cut_block(lengths, 2, max_tokens=8000, seed=1)[0] != batches
 
 
 # --- imports ---------------------------------------------------------------------------------

@@ -38,7 +38,8 @@ def batch_by_length(
 ) -> Any:
     """Cut a Ray Dataset into batches of rows of like length, collated in Ray's tasks.
 
-    Each block of the dataset goes through a :class:`tightbatch.StreamBatcher` in a task of its own.
+    The rows of each block, in random order, go through a :class:`tightbatch.StreamBatcher` in a
+    task of its own.
     So rows meet within their block, and there within the buffer: blocks of at least several
     thousand rows give the least padding. No batch is above a cap.
 
@@ -60,8 +61,8 @@ def batch_by_length(
     fill_null : number, optional
         As for :class:`CollateFn`.
     seed : int
-        The seed of what is drawn, from 0 to 2**64 - 1. The batches of a block depend on nothing
-        else but its rows.
+        The seed of the order of rows and of what is drawn, from 0 to 2**64 - 1. The batches of a
+        block depend on nothing else but its rows.
     **options
         Parameters of :class:`tightbatch.StreamBatcher`: ``batch_size``, ``max_tokens``,
         ``padding_free``, ``quadratic_length``, ``max_length``, ``overlong``,
@@ -172,7 +173,7 @@ class CutBlock:
                 for name, limit in options["limits"].items()
             }
         batcher = StreamBatcher(
-            range(len(lengths)),
+            np.random.default_rng(seed).permutation(len(lengths)).tolist(),
             length=lengths.__getitem__,
             sharded="no",
             num_replicas=1,
