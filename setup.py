@@ -30,6 +30,9 @@ def flags() -> tuple[list[str], list[str]]:
     if sys.platform == "win32":
         return ["/O2", "/std:c11"], []
     compile_args, link_args = ["-std=c11", "-O3", "-fvisibility=hidden"], []
+    if "-g" not in os.environ.get("CFLAGS", "").split():
+        # Python's own flags have -g, which makes the wheel four times as large.
+        compile_args.append("-g0")
     if switch("DEBUG"):
         compile_args += ["-O0", "-g", "-UNDEBUG"]
     if switch("SANITIZE"):

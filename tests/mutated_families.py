@@ -15,7 +15,9 @@ PLANS = (
     "buckets packing_errors packing batching_use"
 ).split()
 LIMITED = ["several_limits", "mapped_lengths", *PLANS[:2], "binding"]
-STREAMS = "streaming streaming_resume streaming_shares streaming_loaders streaming_limits".split()
+STREAMS = [
+    f"streaming{part}" for part in ("", "_resume", "_redeal", "_shares", "_loaders", "_limits")
+]
 ORDERS = ["batching_order", "fairness", "batching_loops"]
 BATCHES = (
     "collate_errors collate collate_boundaries collate_cut collate_dtype collate_repr "

@@ -260,6 +260,7 @@ def test_rows_of_a_database():
     table = sqlite3.connect(":memory:")
     table.row_factory = sqlite3.Row
     rows = list(table.execute("select 1 as label, 2.5 as weight union all select 3, 4.5"))
+    table.close()
     batch = collate(rows)
     assert_same(batch["label"], [1, 3], np.int64)
     assert_same(batch["weight"], [2.5, 4.5], np.float32)

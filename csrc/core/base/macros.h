@@ -20,6 +20,14 @@
 #    define TB_PREFETCH(p) ((void)0)
 #endif
 
+/* TB_ATOMIC int x: one thread may write it while others read it. MSVC has C11's atomics
+ * only under a switch; there an aligned int is read and written whole. */
+#if defined(__STDC_NO_ATOMICS__)
+#    define TB_ATOMIC volatile
+#else
+#    define TB_ATOMIC _Atomic
+#endif
+
 #if defined(_MSC_VER)
 #    include <intrin.h>
 #    define TB_RESTRICT __restrict

@@ -75,7 +75,8 @@ static const tb_float_kernels scalar_kernels = {
 
 /* --- levels ----------------------------------------------------------------------- */
 
-static tb_level used = TB_LEVEL_SCALAR;
+/* The only variable of the core that is not constant. */
+static TB_ATOMIC int used = TB_LEVEL_SCALAR;
 
 static const tb_float_kernels *const levels[TB_LEVEL_COUNT] = {
     [TB_LEVEL_SCALAR] = &scalar_kernels,
@@ -97,13 +98,13 @@ tb_level_available(tb_level level)
 void
 tb_use_level(tb_level level)
 {
-    used = level;
+    used = (int)level;
 }
 
 tb_level
 tb_level_used(void)
 {
-    return used;
+    return (tb_level)used;
 }
 
 /* Pairs without kernels of their own go through float32, which holds every number of

@@ -82,17 +82,52 @@ tb_find_key(PyObject *dict, PyObject *key, PyObject **value)
 #endif
 }
 
-/* --- lists and ints, read without calls ------------------------------------------- */
+/* --- what other threads change ---------------------------------------------------- */
 
-/* A critical section for a list whose items are read as borrowed references. With the
+/* A critical section for an object: while it lasts no other thread changes the object, or
+ * takes it for a critical section of its own, but where Python code runs in it. With the
  * GIL it is the GIL. */
-#if PY_VERSION_HEX >= 0x030D0000
+#if defined(Py_GIL_DISABLED)
 #    define TB_BEGIN_CRITICAL_SECTION(object) Py_BEGIN_CRITICAL_SECTION(object)
 #    define TB_END_CRITICAL_SECTION() Py_END_CRITICAL_SECTION()
 #else
-#    define TB_BEGIN_CRITICAL_SECTION(object) {
+#    define TB_BEGIN_CRITICAL_SECTION(object) \
+        {                                     \
+            (void)(object);
 #    define TB_END_CRITICAL_SECTION() }
 #endif
+
+/* A pointer that the module's state remembers: it is NULL until some thread has looked up
+ * what it stands for, and then stays. All that was written before TB_REMEMBER() is seen
+ * after TB_RECALL() has given the value. */
+#if defined(Py_GIL_DISABLED)
+#    define TB_RECALL(slot) _Py_atomic_load_ptr_acquire(&(slot))
+#    define TB_REMEMBER(slot, value) _Py_atomic_store_ptr_release(&(slot), (value))
+#else
+#    define TB_RECALL(slot) (slot)
+#    define TB_REMEMBER(slot, value) ((void)((slot) = (value)))
+#endif
+
+/* --- lists and ints, read without calls ------------------------------------------- */
+
+/* An item of a list or tuple, a new reference; NULL without an exception where the list
+ * has become shorter. */
+static inline PyObject *
+tb_get_item(PyObject *list, Py_ssize_t i)
+{
+    if (PyTuple_Check(list)) {
+        return i < PyTuple_GET_SIZE(list) ? Py_NewRef(PyTuple_GET_ITEM(list, i)) : NULL;
+    }
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *item = PyList_GetItemRef(list, i);
+    if (item == NULL) {
+        PyErr_Clear();
+    }
+    return item;
+#else
+    return i < PyList_GET_SIZE(list) ? Py_NewRef(PyList_GET_ITEM(list, i)) : NULL;
+#endif
+}
 
 /* 1 and the value if `item` is exactly an int of one digit, without a call. */
 static inline int

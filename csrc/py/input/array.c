@@ -20,6 +20,21 @@ tb_is_masked(PyArrayObject *array)
     return answer;
 }
 
+/* The array C-contiguous, aligned, in this machine's order of bytes. The type is named:
+ * NumPy before 2.3 leaks one if it is left to find it, by NPY_ARRAY_NOTSWAPPED. */
+static PyArrayObject *
+native_copy(PyArrayObject *array)
+{
+    PyArray_Descr *own = PyArray_DESCR(array);
+    PyArray_Descr *native = PyArray_ISNOTSWAPPED(array)
+                                ? (PyArray_Descr *)Py_NewRef((PyObject *)own)
+                                : PyArray_DescrNewByteorder(own, NPY_NATIVE);
+
+    return native == NULL
+               ? NULL
+               : (PyArrayObject *)PyArray_FromArray(array, native, NPY_ARRAY_CARRAY_RO);
+}
+
 int
 tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
               PyArrayObject *array, tb_view *view)
@@ -45,8 +60,7 @@ tb_view_array(tb_state *state, const tb_context *context, Py_ssize_t row,
     }
     view->source = (PyObject *)array;
     if (!PyArray_ISCARRAY_RO(array)) {
-        array = (PyArrayObject *)PyArray_FROM_OF(
-            (PyObject *)array, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED);
+        array = native_copy(array);
         if (array == NULL) {
             Py_CLEAR(view->dtype.descr);
             return -1;

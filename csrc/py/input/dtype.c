@@ -24,8 +24,9 @@ integer_of_size(npy_intp size, int is_signed)
 static PyArray_Descr *
 find_bfloat16(tb_state *state, int import)
 {
-    if (state->bfloat16 != NULL) {
-        return (PyArray_Descr *)state->bfloat16;
+    PyObject *known = (PyObject *)TB_RECALL(state->bfloat16);
+    if (known != NULL) {
+        return (PyArray_Descr *)known;
     }
     PyObject *name = PyUnicode_FromString("ml_dtypes"), *module = NULL, *type = NULL;
     PyArray_Descr *descr = NULL;
@@ -41,12 +42,12 @@ find_bfloat16(tb_state *state, int import)
         return NULL;
     }
     type = PyObject_GetAttrString(module, "bfloat16");
-    Py_DECREF(module);
     if (type != NULL && PyArray_DescrConverter(type, &descr) == NPY_SUCCEED) {
-        state->bfloat16 = (PyObject *)descr;
+        known = tb_remember_object(module, &state->bfloat16, (PyObject *)descr);
     }
+    Py_DECREF(module);
     Py_XDECREF(type);
-    return (PyArray_Descr *)state->bfloat16;
+    return (PyArray_Descr *)known;
 }
 
 /* A type that another package registered with NumPy: only its width is used. */
@@ -211,14 +212,16 @@ tb_dtype_name(const tb_dtype *dtype)
 static PyObject *
 find_convert(PyObject **slot, const char *name)
 {
-    if (*slot == NULL) {
-        PyObject *module = PyImport_ImportModule("tightbatch._numpy_fallback");
-        if (module != NULL) {
-            *slot = PyObject_GetAttrString(module, name);
-            Py_DECREF(module);
-        }
+    PyObject *known = (PyObject *)TB_RECALL(*slot);
+    PyObject *module =
+        known != NULL ? NULL : PyImport_ImportModule("tightbatch._numpy_fallback");
+
+    if (module != NULL) {
+        PyObject *function = PyObject_GetAttrString(module, name);
+        known = function == NULL ? NULL : tb_remember_object(module, slot, function);
+        Py_DECREF(module);
     }
-    return *slot;
+    return known;
 }
 
 int

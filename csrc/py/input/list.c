@@ -280,6 +280,9 @@ refuse_number(const tb_list_reader *reader, Py_ssize_t column, PyObject *item,
     return TB_READ_ERROR;
 }
 
+static tb_read read_nested(tb_list_reader *reader, PyObject *list, Py_ssize_t expected,
+                           int depth, Py_ssize_t column, char *dst);
+
 /* `column` is -1 at the top, where each item is a column of its own. */
 static tb_read
 read_level(tb_list_reader *reader, PyObject *list, Py_ssize_t length, Py_ssize_t start,
@@ -295,19 +298,13 @@ read_level(tb_list_reader *reader, PyObject *list, Py_ssize_t length, Py_ssize_t
     ptrdiff_t pitch = elements_below(reader, depth) * reader->dtype.item_size;
     for (Py_ssize_t i = 0; i < count; i++) {
         Py_ssize_t at = column < 0 ? start + i : column;
-        PyObject *item = tb_list_item(list, start + i);
-        if (!tb_is_list(item)) {
-            return refuse_number(reader, at, item, expected);
+        PyObject *item = tb_get_item(list, start + i);
+        if (item == NULL) {
+            return changed_size(reader);
         }
-        if (tb_list_size(item) != expected) {
-            return (tb_read)tb_raise_at(
-                reader->context, PyExc_ValueError, reader->row, at,
-                "found a list of %zd, expected %zd: only the first dimension may vary",
-                tb_list_size(item), expected);
-        }
-        Py_INCREF(item);
-        tb_read read = read_level(reader, item, expected, 0, expected, depth + 1, at,
-                                  dst + i * pitch);
+        tb_read read = tb_is_list(item) ? read_nested(reader, item, expected, depth + 1,
+                                                      at, dst + i * pitch)
+                                        : refuse_number(reader, at, item, expected);
         Py_DECREF(item);
         if (read != TB_READ_DONE) {
             return read;
@@ -317,6 +314,26 @@ read_level(tb_list_reader *reader, PyObject *list, Py_ssize_t length, Py_ssize_t
         }
     }
     return TB_READ_DONE;
+}
+
+/* A whole list, `depth` lists deep. */
+static tb_read
+read_nested(tb_list_reader *reader, PyObject *list, Py_ssize_t expected, int depth,
+            Py_ssize_t column, char *dst)
+{
+    tb_read read;
+
+    TB_BEGIN_CRITICAL_SECTION(list);
+    Py_ssize_t length = tb_list_size(list);
+    read = length == expected
+               ? read_level(reader, list, length, 0, length, depth, column, dst)
+               : (tb_read)tb_raise_at(reader->context, PyExc_ValueError, reader->row,
+                                      column,
+                                      "found a list of %zd, expected %zd: only the "
+                                      "first dimension may vary",
+                                      length, expected);
+    TB_END_CRITICAL_SECTION();
+    return read;
 }
 
 tb_read
@@ -338,23 +355,24 @@ tb_guess_dtype(tb_state *state, PyObject *list, Py_ssize_t start, tb_dtype *dtyp
                int *found)
 {
     tb_number number;
+    PyObject *item = Py_NewRef(list);
 
     *found = 0;
-    while (tb_is_list(list)) {
-        if (tb_list_size(list) <= start) {
-            return 0;
-        }
-        list = tb_list_item(list, start);
+    while (item != NULL && tb_is_list(item)) {
+        Py_SETREF(item, tb_get_item(item, start));
         start = 0;
+    }
+    if (item == NULL) {
+        return 0;
     }
     *found = 1;
     *dtype = (tb_dtype){TB_I64, 8, NULL};
-    if (PyLong_CheckExact(list)) {
+    if (PyLong_CheckExact(item)) {
+        Py_DECREF(item);
         return 0;
     }
-    Py_INCREF(list);
-    int answer = tb_read_number(state, list, &number);
-    Py_DECREF(list);
+    int answer = tb_read_number(state, item, &number);
+    Py_DECREF(item);
     Py_XDECREF(number.object);
     if (answer == 0 && number.kind == TB_NUMBER_BOOL) {
         *dtype = (tb_dtype){TB_BOOL, 1, NULL};
@@ -369,17 +387,21 @@ int
 tb_nested_shape(const tb_context *context, Py_ssize_t row, PyObject *list, int *ndim,
                 npy_intp *shape)
 {
+    PyObject *first = tb_get_item(list, 0);
+
     *ndim = 0;
-    while (tb_list_size(list) > 0 && tb_is_list(tb_list_item(list, 0))) {
+    while (first != NULL && tb_is_list(first)) {
         if (*ndim == TB_MAX_TRAILING) {
+            Py_DECREF(first);
             return tb_raise_at(context, PyExc_ValueError, row, 0,
                                "nested deeper than %d levels, or a list that contains "
                                "itself",
                                (int)TB_MAX_TRAILING);
         }
-        list = tb_list_item(list, 0);
-        shape[*ndim] = tb_list_size(list);
+        shape[*ndim] = tb_list_size(first);
         *ndim += 1;
+        Py_SETREF(first, tb_get_item(first, 0));
     }
+    Py_XDECREF(first);
     return 0;
 }

@@ -181,7 +181,7 @@ take_rows(PyArrayObject *starts, PyArrayObject *lengths, tb_ragged *buffers)
 static int
 init_ragged(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    tb_ragged buffers = {NULL, NULL, NULL, NULL}, old;
+    tb_ragged buffers = {NULL, NULL, NULL, NULL};
     PyObject *chunks;
     PyArrayObject *starts, *lengths;
 
@@ -199,9 +199,21 @@ init_ragged(PyObject *self, PyObject *args, PyObject *kwargs)
         tb_clear_ragged(&buffers);
         return -1;
     }
-    old = ((ragged_object *)self)->buffers;
-    ((ragged_object *)self)->buffers = buffers;
-    tb_clear_ragged(&old);
+    /* For good: other threads may read what an object holds. */
+    int is_filled;
+    TB_BEGIN_CRITICAL_SECTION(self);
+    is_filled = ((ragged_object *)self)->buffers.chunks != NULL;
+    if (!is_filled) {
+        ((ragged_object *)self)->buffers = buffers;
+    }
+    TB_END_CRITICAL_SECTION();
+    if (is_filled) {
+        tb_clear_ragged(&buffers);
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Ragged.__init__(): the object has its arrays; expected a new "
+                        "one, as Ragged() makes it");
+        return -1;
+    }
     return 0;
 }
 

@@ -5,12 +5,11 @@
 
 #include <string.h>
 
-/* torch's exchange table, if this torch has one, in a version that we know. */
-static void
-find_exchange(tb_state *state)
+/* torch's exchange table, if this torch has one, in a version that we know; or NULL. */
+static const tb_dlpack_exchange *
+find_exchange(PyObject *tensor)
 {
-    PyObject *capsule =
-        PyObject_GetAttrString((PyObject *)state->tensor, "__dlpack_c_exchange_api__");
+    PyObject *capsule = PyObject_GetAttrString(tensor, "__dlpack_c_exchange_api__");
     const tb_dlpack_header *header =
         capsule == NULL ? NULL
                         : (const tb_dlpack_header *)PyCapsule_GetPointer(
@@ -19,12 +18,10 @@ find_exchange(tb_state *state)
     while (header != NULL && header->major != TB_DLPACK_MAJOR) {
         header = header->previous;
     }
-    state->dlpack = (const tb_dlpack_exchange *)header;
-    if (state->dlpack != NULL && state->dlpack->tensor_from_object == NULL) {
-        state->dlpack = NULL;
-    }
+    const tb_dlpack_exchange *found = (const tb_dlpack_exchange *)header;
     Py_XDECREF(capsule);
     PyErr_Clear(); /* an older torch: it is called through Python then */
+    return found == NULL || found->tensor_from_object == NULL ? NULL : found;
 }
 
 /* torch.Tensor, torch.nn.Parameter and Tensor.is_neg; 0 if some do not exist yet, while
@@ -58,10 +55,15 @@ find_torch(tb_state *state)
     }
     int found = find_types(torch, &tensor, &nn, &parameter, &is_neg);
     if (found > 0) {
-        state->tensor = (PyTypeObject *)Py_NewRef(tensor);
-        state->parameter = (PyTypeObject *)Py_NewRef(parameter);
-        state->tensor_is_neg = Py_NewRef(is_neg);
-        find_exchange(state);
+        const tb_dlpack_exchange *exchange = find_exchange(tensor);
+        TB_BEGIN_CRITICAL_SECTION(torch);
+        if (state->tensor == NULL) {
+            state->dlpack = exchange;
+            state->parameter = (PyTypeObject *)Py_NewRef(parameter);
+            state->tensor_is_neg = Py_NewRef(is_neg);
+            TB_REMEMBER(state->tensor, (PyTypeObject *)Py_NewRef(tensor));
+        }
+        TB_END_CRITICAL_SECTION();
     }
     Py_DECREF(torch);
     Py_XDECREF(tensor);
@@ -74,7 +76,9 @@ find_torch(tb_state *state)
 int
 tb_is_tensor(tb_state *state, PyObject *object)
 {
-    if (state->tensor == NULL) {
+    PyTypeObject *known = (PyTypeObject *)TB_RECALL(state->tensor);
+
+    if (known == NULL) {
         const char *dot = strrchr(Py_TYPE(object)->tp_name, '.');
         /* Only a heap type can be a tensor, and other rows of heap types are rare. */
         if (dot == NULL && !(Py_TYPE(object)->tp_flags & Py_TPFLAGS_HEAPTYPE)) {
@@ -83,8 +87,9 @@ tb_is_tensor(tb_state *state, PyObject *object)
         if (find_torch(state) < 0) {
             return -1;
         }
+        known = (PyTypeObject *)TB_RECALL(state->tensor);
     }
-    return state->tensor != NULL && PyObject_TypeCheck(object, state->tensor);
+    return known != NULL && PyObject_TypeCheck(object, known);
 }
 
 static int

@@ -21,17 +21,16 @@ find_scalar_dtype(tb_state *state, const tb_column_spec *spec, tb_dtype *dtype)
 {
     PyObject *attribute;
 
-    if (!tb_role_is_numbers(spec->role) || !tb_is_list(spec->rows) ||
-        tb_list_size(spec->rows) == 0) {
+    if (!tb_role_is_numbers(spec->role) || !tb_is_list(spec->rows)) {
         return 0;
     }
-    PyObject *first = tb_list_item(spec->rows, 0);
-    if (PyLong_CheckExact(first) || PyFloat_CheckExact(first) || PyBool_Check(first)) {
-        return 0;
+    PyObject *first = tb_get_item(spec->rows, 0);
+    int found = 0;
+    if (first != NULL && !PyLong_CheckExact(first) && !PyFloat_CheckExact(first) &&
+        !PyBool_Check(first)) {
+        found = tb_find_attribute(first, "dtype", &attribute);
     }
-    Py_INCREF(first);
-    int found = tb_find_attribute(first, "dtype", &attribute);
-    Py_DECREF(first);
+    Py_XDECREF(first);
     if (found > 0) {
         found = tb_dtype_from_object(state, &spec->context, attribute, dtype);
         Py_DECREF(attribute);

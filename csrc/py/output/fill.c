@@ -73,8 +73,11 @@ has_float(tb_state *state, PyObject *list, int depth)
 {
     int found = PyErr_CheckSignals();
 
-    for (Py_ssize_t i = 0; found == 0 && i < tb_list_size(list); i++) {
-        PyObject *item = Py_NewRef(tb_list_item(list, i));
+    for (Py_ssize_t i = 0; found == 0; i++) {
+        PyObject *item = tb_get_item(list, i);
+        if (item == NULL) {
+            break;
+        }
         if (depth > 0) {
             found = tb_is_list(item) ? has_float(state, item, depth - 1) : 0;
         }

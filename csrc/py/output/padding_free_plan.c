@@ -63,13 +63,18 @@ tb_read_padding_free_settings(const tb_context *context, PyObject *mapping,
 static int
 has_only_known_ones(PyObject *list, ptrdiff_t n)
 {
-    PyObject *one = PyLong_FromLong(1), *const *items = tb_list_items(list);
-    ptrdiff_t i = tb_list_size(list) == n ? 0 : n;
-    int found = one != NULL && i == 0;
+    PyObject *one = PyLong_FromLong(1);
+    int found = 0;
 
-    for (; i < n; i++) {
-        found &= items[i] == one || items[i] == Py_True;
+    TB_BEGIN_CRITICAL_SECTION(list);
+    if (one != NULL && tb_list_size(list) == n) {
+        PyObject *const *items = tb_list_items(list);
+        found = 1;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            found &= items[i] == one || items[i] == Py_True;
+        }
     }
+    TB_END_CRITICAL_SECTION();
     PyErr_Clear();
     Py_XDECREF(one);
     return found;

@@ -11,21 +11,19 @@
 static PyObject *
 missing_key(PyObject *a, PyObject *b)
 {
-    PyObject *key, *value;
-    Py_ssize_t position = 0;
+    PyObject *keys = PyDict_Keys(a), *missing = NULL;
+    Py_ssize_t count = keys == NULL ? 0 : PyList_GET_SIZE(keys);
 
-    while (PyDict_Next(a, &position, &key, &value)) {
-        Py_INCREF(key);
+    for (Py_ssize_t i = 0; i < count && missing == NULL; i++) {
+        PyObject *key = PyList_GET_ITEM(keys, i);
         int there = PyDict_Contains(b, key);
-        if (there == 0) {
-            return key;
-        }
-        Py_DECREF(key);
         if (there < 0) {
-            return NULL;
+            break;
         }
+        missing = there ? NULL : Py_NewRef(key);
     }
-    return NULL;
+    Py_XDECREF(keys);
+    return missing;
 }
 
 static int
@@ -80,7 +78,7 @@ scatter_sample(const tb_context *context, PyObject *columns, PyObject *first,
                PyObject *sample, Py_ssize_t row)
 {
     PyObject *key, *column;
-    Py_ssize_t position = 0;
+    Py_ssize_t position = 0; /* in a dict that nobody else has */
 
     if (PyDict_GET_SIZE(sample) != PyDict_GET_SIZE(columns)) {
         return refuse_keys(context, first, sample, row);
@@ -96,6 +94,25 @@ scatter_sample(const tb_context *context, PyObject *columns, PyObject *first,
     return 0;
 }
 
+/* {key: a list of `count` places} for the keys of the first sample; NULL with an
+ * exception. Setting a key may run Python code, so the keys are a list of our own. */
+static PyObject *
+make_columns(PyObject *first, Py_ssize_t count)
+{
+    PyObject *keys = PyDict_Keys(first), *columns = keys == NULL ? NULL : PyDict_New();
+
+    for (Py_ssize_t i = 0; columns != NULL && i < PyList_GET_SIZE(keys); i++) {
+        PyObject *column = PyList_New(count);
+        if (column == NULL ||
+            PyDict_SetItem(columns, PyList_GET_ITEM(keys, i), column) < 0) {
+            Py_CLEAR(columns);
+        }
+        Py_XDECREF(column);
+    }
+    Py_XDECREF(keys);
+    return columns;
+}
+
 /* gather_columns(function, key, samples, as_dict) -> {key: list of values}, keys in the
  * order of the first sample. Every sample has the same keys, or it is an error. `key` is
  * that of the column that the samples are, or None. as_dict(function, key, row, sample)
@@ -105,8 +122,8 @@ wrap_gather_columns(PyObject *Py_UNUSED(module), PyObject *const *args,
                     Py_ssize_t nargs)
 {
     tb_context context = {0};
-    PyObject *fast = NULL, *columns = NULL, *first = NULL, *key, *value;
-    Py_ssize_t position = 0, count;
+    PyObject *fast = NULL, *columns = NULL, *first = NULL;
+    Py_ssize_t count;
 
     if (tb_check_count("gather_columns", nargs, 4) < 0) {
         return NULL;
@@ -118,14 +135,7 @@ wrap_gather_columns(PyObject *Py_UNUSED(module), PyObject *const *args,
         goto done;
     }
     first = sample_as_dict(args, PyTuple_GET_ITEM(fast, 0), 0);
-    columns = first == NULL ? NULL : PyDict_New();
-    while (columns != NULL && PyDict_Next(first, &position, &key, &value)) {
-        PyObject *column = PyList_New(count);
-        if (column == NULL || PyDict_SetItem(columns, key, column) < 0) {
-            Py_CLEAR(columns);
-        }
-        Py_XDECREF(column);
-    }
+    columns = first == NULL ? NULL : make_columns(first, count);
     for (Py_ssize_t i = 0; columns != NULL && i < count; i++) {
         PyObject *sample = i == 0 ? Py_NewRef(first)
                                   : sample_as_dict(args, PyTuple_GET_ITEM(fast, i), i);
@@ -257,8 +267,7 @@ static PyObject *
 wrap_check_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     tb_state *state = tb_state_of(module);
-    PyObject *key, *settings;
-    Py_ssize_t position = 0;
+    int answer = 0;
     tb_column_spec spec = {0};
     tb_context context = {0};
 
@@ -267,17 +276,21 @@ wrap_check_columns(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         read_sides(&context, args[2], args[3], &spec.options) < 0) {
         return NULL;
     }
-    while (PyDict_Next(args[1], &position, &key, &settings)) {
-        int answer;
+    PyObject *items = PyDict_Items(args[1]); /* reading them may run Python code */
+    Py_ssize_t count = items == NULL ? 0 : PyList_GET_SIZE(items);
+    for (Py_ssize_t i = 0; i < count && answer == 0; i++) {
+        PyObject *item = PyList_GET_ITEM(items, i), *key = PyTuple_GET_ITEM(item, 0);
         spec.context = context;
         spec.context.key = key == Py_None ? NULL : key;
-        answer = tb_read_column_settings(state, settings, &spec);
+        answer = tb_read_column_settings(state, PyTuple_GET_ITEM(item, 1), &spec);
         answer = answer < 0 ? -1 : tb_check_fill(state, &spec);
         tb_clear_column_spec(&spec);
-        if (answer < 0) {
-            return NULL;
-        }
     }
+    if (items == NULL || answer < 0) {
+        Py_XDECREF(items);
+        return NULL;
+    }
+    Py_DECREF(items);
     Py_RETURN_NONE;
 }
 

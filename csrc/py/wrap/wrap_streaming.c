@@ -401,17 +401,19 @@ wrap_restore_to_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
 static uint64_t *
 read_numbers(const tb_context *context, PyObject *list, ptrdiff_t *count)
 {
-    Py_ssize_t n = PyList_Size(list);
+    PyObject *own = PySequence_Tuple(list); /* reading a number may run Python code */
+    Py_ssize_t n = own == NULL ? 0 : PyTuple_GET_SIZE(own);
     uint64_t *numbers =
-        n < 0 ? NULL : (uint64_t *)tb_allocate_array(n, sizeof *numbers);
+        own == NULL ? NULL : (uint64_t *)tb_allocate_array(n, sizeof *numbers);
 
     for (Py_ssize_t i = 0; i < n && numbers != NULL; i++) {
-        if (tb_read_uint64(context, "pack", PyList_GET_ITEM(list, i), &numbers[i]) <
+        if (tb_read_uint64(context, "pack", PyTuple_GET_ITEM(own, i), &numbers[i]) <
             0) {
             free(numbers);
             numbers = NULL;
         }
     }
+    Py_XDECREF(own);
     *count = n;
     return numbers;
 }
@@ -450,8 +452,36 @@ wrap_continue_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
     return PyBool_FromLong(status == TB_OK && core->fingerprint == fingerprint);
 }
 
+/* Each function of a stream is called in a critical section of the stream. Code of the
+ * user's, which may suspend it, runs while a row is read: before the stream is changed. */
+static PyObject *
+call_alone(PyObject *(*method)(PyObject *, PyObject *const *, Py_ssize_t),
+           PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *answer;
+
+    TB_BEGIN_CRITICAL_SECTION(nargs > 0 ? args[0] : module);
+    answer = method(module, args, nargs);
+    TB_END_CRITICAL_SECTION();
+    return answer;
+}
+
+#define ALONE(name)                                                        \
+    static PyObject *alone_##name(PyObject *module, PyObject *const *args, \
+                                  Py_ssize_t nargs)                        \
+    {                                                                      \
+        return call_alone(wrap_##name, module, args, nargs);               \
+    }
+ALONE(add_to_stream)
+ALONE(take_from_stream)
+ALONE(stream_counts)
+ALONE(save_stream)
+ALONE(restore_to_stream)
+ALONE(continue_stream)
+#define alone_start_stream wrap_start_stream /* nobody else has it yet */
+
 #define METHOD(name) \
-    {#name, (PyCFunction)(void (*)(void))wrap_##name, METH_FASTCALL, NULL}
+    {#name, (PyCFunction)(void (*)(void))alone_##name, METH_FASTCALL, NULL}
 
 PyMethodDef tb_streaming_methods[] = {
     METHOD(start_stream),    METHOD(read_into_stream), METHOD(take_from_stream),

@@ -169,10 +169,11 @@ class Planner:
     def plan(self, epoch: int, ranks: int = 1) -> Plan:
         """Give an epoch's indices [rows], and offsets [batches + 1] into them."""
         key = self.key(epoch, ranks)
-        if self._kept is None or self._kept[0] != key:
+        kept = self._kept  # read once: another thread may keep another epoch's
+        if kept is None or kept[0] != key:
             plan = self.saved.get(key)
-            self._kept = (key, self._make(*key) if plan is None else plan)
-        return self._kept[1]
+            kept = self._kept = (key, self._make(*key) if plan is None else plan)
+        return kept[1]
 
     def use(self, saved: dict[tuple[int, int], Plan]) -> None:
         """Take these plans instead of making them."""

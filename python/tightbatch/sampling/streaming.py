@@ -14,17 +14,22 @@ from .plan import NO_CAP
 from .rows import check_sides, read_cut
 from .stream_limits import as_stream_settings, cost_getter, read_length, read_stream_limits
 from .stream_ranks import InStep
-from .stream_run import Run, check_state
-from .stream_source import NAME, SHARDED, check_samples, distributed, find_share, in_worker
+from .stream_run import Run
+from .stream_source import (
+    NAME,
+    SHARDED,
+    check_samples,
+    find_share,
+    in_worker,
+    read_ranks,
+    register,
+)
+from .stream_states import choose_state, read_states
 
 __all__ = ["StreamBatcher"]
 
 _FORM = 1  # changes when a release batches differently: old states do not fit then
 _MOST_ROWS = 2**31 - 2
-_STATE = frozenset(
-    "epoch share ended exhausted steps samples source failures lengths waiting pack stream counts "
-    "settings".split()
-)  # fmt: skip
 
 
 class StreamBatcher:
@@ -63,7 +68,7 @@ class StreamBatcher:
     (``state_dict`` and ``load_state_dict``, of the source or of its iterator), or else from the
     beginning. The batches are those that would have come. If the samples read again have other
     lengths, it is an error. torchdata's StatefulDataLoader saves and loads the states of its
-    workers.
+    workers. The states of all ranks and workers, as a list, go on with other numbers of them.
 
     Parameters
     ----------
@@ -117,8 +122,7 @@ class StreamBatcher:
         is negative or above a cap.
     TypeError, OverflowError
         For settings of a wrong type; and for lengths or costs that are no integers, or too large.
-        These
-        errors, and those of the source, leave the iteration as it was: it can go on.
+        These errors, and those of the source, leave the iteration as it was: it can go on.
 
     Examples
     --------
@@ -201,7 +205,7 @@ class StreamBatcher:
         self._read_cap()
         self.steps = None if steps is None else _core.read_int(NAME, "steps", steps, 1, NO_CAP)
         self.sharded = _core.read_choice(NAME, "sharded", sharded, SHARDED)
-        self._read_ranks(num_replicas, rank)
+        self.num_replicas, self.rank = read_ranks(num_replicas, rank)
         for name in signature(StreamBatcher).parameters:
             if name in settings:
                 setattr(self, name, settings[name])
@@ -211,9 +215,9 @@ class StreamBatcher:
             self.max_length = list(self._cut)
         self._epoch = 0
         self._first: list[Any] = []  # the state of the source before one was loaded
-        self._state: dict[str, Any] | None = None
+        self._states: list[dict[str, Any]] = []  # that were loaded
         self._run: Run | None = None
-        _register(type(self))
+        register(type(self))
 
     def _read_sides(self, max_length: Any) -> None:
         """Read whether samples have two lengths: None, the first sample tells."""
@@ -276,34 +280,14 @@ class StreamBatcher:
             most = min(settings["max_length"] or NO_CAP, allowed)
             settings["max_length"] = most if most < NO_CAP - 1 else None
 
-    def _read_ranks(self, ranks: Any, rank: Any) -> None:
-        dist = distributed() if ranks is None and rank is None else None
-        if dist is not None:
-            ranks, rank = dist.get_world_size(), dist.get_rank()
-        ranks, rank = 1 if ranks is None else ranks, 0 if rank is None else rank
-        self.num_replicas = _core.read_int(NAME, "num_replicas", ranks, 1, NO_CAP)
-        self.rank = _core.read_int(NAME, "rank", rank, 0, NO_CAP)
-        if self.rank >= self.num_replicas:
-            raise ValueError(
-                f"{NAME}(): rank={self.rank} of num_replicas={self.num_replicas}; expected a rank "
-                f"from 0 to {self.num_replicas - 1}"
-            )
-
     def __iter__(self) -> Iterator[list[Any]]:
         """Read through the samples, from where a state was loaded or from the first one."""
         share = find_share(self.samples, self.sharded, self.rank, self.num_replicas)
-        state, self._state = self._state, None
-        if state is not None and state["share"] != share.as_list():
-            self._state = state
-            raise ValueError(
-                f"{NAME}.load_state_dict(): the state is of share {state['share'][:2]} of the "
-                f"samples, worker {state['share'][2]} of {state['share'][3]}; this is share "
-                f"{share.as_list()[:2]}, worker {share.worker} of {share.workers}; expected the "
-                "same numbers of ranks and workers"
-            )
+        state, parts = choose_state(self._states, share) if self._states else (None, ())
+        self._states = []
         if state is None:
             self._epoch = self._coming(self._run)
-        self._run = Run(self, self._epoch, share, state)
+        self._run = Run(self, self._epoch, share, state, parts)
         return self._run
 
     def __len__(self) -> int:
@@ -352,9 +336,9 @@ class StreamBatcher:
         3
         """
         number = _core.read_int(f"{NAME}.set_epoch", "epoch", epoch, 0, NO_CAP)
-        if self._state is not None and self._state["epoch"] != number:
-            self._state = None
         run = self._run
+        if number != self._epoch:
+            self._states = []
         if number != self._epoch or (run is not None and (run.ended or run.is_complete())):
             self._run = None
         self._epoch = number
@@ -391,7 +375,8 @@ class StreamBatcher:
             An iterable of the same batches. It ends on all ranks at once. With `drop_last`, that is
             when one of them has no batch left, and ``.dropped`` counts the batches, of all ranks,
             that were made and not handed out. Otherwise it is when none has one: until then the
-            others hand out their first batches again, and ``.repeated`` counts these, of all ranks.
+            others hand out their first batches again, or that of another rank if they had none, and
+            ``.repeated`` counts these, of all ranks.
             If the batches of one rank end with an error, all others raise a RuntimeError. Without
             torch.distributed, it gives the loader's batches.
 
@@ -426,13 +411,14 @@ class StreamBatcher:
         >>> list(other) == list(batches)
         True
         """
-        state, run = self._state, self._run
-        if state is None:
-            if run is None or (run.ended and not in_worker()):
-                share = find_share(self.samples, self.sharded, self.rank, self.num_replicas)
-                run = Run(self, self.epoch, share)
-            state = run.state()
-        return {**state, "settings": self._order()}
+        run, total = self._run, None
+        if self._states or run is None or (run.ended and not in_worker()):
+            share = find_share(self.samples, self.sharded, self.rank, self.num_replicas)
+            if self._states:
+                return {**choose_state(self._states, share)[0], "settings": self._order()}
+            total = None if run is None else run.ended_at()
+            run = Run(self, self.epoch, share)
+        return {**run.state(), "ended_at": total, "settings": self._order()}
 
     def _order(self) -> dict[str, Any]:
         """Give what decides which samples share a batch."""
@@ -443,38 +429,46 @@ class StreamBatcher:
         order = {name: getattr(self, name) for name in names.split()}
         return order | {"limits": as_state(self.limits or {}), "form": _FORM}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any] | Sequence[Any]) -> None:
         """Continue where `state_dict` was called: the next iteration begins there.
 
-        The samples that waited are read again when the first batch is asked for. It raises a
-        ValueError if the state has other settings, and a TypeError if it is not a mapping; the
-        iteration raises a ValueError if the samples, or the numbers of workers and ranks, are
-        others.
+        A list of the states of all ranks and workers, saved at one step, continues on any number of
+        ranks and workers: the samples that none has handed out are dealt out again, in their order.
+        With the same numbers as then, each goes on with its own batches. Samples that waited are
+        read again when the first batch is asked for.
+
+        Parameters
+        ----------
+        state : dict or list
+            What `state_dict` gave, or a list of that of all ranks; also the states of torchdata's
+            StatefulDataLoader, which have those of its workers.
+
+        Raises
+        ------
+        ValueError
+            For other settings; and, when an iteration begins, for states of a part of the ranks,
+            for a source that divides its samples itself so that they cannot be dealt out again, and
+            for other samples.
+        TypeError
+            When it is neither a dict nor a list.
 
         Examples
         --------
         >>> import tightbatch as tb
-        >>> batcher = tb.StreamBatcher([[1, 2], [3]], batch_size=2)
-        >>> batcher.load_state_dict(batcher.state_dict())
+        >>> rows = [[1] * n for n in (4, 2, 3, 5, 1, 6, 2)]
+        >>> def make(rank, ranks):
+        ...     return tb.StreamBatcher(
+        ...         rows, batch_size=1, buffer=2, num_replicas=ranks, rank=rank
+        ...     )
+        >>> two = [make(0, 2), make(1, 2)]
+        >>> begun = [next(iter(batcher)) for batcher in two]
+        >>> one = make(0, 1)
+        >>> one.load_state_dict([batcher.state_dict() for batcher in two])
+        >>> sorted(len(batch[0]) for batch in begun + list(one))
+        [1, 2, 2, 3, 4, 5, 6]
         """
-        name = f"{NAME}.load_state_dict"
-        if not isinstance(state, Mapping):
-            raise TypeError(f"{name}(): state={_core.describe(state)}; expected a dict")
-        if set(state) != _STATE:
-            keys = _core.show(sorted(map(str, state)))
-            raise ValueError(f"{name}(): state has the keys {keys}; expected {sorted(_STATE)}")
-        own = self._order()
-        found = state["settings"] if isinstance(state["settings"], Mapping) else {}
-        for key in {**own, **found}:
-            if found.get(key) != own.get(key) or type(found.get(key)) is not type(own.get(key)):
-                raise ValueError(
-                    f"{name}(): state has {key}={_core.show(found.get(key))}, this batcher has "
-                    f"{key}={_core.show(own.get(key))}; expected the same settings"
-                )
-        epoch = _core.read_int(name, "epoch", state["epoch"], 0, NO_CAP)
-        check_state(name, state)
-        self._state = {key: state[key] for key in _STATE if key != "settings"}
-        self._epoch, self._run = epoch, None
+        self._states = read_states(state, self._order())
+        self._epoch, self._run = min(one["epoch"] for one in self._states), None
 
     def __getstate__(self) -> dict[str, Any]:
         """Give everything except the iteration that has begun."""
@@ -483,7 +477,7 @@ class StreamBatcher:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what __getstate__ gave."""
         self.__dict__.update(state)
-        _register(type(self))
+        register(type(self))
 
     def __repr__(self) -> str:
         """Show the settings that differ from the default."""
@@ -496,13 +490,3 @@ class StreamBatcher:
         if self.num_replicas > 1:
             shown.append(f"rank={self.rank} of {self.num_replicas}")
         return f"<StreamBatcher of {', '.join(shown)}>"
-
-
-def _register(cls: type) -> None:
-    """Make the class one of torch's IterableDatasets, for its DataLoader, if torch is installed."""
-    try:
-        from torch.utils.data import IterableDataset
-    except ImportError:
-        return
-    if not issubclass(cls, IterableDataset):
-        IterableDataset.register(cls)
