@@ -453,7 +453,7 @@ wrap_continue_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
 }
 
 /* Each function of a stream is called in a critical section of the stream. Code of the
- * user's, which may suspend it, runs while a row is read: before the stream is changed. */
+ * user's, which may suspend it, runs while a sample is read: before the stream takes it. */
 static PyObject *
 call_alone(PyObject *(*method)(PyObject *, PyObject *const *, Py_ssize_t),
            PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -472,7 +472,7 @@ call_alone(PyObject *(*method)(PyObject *, PyObject *const *, Py_ssize_t),
     {                                                                      \
         return call_alone(wrap_##name, module, args, nargs);               \
     }
-ALONE(add_to_stream)
+ALONE(read_into_stream)
 ALONE(take_from_stream)
 ALONE(stream_counts)
 ALONE(save_stream)
