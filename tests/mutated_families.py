@@ -92,6 +92,7 @@ FAMILIES = [
     (r"tightbatch/compare", COMPARE),
     (r"tightbatch/(cli|__main__)", ["cli_commands", "cli"]),
     (r"tightbatch/amp/", AMP),
+    (r"tightbatch/ray/", ["ray"]),
     (r"tightbatch/huggingface/trl", ["huggingface_trl", *LAST]),
     (r"tightbatch/collate/tokenizers", ["huggingface_extractors", *LAST]),
     (r"tightbatch/huggingface/_features", [*HUGGINGFACE, "huggingface_extractors", *LAST]),

@@ -177,6 +177,30 @@ def module():
     return torch.nn.Embedding(9, 2)
 
 
+def ray_dataset():
+    """A Ray Dataset that has all that is read before it is executed."""
+    data = pytest.importorskip("ray.data")
+    made = data.Dataset.__new__(data.Dataset)
+    made._current_executor = None
+    return made
+
+
+def ray_batch():
+    pa = pytest.importorskip("pyarrow")
+    return pa.table({"input_ids": [[1, None], [3]]})
+
+
+def stored_batch():
+    return tb.ray.StoreBatch(numpy_collator, 0)(ray_batch())
+
+
+def collate_in_ray(name):
+    def call(**settings):
+        return getattr(tb.ray, name)(**settings)(ray_batch())
+
+    return call
+
+
 MLM = {"mask_token_id": 1, "vocab_size": 9, "special_token_ids": [0]}
 # How each is called rightly: a function (itself by default; of a method, what makes its object)
 # and its arguments, where a value that is a function makes the argument.
@@ -319,6 +343,21 @@ VALID = {
     "Amp.load_state_dict": {"state_dict": lambda: amp().state_dict()},
     "Amp.state_dict": {},
     "Amp.step": {"loss": loss},
+    "BatchLoader": {"shard": ray_dataset},
+    "BatchLoader.load_state_dict": {"state": {"epoch": 1, "batches": 2, "fingerprint": 3}},
+    "BatchLoader.state_dict": {},
+    "CollateFn": {"collator": lambda: numpy_collator, "fill_null": 0},
+    "CollateFn.__call__": {"batch": ray_batch},
+    "LoadBatch": {},
+    "LoadBatch.__call__": {"batch": stored_batch},
+    "StoreBatch": {"collator": lambda: numpy_collator, "fill_null": 0},
+    "StoreBatch.__call__": {"batch": ray_batch},
+    "ray:batch_by_length": {
+        "dataset": ray_dataset,
+        "collator": lambda: numpy_collator,
+        "batch_size": 2,
+    },
+    "ray:pack_dataset": {"dataset": ray_dataset, "capacity": 4},
     "GradScaler": {"device": "cpu", "min_scale": 1.0},
     "GradScaler.load_state_dict": {"state_dict": lambda: grad_scaler().state_dict()},
     "GradScaler.scale": {"outputs": loss},
@@ -333,6 +372,8 @@ VALID = {
 NOT_CALLED = {
     "Amp.step": "a loss of the model",
     "Batch.pin_memory": "a GPU",
+    "ray:batch_by_length": "a cluster",
+    "ray:pack_dataset": "a cluster",
     "GradScaler.step": "a backward pass",
     "GradScaler.unscale_": "a backward pass",
 }
@@ -362,6 +403,10 @@ OBJECTS = {
     "SplitReport": lambda: tb.split_report([1, 2, 3], {"end": 2}),
     "GradScaler": grad_scaler,
     "HalfReport": report,
+    "BatchLoader": lambda: tb.ray.BatchLoader(ray_dataset()),
+    "CollateFn": lambda: tb.ray.CollateFn(numpy_collator, 0),
+    "LoadBatch": lambda: tb.ray.LoadBatch("np"),
+    "StoreBatch": lambda: tb.ray.StoreBatch(numpy_collator, 0),
     "LengthBatchSampler": sampler,
     "StreamBatcher": batcher,
     "PadCollator": lambda: tb.PadCollator(return_tensors="np"),
@@ -388,6 +433,8 @@ OBJECTS = {
     "DataCollatorWithPadding": made_collator("DataCollatorWithPadding", pad_token_id=0),
 }
 CONSTRUCTORS = {
+    "CollateFn": collate_in_ray("CollateFn"),
+    "StoreBatch": collate_in_ray("StoreBatch"),
     "Amp": lambda **settings: __import__("tightbatch.amp").amp.Amp(**{**training(), **settings}),
     "DataCollatorForLanguageModeling": collate_with("DataCollatorForLanguageModeling", **MLM),
     "DataCollatorForSeq2Seq": collate_with("DataCollatorForSeq2Seq"),

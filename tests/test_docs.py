@@ -58,6 +58,8 @@ def needs_torch(page):
         pytest.importorskip("torch")
     if re.search(r"import transformers|from transformers", text):
         pytest.importorskip("transformers")
+    if "tb.ray." in text:
+        pytest.importorskip("ray.data")
 
 
 @pages
@@ -108,9 +110,9 @@ def test_the_api_pages_have_every_public_name_once():
     texts = [page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md")]
     shown = re.findall(r"^\.\. auto\w+:: tightbatch\.(.+)$", "\n".join(texts), re.MULTILINE)
     places = {"": tb.__all__}
-    for name in ("plots", "amp", "huggingface", "huggingface.trl"):
+    for name in ("plots", "amp", "huggingface", "huggingface.trl", "ray"):
         if name != "plots":
-            pytest.importorskip({"amp": "torch"}.get(name, "transformers"))
+            pytest.importorskip({"amp": "torch", "ray": "ray.data"}.get(name, "transformers"))
         places[f"{name}."] = importlib.import_module(f"tightbatch.{name}").__all__
     public = [prefix + name for prefix, names in places.items() for name in names]
     assert sorted(shown) == sorted(public), "docs/api/ has a page for each family"

@@ -20,7 +20,20 @@ pytestmark = [
 CLOSE = 0.02 if sys.version_info[:2] == (3, 11) else 0.1
 
 
-@pytest.mark.parametrize("page", gallery.pages(), ids=lambda page: page.stem)
+PAGES = [
+    pytest.param(page, id=page.stem, marks=[pytest.mark.cluster] * (page.stem == "ray"))
+    for page in gallery.pages()
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster_stays():
+    yield
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_and_wastes_what_it_says(page, tmp_path, monkeypatch):
     text = page.read_text(encoding="utf-8")
     for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):

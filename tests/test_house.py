@@ -51,7 +51,7 @@ PYTHON_ROOMS = [
     ["tokens", "split_report"],  # windows and chunks of documents are datasets
     ["sampling"],  # pack_dataset() reads datasets
     ["collate"],
-    ["huggingface", "amp", "checks"],  # checks take any batch and any model
+    ["huggingface", "amp", "checks", "ray"],  # checks take any batch and any model
     ["analysis"],  # plans of data sets, and the batches of loaders
     ["tightbatch"],  # __init__.py
     ["compare"],  # a user of the package
@@ -102,6 +102,8 @@ MODULES = [
     "huggingface.language_modeling",
     "huggingface.flattening",
     "huggingface.trl",
+    "ray.collating",
+    "ray.storing",
 ]
 # What examples use that a user of these modules has.
 NEEDED = {
@@ -120,6 +122,7 @@ NEEDED = {
     "checks.batch_report": "numpy",
     "checks": "torch",
     "huggingface": "torch",
+    "ray": "ray.data",
 }
 
 
@@ -356,7 +359,7 @@ def test_importing_imports_numpy_and_nothing_else_of_others():
 
 
 def test_completion_shows_what_is_public():
-    assert set(dir(tb)) == {*tb.__all__, "amp", "huggingface", "plots", "__version__"}
+    assert set(dir(tb)) == {*tb.__all__, "amp", "huggingface", "plots", "ray", "__version__"}
 
 
 def test_subpackages_come_when_they_are_used():

@@ -88,7 +88,7 @@ def check(name):
 
 
 for name, function in CALLABLES.items():
-    others = ("tightbatch.amp", "tightbatch.huggingface", "tightbatch.plots")
+    others = ("tightbatch.amp", "tightbatch.huggingface", "tightbatch.plots", "tightbatch.ray")
     if (
         name in NOT_CALLED
         or NEED.get(name, "numpy") != "numpy"

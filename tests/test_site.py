@@ -19,7 +19,7 @@ import markdown_pages  # noqa: E402
 
 REPOSITORY = "https://example.org/blob/main"
 PAGES = [page for place in (".", "api", "gallery") for page in sorted((DOCS / place).glob("*.md"))]
-NEEDED = {"amp": "torch", "huggingface": "transformers"}
+NEEDED = {"amp": "torch", "huggingface": "transformers", "ray": "ray.data"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")

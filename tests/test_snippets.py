@@ -1,12 +1,15 @@
 """Code in the documents runs as pasted: the blocks of a page, in order, in one program."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ON_A_CLUSTER = ["ray"]
+STARTS_RAY = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore")]  # of what Ray does itself
 WORDS = "rows of like length share a batch so that little of it is padding".split()
 pytestmark = [
     pytest.mark.skipif(
@@ -86,9 +89,29 @@ def what_a_reader_has(folder):
     }
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda page: page.name)
+@pytest.fixture
+def _no_cluster_stays():
+    yield
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(p, id=p.name, marks=STARTS_RAY if p.stem in ON_A_CLUSTER else ())
+        for p in PAGES
+        if blocks(p)
+    ],
+)
+@pytest.mark.usefixtures("_no_cluster_stays")
 def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
-    for peer in ("torch", "transformers", "datasets"):
+    for peer in (
+        "torch",
+        "transformers",
+        "datasets",
+        *(["ray.data"] * (page.stem in ON_A_CLUSTER)),
+    ):
         pytest.importorskip(peer)
     monkeypatch.chdir(tmp_path)
     names = what_a_reader_has(tmp_path)

@@ -13,6 +13,7 @@ import warnings
 
 import pytest
 
+from conftest import SANITIZED
 from right_calls import CONSTRUCTORS, NOT_CALLED, OBJECTS, VALID
 from wrong_kinds import (
     AnyFill,
@@ -46,8 +47,10 @@ MODULES = [
     "tightbatch.huggingface.trl",
     "tightbatch.amp",
     "tightbatch.plots",
+    "tightbatch.ray",
 ]
 NEED_TORCH = ("tightbatch.amp",)
+HAS_RAY = not SANITIZED and importlib.util.find_spec("ray") is not None
 # What else is needed, by the function that needs it.
 NEED = {
     "PaddingFreeCollator.for_model": "torch",
@@ -392,6 +395,25 @@ OWN = {
         "column": Instance(but=("'1'", "'nonsense'", "a long str")),
         "settings": Anything(reason="LengthBatchSampler's, tried there"),
     },
+    "BatchLoader": {
+        "shard": Instance(),
+        "options": Anything(reason="iter_torch_batches's, and Ray reads them"),
+    },
+    "BatchLoader.load_state_dict": {"state": STATE},
+    "CollateFn": {"collator": Instance(but=("a function", "a type"))},
+    "CollateFn.__call__": {"batch": Instance(but=("a dict",), error=(TypeError, ValueError))},
+    "LoadBatch.__call__": {"batch": Instance(error=TypeError)},
+    "StoreBatch": {"collator": Instance(but=("a function", "a type"))},
+    "StoreBatch.__call__": {"batch": Instance(but=("a dict",), error=(TypeError, ValueError))},
+    "ray:batch_by_length": {
+        "dataset": Instance(),
+        "collator": Instance(but=("a function", "a type")),
+        "num_workers": Integer(1),
+        "length": Instance(but=STRINGS),
+        "fill_null": Anything(reason="CollateFn's, tried there"),
+        "options": Anything(reason="StreamBatcher's, tried there"),
+    },
+    "ray:pack_dataset": {"dataset": Instance()},
     "block_mask": {
         "block_size": Or(first=Integer(1), second=Instance(error=ValueError)),
         "lengths": PACKS,
@@ -433,6 +455,8 @@ def public_callables():
     found = {}
     for module in MODULES:
         if module in NEED_TORCH and not HAS_TORCH:
+            continue
+        if module == "tightbatch.ray" and not HAS_RAY:
             continue
         members = importlib.import_module(module)
         for name in members.__all__:

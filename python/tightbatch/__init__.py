@@ -104,7 +104,7 @@ __all__ = [
 ]
 
 # Imported when they are first used: they need torch, or take time to import.
-_SUBPACKAGES = ("amp", "huggingface", "plots")
+_SUBPACKAGES = ("amp", "huggingface", "plots", "ray")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from ..dataset import RaggedDataset
 from ..ragged import Ragged
 
-__all__ = ["as_dataset", "read_columns", "seq_lengths"]
+__all__ = ["as_dataset", "as_lists", "read_columns", "seq_lengths"]
 
 # The most tokens of a packed dataset: Arrow's lists count them in 32 bits.
 _TOKENS_A_CHUNK = 2**30
@@ -66,7 +66,7 @@ def as_dataset(dataset: Any, packing: Any, columns: Mapping[str, Ragged]) -> Any
         tokens = _TOKENS_A_CHUNK + (ends[edges[-1] - 1] if edges[-1] else 0)
         edges.append(max(int(np.searchsorted(ends, tokens, side="right")), edges[-1] + 1))
     chunks = [
-        pa.table({name: _as_lists(rows[begin:end]) for name, rows in packed.items()})
+        pa.table({name: as_lists(rows[begin:end]) for name, rows in packed.items()})
         for begin, end in pairwise(edges if len(edges) > 1 else (0, 0))
     ]
     form = dataset.format
@@ -88,7 +88,7 @@ def _features_of(schema: Any, given: Any) -> Any:
     return features
 
 
-def _as_lists(rows: Ragged) -> Any:
+def as_lists(rows: Ragged) -> Any:
     """Rows as Arrow lists with 32-bit offsets, as datasets uses them."""
     import pyarrow as pa
 

@@ -343,10 +343,10 @@ def pack(
     ([[0, 2], [1], [1, 3]], [[4, 2], [6], [3, 3]])
     """
     order = Order(strategy, pool_size, seed, shuffle_window)
-    return _pack("pack", lengths, capacity, overlong, max_segments, order, limits)
+    return pack_as("pack", lengths, capacity, overlong, max_segments, order, limits)
 
 
-def _pack(
+def pack_as(
     function: str,
     lengths: Any,
     capacity: int,
@@ -476,7 +476,7 @@ def pack_dataset(
     first = next(iter(columns))
     lengths = columns[first].lengths
     order = Order(strategy, pool_size, seed, shuffle_window)
-    packing = _pack("pack_dataset", lengths, capacity, overlong, max_segments, order, limits)
+    packing = pack_as("pack_dataset", lengths, capacity, overlong, max_segments, order, limits)
     for name, column in columns.items():
         row = packing._first_other(column)
         if row is not None:
