@@ -2,6 +2,8 @@
 
 accelerate launch --num_processes 2 train_accelerate.py --stop-after 3
 accelerate launch --num_processes 2 train_accelerate.py --resume
+
+On CPUs: torchrun --nproc-per-node 2, as accelerate's own command starts one process there.
 """
 
 import argparse

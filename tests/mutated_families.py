@@ -15,7 +15,9 @@ PLANS = (
     "buckets packing_errors packing batching_use"
 ).split()
 LIMITED = ["several_limits", "mapped_lengths", *PLANS[:2], "binding"]
-STREAMS = ["streaming", "streaming_resume", "streaming_shares", "streaming_loaders"]
+STREAMS = [
+    f"streaming{part}" for part in ("", "_resume", "_redeal", "_shares", "_loaders", "_limits")
+]
 ORDERS = ["batching_order", "fairness", "batching_loops"]
 BATCHES = (
     "collate_errors collate collate_boundaries collate_cut collate_dtype collate_repr "
@@ -59,7 +61,10 @@ FAMILIES = [
     (r"sampling/schedule", ["schedule", *PLANS[3:6], *LAST]),
     (r"plan/rectangles|sampling/pair_buckets", ["bucket_pairs", *LAST]),
     (r"sampling/(plan_file|saving|saved_packing)", ["saved_plans", "saved_plans_use", *LAST]),
-    (r"plan/(streaming|neighbours)|wrap_streaming|sampling/stream", [*STREAMS, *LAST]),
+    (
+        r"plan/(streaming|neighbours)|wrap_streaming|input/streamed|sampling/stream",
+        [*STREAMS, *LAST],
+    ),
     (r"core/plan/pool", [*PLANS, *ORDERS, *STREAMS[:2]]),
     (r"core/plan/", [*PLANS, *ORDERS, "groups"]),
     (r"core/arrow/", COLUMNS),

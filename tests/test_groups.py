@@ -396,20 +396,6 @@ def test_goes_on_with_other_ranks(ranks, weights):
     assert Counter(row for batch in seen for row in batch) == Counter(whole)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"limits": {"images": ([1] * 6, 3)}},
-        {"batch_size_multiple": 2},
-        {"lengths": [[1, 2]] * 6, "max_tokens": 40},
-    ],
-)
-def test_groups_with_several_limits_are_refused(options):
-    options = {"lengths": [1] * 6, "batch_size": 2, **options}
-    with pytest.raises(ValueError, match=r"LengthBatchSampler\(\): groups= with limits="):
-        LengthBatchSampler(groups=[0, 0, 0, 1, 1, 1], **options)
-
-
 def test_a_state_of_other_groups_is_refused():
     def sampler(labels, **options):
         return LengthBatchSampler([1, 2, 3, 4], batch_size=2, groups=labels, **options)
@@ -493,3 +479,26 @@ def test_thousands_of_groups():
         names = labels[indices]
         assert all(len(np.unique(names[a:b])) == 1 for a, b in pairwise(offsets.tolist()))
         assert sampler.groups == list(dict.fromkeys(labels.tolist()))
+
+
+@pytest.mark.parametrize("longest", [2**60, 2**61 - 1, 2**40, 2**30])
+@pytest.mark.parametrize("shares", [{"group_weights": {"a": 1, "b": 1}}, {"temperature": 9}])
+def test_shares_of_tokens_that_need_absurdly_many_rows_are_refused(longest, shares):
+    """A few very long rows weigh as many short ones as no epoch could hold."""
+    lengths, labels = [1, 1, 1, longest], ["a", "a", "a", "b"]
+    with fails(ValueError, "group 'a'", "4 rows", "max_length=", "weigh='rows'"):
+        LengthBatchSampler(lengths, groups=labels, batch_size=2, weigh="tokens", **shares)
+    for more in ({"max_length": 8}, {"weigh": "rows"}):
+        options = {"weigh": "tokens", "batch_size": 2, **shares, **more}
+        sampler = LengthBatchSampler(lengths, groups=labels, **options)
+        assert sum(map(len, sampler)) < 40
+
+
+def test_shares_of_tokens_may_need_many_more_rows_than_there_are():
+    lengths, labels = [1] * 50 + [20_000], [0] * 50 + [1]
+    sampler = LengthBatchSampler(
+        lengths, groups=labels, max_tokens=20_000, weigh="tokens", temperature=float("inf")
+    )
+    counts = Counter(labels[row] for batch in sampler for row in batch)
+    assert counts[1] == 1
+    assert 10_000 <= counts[0] <= 10_050

@@ -208,3 +208,23 @@ def test_rows_of_a_dataset_longer_than_the_capacity(datasets):
     nulls = datasets.Dataset.from_dict({"ids": [[1], None]})
     with fails(ValueError, "'ids'"):
         tb.pack_dataset(nulls, 2)
+
+
+def test_pack_dataset_takes_limits():
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict({"a": [[1, 2, 3], [4], [5, 6], [7]]})
+    images = [1, 0, 1, 1]
+    packed = tb.pack_dataset(rows, 8, limits={"images": (images, 1)}, seed=None)
+    assert len(packed) == 3
+    packing = tb.pack([3, 1, 2, 1], 8, limits={"images": (images, 1)}, seed=None)
+    assert packed["seq_lengths"][:] == packing.seq_lengths.tolist()
+    assert all(sum(images[row] for row in pack) <= 1 for pack in packing)
+    with fails(ValueError, "pack_dataset", "row 2", "cost 5", "limits['images']=4"):
+        tb.pack_dataset(rows, 8, limits={"images": ([1, 1, 5, 1], 4)})
+    with fails(ValueError, "pack_dataset", "3 costs", "expected 4"):
+        tb.pack_dataset(rows, 8, limits={"images": ([1, 1, 1], 4)})
+    with pytest.warns(UserWarning, match=r"left out 1 row"):
+        packed = tb.pack_dataset(rows, 8, limits={"images": ([1, 1, 5, 1], 4)}, overlong="drop")
+    assert sum(map(len, packed["a"])) == 5
+    with fails(ValueError, "pack_dataset", "overlong='split'", "limits="):
+        tb.pack_dataset(rows, 2, limits={"images": (images, 1)}, overlong="split")

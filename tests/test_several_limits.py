@@ -487,3 +487,106 @@ def test_pairs_near_the_end_of_int64_are_named(length, options, multiple):
                 padding_free=padding_free,
                 **options,
             )
+
+
+# Groups
+
+
+@settings(max_examples=100, deadline=None)
+@given(problem=problems(), data=st.data())
+def test_batches_of_one_group_keep_every_cap(problem, data):
+    lengths, limits = problem
+    labels = data.draw(st.lists(st.integers(0, 2), min_size=len(lengths), max_size=len(lengths)))
+    options = {
+        "max_tokens": data.draw(st.none() | st.integers(31, 120)),
+        "batch_size": data.draw(st.none() | st.integers(1, 6)),
+        "padding_free": data.draw(st.booleans()),
+        "overlong": data.draw(st.sampled_from(["error", "drop"])),
+        "shuffle": data.draw(st.booleans()),
+        "drop_last": data.draw(st.booleans()),
+        "strategy": data.draw(st.sampled_from(["pool", "best_fit"])),
+    }
+    if options["overlong"] == "drop":  # some rows are too costly by themselves
+        limits = {name: limit._replace(cap=limit.cap // 2) for name, limit in limits.items()}
+    weighed = data.draw(st.booleans())
+    if weighed:
+        options["group_weights"] = {label: label + 1 for label in set(labels)}
+    kept = [row for row in range(len(lengths)) if breaks([row], limits) is None]
+    if weighed and not kept:
+        with fails(ValueError, "have no rows"):
+            tb.LengthBatchSampler(lengths, limits=limits, groups=labels, **options)
+        return
+    sampler = tb.LengthBatchSampler(lengths, limits=limits, groups=labels, **options)
+    names = ("max_tokens", "batch_size", "padding_free")
+    caps = caps_of(lengths, limits, **{name: options[name] for name in names})
+    for _ in range(2):
+        counted = len(sampler)
+        batches = list(sampler)
+        assert len(batches) == counted
+        found = [row for batch in batches for row in batch]
+        if not weighed and not options["drop_last"]:
+            assert sorted(found) == kept
+        assert set(found) <= set(kept)
+        for batch in batches:
+            assert len({labels[row] for row in batch}) == 1
+            assert breaks(batch, caps) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pairs=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=60),
+    padding_free=st.booleans(),
+    batch_size=st.none() | st.integers(1, 6),
+    data=st.data(),
+)
+def test_groups_of_pairs(pairs, padding_free, batch_size, data):
+    labels = data.draw(st.lists(st.integers(0, 2), min_size=len(pairs), max_size=len(pairs)))
+    sampler = tb.LengthBatchSampler(
+        pairs,
+        groups=labels,
+        max_tokens=96,
+        batch_size=batch_size,
+        padding_free=padding_free,
+        longest_first=data.draw(st.booleans()),
+    )
+    for _ in range(2):
+        batches = list(sampler)
+        check_pairs(batches, pairs, 96, padding_free=padding_free)
+        assert all(len({labels[row] for row in batch}) == 1 for batch in batches)
+        assert all(len(batch) <= (batch_size or len(batch)) for batch in batches)
+
+
+def test_a_group_alone_is_the_plan_without_groups_in_its_batches():
+    """One group: the same caps, as many batches, and as much of the scarce limit in each."""
+    rng = np.random.default_rng(0)
+    lengths, images = rng.integers(1, 100, 2000), rng.integers(0, 4, 2000)
+    for padding_free in (False, True):
+        options = {"max_tokens": 2000, "limits": {"a": (images, 30)}, "padding_free": padding_free}
+        plain = len(tb.LengthBatchSampler(lengths, **options))
+        grouped = len(tb.LengthBatchSampler(lengths, **options, groups=[0] * 2000))
+        assert abs(grouped - plain) <= 0.02 * plain
+
+
+def test_multiples_of_rows_in_groups():
+    labels = [row % 3 for row in range(100)]
+    for more in ({}, {"limits": {"a": ([1] * 100, 19)}}):
+        sampler = tb.LengthBatchSampler(
+            [5] * 100, max_tokens=100, batch_size_multiple=8, groups=labels, **more
+        )
+        sizes = sorted(len(batch) for batch in sampler)
+        assert sum(sizes) == 100
+        assert sum(size % 8 != 0 for size in sizes) <= 3  # the last of each group
+        dropped = tb.LengthBatchSampler(
+            [5] * 100,
+            max_tokens=100,
+            batch_size_multiple=8,
+            groups=labels,
+            drop_last=True,
+            **more,
+        )
+        assert all(len(batch) % 8 == 0 for batch in dropped)
+
+
+def test_groups_take_no_schedule():
+    with fails(ValueError, "LengthBatchSampler", "groups="):
+        tb.LengthBatchSampler([1, 2], groups=[0, 1], max_tokens={0: 4, 10: 8})

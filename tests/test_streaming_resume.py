@@ -27,6 +27,23 @@ KINDS = [
     {"batch_size": 4, "steps": 40},
 ]
 
+IMAGES = {"images": (lambda sample: sample[0] % 4, 7)}
+LIMITED = [
+    {"max_tokens": 60, "limits": IMAGES},
+    {"max_tokens": 60, "limits": IMAGES, "padding_free": True},
+    {"limits": {**IMAGES, "pixels": tb.Limit(lambda sample: sample[1] // 2, 50, True)}},
+    {"limits": {"lengths": (lambda sample: sample[1], 50)}, "padding_free": True},
+    {"max_tokens": 90, "length": lambda sample: (sample[1], sample[0] % 9)},
+    {
+        "max_tokens": 90,
+        "length": (lambda sample: sample[1], lambda sample: sample[0] % 9),
+        "limits": IMAGES,
+        "padding_free": True,
+        "drop_last": True,
+    },
+    {"batch_size": 4, "length": lambda sample: (sample[1], sample[0] % 9), "drop_last": True},
+]
+
 
 class Counted:
     """A source with a state of its own: the number of the next sample."""
@@ -53,9 +70,8 @@ def plain(lengths):
 
 
 def of(source, caps, **others):
-    return tb.StreamBatcher(
-        source, length=lambda sample: sample[1], **{"buffer": 16, **caps, **others}
-    )
+    options = {"length": lambda sample: sample[1], "buffer": 16, **caps, **others}
+    return tb.StreamBatcher(source, **options)
 
 
 def as_stored(state):
@@ -67,7 +83,9 @@ LENGTHS = np.random.default_rng(5).integers(0, 40, 90).tolist()
 
 
 @pytest.mark.parametrize("make", [plain, Counted], ids=["count", "state"])
-@pytest.mark.parametrize("caps", KINDS, ids=str)
+@pytest.mark.parametrize(
+    "caps", KINDS + LIMITED, ids=[*map(str, KINDS), *map("limits {}".format, range(7))]
+)
 def test_a_state_of_every_step_continues_with_the_same_batches(caps, make):
     batcher = of(make(LENGTHS), caps)
     whole = list(batcher)
@@ -138,8 +156,9 @@ def test_other_settings_shares_and_states_are_refused():
         batcher.load_state_dict(None)
     with pytest.raises(ValueError, match=r"state has the keys \[\]"):
         batcher.load_state_dict({})
-    other = of(plain(LENGTHS), {"batch_size": 4}, num_replicas=2, rank=1)
-    other.load_state_dict(state)
+    two = [of(plain(LENGTHS), {"batch_size": 4}, num_replicas=2, rank=rank) for rank in (0, 1)]
+    other = of(plain(LENGTHS), {"batch_size": 4}, num_replicas=3, rank=1)
+    other.load_state_dict(two[0].state_dict())
     with pytest.raises(ValueError, match=r"expected the same\s+numbers of ranks and workers"):
         iter(other)
 
@@ -161,7 +180,7 @@ class Streams(RuleBasedStateMachine):
     """Reading, saving, and loading in a new process, on all ranks of a stream, in any order."""
 
     @initialize(
-        caps=st.sampled_from(KINDS[:4]),
+        caps=st.sampled_from([*KINDS[:4], *LIMITED[:5]]),
         lengths=st.lists(st.integers(0, 40), max_size=60),
         ranks=st.integers(1, 3),
         make=st.sampled_from([plain, Counted]),
@@ -347,11 +366,22 @@ class Failing:
         return [0] * (self.number % 5) + [self.number]
 
 
+class FailingWithState(Failing):
+    """The same with a state of its own."""
+
+    def state_dict(self):
+        return {"number": self.number, "before": list(self.before)}
+
+    def load_state_dict(self, state):
+        self.number, self.before = state["number"], list(state["before"])
+
+
+@pytest.mark.parametrize("source", [Failing, FailingWithState])
 @pytest.mark.parametrize("options", [{"batch_size": 4}, {"max_tokens": 12, "padding_free": True}])
 @pytest.mark.parametrize("before", [[3], [0, 0, 9], [3, 4, 17, 17], list(range(0, 30, 7))])
-def test_it_resumes_past_the_errors_of_its_source(options, before):
+def test_it_resumes_past_the_errors_of_its_source(options, before, source):
     def make():
-        return tb.StreamBatcher(lambda: Failing(30, before), buffer=8, **options)
+        return tb.StreamBatcher(lambda: source(30, before), buffer=8, **options)
 
     def step(batches):
         while True:
@@ -360,9 +390,11 @@ def test_it_resumes_past_the_errors_of_its_source(options, before):
             except OSError:
                 continue
 
-    whole, batches = [], iter(make())
-    while (batch := step(batches)) is not None:
-        whole.append([row[-1] for row in batch])
+    def rows_of(batches, count=None):
+        given = iter(lambda: step(batches), None)
+        return [[row[-1] for row in batch] for batch in itertools.islice(given, count)]
+
+    whole = rows_of(iter(make()))
     assert sorted(n for batch in whole for n in batch) == list(range(1, 31))
     for done in range(len(whole)):
         first = make()
@@ -371,10 +403,12 @@ def test_it_resumes_past_the_errors_of_its_source(options, before):
             step(batches)
         other = make()
         other.load_state_dict(json.loads(json.dumps(first.state_dict())))
-        rest, batches = [], iter(other)
-        while (batch := step(batches)) is not None:
-            rest.append([row[-1] for row in batch])
-        assert rest == whole[done:]
+        batches = iter(other)
+        assert rows_of(batches, 1) == whole[done : done + 1]
+        last = make()  # and again, from a mark that the second one set
+        last.load_state_dict(json.loads(json.dumps(other.state_dict())))
+        assert rows_of(batches) == whole[done + 1 :]
+        assert rows_of(iter(last)) == whole[done + 1 :]
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def test_ranks_agree_about_the_number_of_steps(drop_last, workers, tmp_path):
 @pytest.mark.forks
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_an_error_or_an_empty_share_of_one_rank_ends_all(tmp_path):
+def test_an_error_of_one_rank_ends_all_and_an_empty_share_gets_a_batch_of_another(tmp_path):
     def work(rank):
         def samples():
             for i, row in enumerate(unequal(rank)):
@@ -230,16 +230,20 @@ def test_an_error_or_an_empty_share_of_one_rank_ends_all(tmp_path):
             first = f"{type(error).__name__}: {error}"
         rows = unequal(rank) if rank else []
         empty = tb.StreamBatcher(rows, max_tokens=60, buffer=8, sharded="ranks")
-        try:
-            list(empty.in_step(empty))
-        except Exception as error:
-            return first, f"{type(error).__name__}: {error}"
+        steps = empty.in_step(empty)
+        given = list(steps)
+        empty.set_epoch(0)
+        return first, given, steps.repeated, list(empty)
 
     answers = on_ranks(tmp_path, work)
     other = "RuntimeError: StreamBatcher.in_step(): the batches of another rank ended with an error"
-    assert [first for first, _ in answers] == [other, "OSError: the disk is gone", other]
-    none = "ValueError: StreamBatcher.in_step(): rank 0 has no batch to repeat"
-    assert [second for _, second in answers] == [none, other, other]
+    assert [answer[0] for answer in answers] == [other, "OSError: the disk is gone", other]
+    (_, given, _, alone), (_, own, _, fewer), (_, most, _, more) = answers
+    assert (len(alone), len(given)) == (0, len(more))
+    assert given == [own[0]] * len(more)  # that of the first rank which has one
+    assert most == more
+    assert own[: len(fewer)] == fewer
+    assert {answer[2] for answer in answers} == {2 * len(more) - len(fewer)}
 
 
 def test_in_step_without_ranks_gives_the_batches():

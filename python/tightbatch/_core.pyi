@@ -1,4 +1,4 @@
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -179,14 +179,30 @@ def start_stream(
     share: int,
     shares: int,
     fingerprint: int,
+    sides: bool | tuple[int | None, ...],
     /,
 ) -> Any: ...
-def add_to_stream(stream: Any, number: int, item: Any, weight: int | None, /) -> bool | None: ...
-def take_from_stream(stream: Any, is_end: bool, /) -> list[int] | None: ...
+def read_into_stream(
+    stream: Any,
+    samples: Iterator[Any],
+    getter: str | Callable[[Any], Any] | None,
+    get_costs: Callable[[Any], tuple[Any, ...]] | None,
+    weigh: Callable[[Any], int] | int | None,
+    held: dict[int, Any],
+    progress: list[Any],
+    /,
+) -> bool: ...
+def take_from_stream(stream: Any, is_end: bool, held: dict[int, Any], /) -> list[Any] | None: ...
 def stream_counts(stream: Any, /) -> tuple[int, int, int]: ...
 def save_stream(stream: Any, /) -> tuple[list[int], list[int], bool, int, int, int, int, int]: ...
 def restore_to_stream(
-    stream: Any, number: int, item: Any, weight: int | None, place: int, /
+    stream: Any,
+    number: int,
+    item: Any,
+    weight: int | None,
+    costs: tuple[Any, ...] | None,
+    place: int,
+    /,
 ) -> None: ...
 def continue_stream(
     stream: Any,

@@ -40,7 +40,8 @@
  *
  * Of a stream, whose lengths are not known before, batches are made otherwise:
  *
- *     streaming  rows that wait, and which of them are the next batch
+ *     streaming  rows that wait; _take: which of them are the next batch, _limits: the same
+ *                under several limits
  *     neighbours the sorted ones, and runs of them
  */
 #ifndef TB_BATCH_H

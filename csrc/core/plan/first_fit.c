@@ -26,6 +26,10 @@ tb_start_first_fit(tb_first_fit *fit, const tb_limits *limits, ptrdiff_t most)
         fit->shifts[k] = tb_find_lane_shift(limits->all[k].cap);
     }
     fit->shifts[limits->count] = tb_find_lane_shift(limits->max_rows);
+    fit->is_exact = 1;
+    for (ptrdiff_t k = 0; k < fit->width; k++) {
+        fit->is_exact = fit->is_exact && fit->shifts[k] == 0;
+    }
     fit->rows = (uint32_t *)tb_allocate_array(most, sizeof *fit->rows);
     if (fit->rows == NULL ||
         tb_multiply_sizes(most, limits->count, &numbers) != TB_OK) {
@@ -89,8 +93,8 @@ write_lane(uint64_t *words, ptrdiff_t lane, uint16_t value)
 }
 
 /* Which branches of a block have room for a row, by every limit on its own. */
-static uint32_t
-find_branches(const uint64_t *block, const uint64_t *needs, ptrdiff_t width)
+static TB_ALWAYS_INLINE uint32_t
+find_branches_of(const uint64_t *block, const uint64_t *needs, ptrdiff_t width)
 {
     uint64_t tops[WORDS];
     uint32_t found = 0;
@@ -112,6 +116,14 @@ find_branches(const uint64_t *block, const uint64_t *needs, ptrdiff_t width)
                  << (j * TB_LANES);
     }
     return found;
+}
+
+/* The same; two limits, which are most plans, without a loop. */
+static uint32_t
+find_branches(const uint64_t *block, const uint64_t *needs, ptrdiff_t width)
+{
+    return width == 2 ? find_branches_of(block, needs, 2)
+                      : find_branches_of(block, needs, width);
 }
 
 /* Whether the pack has room indeed. */
@@ -155,7 +167,7 @@ find_first(const tb_first_fit *fit, const uint64_t *needs, ptrdiff_t row)
         left[level] &= left[level] - 1;
         if (level == 0) {
             ptrdiff_t pack = block << DIGIT_BITS | branch;
-            if (has_room(fit, pack, row)) {
+            if (fit->is_exact || has_room(fit, pack, row)) {
                 return pack;
             }
             continue;

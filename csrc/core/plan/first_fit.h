@@ -25,6 +25,7 @@ typedef struct {
     int64_t *costs; /* of each pack, by limit */
     uint32_t *rows; /* in each pack */
     int shifts[TB_MOST_LIMITS + 1];
+    int is_exact; /* lanes keep all bits */
     int levels;
     uint64_t
         *rooms[TB_FIRST_FIT_LEVELS]; /* blocks of 16 lanes, for each limit in turn */

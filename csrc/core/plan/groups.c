@@ -6,6 +6,8 @@
 #include "core/base/sort.h"
 #include "core/plan/cost.h"
 #include "core/plan/cut.h"
+#include "core/plan/limit_cut.h"
+#include "core/plan/limits.h"
 #include "core/plan/order.h"
 #include "core/plan/survey.h"
 
@@ -34,6 +36,24 @@ typedef struct {
 
 /* --- counting -------------------------------------------------------------------- */
 
+/* What a row is sorted by: its length, or its key. */
+static int64_t
+find_key(const int64_t *lengths, ptrdiff_t row, const tb_batch_settings *settings)
+{
+    return settings->keys != NULL ? settings->keys[row]
+                                  : tb_min(lengths[row], settings->max_length);
+}
+
+/* limit: tb_find_drop_limit. */
+static int
+is_dropped(const int64_t *lengths, ptrdiff_t row, const tb_batch_settings *settings,
+           int64_t limit)
+{
+    return tb_min(lengths[row], settings->max_length) > limit ||
+           (settings->drop_broken &&
+            tb_find_broken(settings->limits, settings->limit_count, row) >= 0);
+}
+
 static tb_status
 count_rows(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *settings,
            const tb_group_settings *groups, group_rows *rows, tb_error *error)
@@ -48,10 +68,11 @@ count_rows(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *setting
             *error = (tb_error){i, -1, groups->groups[i]};
             return TB_ERR_RANGE;
         }
-        if (length <= limit) {
+        if (!is_dropped(lengths, i, settings, limit)) {
             tb_length_summary *own = &rows[groups->groups[i]].summary;
-            own->shortest = own->rows == 0 ? length : tb_min(own->shortest, length);
-            own->longest = tb_max(own->longest, length);
+            int64_t key = find_key(lengths, i, settings);
+            own->shortest = own->rows == 0 ? key : tb_min(own->shortest, key);
+            own->longest = tb_max(own->longest, key);
             own->total =
                 length > INT64_MAX - own->total ? INT64_MAX : own->total + length;
             own->rows++;
@@ -64,6 +85,17 @@ count_rows(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *setting
     return TB_OK;
 }
 
+static int64_t
+find_largest_key(const group_rows *rows, ptrdiff_t count)
+{
+    int64_t largest = 0;
+
+    for (ptrdiff_t k = 0; k < count; k++) {
+        largest = tb_max(largest, rows[k].summary.longest);
+    }
+    return largest;
+}
+
 /* Items of each group in the order of their rows. How much shorter a row is than the
  * longest counts within its group, so that there is less to sort. */
 static void
@@ -71,13 +103,13 @@ place_items(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *settin
             const tb_group_settings *groups, group_rows *rows, int index_bits,
             uint64_t *items)
 {
-    int64_t limit = tb_find_drop_limit(settings), most = settings->max_length;
+    int64_t limit = tb_find_drop_limit(settings);
 
     for (ptrdiff_t i = 0; i < n; i++) {
-        int64_t length = tb_min(lengths[i], most);
-        if (length <= limit) {
+        if (!is_dropped(lengths, i, settings, limit)) {
             group_rows *own = &rows[groups->groups[i]];
-            uint64_t shorter = (uint64_t)(own->summary.longest - length);
+            int64_t key = find_key(lengths, i, settings);
+            uint64_t shorter = (uint64_t)(own->summary.longest - key);
             items[own->begin++] = shorter << index_bits | (uint64_t)i;
         }
     }
@@ -131,14 +163,20 @@ draw_rows(const uint64_t *items, ptrdiff_t n, int64_t quota,
 
 /* --- the batches of a group ------------------------------------------------------ */
 
-/* Rows in a window of so many full batches of rows of mean length. */
+/* Rows in a window of so many full batches of rows of mean length and mean costs. */
 static int64_t
-choose_window(const tb_length_summary *summary, ptrdiff_t rows, int64_t batches,
-              const tb_batch_settings *settings)
+choose_window(const tb_batch_plan *plan, const tb_length_summary *summary,
+              int64_t batches, const tb_batch_settings *settings)
 {
     int64_t mean = tb_max(tb_divide_up(summary->total, summary->rows), 1);
-    int64_t batch = tb_max(tb_fit_rows(mean, settings), 1);
+    int64_t batch = tb_fit_rows(mean, settings), rows = plan->row_count;
+    double needed = plan->limits.count > 0 ? plan->limits.parts[plan->limits.scarcest]
+                                           : 0; /* batches, at least */
 
+    if (needed > 1) {
+        batch = tb_min(batch, (int64_t)((double)rows / needed));
+    }
+    batch = tb_max(tb_min(batch, rows), 1);
     return batch * tb_max(tb_min(rows / 4 / batch, batches), 1);
 }
 
@@ -228,20 +266,28 @@ plan_group(group_plan *all, uint64_t *items, ptrdiff_t n,
     plan.row_count = n;
     plan.longest = summary->longest;
     plan.index_bits = all->plan->index_bits;
-    if (own.shuffle && own.drop_last && own.max_tokens == INT64_MAX) {
-        plan.row_count -= (ptrdiff_t)(n % own.batch_size);
+    if (own.shuffle && own.drop_last && own.max_tokens == INT64_MAX &&
+        own.limit_count == 0) {
+        plan.row_count -= (ptrdiff_t)(n % tb_round_rows(own.batch_size, &own));
+    }
+    if (tb_is_limited(&own)) {
+        plan.limits = all->plan->limits; /* whose memory is that of the whole plan */
+        plan.limits.row_count = -1;      /* rows may come twice, and not all do */
+        tb_weigh_limits(&plan);
     }
     own.pool = choose_pool(n, own.pool); /* 0 stays: there is none */
     if (!own.shuffle) {
         own.window = n;
     }
     else if (window_batches > 0) {
-        own.window = choose_window(summary, n, window_batches, settings);
+        own.window = choose_window(&plan, summary, window_batches, settings);
     }
     if (plan.row_count == 0) {
         return TB_OK;
     }
-    tb_status status = tb_cut_batches(&plan, &own, summary, &full);
+    tb_status status = tb_is_limited(&own)
+                           ? tb_cut_limited(&plan, &own, &full)
+                           : tb_cut_batches(&plan, &own, summary, &full);
     if (status == TB_OK) {
         status = add_batches(all, &plan, full);
     }
@@ -341,6 +387,12 @@ plan_rows(const int64_t *lengths, ptrdiff_t n, const tb_batch_settings *settings
     tb_random random;
     tb_status status = count_rows(lengths, n, settings, groups, rows, error);
 
+    if (status == TB_OK && tb_is_limited(settings)) {
+        status = tb_start_limits(lengths, n, settings, &all->plan->limits);
+        if (settings->keys != NULL) {
+            all->plan->longest = find_largest_key(rows, groups->count);
+        }
+    }
     if (status != TB_OK) {
         return status;
     }

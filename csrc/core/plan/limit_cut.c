@@ -219,7 +219,8 @@ draw_packs(tb_batch_plan *plan, const tb_batch_settings *settings, ptrdiff_t *fu
     ptrdiff_t place = 0;
     uint32_t size =
         (uint32_t)tb_min(tb_min(settings->pool, plan->row_count), UINT32_MAX - 1);
-    tb_status status = tb_start_limit_pool(&pool, plan, size);
+    tb_status status = tb_start_limit_pool(
+        &pool, &plan->limits, ((uint64_t)1 << plan->index_bits) - 1, size);
 
     if (status == TB_OK) {
         tb_begin_limit_pack(&pool, plan->items);

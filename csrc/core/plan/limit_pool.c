@@ -13,15 +13,16 @@ enum {
 static const uint32_t NONE = UINT32_MAX;
 
 tb_status
-tb_start_limit_pool(tb_limit_pool *pool, const tb_batch_plan *plan, uint32_t size)
+tb_start_limit_pool(tb_limit_pool *pool, const tb_limits *limits, uint64_t mask,
+                    uint32_t size)
 {
-    const tb_limits *limits = &plan->limits;
     ptrdiff_t places = (ptrdiff_t)size;
 
     memset(pool, 0, sizeof *pool);
     pool->limits = limits;
-    pool->mask = ((uint64_t)1 << plan->index_bits) - 1;
+    pool->mask = mask;
     pool->size = size;
+    pool->is_exact = 1;
     pool->oldest = pool->newest = NONE;
     pool->held = (tb_limit_row *)tb_allocate_array(places, sizeof *pool->held);
     pool->places = (uint32_t *)tb_allocate_array(places, sizeof *pool->places);
@@ -41,7 +42,10 @@ tb_start_limit_pool(tb_limit_pool *pool, const tb_batch_plan *plan, uint32_t siz
             return TB_ERR_MEMORY;
         }
         memset(pool->lanes[k], 0, ((size_t)places + TB_LANES) * sizeof *pool->lanes[k]);
+        int bits = tb_count_bits((uint64_t)limits->all[k].cap) + tb_count_bits(size);
+        pool->cut[k] = bits > 63 ? bits - 63 : 0;
         pool->shifts[k] = tb_find_lane_shift(limits->all[k].cap);
+        pool->is_exact = pool->is_exact && pool->shifts[k] == 0;
         pool->weights[k] = most > 0 ? limits->parts[k] / most / cap : 0;
     }
     return TB_OK;
@@ -65,8 +69,8 @@ tb_begin_limit_pack(tb_limit_pool *pool, uint64_t *items)
     tb_empty_load(pool->limits, &pool->load);
 }
 
-static void
-put_row(tb_limit_pool *pool, uint64_t item)
+void
+tb_put_limit_row(tb_limit_pool *pool, uint64_t item)
 {
     pool->items[pool->load.rows] = item;
     tb_add_load(pool->limits, &pool->load, (ptrdiff_t)(item & pool->mask));
@@ -101,8 +105,8 @@ find_rank(const tb_limit_pool *pool, const tb_limit_row *row)
     return low;
 }
 
-static void
-hold_row(tb_limit_pool *pool, uint64_t item)
+void
+tb_hold_limit_row(tb_limit_pool *pool, uint64_t item)
 {
     ptrdiff_t row = (ptrdiff_t)(item & pool->mask);
     uint32_t place = pool->unused;
@@ -114,7 +118,7 @@ hold_row(tb_limit_pool *pool, uint64_t item)
     pool->newest = place;
     for (ptrdiff_t k = 0; k < pool->limits->count; k++) {
         int64_t cost = pool->limits->all[k].costs[row];
-        pool->totals[k] += (double)cost;
+        pool->totals[k] += (uint64_t)cost >> pool->cut[k];
         held->weighed += weigh_cost(pool, k, cost);
     }
     uint32_t rank = find_rank(pool, held);
@@ -145,9 +149,10 @@ move_row(tb_limit_pool *pool, uint32_t rank)
     for (ptrdiff_t k = 0; k < pool->limits->count; k++) {
         uint16_t *lanes = pool->lanes[k] + rank;
         memmove(lanes, lanes + 1, after * sizeof *lanes);
-        pool->totals[k] -= (double)pool->limits->all[k].costs[row];
+        int64_t cost = pool->limits->all[k].costs[row];
+        pool->totals[k] -= (uint64_t)cost >> pool->cut[k];
     }
-    put_row(pool, held->item);
+    tb_put_limit_row(pool, held->item);
     held->newer = pool->unused;
     pool->unused = place;
 }
@@ -171,20 +176,22 @@ has_room(const tb_limit_pool *pool, ptrdiff_t row)
     for (ptrdiff_t k = 0; k < limits->count; k++) {
         const tb_limit *limit = &limits->all[k];
         double room = (double)(limit->cap - pool->load.costs[k] - limit->costs[row]);
-        int has_few = pool->totals[k] >
-                      (double)limit->cap / (double)FEW_ROWS * (double)pool->count;
-        if (!limit->is_padded &&
-            (has_few || room * (double)pool->count < pool->totals[k])) {
+        double unit = (double)((uint64_t)1 << pool->cut[k]);
+        double total = (double)pool->totals[k] * unit;
+        int has_few =
+            total > (double)limit->cap / (double)FEW_ROWS * (double)pool->count;
+        if (!limit->is_padded && (has_few || room * (double)pool->count < total)) {
             return 0;
         }
     }
     return 1;
 }
 
-/* The rank of the first row from `rank` on that fits by its lanes; the number of rows
- * where there is none. */
+/* The first of TB_LANES ranks from `rank` on where a held row fits by its lanes, and which
+ * of these ranks do, a bit of each lane; no rank is at the number of rows or beyond. */
 static uint32_t
-find_candidate(const tb_limit_pool *pool, const uint64_t *rooms, uint32_t rank)
+find_candidates(const tb_limit_pool *pool, const uint64_t *rooms, uint32_t rank,
+                uint64_t *fitting)
 {
     for (; rank < pool->count; rank += TB_LANES) {
         uint64_t tops = TB_LANE_TOPS;
@@ -193,7 +200,11 @@ find_candidate(const tb_limit_pool *pool, const uint64_t *rooms, uint32_t rank)
             memcpy(&costs, pool->lanes[k] + rank, sizeof costs);
             tops &= tb_compare_lanes(rooms[k], costs);
         }
+        if (pool->count - rank < TB_LANES) {
+            tops &= ((uint64_t)1 << (pool->count - rank) * TB_LANE_BITS) - 1;
+        }
         if (tops != 0) {
+            *fitting = tops;
             return rank;
         }
     }
@@ -220,16 +231,21 @@ find_largest(const tb_limit_pool *pool)
     }
     uint32_t rank = find_rank(pool, &largest);
     while (pool->load.rows < limits->max_rows) {
-        rank = find_candidate(pool, rooms, rank);
+        uint64_t fitting = 0;
+        rank = find_candidates(pool, rooms, rank, &fitting);
+        for (; fitting != 0; fitting &= fitting - 1) {
+            uint32_t found =
+                rank + (uint32_t)(tb_find_lowest_bit(fitting) / TB_LANE_BITS);
+            uint64_t item = pool->held[pool->places[found]].item;
+            if (pool->is_exact ||
+                tb_fits_load(limits, &pool->load, (ptrdiff_t)(item & pool->mask))) {
+                return found;
+            }
+        }
         if (rank >= pool->count) {
             break;
         }
-        for (uint32_t end = rank + TB_LANES; rank < end && rank < pool->count; rank++) {
-            uint64_t item = pool->held[pool->places[rank]].item;
-            if (tb_fits_load(limits, &pool->load, (ptrdiff_t)(item & pool->mask))) {
-                return rank;
-            }
-        }
+        rank += TB_LANES;
     }
     return NONE;
 }
@@ -251,14 +267,14 @@ tb_add_limit_row(tb_limit_pool *pool, uint64_t item)
         move_oldest(pool);
     }
     if (pool->load.rows == 0) {
-        hold_row(pool, item);
+        tb_hold_limit_row(pool, item);
         return 0;
     }
     if (has_room(pool, row)) {
-        put_row(pool, item);
+        tb_put_limit_row(pool, item);
         return pool->load.rows == pool->limits->max_rows;
     }
-    hold_row(pool, item);
+    tb_hold_limit_row(pool, item);
     end_pack(pool);
     return 1;
 }

@@ -39,22 +39,29 @@ typedef struct {
     uint32_t *places;
     uint16_t *lanes[TB_MOST_LIMITS];
     int shifts[TB_MOST_LIMITS];
+    int is_exact; /* lanes keep all bits */
     double weights[TB_MOST_LIMITS];
-    double totals[TB_MOST_LIMITS]; /* of the held rows */
-    tb_load load;                  /* of the pack that is being made */
-    uint64_t *items;               /* its rows: the caller's */
+    uint64_t totals[TB_MOST_LIMITS]; /* of the held rows, without their last bits, so */
+    int cut[TB_MOST_LIMITS];         /* many, that sums fit and depend on no order */
+    tb_load load;                    /* of the pack that is being made */
+    uint64_t *items;                 /* its rows: the caller's */
 } tb_limit_pool;
 
-/* An empty pool of `size` rows; 1 <= size < UINT32_MAX. The limits have no second
- * widths. The caller's to free, also after an error. */
+/* An empty pool of `size` rows; 1 <= size < UINT32_MAX. mask: of the row in an item. The
+ * limits have no second widths. The caller's to free, also after an error. */
 TB_MUST_CHECK tb_status tb_start_limit_pool(tb_limit_pool *pool,
-                                            const tb_batch_plan *plan, uint32_t size);
+                                            const tb_limits *limits, uint64_t mask,
+                                            uint32_t size);
 
 void tb_free_limit_pool(tb_limit_pool *pool);
 
 /* Adds an item. Whether pool->items is a pack now, of pool->load.rows rows:
  * tb_begin_limit_pack must follow then. */
 int tb_add_limit_row(tb_limit_pool *pool, uint64_t item);
+
+/* Of a stream that is continued: holds an item, or puts it into the pack. */
+void tb_hold_limit_row(tb_limit_pool *pool, uint64_t item);
+void tb_put_limit_row(tb_limit_pool *pool, uint64_t item);
 
 /* Makes a pack of the held rows, at the end of the stream; whether there were any. */
 int tb_drain_limit_pool(tb_limit_pool *pool);

@@ -4,22 +4,35 @@
 #include "core/base/random.h"
 #include "core/base/size.h"
 #include "core/plan/cost.h"
+#include "core/plan/pair_keys.h"
 
 #include <string.h>
 
-enum { MOST_DRAWS = 64, LEAST_RESERVED = 64 };
+enum { LEAST_RESERVED = 64 };
 
 tb_status
 tb_start_streaming(tb_streaming *stream, const tb_batch_settings *settings,
-                   int64_t size, int64_t most_weight)
+                   const int64_t *sides, int64_t size, int64_t most_weight)
 {
+    int is_packed = settings->padding_free;
+
     memset(stream, 0, sizeof *stream);
     stream->settings = *settings;
     stream->size = size;
     stream->most_weight = most_weight;
     stream->sorted.batch_size = settings->batch_size;
     stream->sorted.max_tokens = settings->max_tokens;
-    if (!settings->padding_free) {
+    stream->has_sides = sides != NULL;
+    if (sides != NULL) {
+        memcpy(stream->sides, sides, sizeof stream->sides);
+    }
+    stream->is_limited = settings->limit_count > 0 || (sides != NULL && !is_packed);
+    if (stream->is_limited) {
+        stream->kind = is_packed ? TB_STREAM_PACKS : TB_STREAM_PADDED;
+        stream->is_taken = is_packed;
+        return tb_start_stream_limits(&stream->limits, settings, sides != NULL, size);
+    }
+    if (!is_packed) {
         stream->kind = TB_STREAM_PADDED;
         return TB_OK;
     }
@@ -40,6 +53,7 @@ void
 tb_free_streaming(tb_streaming *stream)
 {
     tb_free_pool(&stream->pool);
+    tb_free_stream_limits(&stream->limits);
     free(stream->waiting);
     free(stream->sorted.rows);
     free(stream->sorted.scratch);
@@ -47,12 +61,24 @@ tb_free_streaming(tb_streaming *stream)
     memset(stream, 0, sizeof *stream);
 }
 
-static void
-note_length(tb_streaming *stream, int64_t length)
+static uint64_t
+mix_number(uint64_t fingerprint, int64_t number)
 {
     uint64_t golden = UINT64_C(0x9E3779B97F4A7C15); /* odd */
 
-    stream->fingerprint = tb_mix_bits(stream->fingerprint * golden + (uint64_t)length);
+    return tb_mix_bits(fingerprint * golden + (uint64_t)number);
+}
+
+static void
+note_row(tb_streaming *stream, const tb_streamed_row *row)
+{
+    stream->fingerprint = mix_number(stream->fingerprint, row->length);
+    if (stream->has_sides) {
+        stream->fingerprint = mix_number(stream->fingerprint, row->other);
+    }
+    for (ptrdiff_t k = 0; k < stream->settings.limit_count; k++) {
+        stream->fingerprint = mix_number(stream->fingerprint, row->costs[k]);
+    }
 }
 
 /* --- rows that wait --------------------------------------------------------------- */
@@ -97,133 +123,109 @@ reserve_row(tb_streaming *stream)
     if (failed) {
         return TB_ERR_MEMORY;
     }
+    if (stream->is_limited && tb_reserve_slots(&stream->limits, wanted) != TB_OK) {
+        return TB_ERR_MEMORY;
+    }
     stream->reserved = wanted;
     return TB_OK;
 }
 
-/* The cost of a row, or an error that says why it has none. */
+/* The widths of both sides of a row. */
 static tb_status
-find_cost(const tb_streaming *stream, uint64_t number, int64_t length, int64_t *cost,
-          tb_error *error)
+find_widths(const tb_streaming *stream, const tb_streamed_row *row, int64_t *widths)
+{
+    for (int side = 0; side < 2; side++) {
+        int64_t length =
+            tb_min(side == 0 ? row->length : row->other, stream->sides[side]);
+        if (tb_round_up(length, stream->settings.multiple, &widths[side]) != TB_OK ||
+            widths[side] > INT64_MAX / 2) {
+            return TB_ERR_SIZE; /* the sum of both fits */
+        }
+    }
+    return TB_OK;
+}
+
+/* What a row costs in tokens, and the widths of its sides; or an error that says why it
+ * has none. */
+static tb_status
+find_cost(const tb_streaming *stream, const tb_streamed_row *row, int64_t *cost,
+          int64_t *widths, tb_error *error)
 {
     const tb_batch_settings *settings = &stream->settings;
+    int64_t length = tb_min(row->length, settings->max_length);
+    tb_status status = TB_OK;
 
-    *error = (tb_error){(ptrdiff_t)number, -1, length};
-    if (length < 0) {
+    *error = (tb_error){(ptrdiff_t)row->number, -1, row->length};
+    if (row->length < 0 || (stream->has_sides && row->other < 0)) {
+        error->value = row->length < 0 ? row->length : row->other;
+        error->column = stream->has_sides ? row->length >= 0 : -1;
         return TB_ERR_NEGATIVE;
     }
-    tb_status status =
-        tb_find_row_cost(tb_min(length, settings->max_length), settings, cost);
+    if (stream->has_sides) {
+        status = find_widths(stream, row, widths);
+        length = status == TB_OK ? widths[0] + widths[1] : length;
+    }
+    if (status == TB_OK) {
+        status = tb_find_row_cost(length, settings, cost);
+    }
     if (status == TB_OK && *cost > settings->max_tokens) {
         return TB_ERR_TOO_LONG;
     }
+    if (!stream->has_sides) {
+        widths[0] = *cost;
+    }
+    for (ptrdiff_t k = 0; k < settings->limit_count && status == TB_OK; k++) {
+        if (row->costs[k] > settings->limits[k].cap) {
+            *error = (tb_error){(ptrdiff_t)row->number, k, row->costs[k]};
+            return TB_ERR_TOO_LONG;
+        }
+    }
     /* The costs of all that wait can be added. */
-    return status == TB_OK && stream->kind == TB_STREAM_PADDED &&
+    return status == TB_OK && stream->kind == TB_STREAM_PADDED && !stream->is_limited &&
                    *cost > INT64_MAX / (stream->size + 1)
                ? TB_ERR_SIZE
                : status;
 }
 
+/* What rows that are padded are sorted by. */
+static int64_t
+find_key(const tb_streaming *stream, int64_t cost, const int64_t *widths)
+{
+    int64_t key = cost;
+
+    if (stream->has_sides) {
+        tb_find_pair_keys(widths, 1, &key);
+    }
+    return key;
+}
+
 static void
-append_row(tb_streaming *stream, uint64_t number, int64_t cost, int64_t weight)
+append_row(tb_streaming *stream, const tb_streamed_row *row, int64_t cost,
+           const int64_t *widths)
 {
     /* So little that the weights of all that wait can be added. */
-    weight = tb_min(weight, INT64_MAX / (stream->size + 1));
-    stream->waiting[stream->count] = (tb_waiting_row){number, cost, weight};
+    int64_t weight = tb_min(row->weight, INT64_MAX / (stream->size + 1));
+    ptrdiff_t slot = 0;
+    tb_costed_row sorted = {cost, row->number};
+
+    if (stream->is_limited) {
+        int64_t packed[2] = {cost, 0};
+        slot = tb_fill_slot(&stream->limits, row,
+                            stream->kind == TB_STREAM_PACKS ? packed : widths);
+        sorted = (tb_costed_row){find_key(stream, cost, widths), (uint64_t)slot};
+        cost = tb_find_share(&stream->limits, slot);
+    }
+    stream->waiting[stream->count] = (tb_waiting_row){row->number, cost, weight, slot};
     if (stream->kind == TB_STREAM_PADDED) {
-        stream->sorted.rows[stream->sorted.count++] = (tb_costed_row){cost, number};
+        stream->sorted.rows[stream->sorted.count++] = sorted;
     }
     stream->count++;
     stream->weight += weight;
-    stream->next = number + 1;
+    stream->next = row->number + 1;
 }
 
-/* With packs, the pool is full too where weight is the cap. */
-static tb_status
-pool_row(tb_streaming *stream, uint64_t number, int64_t cost)
-{
-    tb_pool *pool = &stream->pool;
-    uint32_t size = (uint32_t)stream->size;
-
-    if (stream->is_taken) {
-        tb_begin_pack(pool, stream->batch);
-        stream->is_taken = 0;
-    }
-    if (stream->weight >= stream->most_weight) {
-        size = pool->count > 0 ? pool->count : 1;
-    }
-    pool->size = size;
-    return tb_add_row(pool, number, cost, &stream->is_pack);
-}
-
-tb_status
-tb_stream_row(tb_streaming *stream, uint64_t number, int64_t length, int64_t weight,
-              int *is_kept, tb_error *error)
-{
-    int64_t cost = 0;
-    tb_status status = find_cost(stream, number, length, &cost, error);
-
-    *is_kept = status == TB_OK;
-    if (status != TB_OK &&
-        (status == TB_ERR_NEGATIVE || !stream->settings.drop_overlong)) {
-        return status;
-    }
-    if (status == TB_OK) {
-        status = reserve_row(stream);
-        if (status == TB_OK) {
-            append_row(stream, number, cost, weight);
-            if (stream->kind == TB_STREAM_PACKS) {
-                status = pool_row(stream, number, cost);
-            }
-        }
-        if (status != TB_OK) {
-            return status;
-        }
-        stream->truncated += length > stream->settings.max_length;
-    }
-    else {
-        stream->dropped++;
-    }
-    note_length(stream, length);
-    return TB_OK;
-}
-
-tb_status
-tb_restore_row(tb_streaming *stream, uint64_t number, int64_t length, int64_t weight,
-               tb_row_place place, tb_error *error)
-{
-    int64_t cost = 0;
-    int is_pack = 0;
-    tb_status status = find_cost(stream, number, length, &cost, error);
-    int is_refused = status == TB_ERR_NEGATIVE || !stream->settings.drop_overlong;
-
-    if (status != TB_OK && place == TB_ROW_GONE) {
-        if (!is_refused) {
-            note_length(stream, length);
-        }
-        return TB_OK; /* it was an error then too */
-    }
-    if (status == TB_OK && place != TB_ROW_GONE) {
-        status = reserve_row(stream);
-    }
-    if (status != TB_OK) {
-        return status;
-    }
-    note_length(stream, length);
-    if (place != TB_ROW_GONE) {
-        append_row(stream, number, cost, weight);
-    }
-    if (stream->kind != TB_STREAM_PACKS || place != TB_ROW_WAITS) {
-        return TB_OK;
-    }
-    return stream->pool.count == stream->pool.size
-               ? TB_ERR_SIZE /* no state that was saved */
-               : tb_hold_row(&stream->pool, number, cost, &is_pack);
-}
-
-/* Of the waiting rows, the one with this number; NULL where there is none. */
-static tb_waiting_row *
-find_waiting(const tb_streaming *stream, uint64_t number)
+tb_waiting_row *
+tb_find_waiting(const tb_streaming *stream, uint64_t number)
 {
     ptrdiff_t low = 0, high = stream->count;
 
@@ -241,6 +243,161 @@ find_waiting(const tb_streaming *stream, uint64_t number)
                : NULL;
 }
 
+void
+tb_name_items(tb_streaming *stream, ptrdiff_t count)
+{
+    for (ptrdiff_t i = 0; i < count; i++) {
+        stream->batch[i] = stream->limits.numbers[stream->limits.items[i]];
+    }
+}
+
+void
+tb_begin_stream_pack(tb_streaming *stream)
+{
+    if (stream->is_taken && stream->is_limited) {
+        tb_begin_limit_pack(&stream->limits.pool, stream->limits.items);
+    }
+    else if (stream->is_taken) {
+        tb_begin_pack(&stream->pool, stream->batch);
+    }
+    stream->is_taken = 0;
+}
+
+/* With packs, the pool is full too where weight is the cap. */
+static tb_status
+pool_row(tb_streaming *stream, int64_t cost)
+{
+    const tb_waiting_row *row = &stream->waiting[stream->count - 1];
+    uint32_t count =
+        stream->is_limited ? stream->limits.pool.count : stream->pool.count;
+    uint32_t size = (uint32_t)stream->size;
+
+    tb_begin_stream_pack(stream);
+    if (stream->weight >= stream->most_weight) {
+        size = count > 0 ? count : 1;
+    }
+    if (stream->is_limited) {
+        stream->limits.pool.size = size;
+        stream->is_pack = tb_add_limit_row(&stream->limits.pool, (uint64_t)row->slot);
+        return TB_OK;
+    }
+    stream->pool.size = size;
+    return tb_add_row(&stream->pool, row->number, cost, &stream->is_pack);
+}
+
+static int
+is_cut(const tb_streaming *stream, const tb_streamed_row *row)
+{
+    return stream->has_sides
+               ? row->length > stream->sides[0] || row->other > stream->sides[1]
+               : row->length > stream->settings.max_length;
+}
+
+tb_status
+tb_stream_row(tb_streaming *stream, const tb_streamed_row *row, int *is_kept,
+              tb_error *error)
+{
+    int64_t cost = 0, widths[2] = {0, 0};
+    tb_status status = find_cost(stream, row, &cost, widths, error);
+
+    *is_kept = status == TB_OK;
+    if (status != TB_OK &&
+        (status == TB_ERR_NEGATIVE || !stream->settings.drop_overlong)) {
+        return status;
+    }
+    if (status == TB_OK) {
+        status = reserve_row(stream);
+        if (status == TB_OK) {
+            append_row(stream, row, cost, widths);
+            if (stream->kind == TB_STREAM_PACKS) {
+                status = pool_row(stream, cost);
+            }
+        }
+        if (status != TB_OK) {
+            return status;
+        }
+        stream->truncated += is_cut(stream, row);
+    }
+    else {
+        stream->dropped++;
+    }
+    note_row(stream, row);
+    return TB_OK;
+}
+
+/* --- rows that are restored ------------------------------------------------------- */
+
+/* Holds the row that was appended; TB_ERR_SIZE: no state that was saved has so many. */
+static tb_status
+hold_row(tb_streaming *stream, int64_t cost)
+{
+    const tb_waiting_row *row = &stream->waiting[stream->count - 1];
+    tb_limit_pool *pool = &stream->limits.pool;
+    int is_pack = 0;
+
+    if (!stream->is_limited) {
+        return stream->pool.count == stream->pool.size
+                   ? TB_ERR_SIZE
+                   : tb_hold_row(&stream->pool, row->number, cost, &is_pack);
+    }
+    if (pool->count == pool->size) {
+        return TB_ERR_SIZE;
+    }
+    tb_hold_limit_row(pool, (uint64_t)row->slot);
+    return TB_OK;
+}
+
+tb_status
+tb_restore_row(tb_streaming *stream, const tb_streamed_row *row, tb_row_place place,
+               tb_error *error)
+{
+    int64_t cost = 0, widths[2] = {0, 0};
+    tb_status status = find_cost(stream, row, &cost, widths, error);
+    int is_refused = status == TB_ERR_NEGATIVE || !stream->settings.drop_overlong;
+
+    if (status != TB_OK && place == TB_ROW_GONE) {
+        if (!is_refused) {
+            note_row(stream, row);
+        }
+        return TB_OK; /* it was an error then too */
+    }
+    if (status == TB_OK && place != TB_ROW_GONE) {
+        status = reserve_row(stream);
+    }
+    if (status != TB_OK) {
+        return status;
+    }
+    note_row(stream, row);
+    if (place != TB_ROW_GONE) {
+        append_row(stream, row, cost, widths);
+    }
+    return stream->kind == TB_STREAM_PACKS && place == TB_ROW_WAITS
+               ? hold_row(stream, cost)
+               : TB_OK;
+}
+
+/* Puts a row into the pack that was begun, if it fits. */
+static int
+put_row(tb_streaming *stream, const tb_waiting_row *row)
+{
+    tb_limit_pool *limited = &stream->limits.pool;
+    tb_pool *pool = &stream->pool;
+    int fits;
+
+    if (stream->is_limited) {
+        fits = tb_fits_load(&stream->limits.all, &limited->load, row->slot);
+        if (fits) {
+            tb_put_limit_row(limited, (uint64_t)row->slot);
+        }
+        return fits;
+    }
+    fits = row->cost <= pool->room && pool->row_count < pool->max_rows;
+    if (fits) {
+        tb_put_row(pool, row->number, row->cost);
+    }
+    return fits;
+}
+
 tb_status
 tb_restore_pack(tb_streaming *stream, const uint64_t *numbers, ptrdiff_t count,
                 int is_chosen)
@@ -254,172 +411,42 @@ tb_restore_pack(tb_streaming *stream, const uint64_t *numbers, ptrdiff_t count,
     if (stream->kind != TB_STREAM_PACKS || count > stream->count) {
         return TB_ERR_SIZE;
     }
-    tb_begin_pack(&stream->pool, stream->batch);
-    stream->is_taken = 0;
+    tb_begin_stream_pack(stream);
     while (put < count && status == TB_OK) {
-        tb_waiting_row *row = find_waiting(stream, numbers[put]);
-        if (row == NULL || row->cost < 0 || row->cost > stream->pool.room ||
-            stream->pool.row_count == stream->pool.max_rows) {
+        tb_waiting_row *row = tb_find_waiting(stream, numbers[put]);
+        if (row == NULL || row->cost < 0 || !put_row(stream, row)) {
             status = TB_ERR_SIZE;
         }
         else {
-            tb_put_row(&stream->pool, row->number, row->cost);
             row->cost = ~row->cost; /* below 0 until all are put: none comes twice */
             put++;
         }
     }
     for (ptrdiff_t i = 0; i < put; i++) {
-        tb_waiting_row *row = find_waiting(stream, numbers[i]);
+        tb_waiting_row *row = tb_find_waiting(stream, numbers[i]);
         row->cost = ~row->cost;
     }
-    if (status == TB_OK) {
+    if (status == TB_OK && !stream->is_limited) {
         tb_continue_pack(&stream->pool, is_chosen);
     }
     return status;
 }
 
-/* --- padded batches --------------------------------------------------------------- */
-
-/* The row that the next batch is taken around. */
-static const tb_waiting_row *
-draw_row(const tb_streaming *stream)
+const uint64_t *
+tb_find_begun_pack(tb_streaming *stream, ptrdiff_t *count, int *is_chosen)
 {
-    const tb_waiting_row *waiting = stream->waiting;
-    ptrdiff_t old = stream->count / TB_OLD_PART > 0 ? stream->count / TB_OLD_PART : 1;
-    ptrdiff_t least =
-        tb_fit_run(&stream->sorted, stream->sorted.rows[stream->count - 1].cost);
-    tb_random random;
-
-    if (stream->next - waiting->number > TB_DUE_PARTS * (uint64_t)stream->size) {
-        return waiting;
+    *count = 0;
+    *is_chosen = 0;
+    if (stream->kind != TB_STREAM_PACKS || stream->is_taken) {
+        return stream->batch;
     }
-    tb_seed_random(&random, stream->settings.seed, stream->batches);
-    for (int draw = 0; draw < MOST_DRAWS; draw++) {
-        waiting = stream->waiting + tb_random_below(&random, (uint64_t)old);
-        ptrdiff_t rows = tb_fit_run(&stream->sorted, waiting->cost);
-        if (rows <= least ||
-            tb_random_below(&random, (uint64_t)rows) < (uint64_t)least) {
-            break;
-        }
-    }
-    return waiting;
-}
-
-/* Moves a run of sorted rows into the batch, the longest first. */
-static void
-take_run(tb_streaming *stream, ptrdiff_t begin, ptrdiff_t end)
-{
-    tb_costed_row *rows = stream->sorted.rows;
-
-    stream->batch_count = end - begin;
-    for (ptrdiff_t i = 0; i < end - begin; i++) {
-        stream->batch[i] = rows[end - 1 - i].number;
-    }
-    memmove(rows + begin, rows + end, (size_t)(stream->count - end) * sizeof *rows);
-}
-
-/* --- taking a batch --------------------------------------------------------------- */
-
-/* Takes the rows of the batch out of those that wait. */
-static void
-forget_rows(tb_streaming *stream)
-{
-    ptrdiff_t kept = stream->count;
-
-    for (ptrdiff_t i = 0; i < stream->batch_count; i++) {
-        tb_waiting_row *row = find_waiting(stream, stream->batch[i]);
-        stream->weight -= row->weight;
-        row->cost = -1;
-        kept = tb_min(kept, row - stream->waiting);
-    }
-    for (ptrdiff_t i = kept; i < stream->count; i++) {
-        stream->waiting[kept] = stream->waiting[i];
-        kept += stream->waiting[i].cost >= 0;
-    }
-    stream->count = kept;
-    stream->sorted.count = stream->sorted.sorted = kept;
-}
-
-int
-tb_is_batch_ready(const tb_streaming *stream)
-{
-    if (stream->kind == TB_STREAM_PACKS) {
-        return stream->is_pack;
-    }
-    if (stream->kind == TB_STREAM_IN_ORDER) {
-        return stream->count >= stream->settings.batch_size;
-    }
-    return stream->count > 0 &&
-           (stream->count >= stream->size || stream->weight >= stream->most_weight);
-}
-
-/* Returns whether the batch is full. */
-static int
-take_padded(tb_streaming *stream, int is_end)
-{
-    ptrdiff_t begin, end;
-    int is_full = 1;
-
-    tb_sort_in(&stream->sorted);
-    if (is_end) {
-        ptrdiff_t at = tb_find_costed(&stream->sorted, stream->waiting->cost);
-        is_full = tb_cut_run(&stream->sorted, at, &begin, &end);
+    if (stream->is_limited) {
+        *count = (ptrdiff_t)stream->limits.pool.load.rows;
+        tb_name_items(stream, *count);
     }
     else {
-        const tb_waiting_row *row = draw_row(stream);
-        tb_choose_run(&stream->sorted, tb_find_costed(&stream->sorted, row->cost),
-                      &begin, &end);
+        *count = (ptrdiff_t)stream->pool.row_count;
+        *is_chosen = stream->pool.is_chosen;
     }
-    take_run(stream, begin, end);
-    return is_full;
-}
-
-static int
-take_pack(tb_streaming *stream)
-{
-    tb_pool *pool = &stream->pool;
-    int is_last = 0;
-
-    if (!stream->is_pack) {
-        if (stream->is_taken) {
-            tb_begin_pack(pool, stream->batch);
-        }
-        (void)tb_drain_pool(pool);
-        is_last = pool->count == 0;
-    }
-    stream->batch_count = (ptrdiff_t)pool->row_count;
-    stream->is_pack = 0;
-    stream->is_taken = 1;
-    return !is_last || pool->room == 0 || pool->row_count == pool->max_rows;
-}
-
-static int
-take_in_order(tb_streaming *stream)
-{
-    int64_t most = stream->settings.batch_size;
-
-    stream->batch_count = (ptrdiff_t)tb_min(most, stream->count);
-    for (ptrdiff_t i = 0; i < stream->batch_count; i++) {
-        stream->batch[i] = stream->waiting[i].number;
-    }
-    return stream->batch_count == most;
-}
-
-tb_status
-tb_take_batch(tb_streaming *stream, int is_end)
-{
-    stream->batch_count = 0;
-    while (stream->count > 0 && (is_end || tb_is_batch_ready(stream))) {
-        int is_full = stream->kind == TB_STREAM_PADDED  ? take_padded(stream, is_end)
-                      : stream->kind == TB_STREAM_PACKS ? take_pack(stream)
-                                                        : take_in_order(stream);
-        forget_rows(stream);
-        if (is_full || !stream->settings.drop_last) {
-            stream->batches++;
-            break;
-        }
-        stream->dropped += stream->batch_count;
-        stream->batch_count = 0;
-    }
-    return TB_OK;
+    return stream->batch;
 }

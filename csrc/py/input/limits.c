@@ -31,10 +31,13 @@ read_limit(const tb_context *context, PyObject *given, tb_plan_limits *limits)
         return -1;
     }
     limits->names[limits->count] = PyTuple_GET_ITEM(given, 0);
-    limit->costs = read_costs(context, PyTuple_GET_ITEM(given, 1), limits);
-    limit->others = NULL;
-    if (limit->costs == NULL) {
-        return -1;
+    limit->costs = limit->others = NULL;
+    if (PyTuple_GET_ITEM(given, 1) !=
+        Py_None) { /* of a stream they come with the rows */
+        limit->costs = read_costs(context, PyTuple_GET_ITEM(given, 1), limits);
+        if (limit->costs == NULL) {
+            return -1;
+        }
     }
     if (PyTuple_GET_ITEM(given, 2) != Py_None) {
         limit->others = read_costs(context, PyTuple_GET_ITEM(given, 2), limits);
@@ -99,27 +102,37 @@ tb_check_limit_rows(const tb_context *context, const tb_plan_limits *limits,
 }
 
 void
-tb_raise_broken_limit(const tb_context *context, const tb_plan_limits *limits,
-                      const tb_error *error)
+tb_raise_broken_cost(const tb_context *context, const tb_plan_limits *limits,
+                     const tb_error *error)
 {
-    const tb_limit *limit = &limits->all[error->column];
-    long long cost = (long long)limit->costs[error->row], cap = (long long)limit->cap;
     PyObject *name = tb_show(limits->names[error->column]);
 
-    if (name != NULL && limit->others != NULL) {
-        tb_raise_at(
-            context, PyExc_ValueError, error->row, -1,
-            "lengths %lld and %lld are together more than max_tokens=%lld; pass "
-            "max_length=(source, target), a larger max_tokens, or "
-            "overlong='drop'",
-            cost, (long long)limit->others[error->row], cap);
-    }
-    else if (name != NULL) {
+    if (name != NULL) {
         tb_raise_at(context, PyExc_ValueError, error->row, -1,
                     "cost %lld is more than limits[%U]=%lld; pass a larger cap, or "
                     "overlong='drop' ('truncate' shortens rows, and this cost would "
                     "stay)",
-                    cost, name, cap);
+                    (long long)error->value, name,
+                    (long long)limits->all[error->column].cap);
     }
     Py_XDECREF(name);
+}
+
+void
+tb_raise_broken_limit(const tb_context *context, const tb_plan_limits *limits,
+                      const tb_error *error)
+{
+    const tb_limit *limit = &limits->all[error->column];
+    tb_error own = *error;
+
+    own.value = limit->costs[error->row];
+    if (limit->others == NULL) {
+        tb_raise_broken_cost(context, limits, &own);
+        return;
+    }
+    tb_raise_at(context, PyExc_ValueError, error->row, -1,
+                "lengths %lld and %lld are together more than max_tokens=%lld; pass "
+                "max_length=(source, target), a larger max_tokens, or overlong='drop'",
+                (long long)own.value, (long long)limit->others[error->row],
+                (long long)limit->cap);
 }

@@ -17,7 +17,8 @@ typedef struct {
 } tb_plan_limits;
 
 /* Reads settings["limits"], a tuple of (name, costs, others or None, cap, padded), with
- * int64 arrays that this package made,, settings["keys"] and settings["most_packs"]. Any may be missing. */
+ * int64 arrays that this package made, settings["keys"] and settings["most_packs"]. Any
+ * may be missing. Costs of None come later, with the rows of a stream. */
 int tb_read_plan_limits(const tb_context *context, PyObject *settings,
                         tb_plan_limits *limits);
 
@@ -25,7 +26,11 @@ int tb_read_plan_limits(const tb_context *context, PyObject *settings,
 int tb_check_limit_rows(const tb_context *context, const tb_plan_limits *limits,
                         ptrdiff_t rows);
 
-/* Raises for a row that alone breaks limit number error->column. */
+/* Raises for a row whose cost error->value alone breaks limit number error->column. */
+void tb_raise_broken_cost(const tb_context *context, const tb_plan_limits *limits,
+                          const tb_error *error);
+
+/* The same; the cost is the one that the limit has of the row. */
 void tb_raise_broken_limit(const tb_context *context, const tb_plan_limits *limits,
                            const tb_error *error);
 

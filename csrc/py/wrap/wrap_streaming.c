@@ -2,9 +2,10 @@
  * capsule; its rows are known by their numbers. */
 #include "py/base/tb_numpy.h"
 #include "py/input/plan_settings.h"
+#include "py/input/streamed_row.h"
 #include "core/base/memory.h"
 #include "core/base/random.h"
-#include "core/plan/streaming.h"
+#include "core/plan/streaming_take.h"
 
 #include <string.h>
 
@@ -13,11 +14,10 @@ static const char NAME[] = "tightbatch._core.stream";
 typedef struct {
     tb_streaming core;
     tb_plan_settings settings;
-    tb_context context;
-    uint64_t share;  /* of rows that are dealt out in turn, and the number of shares: */
-    uint64_t shares; /* number n is row n * shares + share of the source */
-    PyObject *function; /* what context.function points into */
+    tb_row_reader reader;
+    PyObject *function; /* what reader.context.function points into */
     PyObject *boundaries;
+    PyObject *limits; /* whose names the settings have */
 } streaming;
 
 static void
@@ -29,6 +29,7 @@ free_stream(PyObject *capsule)
         tb_free_streaming(&stream->core);
         Py_XDECREF(stream->function);
         Py_XDECREF(stream->boundaries);
+        Py_XDECREF(stream->limits);
         PyMem_Free(stream);
     }
 }
@@ -42,32 +43,32 @@ read_stream(const char *function, PyObject *const *args, Py_ssize_t nargs,
                : (streaming *)PyCapsule_GetPointer(args[0], NAME);
 }
 
-/* The number of a row in the source. */
-static Py_ssize_t
-find_row(const streaming *stream, uint64_t number)
+/* (source or None, target or None): how long both lengths of a row count at most. */
+static int
+read_sides(const tb_context *context, PyObject *given, int64_t *sides)
 {
-    return (Py_ssize_t)(number * stream->shares + stream->share);
-}
-
-static void
-raise_status(const streaming *stream, tb_status status, const tb_error *error)
-{
-    tb_error own = *error;
-
-    own.row = find_row(stream, (uint64_t)error->row);
-    tb_raise_plan_lengths(&stream->context, status, &stream->settings, &own);
+    for (int side = 0; side < 2; side++) {
+        if (tb_read_int(context, "max_length", PyTuple_GetItem(given, side), 1,
+                        INT64_MAX - 1, INT64_MAX, &sides[side]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* start_stream(function, settings, size, most_weight or None, epoch, stream number, share,
- * shares, fingerprint) -> stream. Other epochs, and other numbers, draw differently. */
+ * shares, fingerprint, sides) -> stream. Other epochs, and other numbers, draw
+ * differently. sides: the longest of each where rows have two lengths; or whether rows
+ * that are tuples are refused. */
 static PyObject *
 wrap_start_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
     int64_t size, most_weight;
     uint64_t epoch, place, share, shares, fingerprint;
+    int64_t sides[2];
     tb_context context = {0};
 
-    if (tb_check_count("start_stream", nargs, 9) < 0 ||
+    if (tb_check_count("start_stream", nargs, 10) < 0 ||
         tb_read_function(args[0], &context) < 0 ||
         tb_read_int(&context, "buffer", args[2], 1, INT32_MAX - 1, TB_REQUIRED, &size) <
             0 ||
@@ -77,7 +78,8 @@ wrap_start_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
         tb_read_uint64(&context, "stream", args[5], &place) < 0 ||
         tb_read_uint64(&context, "share", args[6], &share) < 0 ||
         tb_read_uint64(&context, "shares", args[7], &shares) < 0 ||
-        tb_read_uint64(&context, "fingerprint", args[8], &fingerprint) < 0) {
+        tb_read_uint64(&context, "fingerprint", args[8], &fingerprint) < 0 ||
+        (PyTuple_Check(args[9]) && read_sides(&context, args[9], sides) < 0)) {
         return NULL;
     }
     streaming *stream = (streaming *)PyMem_Calloc(1, sizeof *stream);
@@ -95,12 +97,23 @@ wrap_start_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     }
     stream->function = Py_NewRef(args[0]);
     stream->boundaries = Py_XNewRef(PyDict_GetItemString(args[1], "boundaries"));
-    stream->context = context;
-    stream->share = share;
-    stream->shares = shares;
+    stream->limits = Py_XNewRef(PyDict_GetItemString(args[1], "limits"));
+    stream->reader = (tb_row_reader){
+        .context = context,
+        .settings = &stream->settings,
+        .share = share,
+        .shares = shares,
+        .has_sides = PyTuple_Check(args[9]),
+        .refuses_tuples = args[9] == Py_True,
+    };
+    if (stream->reader.has_sides) {
+        memcpy(stream->reader.sides, sides, sizeof sides);
+    }
     tb_batch_settings *core = &stream->settings.core;
     core->seed = tb_mix_bits(tb_mix_bits(core->seed + epoch) + place);
-    tb_status status = tb_start_streaming(&stream->core, core, size, most_weight);
+    tb_status status =
+        tb_start_streaming(&stream->core, core, stream->reader.has_sides ? sides : NULL,
+                           size, most_weight);
     if (status != TB_OK) {
         Py_CLEAR(capsule);
         return PyErr_NoMemory();
@@ -109,129 +122,143 @@ wrap_start_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     return capsule;
 }
 
-static int
-raise_length(const streaming *stream, uint64_t number, PyObject *found,
-             const char *expected)
+/* What a getter gives of a sample: the value of a key, or what a function returns; the
+ * sample itself for None. New. */
+static PyObject *
+get_item(PyObject *getter, PyObject *sample)
 {
-    PyObject *shown = tb_describe(found);
-
-    if (shown != NULL) {
-        tb_raise_at(&stream->context, PyExc_TypeError, find_row(stream, number), -1,
-                    "length %U; expected %s", shown, expected);
-        Py_DECREF(shown);
+    if (getter == Py_None) {
+        return Py_NewRef(sample);
     }
+    if (!PyUnicode_Check(getter)) {
+        return PyObject_CallOneArg(getter, sample);
+    }
+    if (!PyDict_CheckExact(sample)) {
+        return PyObject_GetItem(sample, getter);
+    }
+    PyObject *item = PyDict_GetItemWithError(sample, getter);
+    if (item == NULL && !PyErr_Occurred()) {
+        PyErr_SetObject(PyExc_KeyError, getter);
+    }
+    return Py_XNewRef(item);
+}
+
+/* The arguments of read_into_stream(). */
+typedef struct {
+    PyObject *getter;
+    PyObject *get_costs; /* or None */
+    PyObject *weigh;     /* a function, an int, or None: the length */
+    PyObject *held;      /* samples by their number among those of this share */
+} sample_reading;
+
+/* Adds a sample. Returns 1 where a batch is ready, -1 with an exception. *is_read: its
+ * length and costs are known, and the error is of these. */
+static int
+add_sample(streaming *stream, const sample_reading *reading, PyObject *sample,
+           uint64_t place, int *is_read)
+{
+    PyObject *args[4] = {NULL, NULL, NULL, NULL};
+    tb_row_input input;
+    tb_error error;
+    int is_kept = 0, answer = -1;
+
+    args[0] = PyLong_FromUnsignedLongLong(place);
+    args[1] = args[0] == NULL ? NULL : get_item(reading->getter, sample);
+    args[3] = args[1] == NULL ? NULL
+              : reading->get_costs == Py_None
+                  ? Py_NewRef(Py_None)
+                  : PyObject_CallOneArg(reading->get_costs, sample);
+    if (args[3] != NULL) {
+        *is_read = 1;
+        args[2] = PyCallable_Check(reading->weigh)
+                      ? PyObject_CallOneArg(reading->weigh, sample)
+                      : Py_NewRef(reading->weigh);
+    }
+    if (args[2] != NULL && tb_read_streamed_row(&stream->reader, args, &input) == 0) {
+        tb_status status = tb_stream_row(&stream->core, &input.row, &is_kept, &error);
+        if (status != TB_OK) {
+            tb_raise_streamed_row(&stream->reader, status, &input.row, &error);
+        }
+        else if (!is_kept) {
+            answer = 0;
+        }
+        else if (PyDict_SetItem(reading->held, args[0], sample) == 0) {
+            answer = tb_is_batch_ready(&stream->core);
+        }
+    }
+    for (int k = 0; k < 4; k++) {
+        Py_XDECREF(args[k]);
+    }
+    return answer;
+}
+
+/* progress: [the number of the next sample in the source, the sample that raised or
+ * None, whether its length and costs were read] */
+static int
+note_progress(PyObject *progress, uint64_t number, PyObject *sample, int is_read)
+{
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *next = PyLong_FromUnsignedLongLong(number);
+    int answer =
+        next == NULL || PyList_SetItem(progress, 0, next) < 0 ||
+                PyList_SetItem(progress, 1,
+                               Py_NewRef(sample == NULL ? Py_None : sample)) < 0 ||
+                PyList_SetItem(progress, 2, PyBool_FromLong(is_read)) < 0
+            ? -1
+            : 0;
+    if (answer == 0) {
+        PyErr_Restore(type, value, traceback);
+        return 0;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
     return -1;
 }
 
-static int
-is_no_row(PyObject *item)
-{
-    return item == Py_None || PyUnicode_Check(item) || PyBytes_Check(item) ||
-           PyDict_Check(item) || PyBool_Check(item) || PyFloat_Check(item) ||
-           PyComplex_Check(item);
-}
-
-/* The length of what stands for a row: an integer, or a row that has a length. */
-static int
-read_length(const streaming *stream, uint64_t number, PyObject *item, int64_t *length)
-{
-    static const char expected[] = "an int, or a row of tokens";
-    Py_ssize_t size = -1;
-
-    if (tb_read_compact_int(item, length)) {
-        return 0;
-    }
-    if (PyList_CheckExact(item)) {
-        *length = PyList_GET_SIZE(item);
-        return 0;
-    }
-    if (is_no_row(item)) {
-        return raise_length(stream, number, item, expected);
-    }
-    if (!PyLong_Check(item)) {
-        size = PyObject_Size(item);
-        if (size >= 0) {
-            *length = size;
-            return 0;
-        }
-        if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
-            return -1;
-        }
-        PyErr_Clear();
-    }
-    PyObject *index = PyIndex_Check(item) ? PyNumber_Index(item) : NULL;
-    if (index == NULL) {
-        if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError)) {
-            return -1;
-        }
-        PyErr_Clear();
-        return raise_length(stream, number, item, expected);
-    }
-    int overflow;
-    *length = PyLong_AsLongLongAndOverflow(index, &overflow);
-    Py_DECREF(index);
-    if (overflow != 0) {
-        PyObject *shown = tb_show(item);
-        if (shown != NULL) {
-            tb_raise_at(&stream->context, PyExc_OverflowError, find_row(stream, number),
-                        -1, "length %U is outside int64", shown);
-            Py_DECREF(shown);
-        }
-        return -1;
-    }
-    return 0;
-}
-
-/* (stream, number, item, weight or None): what is known of a row. The weight is the
- * row's length for None. */
-static int
-read_row(const streaming *stream, PyObject *const *args, uint64_t *number,
-         int64_t *length, int64_t *weight)
-{
-    int64_t small;
-
-    if (!tb_read_compact_int(args[1], &small)) {
-        small = PyLong_AsLongLong(args[1]);
-        if (small == -1 && PyErr_Occurred()) {
-            return -1;
-        }
-    }
-    *number = (uint64_t)small;
-    if (read_length(stream, *number, args[2], length) < 0) {
-        return -1;
-    }
-    if (args[3] == Py_None) {
-        *weight = *length;
-        return 0;
-    }
-    return tb_read_int(&stream->context, "weight", args[3], 0, INT64_MAX, TB_REQUIRED,
-                       weight);
-}
-
-/* add_to_stream(stream, number, item, weight) -> whether a batch is ready; None where the
- * row was left out */
+/* read_into_stream(stream, iterator, getter, get_costs, weigh, held, progress) -> whether
+ * a batch is ready; False: the samples are at their end. Reads samples, and keeps those
+ * that wait in `held`. progress says how far it came, also after an error. */
 static PyObject *
-wrap_add_to_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+wrap_read_into_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
+                      Py_ssize_t nargs)
 {
-    streaming *stream = read_stream("add_to_stream", args, nargs, 4);
-    uint64_t number;
-    int64_t length, weight;
-    int is_kept;
-    tb_error error;
+    streaming *stream = read_stream("read_into_stream", args, nargs, 7);
+    uint64_t number = 0;
+    int is_ready = 0, is_read = 0;
 
-    if (stream == NULL || read_row(stream, args, &number, &length, &weight) < 0) {
+    if (stream == NULL || !PyIter_Check(args[1]) || !PyDict_Check(args[5]) ||
+        !PyList_Check(args[6]) || PyList_GET_SIZE(args[6]) != 3) {
+        return PyErr_Occurred()
+                   ? NULL
+                   : PyErr_Format(PyExc_TypeError, "read_into_stream(): wrong types");
+    }
+    if (tb_read_uint64(&stream->reader.context, "number", PyList_GET_ITEM(args[6], 0),
+                       &number) < 0) {
         return NULL;
     }
-    tb_status status =
-        tb_stream_row(&stream->core, number, length, weight, &is_kept, &error);
-    if (status != TB_OK) {
-        raise_status(stream, status, &error);
-        return NULL;
+    sample_reading reading = {args[2], args[3], args[4], args[5]};
+    uint64_t shares = stream->reader.shares, share = stream->reader.share;
+    PyObject *sample = NULL;
+    while (is_ready == 0) {
+        if (number % 1024 == 0 && PyErr_CheckSignals() < 0) {
+            break;
+        }
+        Py_XSETREF(sample, PyIter_Next(args[1]));
+        if (sample == NULL) {
+            break;
+        }
+        uint64_t own = number++;
+        if (shares == 1 || own % shares == share) {
+            is_ready = add_sample(stream, &reading, sample, own / shares, &is_read);
+            is_read = is_ready < 0 ? is_read : 0;
+        }
     }
-    if (!is_kept) {
-        Py_RETURN_NONE;
-    }
-    return PyBool_FromLong(tb_is_batch_ready(&stream->core));
+    int answer = note_progress(args[6], number, is_ready < 0 ? sample : NULL, is_read);
+    Py_XDECREF(sample);
+    return answer < 0 || PyErr_Occurred() ? NULL : PyBool_FromLong(is_ready);
 }
 
 /* Numbers that lie `stride` bytes apart. */
@@ -253,24 +280,56 @@ list_of_numbers(const uint64_t *numbers, size_t stride, ptrdiff_t count)
     return list;
 }
 
-/* take_from_stream(stream, is_end) -> the numbers of the rows of a batch, or None */
+/* Takes a sample out of those that are held; new. */
+static PyObject *
+pop_sample(PyObject *held, uint64_t number)
+{
+    PyObject *key = PyLong_FromUnsignedLongLong(number);
+    PyObject *sample = key == NULL ? NULL : PyDict_GetItemWithError(held, key);
+
+    Py_XINCREF(sample);
+    if (sample == NULL && key != NULL && !PyErr_Occurred()) {
+        PyErr_SetObject(PyExc_KeyError, key);
+    }
+    if (sample != NULL && PyDict_DelItem(held, key) < 0) {
+        Py_CLEAR(sample);
+    }
+    Py_XDECREF(key);
+    return sample;
+}
+
+/* take_from_stream(stream, is_end, held) -> the samples of a batch, which are held no
+ * longer, or None */
 static PyObject *
 wrap_take_from_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
                       Py_ssize_t nargs)
 {
-    streaming *stream = read_stream("take_from_stream", args, nargs, 2);
+    streaming *stream = read_stream("take_from_stream", args, nargs, 3);
 
     if (stream == NULL) {
         return NULL;
     }
+    if (!PyDict_Check(args[2])) {
+        return PyErr_Format(PyExc_TypeError, "take_from_stream(): expected a dict");
+    }
     if (tb_take_batch(&stream->core, args[1] == Py_True) != TB_OK) {
         return PyErr_NoMemory();
     }
-    if (stream->core.batch_count == 0) {
+    ptrdiff_t count = stream->core.batch_count;
+    if (count == 0) {
         Py_RETURN_NONE;
     }
-    return list_of_numbers(stream->core.batch, sizeof *stream->core.batch,
-                           stream->core.batch_count);
+    PyObject *batch = PyList_New(count);
+    for (ptrdiff_t i = 0; i < count && batch != NULL; i++) {
+        PyObject *sample = pop_sample(args[2], stream->core.batch[i]);
+        if (sample == NULL) {
+            Py_CLEAR(batch);
+        }
+        else {
+            PyList_SET_ITEM(batch, i, sample);
+        }
+    }
+    return batch;
 }
 
 /* stream_counts(stream) -> rows dropped, rows truncated, fingerprint of the lengths */
@@ -296,9 +355,10 @@ wrap_save_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t 
         return NULL;
     }
     tb_streaming *core = &stream->core;
-    int is_begun = core->kind == TB_STREAM_PACKS && !core->is_taken;
-    PyObject *pack = list_of_numbers(core->batch, sizeof *core->batch,
-                                     is_begun ? (ptrdiff_t)core->pool.row_count : 0);
+    ptrdiff_t count;
+    int is_chosen;
+    const uint64_t *begun = tb_find_begun_pack(core, &count, &is_chosen);
+    PyObject *pack = list_of_numbers(begun, sizeof *begun, count);
     PyObject *waiting = core->count > 0
                             ? list_of_numbers(&core->waiting->number,
                                               sizeof *core->waiting, core->count)
@@ -308,32 +368,30 @@ wrap_save_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t 
         Py_XDECREF(waiting);
         return NULL;
     }
-    return Py_BuildValue(
-        "NNNKKKLL", waiting, pack, PyBool_FromLong(is_begun && core->pool.is_chosen),
-        (unsigned long long)core->next, (unsigned long long)core->batches,
-        (unsigned long long)core->fingerprint, (long long)core->dropped,
-        (long long)core->truncated);
+    return Py_BuildValue("NNNKKKLL", waiting, pack, PyBool_FromLong(is_chosen),
+                         (unsigned long long)core->next,
+                         (unsigned long long)core->batches,
+                         (unsigned long long)core->fingerprint,
+                         (long long)core->dropped, (long long)core->truncated);
 }
 
-/* restore_to_stream(stream, number, item, weight, place) -> None; the place is one of
- * tb_row_place */
+/* restore_to_stream(stream, number, item, weight, costs, place) -> None; the place is one
+ * of tb_row_place */
 static PyObject *
 wrap_restore_to_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
                        Py_ssize_t nargs)
 {
-    streaming *stream = read_stream("restore_to_stream", args, nargs, 5);
-    uint64_t number;
-    int64_t length, weight;
+    streaming *stream = read_stream("restore_to_stream", args, nargs, 6);
+    tb_row_input input;
     tb_error error;
 
-    if (stream == NULL || read_row(stream, args, &number, &length, &weight) < 0) {
+    if (stream == NULL || tb_read_streamed_row(&stream->reader, args + 1, &input) < 0) {
         return NULL;
     }
-    tb_row_place place = (tb_row_place)PyLong_AsLong(args[4]);
-    tb_status status =
-        tb_restore_row(&stream->core, number, length, weight, place, &error);
+    tb_row_place place = (tb_row_place)PyLong_AsLong(args[5]);
+    tb_status status = tb_restore_row(&stream->core, &input.row, place, &error);
     if (status != TB_OK) {
-        raise_status(stream, status, &error);
+        tb_raise_streamed_row(&stream->reader, status, &input.row, &error);
         return NULL;
     }
     Py_RETURN_NONE;
@@ -375,7 +433,7 @@ wrap_continue_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
         return NULL;
     }
     tb_streaming *core = &stream->core;
-    const tb_context *context = &stream->context;
+    const tb_context *context = &stream->reader.context;
     if (tb_read_uint64(context, "next", args[3], &core->next) < 0 ||
         tb_read_uint64(context, "batches", args[4], &core->batches) < 0 ||
         tb_read_uint64(context, "fingerprint", args[5], &fingerprint) < 0 ||
@@ -426,7 +484,7 @@ ALONE(continue_stream)
     {#name, (PyCFunction)(void (*)(void))alone_##name, METH_FASTCALL, NULL}
 
 PyMethodDef tb_streaming_methods[] = {
-    METHOD(start_stream),    METHOD(add_to_stream), METHOD(take_from_stream),
-    METHOD(stream_counts),   METHOD(save_stream),   METHOD(restore_to_stream),
+    METHOD(start_stream),    METHOD(read_into_stream), METHOD(take_from_stream),
+    METHOD(stream_counts),   METHOD(save_stream),      METHOD(restore_to_stream),
     METHOD(continue_stream), {NULL, NULL, 0, NULL},
 };

@@ -15,7 +15,10 @@ from .. import _core
 Array = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_MOST_ROWS = 2**62  # of an epoch, and quota times rows of a group: the planner counts in 64 bits
+_MOST_PRODUCT = 2**62  # quota times rows of a group: the planner counts in 64 bits
+# An epoch of so many times the rows there are, and of more than that, is a mistake: shares of
+# tokens give a group of short rows as many of them as a few very long rows of another weigh.
+_MOST_TIMES, _MOST_ROWS = 1000, 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +104,13 @@ class Shares:
         shares = weights / weights.sum() if weights.any() else weights
         size_of_row = sizes / np.maximum(rows, 1)
         wanted = np.divide(sizes.sum() * shares, size_of_row, where=rows > 0, out=shares * 0)
-        if wanted.sum() > _MOST_ROWS or (wanted * rows > _MOST_ROWS).any():
-            group = int((wanted * np.maximum(rows, 1)).argmax())
+        most = max(_MOST_TIMES * int(rows.sum()), _MOST_ROWS)
+        if wanted.sum() > most or (wanted * rows > _MOST_PRODUCT).any():
+            group = int(wanted.argmax())
             raise ValueError(
                 f"{function}(): the share of group {_core.show(labels[group])} is "
-                f"{wanted[group]:g} rows an epoch; pass a smaller weight, or weigh='rows'"
+                f"{wanted[group]:g} rows an epoch, and there are {int(rows.sum())} rows; pass a "
+                "smaller weight, a max_length= for the longest rows, or weigh='rows'"
             )
         return _round(wanted)
 
@@ -232,6 +237,8 @@ def count_rows(
     numbers, count = groups.numbers, len(groups.labels)
     if settings["overlong"] == "drop":
         kept = clipped <= allowed
+        for _, costs, others, cap, _ in settings.get("limits", ()):
+            kept &= costs <= (cap if others is None else cap - others)
         clipped, numbers = clipped[kept], numbers[kept]
     rows = np.bincount(numbers, minlength=count).astype(np.int64)
     tokens = np.bincount(numbers, np.maximum(clipped, 1), minlength=count)

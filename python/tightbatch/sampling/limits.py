@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +27,8 @@ class Limit(NamedTuple):
     ----------
     costs : sequence of int, ndarray, or CPU tensor, shape [rows]
         What each row of the data set costs: images, pixels, tokens of the decoder, or
-        ``lengths**2`` for the work of attention. None is negative.
+        ``lengths**2`` for the work of attention. None is negative. For :class:`StreamBatcher` it is
+        the key of a column of costs, or of rows whose length counts, or a function of the sample.
     cap : int
         The most that a batch may cost.
     padded : bool
@@ -60,7 +61,9 @@ class Limit(NamedTuple):
 
     def __repr__(self) -> str:
         """Show the cap, and of how many rows the costs are."""
-        rows = f"costs of {len(self.costs)} rows" if hasattr(self.costs, "__len__") else "costs"
+        rows = "costs" if callable(self.costs) else repr(self.costs)
+        if not isinstance(self.costs, str) and hasattr(self.costs, "__len__"):
+            rows = f"costs of {len(self.costs)} rows"
         return f"Limit({rows}, cap={self.cap!r}, padded={self.padded!r})"
 
 
@@ -69,6 +72,24 @@ Limits = Mapping[str, Limit]
 
 def read_limits(function: str, limits: Any, rows: int) -> dict[str, Limit]:
     """Read ``limits=``; errors name the function ``function``."""
+
+    def read_costs(where: str, given: Any) -> Array:
+        costs = _core.read_costs(function, where, given)
+        if len(costs) != rows:
+            raise ValueError(
+                f"{function}(): {where} has {len(costs)} costs; expected {rows}, one for each "
+                "length"
+            )
+        costs.flags.writeable = False
+        return costs
+
+    return read_limits_by(function, limits, read_costs)
+
+
+def read_limits_by(
+    function: str, limits: Any, read_costs: Callable[[str, Any], Any]
+) -> dict[str, Limit]:
+    """Read limits; `read_costs` reads what gives their costs."""
     if limits is None:
         return {}
     if not isinstance(limits, Mapping):
@@ -79,7 +100,8 @@ def read_limits(function: str, limits: Any, rows: int) -> dict[str, Limit]:
     if len(limits) > _MOST:
         raise ValueError(f"{function}(): found {len(limits)} limits; expected at most {_MOST}")
     return {
-        _read_name(function, name): _read(function, name, limits[name], rows) for name in limits
+        _read_name(function, name): _read(function, name, limits[name], read_costs)
+        for name in limits
     }
 
 
@@ -89,21 +111,16 @@ def _read_name(function: str, name: Any) -> str:
     return str(name)
 
 
-def _read(function: str, name: str, given: Any, rows: int) -> Limit:
+def _read(function: str, name: str, given: Any, read_costs: Callable[[str, Any], Any]) -> Limit:
     where = f"limits[{name!r}]"
     if not isinstance(given, tuple | list) or len(given) not in (2, 3):
         raise TypeError(
             f"{function}(): {where}={_core.describe(given)}; expected (costs, cap), or "
             "tightbatch.Limit(costs, cap, padded=True)"
         )
-    costs = _core.read_costs(function, where, given[0])
-    if len(costs) != rows:
-        raise ValueError(
-            f"{function}(): {where} has {len(costs)} costs; expected {rows}, one for each length"
-        )
+    costs = read_costs(where, given[0])
     cap = _core.read_int(function, f"cap of {where}", given[1], 0, _NO_CAP - 1)
     padded = len(given) == 3 and _core.read_flag(function, f"padded of {where}", given[2])
-    costs.flags.writeable = False
     return Limit(costs, cap, padded)
 
 

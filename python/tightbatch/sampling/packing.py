@@ -433,6 +433,7 @@ def pack_dataset(
     pool_size: int | Literal["auto"] = "auto",
     seed: int | None = 0,
     shuffle_window: int | None = None,
+    limits: Mapping[str, Limit | tuple[Any, int]] | None = None,
 ) -> Any:
     """Pack the rows of a Hugging Face dataset, in a random order.
 
@@ -443,6 +444,8 @@ def pack_dataset(
         length in each row.
     capacity, overlong, max_segments, strategy, pool_size, seed, shuffle_window
         As for :func:`pack`.
+    limits : dict of {str: (costs, cap)}, optional
+        As for :func:`pack`: costs are numbers, one for each row.
 
     Returns
     -------
@@ -473,7 +476,7 @@ def pack_dataset(
     first = next(iter(columns))
     lengths = columns[first].lengths
     order = Order(strategy, pool_size, seed, shuffle_window)
-    packing = _pack("pack_dataset", lengths, capacity, overlong, max_segments, order)
+    packing = _pack("pack_dataset", lengths, capacity, overlong, max_segments, order, limits)
     for name, column in columns.items():
         row = packing._first_other(column)
         if row is not None:

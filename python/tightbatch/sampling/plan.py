@@ -142,15 +142,11 @@ class Planner:
 
     def group(self, groups: Any, shares: Shares) -> None:
         """Plan each group of rows apart; `groups` is as given, `shares` are read."""
-        if self.by_row or self.settings["batch_size_multiple"] is not None:
-            raise ValueError(
-                f"{self.function}(): groups= with limits=, batch_size_multiple= or lengths of two "
-                "sides; expected batch_size= or max_tokens= as caps, and one length for each row"
-            )
         self.lengths = np.require(self.lengths, requirements="O")  # rows are counted twice
         read = read_groups(self.function, groups, len(self.lengths))
         allowed = self._survey()[2]
-        rows, tokens = count_rows(read, self.lengths, self.settings, allowed)
+        settings = {**self.settings, **self.by_row}
+        rows, tokens = count_rows(read, self.lengths, settings, allowed)
         quotas = shares.quotas(self.function, read.labels, rows, tokens)
         self.groups = replace(read, quotas=quotas)
         if quotas is not None:

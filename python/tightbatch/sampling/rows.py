@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .. import _core
 from .limits import Limit, as_settings, read_limits
 
-__all__ = ["Rows", "read_rows"]
+__all__ = ["Rows", "check_sides", "read_cut", "read_rows"]
 
 _NO_CAP = 2**63 - 1
 
@@ -54,8 +54,8 @@ def read_rows(
                 "row has one length"
             )
         return Rows(read, own, planned)
-    _check(function, settings)
-    cut = _read_cut(function, max_length)
+    check_sides(function, settings)
+    cut = read_cut(function, max_length)
     shortened = np.minimum(read, [_NO_CAP if side is None else side for side in cut])
     truncated = int((shortened != read).any(axis=1).sum())
     multiple = settings["pad_to_multiple_of"] or 1
@@ -107,7 +107,7 @@ def _check_multiple(function: str, settings: dict[str, Any], *, is_limited: bool
         )
 
 
-def _check(function: str, settings: dict[str, Any]) -> None:
+def check_sides(function: str, settings: dict[str, Any]) -> None:
     """Refuse what is about one width."""
     for name, instead in (
         ("boundaries", "pad_to_multiple_of="),
@@ -122,7 +122,7 @@ def _check(function: str, settings: dict[str, Any]) -> None:
         )
 
 
-def _read_cut(function: str, max_length: Any) -> tuple[int | None, ...]:
+def read_cut(function: str, max_length: Any) -> tuple[int | None, ...]:
     """Read max_length: one for both sides, or a pair."""
     if not isinstance(max_length, tuple | list):
         max_length = (max_length, max_length)

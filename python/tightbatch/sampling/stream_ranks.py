@@ -46,9 +46,8 @@ class InStep:
         again = 0  # batches of this rank that were handed out again
         while True:
             batch, has_batch, failure = _next(batches)
-            if failure is None and not has_batch and not kept and not self._drop_last:
-                failure = ValueError(f"{NAME}(): rank {dist.get_rank()} has no batch to repeat")
-            with_batch, failed = self._ask(dist, has_batch, failure is not None)
+            needs_batch = not has_batch and not kept and not self._drop_last
+            with_batch, failed, needy = self._ask(dist, has_batch, failure is not None, needs_batch)
             if failure is not None:
                 raise failure
             if failed:
@@ -59,6 +58,9 @@ class InStep:
             if with_batch == 0:
                 return
             self.repeated += ranks - with_batch
+            if needy:  # a rank that never had a batch gets that of another
+                given = self._give(dist, batch, has_batch)
+                kept = [given] if needs_batch else kept
             if not has_batch:
                 batch = kept[again % len(kept)]
                 again += 1
@@ -66,13 +68,23 @@ class InStep:
                 kept.append(batch)
             yield batch
 
-    def _ask(self, dist: Any, has_batch: bool, failed: bool) -> tuple[int, int]:
-        """Count the ranks that have a batch, and those that have failed."""
+    def _ask(self, dist: Any, *answers: bool) -> list[int]:
+        """Count the ranks that answer yes, for each question."""
         import torch
 
-        counts = torch.tensor([int(has_batch), int(failed)])
+        counts = torch.tensor(answers, dtype=torch.int64)
         dist.all_reduce(counts, group=self._group)
-        return int(counts[0]), int(counts[1])
+        return list(map(int, counts))
+
+    def _give(self, dist: Any, batch: Any, has_batch: bool) -> Any:
+        """Hand the batch of the first rank that has one to all."""
+        import torch
+
+        first = torch.tensor(dist.get_rank() if has_batch else dist.get_world_size())
+        dist.all_reduce(first, op=dist.ReduceOp.MIN, group=self._group)
+        given = [batch]
+        dist.broadcast_object_list(given, src=int(first), group=self._group)
+        return given[0]
 
 
 def _next(batches: Iterator[Any]) -> tuple[Any, bool, BaseException | None]:

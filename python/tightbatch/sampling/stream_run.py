@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from itertools import chain, pairwise
+from itertools import chain
 from operator import itemgetter
 from threading import RLock
 from typing import Any
 
 from .. import _core
+from .stream_limits import say_missing
+from .stream_replay import Replay, others
 from .stream_source import NAME, Reader, Share
+from .stream_states import Rest
 
 _WAITS, _IN_PACK, _GONE = range(3)  # tb_row_place
 # A source is asked for its state once in this part of the buffer: so many samples more are read
 # again when a state is loaded.
 _PARTS = 8
-_SAVED = "expected a state as state_dict gives it"
 
 
 def size_in_bytes(sample: Any) -> int:
@@ -42,41 +44,69 @@ def _same(sample: Any) -> Any:
 class Run(Iterator[list[Any]]):
     """An iteration. After an error of the source it can go on: what waits is kept."""
 
-    def __init__(self, batcher: Any, epoch: int, share: Share, state: Any = None) -> None:
+    def __init__(
+        self, batcher: Any, epoch: int, share: Share, state: Any = None, parts: Any = ()
+    ) -> None:
         self.epoch, self.ended = epoch, False
         self.done = 0  # batches handed out
         self._turn, self._is_reading = RLock(), False
         self._batcher, self._share = batcher, share
         self._state = state  # to continue from, when the first batch is asked for
-        self._steps: int | None = batcher.steps
-        if self._steps is not None:
-            more = share.worker < self._steps % share.workers
-            self._steps = self._steps // share.workers + more
+        self._parts = parts  # the states of other shares that it was made of
+        self._rest: Rest | None = None  # of samples that others had a part of
+        self._count_steps(0)
         self._passes = 0  # how often the source was read to its end, and begun again
         self._repeated = self._dropped = self._truncated = 0
+        self._has_sides: bool = batcher._has_sides
         self._begin(0)
+
+    def _count_steps(self, before: int) -> None:
+        """Find how many steps this worker makes, after those that its rank has made before."""
+        steps, share = self._batcher.steps, self._share
+        if steps is not None:
+            steps = max(steps - before, 0)
+            steps = steps // share.workers + (share.worker < steps % share.workers)
+        self._steps: int | None = steps
+
+    def _numbering(self) -> tuple[int, int]:
+        """Give the share of the samples whose numbers are counted, and of how many."""
+        return (self._share.share, self._share.shares) if self._rest is None else (0, 1)
+
+    def _is_own(self, number: int) -> bool:
+        """Tell whether a sample is this share's."""
+        if self._rest is not None:
+            return self._rest.has(number, self._share)
+        return number % self._share.shares == self._share.share
 
     def _begin(self, fingerprint: int) -> None:
         """Begin with no samples that wait."""
-        batcher, share = self._batcher, self._share
-        self._stream = _core.start_stream(
-            NAME,
-            batcher._settings,
-            batcher.buffer,
-            batcher.buffer_tokens or batcher.buffer_bytes,
-            self.epoch,
-            share.place + (self._passes << 32),
-            share.share,
-            share.shares,
-            fingerprint,
-        )
+        self._begin_stream(fingerprint)
         self._held: dict[int, Any] = {}
         self._exhausted = False
         self._number = 0  # of the next sample in the source
         self._marks: deque[tuple[int, Any, int]] = deque([(0, None, 0)])
         self._failures: list[int] = []  # before which samples the source has raised an error
-        self._get = batcher._get
+        self._get = self._batcher._get
         self._reader: Reader | None = None
+
+    def _begin_stream(self, fingerprint: int) -> None:
+        self._begun = fingerprint
+        self._stream = self.start(self._numbering(), fingerprint)
+
+    def start(self, numbering: tuple[int, int], fingerprint: int) -> Any:
+        """Give a stream of the core."""
+        batcher = self._batcher
+        return _core.start_stream(
+            NAME,
+            batcher._settings,
+            batcher.buffer,
+            batcher.buffer_tokens or batcher.buffer_bytes,
+            self.epoch,
+            self._share.place + (self._passes << 32),
+            *numbering,
+            fingerprint,
+            batcher._sides(self._has_sides),
+        )
 
     # --- batches --------------------------------------------------------------------------
 
@@ -102,10 +132,8 @@ class Run(Iterator[list[Any]]):
             if self._steps is not None and self.done >= self._steps:
                 self._dropped += len(_core.save_stream(self._stream)[0])  # that still wait
                 break
-            numbers = _core.take_from_stream(self._stream, self._exhausted)
-            if numbers is not None:
-                take = self._held.pop
-                batch = [take(number) for number in numbers]
+            batch = _core.take_from_stream(self._stream, self._exhausted, self._held)
+            if batch is not None:
                 self.done += 1
                 self._repeated += len(batch) if self._passes else 0
                 return batch
@@ -128,7 +156,8 @@ class Run(Iterator[list[Any]]):
 
     def _read_again(self, steps: int) -> None:
         """Begin with the first sample again: more steps are asked for than there are."""
-        if self._number == 0 or self.done == 0:
+        had_no_rest = self._rest is not None and self._passes == 0
+        if self._number == 0 or (self.done == 0 and not had_no_rest):
             raise ValueError(
                 f"{NAME}(): the samples ended after {self.done} of {steps} steps, and could not be "
                 "read again; expected samples that can be iterated again, such as a function that "
@@ -136,6 +165,7 @@ class Run(Iterator[list[Any]]):
             )
         self._dropped, self._truncated, _ = self.counts()
         self._passes += 1
+        self._rest = None if self._rest is None else self._rest.again()
         self._begin(0)
 
     def _read(self) -> None:
@@ -143,45 +173,94 @@ class Run(Iterator[list[Any]]):
         if self._reader is None:
             self._reader = Reader(self._batcher.samples, self.epoch, None, self._batcher._first)
         self._mark(self._reader)
-        number, held, stream, add = self._number, self._held, self._stream, _core.add_to_stream
-        share, shares = self._share.share, self._share.shares
-        weigh = None if self._batcher.buffer_bytes is None else size_in_bytes
-        weight = 0 if self._batcher.buffer_tokens is None else None  # None is the length
-        get, is_read = self._get, False  # whether the error is of a sample that was read
+        if self._get is None and not self._find_first(self._reader):
+            return
+        # The number of the next sample, the one that raised, and whether it had been read.
+        progress: list[Any] = [self._number, None, False]
         try:
-            for sample in self._reader.samples:
-                place = number
-                number += 1
-                is_read = True
-                if shares > 1:
-                    if place % shares != share:
-                        is_read = False
-                        continue
-                    place //= shares
-                if get is None:
-                    get = self._get = self._find_getter(sample, number - 1)
-                try:
-                    item = get(sample)
-                except Exception as error:
-                    self._refuse(error, sample, number - 1)
-                    raise
-                ready = add(stream, place, item, weigh(sample) if weigh else weight)
-                is_read = False
-                if ready is None:
-                    continue
-                held[place] = sample
-                if ready:
-                    return
-        except Exception:
-            if not is_read:
-                self._failures.append(number)
+            is_ready = self._add(self._reader.samples, progress)
+        except Exception as error:
+            if progress[1] is None:
+                self._failures.append(progress[0])
+            elif not progress[2]:
+                self._refuse(error, progress[1], progress[0] - 1)
             raise
         finally:
-            self._number = number
-        self._exhausted = True
+            self._number = progress[0]
+        self._exhausted = not is_ready
+
+    def _add(self, samples: Iterator[Any], progress: list[Any]) -> bool:
+        """Add samples of this share; give whether a batch is ready."""
+        if self._rest is not None:
+            return self._add_rest(samples, progress)
+        return self._add_all(samples, progress)
+
+    def _add_all(self, samples: Iterator[Any], progress: list[Any]) -> bool:
+        weigh: Any = size_in_bytes if self._batcher.buffer_bytes is not None else None
+        if weigh is None and self._batcher.buffer_tokens is None:
+            weigh = 0
+        return _core.read_into_stream(
+            self._stream,
+            samples,
+            self._getter(),
+            self._batcher._get_costs,
+            weigh,
+            self._held,
+            progress,
+        )
+
+    def _add_rest(self, samples: Iterator[Any], progress: list[Any]) -> bool:
+        for sample in samples:
+            if not self._is_own(progress[0]):
+                progress[0] += 1
+            elif self._add_all(iter((sample,)), progress):
+                return True
+        return False
+
+    def _getter(self) -> Any:
+        """Give what the core gets lengths by: a key of mappings, None for samples themselves."""
+        if self._get is _same:
+            return None
+        length = self._batcher.length
+        if isinstance(self._get, itemgetter) and not isinstance(length, (tuple, list)):
+            return "input_ids" if length is None else length
+        return self._get
+
+    def _find_first(self, reader: Reader) -> bool:
+        """Find the length of samples by the first one of this share, which is read again.
+
+        Give False at the end of the samples.
+        """
+        samples = reader.samples
+        while True:
+            try:
+                sample = next(samples)
+            except StopIteration:
+                self._exhausted = True
+                return False
+            except Exception:
+                self._failures.append(self._number)
+                raise
+            self._number += 1
+            if self._is_own(self._number - 1):
+                break
+        try:
+            self._get = self._find_getter(sample, self._number - 1)
+        except Exception as error:
+            self._refuse(error, sample, self._number - 1)
+            raise
+        self._number -= 1
+        reader.samples = chain([sample], samples)
+        return True
 
     def _find_getter(self, sample: Any, row: int) -> Any:
-        """Find the length of samples, where `length` does not say."""
+        """Find the length of samples, where `length` does not say, and whether there are two."""
+        length = self._batcher.length
+        if callable(length):
+            if isinstance(length(sample), tuple):
+                self._has_sides = True
+                self._begin_stream(self._begun)
+            return length
         if not isinstance(sample, Mapping):
             return _same
         if "input_ids" in sample:
@@ -191,28 +270,34 @@ class Run(Iterator[list[Any]]):
             "key of a column of tokens or of lengths, or a function"
         )
 
+    def read_row(self, sample: Any, row: int) -> tuple[Any, Any]:
+        """Give what tells the length of a sample, and its costs."""
+        if self._get is None:
+            self._get = self._find_getter(sample, row)
+        get_costs = self._batcher._get_costs
+        return self._get(sample), None if get_costs is None else get_costs(sample)
+
     def _refuse(self, error: Exception, sample: Any, row: int) -> None:
         """Raise what says more than an error of `length` does by itself."""
         if isinstance(error, StopIteration):  # it would end the loop in silence
             raise RuntimeError(f"{NAME}(): row {row}: length() raised StopIteration") from error
-        if isinstance(self._get, itemgetter) and isinstance(error, (KeyError, TypeError)):
-            key = "input_ids" if self._batcher.length is None else self._batcher.length
-            raise type(error)(
-                f"{NAME}(): row {row}: found {type(sample).__name__} without {_core.show(key)}; "
-                "expected it in every sample, or a function as length="
-            ) from error
+        if isinstance(error, (KeyError, TypeError)):
+            length = "input_ids" if self._batcher.length is None else self._batcher.length
+            missing = say_missing(sample, row, length, self._batcher.limits)
+            if missing is not None:
+                raise missing[0](missing[1]) from error
 
     # --- state ----------------------------------------------------------------------------
 
     def _mark(self, reader: Reader) -> None:
         """Note the source's own state now and then, to read from there again."""
-        shares = self._share.shares
-        every = max(self._batcher.buffer // _PARTS, 1) * shares
+        share, shares = self._numbering()
+        every = max(self._batcher.buffer // _PARTS, 1) * self._share.shares
         if reader.has_state and self._number - self._marks[-1][0] >= every:
             fingerprint = _core.stream_counts(self._stream)[2]
             self._marks.append((self._number, reader.state(), fingerprint))
             oldest = next(iter(self._held), None)
-            first = self._number if oldest is None else oldest * shares + self._share.share
+            first = self._number if oldest is None else oldest * shares + share
             while len(self._marks) > 1 and self._marks[1][0] <= first:
                 self._marks.popleft()
 
@@ -227,8 +312,8 @@ class Run(Iterator[list[Any]]):
         waiting, pack, chosen, after, batches, fingerprint, dropped, truncated = _core.save_stream(
             self._stream
         )
-        shares = self._share.shares
-        first = waiting[0] * shares + self._share.share if waiting else self._number
+        share, shares = self._numbering()
+        first = waiting[0] * shares + share if waiting else self._number
         while len(self._marks) > 1 and self._marks[1][0] <= first:
             self._marks.popleft()
         begin, source, begun = self._marks[0]
@@ -246,12 +331,20 @@ class Run(Iterator[list[Any]]):
             "pack": [] if self.ended else pack,
             "stream": [chosen, after, batches, dropped, truncated],
             "counts": [self._repeated, self._dropped, self._truncated],
+            "rest": None if self._rest is None else self._rest.as_state(begin),
+            "ended_at": None,
         }
+
+    def ended_at(self) -> int | None:
+        """Give the number of samples, if all were read."""
+        return self._number if self._exhausted and self._passes == 0 else None
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         """Read the samples that waited again, and go on from there."""
         self.done, self._passes = state["steps"]
         self._repeated, self._dropped, self._truncated = state["counts"]
+        self._rest = Rest.of(state["rest"])
+        self._count_steps(0 if self._rest is None else self._rest.steps)
         begin, end = state["samples"]
         begun, fingerprint = state["lengths"]
         self._begin(begun)
@@ -277,78 +370,40 @@ class Run(Iterator[list[Any]]):
                 truncated,
             )
             if not is_same or len(self._held) != len(state["waiting"]):
-                raise _others(f"the first {end} have other lengths")
+                raise others(f"the first {end} have other lengths")
         self._number, self._exhausted, self.ended = end, state["exhausted"], state["ended"]
 
     def _read_waiting(self, reader: Reader, state: Mapping[str, Any], begin: int, end: int) -> None:
         """Read samples up to the one that comes next; keep those that had not been handed out."""
         places = dict.fromkeys(state["waiting"], _WAITS) | dict.fromkeys(state["pack"], _IN_PACK)
-        share, shares = self._share.share, self._share.shares
+        shares = self._numbering()[1]
+        if self._failures or self._parts:
+            samples, failures = reader.samples, list(self._failures)
+            reader.samples = Replay(self, samples, begin, failures, self._parts)
+            self._parts = ()
         for number in range(begin, end):
-            self._pass_over(reader, number)
             try:
                 sample = next(reader.samples)
             except StopIteration:
-                raise _others(f"there are {number}, and {end} had been read") from None
-            if number % shares != share:
+                raise others(f"there are {number}, and {end} had been read") from None
+            if not self._is_own(number):
                 continue
             place = number // shares
             where = places.get(place, _GONE)
             try:
-                if self._get is None:
-                    self._get = self._find_getter(sample, number)
                 weight = 0 if self._batcher.buffer_tokens is None else None
                 if self._batcher.buffer_bytes is not None:
                     weight = size_in_bytes(sample)
-                item = self._get(sample)
-                _core.restore_to_stream(self._stream, place, item, weight, where)
+                item, costs = self.read_row(sample, number)
+                _core.restore_to_stream(self._stream, place, item, weight, costs, where)
             except Exception as error:
                 if where == _GONE:
                     continue  # it was an error then too
-                raise _others(f"row {number} has no length now: {error}") from error
+                raise others(f"row {number} has no length now: {error}") from error
             if where != _GONE:
                 self._held[place] = sample
-        self._pass_over(reader, end)
-
-    def _pass_over(self, reader: Reader, number: int) -> None:
-        """Read over the errors that the source raised before this sample when it was read first."""
-        for _ in range(self._failures.count(number)):
-            try:
-                sample = next(reader.samples)
-            except StopIteration:
-                return
-            except Exception:  # the loop got it then
-                continue
-            reader.samples = chain([sample], reader.samples)
-            return
 
     def counts(self) -> tuple[int, int, int]:
         """Count the samples left out, those longer than max_length, and those repeated."""
         dropped, truncated, _ = _core.stream_counts(self._stream)
         return self._dropped + dropped, self._truncated + truncated, self._repeated
-
-
-def check_state(function: str, state: Mapping[str, Any]) -> None:
-    """Refuse a state that no iteration has given; whether its samples are these shows later."""
-    sizes = {"share": 4, "steps": 2, "samples": 2, "lengths": 2, "stream": 5, "counts": 3}
-    for key, size in (*sizes.items(), ("waiting", None), ("pack", None), ("failures", None)):
-        given = state[key]
-        is_list = isinstance(given, (list, tuple)) and size in (None, len(given))
-        numbers = given[1:] if is_list and key == "stream" else given
-        if not is_list or not all(type(n) is int and 0 <= n < 2**64 for n in numbers):
-            raise ValueError(f"{function}(): state has {key}={_core.show(given)}; {_SAVED}")
-    flags = {key: state[key] for key in ("ended", "exhausted")} | {"stream": state["stream"][0]}
-    for key, flag in flags.items():
-        if type(flag) is not bool:
-            raise ValueError(f"{function}(): state has {key}={_core.show(flag)}; {_SAVED}")
-    waiting, pack, (begin, end) = state["waiting"], state["pack"], state["samples"]
-    is_sound = all(a < b for a, b in pairwise(waiting)) and len(set(pack)) == len(pack)
-    if not is_sound or not set(pack) <= set(waiting) or begin > end or end >= 2**63:
-        raise ValueError(f"{function}(): state has samples that cannot wait; {_SAVED}")
-
-
-def _others(found: str) -> ValueError:
-    return ValueError(
-        f"{NAME}.load_state_dict(): {found}; expected the samples, in the order, of the time when "
-        "the state was saved"
-    )

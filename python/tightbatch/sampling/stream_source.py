@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import _core
+from .plan import NO_CAP
 
 NAME = "StreamBatcher"
 SHARDED = ("auto", "no", "workers", "ranks", "both")
@@ -23,6 +24,7 @@ class Share:
     worker: int
     workers: int
     place: int  # among all streams of all ranks: no two draw alike
+    sharded: str = "no"  # among what the source divides its samples itself
 
     def as_list(self) -> list[int]:
         """Give what a state says of it."""
@@ -34,6 +36,21 @@ def distributed() -> Any:
     torch = sys.modules.get("torch")
     dist = getattr(torch, "distributed", None)
     return dist if dist is not None and dist.is_available() and dist.is_initialized() else None
+
+
+def read_ranks(ranks: Any, rank: Any) -> tuple[int, int]:
+    """Read num_replicas= and rank=; None is what torch.distributed says."""
+    dist = distributed() if ranks is None and rank is None else None
+    if dist is not None:
+        ranks, rank = dist.get_world_size(), dist.get_rank()
+    ranks, rank = 1 if ranks is None else ranks, 0 if rank is None else rank
+    ranks = _core.read_int(NAME, "num_replicas", ranks, 1, NO_CAP)
+    rank = _core.read_int(NAME, "rank", rank, 0, NO_CAP)
+    if rank >= ranks:
+        raise ValueError(
+            f"{NAME}(): rank={rank} of num_replicas={ranks}; expected a rank from 0 to {ranks - 1}"
+        )
+    return ranks, rank
 
 
 def worker() -> tuple[int, int]:
@@ -61,6 +78,16 @@ def check_samples(samples: Any) -> None:
         )
 
 
+def register(cls: type) -> None:
+    """Make the class one of torch's IterableDatasets, for its DataLoader, if torch is installed."""
+    try:
+        from torch.utils.data import IterableDataset
+    except ImportError:
+        return
+    if not issubclass(cls, IterableDataset):
+        IterableDataset.register(cls)
+
+
 def find_share(samples: Any, sharded: str, rank: int, ranks: int) -> Share:
     """Tell which samples this process gets."""
     number, workers = worker()
@@ -71,7 +98,7 @@ def find_share(samples: Any, sharded: str, rank: int, ranks: int) -> Share:
         share, shares = rank, ranks
     if sharded not in ("workers", "both"):
         share, shares = share * workers + number, shares * workers
-    return Share(share, shares, number, workers, rank * workers + number)
+    return Share(share, shares, number, workers, rank * workers + number, sharded)
 
 
 def _find_sharded(samples: Any, workers: int) -> str:

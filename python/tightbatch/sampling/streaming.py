@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
-from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
 
 from .. import _core
+from .limits import Limit, as_state
 from .plan import NO_CAP
+from .rows import check_sides, read_cut
+from .stream_limits import as_stream_settings, cost_getter, read_length, read_stream_limits
 from .stream_ranks import InStep
-from .stream_run import Run, check_state
-from .stream_source import NAME, SHARDED, check_samples, distributed, find_share, in_worker
+from .stream_run import Run
+from .stream_source import (
+    NAME,
+    SHARDED,
+    check_samples,
+    find_share,
+    in_worker,
+    read_ranks,
+    register,
+)
+from .stream_states import choose_state, read_states
 
 __all__ = ["StreamBatcher"]
 
 _FORM = 1  # changes when a release batches differently: old states do not fit then
 _MOST_ROWS = 2**31 - 2
-_STATE = frozenset(
-    "epoch share ended exhausted steps samples source failures lengths waiting pack stream counts "
-    "settings".split()
-)  # fmt: skip
 
 
 class StreamBatcher:
@@ -37,8 +44,8 @@ class StreamBatcher:
 
     - **Padded batches.** The samples that wait are sorted by length. A batch is the full run of
       neighbours around one of the oldest, drawn at random, that needs the least padding.
-    - **Packs**, with `padding_free` and `max_tokens`. Samples go into a pack as they come, and
-      those that wait end it, as for :class:`LengthBatchSampler`.
+    - **Packs**, with `padding_free` and `max_tokens` or `limits`. Samples go into a pack as they
+      come, and those that wait end it, as for :class:`LengthBatchSampler`.
     - With `padding_free` and `batch_size` alone, batches follow the stream: nothing has to wait.
 
     No batch is above a cap. Each sample is handed out exactly once; only `drop_last`,
@@ -61,21 +68,28 @@ class StreamBatcher:
     (``state_dict`` and ``load_state_dict``, of the source or of its iterator), or else from the
     beginning. The batches are those that would have come. If the samples read again have other
     lengths, it is an error. torchdata's StatefulDataLoader saves and loads the states of its
-    workers.
+    workers. The states of all ranks and workers, as a list, go on with other numbers of them.
 
     Parameters
     ----------
     samples : iterable, or function that gives one
         A function, such as a generator function, is called for each iteration. An iterator can be
         read once.
-    length : str, function or None
+    length : str, function, tuple of two of these, or None
         What gives the length of a sample: a function of the sample, or the key of a column of
         tokens (whose length counts) or of lengths. None is "input_ids" for mappings, and the sample
-        itself for anything else.
+        itself for anything else. Two of them, or a function that gives a tuple of two ints, are
+        the lengths of source and target, both of which are padded.
     batch_size : int, optional
         The most samples in a batch.
     max_tokens : int, optional
-        The most tokens in a batch, padding included; at least one of these two is needed.
+        The most tokens in a batch, padding included; at least one of these two is needed, or
+        `limits`.
+    limits : dict of {str: (costs, cap)}, optional
+        More hard caps on a batch, each with a name and what every sample costs: the key of a column
+        of costs (or of lists, whose length counts), or a function of the sample. Costs are added
+        up; `tightbatch.Limit` has those that are padded. A sample that alone breaks a limit is
+        overlong, and cannot be truncated.
     padding_free, quadratic_length, max_length, overlong, pad_to_multiple_of, boundaries
         As for :class:`LengthBatchSampler`. With ``overlong="truncate"``, give the collator the
         batcher's `max_length`.
@@ -104,11 +118,11 @@ class StreamBatcher:
     Raises
     ------
     ValueError
-        For caps that contradict each other; and, when batches are made, for a length that is
-        negative or above a cap.
+        For caps that contradict each other; and, when batches are made, for a length or cost that
+        is negative or above a cap.
     TypeError, OverflowError
-        For settings of a wrong type; and for lengths that are no integers, or too large. These
-        errors, and those of the source, leave the iteration as it was: it can go on.
+        For settings of a wrong type; and for lengths or costs that are no integers, or too large.
+        These errors, and those of the source, leave the iteration as it was: it can go on.
 
     Examples
     --------
@@ -124,22 +138,24 @@ class StreamBatcher:
     [[6, 6, 6, 6, 6, 6], [2, 2]]
     """
 
-    max_length: int | None
+    max_length: int | list[int | None] | None
+    limits: dict[str, Limit] | None
     seed: int
 
     def __init__(
         self,
         samples: Any,
         *,
-        length: str | Callable[[Any], Any] | None = None,
+        length: str | Callable[[Any], Any] | Sequence[str | Callable[[Any], Any]] | None = None,
         batch_size: int | None = None,
         max_tokens: int | None = None,
         padding_free: bool = False,
         quadratic_length: int | None = None,
-        max_length: int | None = None,
+        max_length: int | Sequence[int] | None = None,
         overlong: Literal["error", "truncate", "drop"] = "error",
         pad_to_multiple_of: int | None = None,
         boundaries: Sequence[int] | None = None,
+        limits: Mapping[str, Limit | tuple[str | Callable[[Any], Any], int]] | None = None,
         buffer: int = 2048,
         buffer_tokens: int | None = None,
         buffer_bytes: int | None = None,
@@ -152,14 +168,16 @@ class StreamBatcher:
     ) -> None:
         check_samples(samples)
         self.samples, self.length = samples, length
-        self._get = _read_length(length)
-        if batch_size is None and max_tokens is None:
-            raise ValueError(f"{NAME}(): pass batch_size=, max_tokens= or both")
+        self._get = read_length(length)
+        read = read_stream_limits(limits)
+        self._get_costs = cost_getter(read)
+        if batch_size is None and max_tokens is None and not read:
+            raise ValueError(f"{NAME}(): pass batch_size=, max_tokens= or both, or limits=")
         _core.read_choice(NAME, "overlong", overlong, ("error", "truncate", "drop"))
         given = {
             "batch_size": batch_size,
             "max_tokens": max_tokens,
-            "max_length": max_length,
+            "max_length": None if isinstance(max_length, tuple | list) else max_length,
             "pad_to_multiple_of": pad_to_multiple_of,
             "quadratic_length": quadratic_length,
             "batch_size_multiple": None,
@@ -180,20 +198,50 @@ class StreamBatcher:
             if settings["padding_free"]:
                 raise ValueError(f"{NAME}(): boundaries= with padding_free=True; expected one")
         self._settings = settings
+        self._read_sides(max_length)
+        if read:
+            settings["limits"] = as_stream_settings(read)
         self._read_buffer(buffer, buffer_tokens, buffer_bytes)
         self._read_cap()
         self.steps = None if steps is None else _core.read_int(NAME, "steps", steps, 1, NO_CAP)
         self.sharded = _core.read_choice(NAME, "sharded", sharded, SHARDED)
-        self._read_ranks(num_replicas, rank)
+        self.num_replicas, self.rank = read_ranks(num_replicas, rank)
         for name in signature(StreamBatcher).parameters:
             if name in settings:
                 setattr(self, name, settings[name])
         self.boundaries = None if boundaries is None else settings["boundaries"].tolist()
+        self.limits = read or None
+        if isinstance(max_length, tuple | list):
+            self.max_length = list(self._cut)
         self._epoch = 0
         self._first: list[Any] = []  # the state of the source before one was loaded
-        self._state: dict[str, Any] | None = None
+        self._states: list[dict[str, Any]] = []  # that were loaded
         self._run: Run | None = None
-        _register(type(self))
+        register(type(self))
+
+    def _read_sides(self, max_length: Any) -> None:
+        """Read whether samples have two lengths: None, the first sample tells."""
+        self._has_sides = isinstance(self.length, tuple | list)
+        self._may_have_sides = callable(self.length)
+        if isinstance(max_length, tuple | list):
+            if not (self._has_sides or self._may_have_sides):
+                raise TypeError(
+                    f"{NAME}(): max_length={_core.describe(max_length)}; expected an int, as each "
+                    "sample has one length"
+                )
+            self._has_sides = True
+        self._cut = read_cut(NAME, max_length)
+        if self._has_sides:
+            if self._get is None and callable(self.length):
+                self._get = self.length
+            check_sides(NAME, self._settings)
+
+    def _sides(self, has_sides: bool) -> Any:
+        """Give what the core is told of the lengths of a sample."""
+        if not has_sides:
+            return self._may_have_sides  # a tuple is no row of tokens then
+        check_sides(NAME, self._settings)
+        return self._cut
 
     def _read_buffer(self, rows: Any, tokens: Any, size: Any) -> None:
         """Read what the buffer holds at most."""
@@ -206,7 +254,7 @@ class StreamBatcher:
         if size is not None:
             self.buffer_bytes = _core.read_int(NAME, "buffer_bytes", size, 1, NO_CAP - 1)
         batch = self._settings["batch_size"]
-        if self._settings["max_tokens"] is None and batch > self.buffer:
+        if self._settings["max_tokens"] is None and batch is not None and batch > self.buffer:
             raise ValueError(
                 f"{NAME}(): buffer={self.buffer} is less than batch_size={batch}; expected a "
                 "buffer of several batches"
@@ -232,34 +280,14 @@ class StreamBatcher:
             most = min(settings["max_length"] or NO_CAP, allowed)
             settings["max_length"] = most if most < NO_CAP - 1 else None
 
-    def _read_ranks(self, ranks: Any, rank: Any) -> None:
-        dist = distributed() if ranks is None and rank is None else None
-        if dist is not None:
-            ranks, rank = dist.get_world_size(), dist.get_rank()
-        ranks, rank = 1 if ranks is None else ranks, 0 if rank is None else rank
-        self.num_replicas = _core.read_int(NAME, "num_replicas", ranks, 1, NO_CAP)
-        self.rank = _core.read_int(NAME, "rank", rank, 0, NO_CAP)
-        if self.rank >= self.num_replicas:
-            raise ValueError(
-                f"{NAME}(): rank={self.rank} of num_replicas={self.num_replicas}; expected a rank "
-                f"from 0 to {self.num_replicas - 1}"
-            )
-
     def __iter__(self) -> Iterator[list[Any]]:
         """Read through the samples, from where a state was loaded or from the first one."""
         share = find_share(self.samples, self.sharded, self.rank, self.num_replicas)
-        state, self._state = self._state, None
-        if state is not None and state["share"] != share.as_list():
-            self._state = state
-            raise ValueError(
-                f"{NAME}.load_state_dict(): the state is of share {state['share'][:2]} of the "
-                f"samples, worker {state['share'][2]} of {state['share'][3]}; this is share "
-                f"{share.as_list()[:2]}, worker {share.worker} of {share.workers}; expected the "
-                "same numbers of ranks and workers"
-            )
+        state, parts = choose_state(self._states, share) if self._states else (None, ())
+        self._states = []
         if state is None:
             self._epoch = self._coming(self._run)
-        self._run = Run(self, self._epoch, share, state)
+        self._run = Run(self, self._epoch, share, state, parts)
         return self._run
 
     def __len__(self) -> int:
@@ -308,9 +336,9 @@ class StreamBatcher:
         3
         """
         number = _core.read_int(f"{NAME}.set_epoch", "epoch", epoch, 0, NO_CAP)
-        if self._state is not None and self._state["epoch"] != number:
-            self._state = None
         run = self._run
+        if number != self._epoch:
+            self._states = []
         if number != self._epoch or (run is not None and (run.ended or run.is_complete())):
             self._run = None
         self._epoch = number
@@ -347,7 +375,8 @@ class StreamBatcher:
             An iterable of the same batches. It ends on all ranks at once. With `drop_last`, that is
             when one of them has no batch left, and ``.dropped`` counts the batches, of all ranks,
             that were made and not handed out. Otherwise it is when none has one: until then the
-            others hand out their first batches again, and ``.repeated`` counts these, of all ranks.
+            others hand out their first batches again, or that of another rank if they had none, and
+            ``.repeated`` counts these, of all ranks.
             If the batches of one rank end with an error, all others raise a RuntimeError. Without
             torch.distributed, it gives the loader's batches.
 
@@ -382,13 +411,14 @@ class StreamBatcher:
         >>> list(other) == list(batches)
         True
         """
-        state, run = self._state, self._run
-        if state is None:
-            if run is None or (run.ended and not in_worker()):
-                share = find_share(self.samples, self.sharded, self.rank, self.num_replicas)
-                run = Run(self, self.epoch, share)
-            state = run.state()
-        return {**state, "settings": self._order()}
+        run, total = self._run, None
+        if self._states or run is None or (run.ended and not in_worker()):
+            share = find_share(self.samples, self.sharded, self.rank, self.num_replicas)
+            if self._states:
+                return {**choose_state(self._states, share)[0], "settings": self._order()}
+            total = None if run is None else run.ended_at()
+            run = Run(self, self.epoch, share)
+        return {**run.state(), "ended_at": total, "settings": self._order()}
 
     def _order(self) -> dict[str, Any]:
         """Give what decides which samples share a batch."""
@@ -396,40 +426,49 @@ class StreamBatcher:
             "batch_size max_tokens padding_free quadratic_length max_length pad_to_multiple_of "
             "overlong drop_last seed boundaries buffer buffer_tokens buffer_bytes steps"
         )
-        return {name: getattr(self, name) for name in names.split()} | {"form": _FORM}
+        order = {name: getattr(self, name) for name in names.split()}
+        return order | {"limits": as_state(self.limits or {}), "form": _FORM}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any] | Sequence[Any]) -> None:
         """Continue where `state_dict` was called: the next iteration begins there.
 
-        The samples that waited are read again when the first batch is asked for. It raises a
-        ValueError if the state has other settings, and a TypeError if it is not a mapping; the
-        iteration raises a ValueError if the samples, or the numbers of workers and ranks, are
-        others.
+        A list of the states of all ranks and workers, saved at one step, continues on any number of
+        ranks and workers: the samples that none has handed out are dealt out again, in their order.
+        With the same numbers as then, each goes on with its own batches. Samples that waited are
+        read again when the first batch is asked for.
+
+        Parameters
+        ----------
+        state : dict or list
+            What `state_dict` gave, or a list of that of all ranks; also the states of torchdata's
+            StatefulDataLoader, which have those of its workers.
+
+        Raises
+        ------
+        ValueError
+            For other settings; and, when an iteration begins, for states of a part of the ranks,
+            for a source that divides its samples itself so that they cannot be dealt out again, and
+            for other samples.
+        TypeError
+            When it is neither a dict nor a list.
 
         Examples
         --------
         >>> import tightbatch as tb
-        >>> batcher = tb.StreamBatcher([[1, 2], [3]], batch_size=2)
-        >>> batcher.load_state_dict(batcher.state_dict())
+        >>> rows = [[1] * n for n in (4, 2, 3, 5, 1, 6, 2)]
+        >>> def make(rank, ranks):
+        ...     return tb.StreamBatcher(
+        ...         rows, batch_size=1, buffer=2, num_replicas=ranks, rank=rank
+        ...     )
+        >>> two = [make(0, 2), make(1, 2)]
+        >>> begun = [next(iter(batcher)) for batcher in two]
+        >>> one = make(0, 1)
+        >>> one.load_state_dict([batcher.state_dict() for batcher in two])
+        >>> sorted(len(batch[0]) for batch in begun + list(one))
+        [1, 2, 2, 3, 4, 5, 6]
         """
-        name = f"{NAME}.load_state_dict"
-        if not isinstance(state, Mapping):
-            raise TypeError(f"{name}(): state={_core.describe(state)}; expected a dict")
-        if set(state) != _STATE:
-            keys = _core.show(sorted(map(str, state)))
-            raise ValueError(f"{name}(): state has the keys {keys}; expected {sorted(_STATE)}")
-        own = self._order()
-        found = state["settings"] if isinstance(state["settings"], Mapping) else {}
-        for key in {**own, **found}:
-            if found.get(key) != own.get(key) or type(found.get(key)) is not type(own.get(key)):
-                raise ValueError(
-                    f"{name}(): state has {key}={_core.show(found.get(key))}, this batcher has "
-                    f"{key}={_core.show(own.get(key))}; expected the same settings"
-                )
-        epoch = _core.read_int(name, "epoch", state["epoch"], 0, NO_CAP)
-        check_state(name, state)
-        self._state = {key: state[key] for key in _STATE if key != "settings"}
-        self._epoch, self._run = epoch, None
+        self._states = read_states(state, self._order())
+        self._epoch, self._run = min(one["epoch"] for one in self._states), None
 
     def __getstate__(self) -> dict[str, Any]:
         """Give everything except the iteration that has begun."""
@@ -438,7 +477,7 @@ class StreamBatcher:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what __getstate__ gave."""
         self.__dict__.update(state)
-        _register(type(self))
+        register(type(self))
 
     def __repr__(self) -> str:
         """Show the settings that differ from the default."""
@@ -451,23 +490,3 @@ class StreamBatcher:
         if self.num_replicas > 1:
             shown.append(f"rank={self.rank} of {self.num_replicas}")
         return f"<StreamBatcher of {', '.join(shown)}>"
-
-
-def _read_length(length: Any) -> Callable[[Any], Any] | None:
-    if length is None or callable(length):
-        return length  # type: ignore[no-any-return]
-    if isinstance(length, str):
-        return itemgetter(length)
-    raise TypeError(
-        f"{NAME}(): length={_core.describe(length)}; expected a key, a function or None"
-    )
-
-
-def _register(cls: type) -> None:
-    """Make the class one of torch's IterableDatasets, for its DataLoader, if torch is installed."""
-    try:
-        from torch.utils.data import IterableDataset
-    except ImportError:
-        return
-    if not issubclass(cls, IterableDataset):
-        IterableDataset.register(cls)
