@@ -472,7 +472,7 @@ call_alone(PyObject *(*method)(PyObject *, PyObject *const *, Py_ssize_t),
     {                                                                      \
         return call_alone(wrap_##name, module, args, nargs);               \
     }
-ALONE(add_to_stream)
+ALONE(read_into_stream)
 ALONE(take_from_stream)
 ALONE(stream_counts)
 ALONE(save_stream)
