@@ -14,7 +14,7 @@ try:
     import ray.data  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "tightbatch.ray needs Ray Data and pyarrow: python -m pip install 'tightbatch[ray]' "
+        "tightbatch.ray needs Ray Data and pyarrow: python -m pip install 'ray[data]' pyarrow "
         f"({error})"
     ) from None
 
