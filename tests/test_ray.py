@@ -426,7 +426,7 @@ def test_importing_tightbatch_does_not_import_ray():
     assert int(told[3].split(".")[0]) >= 2
 
 
-def test_without_ray_the_extra_is_named():
+def test_without_ray_the_packages_are_named():
     code = (
         "import sys; sys.modules['ray'] = None\n"
         "import tightbatch as tb\n"
@@ -435,4 +435,4 @@ def test_without_ray_the_extra_is_named():
     )
     there, told = run_python(code).splitlines()
     assert there == "False True"
-    assert "python -m pip install 'tightbatch[ray]'" in told
+    assert "python -m pip install 'ray[data]' pyarrow" in told
