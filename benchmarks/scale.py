@@ -206,15 +206,14 @@ def _number(rows: int) -> str:
     return f"{rows // 10**6:,} million" if rows < BILLION else "1 billion"
 
 
+def _head(what: str, sizes: list[int]) -> list[str]:
+    columns = [what, *(f"{_number(rows)} rows" for rows in sizes), "1 billion, expected"]
+    return [f"| {' | '.join(columns)} |", "| --- |" + " ---: |" * (len(sizes) + 1)]
+
+
 def _times(by_rows: dict[int, dict[str, dict[str, Any]]], sizes: list[int]) -> list[str]:
     """Time a row, and the whole of a billion: the growth of the last tenfold step once more."""
-    heads = [f"{_number(rows)} rows" for rows in sizes]
-    lines = [
-        "| ns of the processor a row (by the clock) | "
-        + " | ".join(heads)
-        + " | 1 billion, expected |",
-        "| --- |" + " ---: |" * (len(sizes) + 1),
-    ]
+    lines = _head("ns of the processor a row (by the clock)", sizes)
     for name in STAGES:
         found = [by_rows[rows].get(name) for rows in sizes]
         if not any(found):
@@ -242,13 +241,7 @@ def _expected(found: list[dict[str, Any] | None]) -> str:
 
 
 def _memory(by_rows: dict[int, dict[str, dict[str, Any]]], sizes: list[int]) -> list[str]:
-    heads = [f"{_number(rows)} rows" for rows in sizes]
-    lines = [
-        "| peak memory, bytes a row, the lengths' 8 included | "
-        + " | ".join(heads)
-        + " | 1 billion, expected |",
-        "| --- |" + " ---: |" * (len(sizes) + 1),
-    ]
+    lines = _head("peak memory, bytes a row, the lengths' 8 included", sizes)
     for name in STAGES:
         found = [by_rows[rows].get(name) for rows in sizes]
         known = [row for row in found if row]
