@@ -430,6 +430,10 @@ def test_it_resumes_past_the_errors_of_its_source(options, before, source):
         {"counts": ["0", 0, 0]},
         {"ended": 1},
         {"failures": [None]},
+        {"share": [0, 1, 0, 0, 0, 1]},
+        {"share": [0, 1, 0, 1, 1, 1]},
+        {"sharded": "auto"},
+        {"sharded": 5},
     ],
 )
 def test_states_that_nothing_gave_are_refused(changed):

@@ -320,6 +320,7 @@ class Run(Iterator[list[Any]]):
         return {
             "epoch": self.epoch,
             "share": self._share.as_list(),
+            "sharded": self._share.sharded,
             "ended": self.ended,
             "exhausted": self._exhausted,
             "steps": [self.done, self._passes],

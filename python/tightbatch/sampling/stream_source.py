@@ -23,12 +23,18 @@ class Share:
     shares: int
     worker: int
     workers: int
-    place: int  # among all streams of all ranks: no two draw alike
-    sharded: str = "no"  # among what the source divides its samples itself
+    rank: int
+    ranks: int
+    sharded: str  # among what the source divides its samples itself
+
+    @property
+    def place(self) -> int:
+        """Its number among all streams of all ranks: no two draw alike."""
+        return self.rank * self.workers + self.worker
 
     def as_list(self) -> list[int]:
         """Give what a state says of it."""
-        return [self.share, self.shares, self.worker, self.workers]
+        return [self.share, self.shares, self.worker, self.workers, self.rank, self.ranks]
 
 
 def distributed() -> Any:
@@ -98,7 +104,7 @@ def find_share(samples: Any, sharded: str, rank: int, ranks: int) -> Share:
         share, shares = rank, ranks
     if sharded not in ("workers", "both"):
         share, shares = share * workers + number, shares * workers
-    return Share(share, shares, number, workers, rank * workers + number, sharded)
+    return Share(share, shares, number, workers, rank, ranks, sharded)
 
 
 def _find_sharded(samples: Any, workers: int) -> str:

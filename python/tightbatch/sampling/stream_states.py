@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .plan import NO_CAP
-from .stream_source import NAME, Share
+from .stream_source import NAME, SHARDED, Share
 
 _LOAD = f"{NAME}.load_state_dict"
 _SAVED = "expected a state as state_dict gives it"
 _STATE = frozenset(
-    "epoch share ended exhausted steps samples source failures lengths waiting pack stream counts "
-    "rest ended_at settings".split()
+    "epoch share sharded ended exhausted steps samples source failures lengths waiting pack stream "
+    "counts rest ended_at settings".split()
 )  # fmt: skip
+_BY_RANKS = ("ranks", "both")  # what divides its samples among ranks by itself
+_BY_WORKERS = ("workers", "both")
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def read_states(given: Any, own: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _check_state(function: str, state: Mapping[str, Any]) -> None:
     """Refuse a state that no iteration has given; whether its samples are these shows later."""
-    sizes = {"share": 4, "steps": 2, "samples": 2, "lengths": 2, "stream": 5, "counts": 3}
+    sizes = {"share": 6, "steps": 2, "samples": 2, "lengths": 2, "stream": 5, "counts": 3}
     for key, size in (*sizes.items(), ("waiting", None), ("pack", None), ("failures", None)):
         given = state[key]
         is_list = isinstance(given, (list, tuple)) and size in (None, len(given))
@@ -144,11 +146,21 @@ def _check_state(function: str, state: Mapping[str, Any]) -> None:
     for key, flag in flags.items():
         if type(flag) is not bool:
             raise ValueError(f"{function}(): state has {key}={_core.show(flag)}; {_SAVED}")
+    _check_share(state)
     waiting, pack, (begin, end) = state["waiting"], state["pack"], state["samples"]
     is_sound = all(a < b for a, b in pairwise(waiting)) and len(set(pack)) == len(pack)
     if not is_sound or not set(pack) <= set(waiting) or begin > end or end >= 2**63:
         raise ValueError(f"{function}(): state has samples that cannot wait; {_SAVED}")
     _check_rest(state)
+
+
+def _check_share(state: Mapping[str, Any]) -> None:
+    """Refuse a share that is none of as many, and a division that there is not."""
+    share, shares, worker, workers, rank, ranks = state["share"]
+    if share >= shares or worker >= workers or rank >= ranks:
+        raise ValueError(f"{_LOAD}(): state has share={_core.show(state['share'])}; {_SAVED}")
+    if state["sharded"] not in SHARDED[1:]:
+        raise ValueError(f"{_LOAD}(): state has sharded={_core.show(state['sharded'])}; {_SAVED}")
 
 
 def choose_state(
@@ -158,15 +170,12 @@ def choose_state(
 
     Where it is a part, give the states too that it was made of.
     """
+    _check_sharded(states, share)
+    if share.sharded in _BY_RANKS:
+        states = _of_this_rank(states, share)
     if len(states) == 1 and states[0]["share"] == share.as_list():
         return states[0], ()
-    steps = _count_steps(states, share.sharded)
-    if share.sharded == "both":
-        raise ValueError(
-            f"{_LOAD}(): {_found(states)}, and the source divides its samples among ranks and "
-            "workers by itself; expected the same numbers of both, and the state of this rank "
-            "alone"
-        )
+    steps = _count_steps(states)
     if share.sharded == "workers":
         if any(state["share"][3] != share.workers for state in states):
             raise ValueError(
@@ -181,10 +190,69 @@ def choose_state(
     return _deal_again(alike, share, steps), alike
 
 
+def _check_sharded(states: Sequence[Mapping[str, Any]], share: Share) -> None:
+    """Refuse states of samples that were divided by others than now."""
+    own = _divided_by(share.sharded, share.as_list())
+    for state in states:
+        then = state["sharded"]
+        if then != share.sharded and _divided_by(then, state["share"]) != own:
+            raise ValueError(
+                f"{_LOAD}(): state has sharded={then!r}, and now it is {share.sharded!r}; expected "
+                "samples that divide themselves as then, among as many ranks and workers"
+            )
+
+
+def _divided_by(sharded: str, share: Sequence[int]) -> tuple[bool, bool]:
+    """Tell whether ranks, and workers, have samples of their own: not where there is one."""
+    return sharded in _BY_RANKS and share[5] > 1, sharded in _BY_WORKERS and share[3] > 1
+
+
+def _of_this_rank(states: Sequence[Mapping[str, Any]], share: Share) -> list[Mapping[str, Any]]:
+    """Keep the states of this rank, whose samples no other has."""
+    is_both = share.sharded == "both"
+    by = "ranks and workers" if is_both else "ranks"
+    divides = f"and the source divides its samples among {by} by itself"
+    found = sorted({tuple(state["share"][4:]) for state in states})
+    shown = _show_some("rank", found)
+    if any(ranks != share.ranks for _, ranks in found):
+        raise ValueError(
+            f"{_LOAD}(): {shown}, {divides}; expected the same numbers of both, and this one is "
+            f"of {share.ranks}"
+            if is_both
+            else f"{_LOAD}(): {shown}, {divides}; expected num_replicas={found[0][1]}, as then; "
+            "workers may be more or fewer"
+        )
+    if is_both and any(state["share"][3] != share.workers for state in states):
+        workers = sorted({state["share"][3] for state in states})
+        raise ValueError(
+            f"{_LOAD}(): found states of {', '.join(map(str, workers))} workers, {divides}; "
+            f"expected the same numbers of both, and this one is of {share.workers}"
+        )
+    own = [state for state in _of_one_epoch(states) if state["share"][4] == share.rank]
+    if is_both:
+        own = [state for state in own if state["share"][2] == share.worker]
+        if len(own) > 1:
+            raise ValueError(
+                f"{_LOAD}(): found {len(own)} states of rank {share.rank}, worker {share.worker}; "
+                "expected those that were saved at one step"
+            )
+    if not own:
+        worker = f", worker {share.worker}," if is_both and share.workers > 1 else ""
+        raise ValueError(
+            f"{_LOAD}(): {shown}, {divides}; expected the state of rank {share.rank}{worker} or "
+            "those of all ranks"
+        )
+    return own
+
+
+def _show_some(what: str, found: Sequence[tuple[int, ...]]) -> str:
+    shown = ", ".join(f"{number} of {count}" for number, count in found[:8])
+    return f"found states of {what} {shown}{', ...' if len(found) > 8 else ''}"
+
+
 def _found(states: Sequence[Mapping[str, Any]]) -> str:
     shares = sorted({tuple(state["share"][:2]) for state in states})
-    shown = ", ".join(f"{share} of {count}" for share, count in shares[:8])
-    return f"found states of share {shown}{', ...' if len(shares) > 8 else ''}"
+    return _show_some("share", shares)
 
 
 def _by_share(states: Sequence[Mapping[str, Any]], share: Share) -> list[Mapping[str, Any]]:
@@ -206,11 +274,11 @@ def _by_share(states: Sequence[Mapping[str, Any]], share: Share) -> list[Mapping
     return [by_share[number] for number in range(len(by_share))]
 
 
-def _of_one_epoch(states: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _of_one_epoch(states: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Let a share that is at the beginning of the next epoch be at the end of this one."""
     epoch = min(state["epoch"] for state in states)
     if all(state["epoch"] == epoch for state in states):
-        return states
+        return list(states)
     alike = []
     for state in states:
         if state["epoch"] != epoch:
@@ -246,6 +314,7 @@ def _deal_again(states: list[Mapping[str, Any]], share: Share, steps: int) -> Ma
     return {
         "epoch": states[0]["epoch"],
         "share": share.as_list(),
+        "sharded": share.sharded,
         "ended": ended,
         "exhausted": ended,
         "steps": [0, 0],
@@ -296,13 +365,11 @@ def _sum_counts(states: list[Mapping[str, Any]]) -> list[int]:
     return [sums[0], sums[1] + dropped, sums[2] + truncated]
 
 
-def _count_steps(states: Sequence[Mapping[str, Any]], sharded: str) -> int:
+def _count_steps(states: Sequence[Mapping[str, Any]]) -> int:
     """Count the batches of the rank that had most, before its samples are dealt out again."""
     done: Counter[int] = Counter()
     before = 0
     for state in states:
-        number, _, _, workers = state["share"]
-        rank = {"no": number // workers, "ranks": 0}.get(sharded, number)
-        done[rank] += state["steps"][0]
+        done[state["share"][4]] += state["steps"][0]
         before = max(before, 0 if state["rest"] is None else state["rest"]["steps"])
     return before + max(done.values())
