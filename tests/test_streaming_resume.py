@@ -122,6 +122,49 @@ def test_a_source_with_a_state_is_not_read_from_its_beginning():
     assert len(json.dumps(state)) < 1000
 
 
+class Shuffled(Counted):
+    """A source whose state has its epoch too, which decides its order."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __iter__(self):
+        order = np.random.default_rng(self.epoch).permutation(len(self.lengths)).tolist()
+        while self.next < len(order):
+            self.next += 1
+            yield order[self.next - 1], self.lengths[order[self.next - 1]]
+        self.next = 0
+
+    def state_dict(self):
+        return {"next": self.next, "epoch": self.epoch}
+
+    def load_state_dict(self, state):
+        self.next, self.epoch = state["next"], state["epoch"]
+
+
+def test_a_source_whose_state_has_its_epoch_goes_on_to_the_next_one():
+    batcher = of(Shuffled(LENGTHS), {"batch_size": 4}, buffer=4)  # in the order of the source
+    epochs = []
+    for epoch in range(3):
+        order = np.random.default_rng(epoch).permutation(len(LENGTHS)).tolist()
+        batches = []
+        for batch in batcher:
+            batches.append(batch)
+            if len(batches) == 9:
+                state = as_stored(batcher.state_dict())
+        assert sorted(order) == sorted(row for batch in batches for row, _ in batch)
+        first = {row for row, _ in itertools.chain(*batches[:5])}
+        assert first <= set(order[:24])
+        other = of(Shuffled(LENGTHS), {"batch_size": 4}, buffer=4)
+        other.load_state_dict(state)
+        assert list(other) == batches[9:]
+        epochs.append(batches)
+    other.set_epoch(0)
+    assert list(other) == epochs[0]
+
+
 @pytest.mark.parametrize("make", [plain, Counted], ids=["count", "state"])
 def test_other_samples_are_refused(make):
     batcher = of(make(LENGTHS), {"batch_size": 4})

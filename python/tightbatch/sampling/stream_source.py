@@ -151,8 +151,6 @@ class Reader:
         source = samples
         if callable(samples) and (isinstance(samples, type) or not isinstance(samples, Iterable)):
             source = samples()
-        if callable(getattr(source, "set_epoch", None)):
-            source.set_epoch(epoch)
         self._stateful: Any = None
         if _has_state(source) and not (_is_hf(source) and _loses_samples(source._ex_iterable)):
             self._stateful = source
@@ -160,8 +158,10 @@ class Reader:
                 first.append(copy.deepcopy(source.state_dict()))
             elif source is samples and state is None:
                 source.load_state_dict(copy.deepcopy(first[0]))
-            if state is not None:
-                source.load_state_dict(state)
+        if callable(getattr(source, "set_epoch", None)):
+            source.set_epoch(epoch)  # after its first state, which may have an epoch
+        if self._stateful is not None and state is not None:
+            source.load_state_dict(state)
         try:
             iterator = iter(source)
         except TypeError:
