@@ -56,6 +56,7 @@ class Run(Iterator[list[Any]]):
         self._rest: Rest | None = None  # of samples that others had a part of
         self._count_steps(0)
         self._passes = 0  # how often the source was read to its end, and begun again
+        self._has_had_batch = False  # in this pass, or it was begun by others
         self._repeated = self._dropped = self._truncated = 0
         self._has_sides: bool = batcher._has_sides
         self._begin(0)
@@ -135,6 +136,7 @@ class Run(Iterator[list[Any]]):
             batch = _core.take_from_stream(self._stream, self._exhausted, self._held)
             if batch is not None:
                 self.done += 1
+                self._has_had_batch = True
                 self._repeated += len(batch) if self._passes else 0
                 return batch
             if not self._exhausted:
@@ -156,15 +158,21 @@ class Run(Iterator[list[Any]]):
 
     def _read_again(self, steps: int) -> None:
         """Begin with the first sample again: more steps are asked for than there are."""
-        had_no_rest = self._rest is not None and self._passes == 0
-        if self._number == 0 or (self.done == 0 and not had_no_rest):
+        found = expected = None
+        if self._number == 0:
+            found = "could not be read again"
+            expected = "samples that can be iterated again, such as a function that gives them"
+        elif not self._has_had_batch:
+            found = "a whole pass over them gave no batch here"
+            expected = "samples that make a batch on each rank and worker"
+        if found is not None:
             raise ValueError(
-                f"{NAME}(): the samples ended after {self.done} of {steps} steps, and could not be "
-                "read again; expected samples that can be iterated again, such as a function that "
-                "gives them, or fewer steps="
+                f"{NAME}(): the samples ended after {self.done} of {steps} steps, and {found}; "
+                f"expected {expected}, or fewer steps="
             )
         self._dropped, self._truncated, _ = self.counts()
         self._passes += 1
+        self._has_had_batch = False
         self._rest = None if self._rest is None else self._rest.again()
         self._begin(0)
 
@@ -345,6 +353,7 @@ class Run(Iterator[list[Any]]):
         self.done, self._passes = state["steps"]
         self._repeated, self._dropped, self._truncated = state["counts"]
         self._rest = Rest.of(state["rest"])
+        self._has_had_batch = self.done > 0 or self._passes > 0 or self._rest is not None
         self._count_steps(0 if self._rest is None else self._rest.steps)
         begin, end = state["samples"]
         begun, fingerprint = state["lengths"]
