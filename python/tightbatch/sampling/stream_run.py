@@ -187,13 +187,13 @@ class Run(Iterator[list[Any]]):
         try:
             is_ready = self._add(self._reader.samples)
         except Exception as error:
-            number, sample, is_read = self._progress
-            if not sample:
+            number, read, is_known = self._progress
+            if not read:
                 self._failures.append(number)
             else:
                 self._leave_out()
-                if not is_read:
-                    self._refuse(error, *sample, number)
+                if not is_known:
+                    self._refuse(error, read[0], number)
             raise
         self._exhausted = not is_ready
 
