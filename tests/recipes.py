@@ -107,7 +107,9 @@ class Record:
             torch.nn.utils.clip_grad_norm_(model.parameters(), self.clip)
         for name, grad in wanted.items():
             scale = float(grad.abs().max()) + 1e-12
-            self.error = max(self.error, float((found[name] - grad).abs().max()) / scale)
+            error = float((found[name] - grad).abs().max()) / scale
+            assert math.isfinite(error), name
+            self.error = max(self.error, error)
         self.checked += 1
 
 

@@ -233,6 +233,21 @@ def test_labels_of_any_kind_make_one_plan():
     assert flags.groups == [True, False]
 
 
+@pytest.mark.parametrize("weigh", ["tokens", "rows"])
+def test_epochs_of_more_rows_than_there_are_go_on_anywhere(weigh):
+    settings = {"groups": [0] * 10 + [1] * 10, "group_weights": {0: 1, 1: 1}, "weigh": weigh}
+    lengths = [100] * 10 + [2] * 10
+    whole = list(LengthBatchSampler(lengths, max_tokens=200, **settings))
+    assert (sum(map(len, whole)) > len(lengths)) == (weigh == "tokens")
+    first = LengthBatchSampler(lengths, max_tokens=200, **settings)
+    batches = iter(first)
+    for done in range(len(whole)):
+        other = LengthBatchSampler(lengths, max_tokens=200, **settings)
+        other.load_state_dict(first.state_dict())
+        assert list(other) == whole[done:]
+        next(batches)
+
+
 def test_labels_are_kept_no_longer_than_the_sampler():
     labels = [f"label {number}" for number in range(5)]
     given = labels * 10

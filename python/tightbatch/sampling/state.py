@@ -181,7 +181,8 @@ class Place:
         >>> sampler.load_state_dict(sampler.state_dict())
         """
         name = f"{NAME}.load_state_dict"
-        check_state(name, state, self.state_dict())
+        own = self.state_dict()
+        check_state(name, state, own, max(self._planner.rows, own["lengths"][0]))
         epoch = _core.read_int(name, "epoch", state["epoch"], 0, NO_CAP)
         asked = self._asked
         self._move(epoch, int(state["rows"]), ended=state["ended"])
@@ -198,8 +199,8 @@ class Place:
         return {**self.__dict__, "_run": None, "_dealt": None}
 
 
-def check_state(function: str, state: Any, own: Mapping[str, Any]) -> None:
-    """Refuse anything but a state of the same lengths and settings as `own`."""
+def check_state(function: str, state: Any, own: Mapping[str, Any], rows: int) -> None:
+    """Refuse anything but a state of the same lengths and settings as `own`, of at most `rows`."""
     if not isinstance(state, Mapping):
         raise TypeError(f"{function}(): state={_core.describe(state)}; expected a dict")
     if set(state) != set(own):
@@ -207,13 +208,12 @@ def check_state(function: str, state: Any, own: Mapping[str, Any]) -> None:
         raise ValueError(f"{function}(): state has the keys {keys}; expected {sorted(own)}")
     check_settings(function, "state", state["settings"], own["settings"])
     check_data(function, "state", state["lengths"], own["lengths"])
-    rows = own["lengths"][0]
     _core.read_int(function, "ranks", state["ranks"], 1, NO_CAP)
     _core.read_flag(function, "ended", state["ended"])
     if _core.read_int(function, "rows", state["rows"], 0, NO_CAP) > rows:
         raise ValueError(
-            f"{function}(): rows={_core.show(state['rows'])}; expected at most {rows}, as the "
-            "sampler has"
+            f"{function}(): rows={_core.show(state['rows'])}; expected at most {rows}, as an "
+            "epoch has"
         )
 
 

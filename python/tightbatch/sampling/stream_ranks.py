@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from typing import Any
 
 from .. import _core
 from .stream_source import distributed, in_worker
 
 NAME = "StreamBatcher.in_step"
-# The first batches, which are handed out again where a rank has no more.
+# The first batches, which are handed out again where a rank has no more. Copies, also each time:
+# a loop may take columns out of a batch, or change it in place.
 _KEPT = 8
 
 
@@ -62,10 +64,10 @@ class InStep:
                 given = self._give(dist, batch, has_batch)
                 kept = [given] if needs_batch else kept
             if not has_batch:
-                batch = kept[again % len(kept)]
+                batch = deepcopy(kept[again % len(kept)])
                 again += 1
             elif len(kept) < _KEPT:
-                kept.append(batch)
+                kept.append(deepcopy(batch))
             yield batch
 
     def _ask(self, dist: Any, *answers: bool) -> list[int]:
