@@ -16,7 +16,8 @@ PLANS = (
 ).split()
 LIMITED = ["several_limits", "mapped_lengths", *PLANS[:2], "binding"]
 STREAMS = [
-    f"streaming{part}" for part in ("", "_resume", "_redeal", "_shares", "_loaders", "_limits")
+    f"streaming{part}"
+    for part in ("", "_resume", "_redeal", "_shares", "_loaders", "_limits", "_interrupted")
 ]
 ORDERS = ["batching_order", "fairness", "batching_loops"]
 BATCHES = (

@@ -217,3 +217,60 @@ tb_raise_streamed_row(const tb_row_reader *reader, tb_status status,
         tb_raise_plan_lengths(&reader->context, status, reader->settings, &own);
     }
 }
+
+PyObject *
+tb_get_of_sample(PyObject *getter, PyObject *sample)
+{
+    if (getter == Py_None) {
+        return Py_NewRef(sample);
+    }
+    if (!PyUnicode_Check(getter)) {
+        return PyObject_CallOneArg(getter, sample);
+    }
+    if (!PyDict_CheckExact(sample)) {
+        return PyObject_GetItem(sample, getter);
+    }
+    PyObject *item = PyDict_GetItemWithError(sample, getter);
+    if (item == NULL && !PyErr_Occurred()) {
+        PyErr_SetObject(PyExc_KeyError, getter);
+    }
+    return Py_XNewRef(item);
+}
+
+PyObject *
+tb_read_sample(PyObject *samples, PyObject *progress)
+{
+    PyObject *back = PyList_GET_ITEM(progress, 1);
+
+    return PyTuple_GET_SIZE(back) > 0 ? Py_NewRef(PyTuple_GET_ITEM(back, 0))
+                                      : PyIter_Next(samples);
+}
+
+int
+tb_note_next(PyObject *progress, PyObject *next)
+{
+    if (next == NULL || PyList_SetItem(progress, 0, next) < 0) {
+        return -1;
+    }
+    return PyTuple_GET_SIZE(PyList_GET_ITEM(progress, 1)) > 0
+               ? PyList_SetItem(progress, 1, PyTuple_New(0))
+               : 0;
+}
+
+int
+tb_hold_back(PyObject *progress, PyObject *sample, int is_read)
+{
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *back = PyTuple_Pack(1, sample);
+    if (back != NULL && PyList_SetItem(progress, 1, back) == 0 &&
+        PyList_SetItem(progress, 2, PyBool_FromLong(is_read)) == 0) {
+        PyErr_Restore(type, value, traceback);
+        return 0;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return -1;
+}

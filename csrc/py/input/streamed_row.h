@@ -32,4 +32,22 @@ int tb_read_streamed_row(const tb_row_reader *reader, PyObject *const *args,
 void tb_raise_streamed_row(const tb_row_reader *reader, tb_status status,
                            const tb_streamed_row *row, const tb_error *error);
 
+/* What a getter gives of a sample: the value of a key, or what a function returns; the
+ * sample itself for None. New. */
+PyObject *tb_get_of_sample(PyObject *getter, PyObject *sample);
+
+/* The progress of reading a stream is a list: the number of the next sample in the source,
+ * a tuple of that sample where it was read and has not been added, and whether its length
+ * and costs were read. It is right whenever code of the user's runs, for a signal handler
+ * may ask for the state. */
+
+/* Reads the next sample; first the one that was read before and not added. New. */
+PyObject *tb_read_sample(PyObject *samples, PyObject *progress);
+
+/* Goes on to the next sample, whose number it takes: 0, or -1 with an exception. */
+int tb_note_next(PyObject *progress, PyObject *next);
+
+/* Keeps the sample that raised, which has not been added. */
+int tb_hold_back(PyObject *progress, PyObject *sample, int is_read);
+
 #endif

@@ -122,115 +122,95 @@ wrap_start_stream(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     return capsule;
 }
 
-/* What a getter gives of a sample: the value of a key, or what a function returns; the
- * sample itself for None. New. */
-static PyObject *
-get_item(PyObject *getter, PyObject *sample)
-{
-    if (getter == Py_None) {
-        return Py_NewRef(sample);
-    }
-    if (!PyUnicode_Check(getter)) {
-        return PyObject_CallOneArg(getter, sample);
-    }
-    if (!PyDict_CheckExact(sample)) {
-        return PyObject_GetItem(sample, getter);
-    }
-    PyObject *item = PyDict_GetItemWithError(sample, getter);
-    if (item == NULL && !PyErr_Occurred()) {
-        PyErr_SetObject(PyExc_KeyError, getter);
-    }
-    return Py_XNewRef(item);
-}
-
 /* The arguments of read_into_stream(). */
 typedef struct {
     PyObject *getter;
     PyObject *get_costs; /* or None */
     PyObject *weigh;     /* a function, an int, or None: the length */
     PyObject *held;      /* samples by their number among those of this share */
+    PyObject *progress;  /* streamed_row.h */
 } sample_reading;
 
-/* Adds a sample. Returns 1 where a batch is ready, -1 with an exception. *is_read: its
- * length and costs are known, and the error is of these. */
+/* Adds a row, and holds its sample. Returns 1 where a batch is ready, -1 with an
+ * exception: it has not been added then. */
+static int
+add_row(streaming *stream, const sample_reading *reading, PyObject *sample,
+        PyObject *place, const tb_streamed_row *row)
+{
+    tb_error error;
+    int is_kept = 0;
+
+    if (PyDict_SetItem(reading->held, place, sample) < 0) {
+        return -1;
+    }
+    tb_status status = tb_stream_row(&stream->core, row, &is_kept, &error);
+    if ((status != TB_OK || !is_kept) && PyDict_DelItem(reading->held, place) < 0) {
+        return -1;
+    }
+    if (status != TB_OK) {
+        tb_raise_streamed_row(&stream->reader, status, row, &error);
+        return -1;
+    }
+    return is_kept && tb_is_batch_ready(&stream->core);
+}
+
+/* Adds the sample with this number. Returns 1 where a batch is ready, -1 with an
+ * exception: it is held back then. */
 static int
 add_sample(streaming *stream, const sample_reading *reading, PyObject *sample,
-           uint64_t place, int *is_read)
+           uint64_t number)
 {
     PyObject *args[4] = {NULL, NULL, NULL, NULL};
     tb_row_input input;
-    tb_error error;
-    int is_kept = 0, answer = -1;
+    int is_read = 0, answer = -1;
+    PyObject *next = PyLong_FromUnsignedLongLong(number + 1);
 
-    args[0] = PyLong_FromUnsignedLongLong(place);
-    args[1] = args[0] == NULL ? NULL : get_item(reading->getter, sample);
+    args[0] = next == NULL
+                  ? NULL
+                  : PyLong_FromUnsignedLongLong(number / stream->reader.shares);
+    args[1] = args[0] == NULL ? NULL : tb_get_of_sample(reading->getter, sample);
     args[3] = args[1] == NULL ? NULL
               : reading->get_costs == Py_None
                   ? Py_NewRef(Py_None)
                   : PyObject_CallOneArg(reading->get_costs, sample);
     if (args[3] != NULL) {
-        *is_read = 1;
+        is_read = 1;
         args[2] = PyCallable_Check(reading->weigh)
                       ? PyObject_CallOneArg(reading->weigh, sample)
                       : Py_NewRef(reading->weigh);
     }
     if (args[2] != NULL && tb_read_streamed_row(&stream->reader, args, &input) == 0) {
-        tb_status status = tb_stream_row(&stream->core, &input.row, &is_kept, &error);
-        if (status != TB_OK) {
-            tb_raise_streamed_row(&stream->reader, status, &input.row, &error);
-        }
-        else if (!is_kept) {
-            answer = 0;
-        }
-        else if (PyDict_SetItem(reading->held, args[0], sample) == 0) {
-            answer = tb_is_batch_ready(&stream->core);
-        }
+        answer = add_row(stream, reading, sample, args[0], &input.row);
     }
+    if (answer < 0) {
+        Py_XDECREF(next);
+        (void)tb_hold_back(reading->progress, sample, is_read); /* raises either way */
+    }
+    else if (tb_note_next(reading->progress, next) < 0) {
+        answer = -1;
+    }
+    /* Not before: to let go of them may run code of the user's. */
     for (int k = 0; k < 4; k++) {
         Py_XDECREF(args[k]);
     }
     return answer;
 }
 
-/* progress: [the number of the next sample in the source, the sample that raised or
- * None, whether its length and costs were read] */
-static int
-note_progress(PyObject *progress, uint64_t number, PyObject *sample, int is_read)
-{
-    PyObject *type, *value, *traceback;
-
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *next = PyLong_FromUnsignedLongLong(number);
-    int answer =
-        next == NULL || PyList_SetItem(progress, 0, next) < 0 ||
-                PyList_SetItem(progress, 1,
-                               Py_NewRef(sample == NULL ? Py_None : sample)) < 0 ||
-                PyList_SetItem(progress, 2, PyBool_FromLong(is_read)) < 0
-            ? -1
-            : 0;
-    if (answer == 0) {
-        PyErr_Restore(type, value, traceback);
-        return 0;
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
-    return -1;
-}
-
 /* read_into_stream(stream, iterator, getter, get_costs, weigh, held, progress) -> whether
  * a batch is ready; False: the samples are at their end. Reads samples, and keeps those
- * that wait in `held`. progress says how far it came, also after an error. */
+ * that wait in `held`. progress says how far it came, also after an error: a sample that
+ * raised is read again, unless the caller takes it out. */
 static PyObject *
 wrap_read_into_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
                       Py_ssize_t nargs)
 {
     streaming *stream = read_stream("read_into_stream", args, nargs, 7);
     uint64_t number = 0;
-    int is_ready = 0, is_read = 0;
+    int is_ready = 0;
 
     if (stream == NULL || !PyIter_Check(args[1]) || !PyDict_Check(args[5]) ||
-        !PyList_Check(args[6]) || PyList_GET_SIZE(args[6]) != 3) {
+        !PyList_Check(args[6]) || PyList_GET_SIZE(args[6]) != 3 ||
+        !PyTuple_Check(PyList_GET_ITEM(args[6], 1))) {
         return PyErr_Occurred()
                    ? NULL
                    : PyErr_Format(PyExc_TypeError, "read_into_stream(): wrong types");
@@ -239,26 +219,24 @@ wrap_read_into_stream(PyObject *Py_UNUSED(module), PyObject *const *args,
                        &number) < 0) {
         return NULL;
     }
-    sample_reading reading = {args[2], args[3], args[4], args[5]};
+    sample_reading reading = {args[2], args[3], args[4], args[5], args[6]};
     uint64_t shares = stream->reader.shares, share = stream->reader.share;
     PyObject *sample = NULL;
     while (is_ready == 0) {
         if (number % 1024 == 0 && PyErr_CheckSignals() < 0) {
             break;
         }
-        Py_XSETREF(sample, PyIter_Next(args[1]));
+        Py_XSETREF(sample, tb_read_sample(args[1], args[6]));
         if (sample == NULL) {
             break;
         }
-        uint64_t own = number++;
-        if (shares == 1 || own % shares == share) {
-            is_ready = add_sample(stream, &reading, sample, own / shares, &is_read);
-            is_read = is_ready < 0 ? is_read : 0;
-        }
+        is_ready = shares == 1 || number % shares == share
+                       ? add_sample(stream, &reading, sample, number)
+                       : tb_note_next(args[6], PyLong_FromUnsignedLongLong(number + 1));
+        number++;
     }
-    int answer = note_progress(args[6], number, is_ready < 0 ? sample : NULL, is_read);
     Py_XDECREF(sample);
-    return answer < 0 || PyErr_Occurred() ? NULL : PyBool_FromLong(is_ready);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(is_ready);
 }
 
 /* Numbers that lie `stride` bytes apart. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from .. import _core
@@ -10,13 +11,15 @@ from .stream_source import NAME
 from .stream_states import Rest
 
 _GONE = 2  # tb_row_place
+REFUSED = 2**63  # added to the number of a sample, among those of errors: it was left out
 
 
 class Replay(Iterator[Any]):
     """Samples from number `begin` on: past the errors of then, and with the lengths of then.
 
-    `failures` has the number of a sample for each error that the source raised before it. `states`
-    are those of all shares that had a part of the samples.
+    `failures` has the number of a sample for each error that the source raised before it,
+    and REFUSED more for each that was left out after an error of its length. `states` are those of
+    all shares that had a part of the samples.
     """
 
     def __init__(
@@ -29,6 +32,7 @@ class Replay(Iterator[Any]):
     ) -> None:
         self._run, self._samples, self._number = run, samples, begin
         self._failures = failures
+        self._refused = {number - REFUSED for number in failures if number >= REFUSED}
         self._end = max((state["samples"][1] for state in states), default=0)
         self._shares = len(states)
         # Of a share that had been read from before `begin`, the fingerprint at `begin` is unknown.
@@ -58,7 +62,11 @@ class Replay(Iterator[Any]):
                 number = self._number
                 self._number += 1
                 if number < self._end:
-                    self._count(number, sample)
+                    try:
+                        self._count(number, sample)
+                    except BaseException:  # Ctrl-C, say: the sample is still to come
+                        self._samples, self._number = chain([sample], self._samples), number
+                        raise
                     if self._number == self._end:
                         self._compare()
                 return sample
@@ -69,7 +77,8 @@ class Replay(Iterator[Any]):
         if number < self._dealt:
             share = self._few.get(number, -1)
         check = self._checks[share] if share >= 0 else None
-        if check is not None and check.begin <= number < check.end:
+        is_counted = check is not None and check.begin <= number < check.end
+        if check is not None and is_counted and number not in self._refused:
             try:
                 item, costs = self._run.read_row(sample, number)
                 if check.stream is None:  # the first sample tells whether it has two lengths

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from operator import itemgetter
 from threading import RLock
 from typing import Any
 
 from .. import _core
 from .stream_limits import say_missing
-from .stream_replay import Replay, others
+from .stream_replay import REFUSED, Replay, others
 from .stream_source import NAME, Reader, Share
 from .stream_states import Rest
 
@@ -84,11 +83,21 @@ class Run(Iterator[list[Any]]):
         self._begin_stream(fingerprint)
         self._held: dict[int, Any] = {}
         self._exhausted = False
-        self._number = 0  # of the next sample in the source
+        # The number of the next sample in the source, a tuple of it where it was read and has not
+        # been added, and whether its length and costs were read. The core keeps it right whenever
+        # code of the user's runs, which may ask for the state: a signal handler, say.
+        self._progress: list[Any] = [0, (), False]
         self._marks: deque[tuple[int, Any, int]] = deque([(0, None, 0)])
-        self._failures: list[int] = []  # before which samples the source has raised an error
+        # Before which samples the source has raised an error; REFUSED more: which samples were
+        # left out after one.
+        self._failures: list[int] = []
         self._get = self._batcher._get
         self._reader: Reader | None = None
+
+    @property
+    def _number(self) -> int:
+        """The number of the next sample in the source."""
+        return int(self._progress[0])
 
     def _begin_stream(self, fingerprint: int) -> None:
         self._begun = fingerprint
@@ -183,27 +192,29 @@ class Run(Iterator[list[Any]]):
         self._mark(self._reader)
         if self._get is None and not self._find_first(self._reader):
             return
-        # The number of the next sample, the one that raised, and whether it had been read.
-        progress: list[Any] = [self._number, None, False]
         try:
-            is_ready = self._add(self._reader.samples, progress)
+            is_ready = self._add(self._reader.samples)
         except Exception as error:
-            if progress[1] is None:
-                self._failures.append(progress[0])
-            elif not progress[2]:
-                self._refuse(error, progress[1], progress[0] - 1)
+            number, read, is_known = self._progress
+            if not read:
+                self._failures.append(number)
+            else:
+                self._leave_out()
+                if not is_known:
+                    self._refuse(error, read[0], number)
             raise
-        finally:
-            self._number = progress[0]
         self._exhausted = not is_ready
 
-    def _add(self, samples: Iterator[Any], progress: list[Any]) -> bool:
-        """Add samples of this share; give whether a batch is ready."""
-        if self._rest is not None:
-            return self._add_rest(samples, progress)
-        return self._add_all(samples, progress)
+    def _add(self, samples: Iterator[Any]) -> bool:
+        """Add samples of this share; give whether a batch is ready.
 
-    def _add_all(self, samples: Iterator[Any], progress: list[Any]) -> bool:
+        A sample is kept that was being added when this is interrupted, by Ctrl-C for example.
+        """
+        if self._rest is not None:
+            return self._add_rest(samples)
+        return self._add_all(samples)
+
+    def _add_all(self, samples: Iterator[Any]) -> bool:
         weigh: Any = size_in_bytes if self._batcher.buffer_bytes is not None else None
         if weigh is None and self._batcher.buffer_tokens is None:
             weigh = 0
@@ -214,16 +225,26 @@ class Run(Iterator[list[Any]]):
             self._batcher._get_costs,
             weigh,
             self._held,
-            progress,
+            self._progress,
         )
 
-    def _add_rest(self, samples: Iterator[Any], progress: list[Any]) -> bool:
+    def _add_rest(self, samples: Iterator[Any]) -> bool:
+        if self._progress[1] and self._add_all(iter(())):
+            return True
         for sample in samples:
-            if not self._is_own(progress[0]):
-                progress[0] += 1
-            elif self._add_all(iter((sample,)), progress):
+            if not self._is_own(self._number):
+                self._progress[0] += 1
+                continue
+            self._progress[1] = (sample,)
+            if self._add_all(iter(())):
                 return True
         return False
+
+    def _leave_out(self) -> None:
+        """Go on after the sample that raised."""
+        number = self._number
+        self._failures.append(number + REFUSED)
+        self._progress[:] = [number + 1, (), False]
 
     def _getter(self) -> Any:
         """Give what the core gets lengths by: a key of mappings, None for samples themselves."""
@@ -235,30 +256,30 @@ class Run(Iterator[list[Any]]):
         return self._get
 
     def _find_first(self, reader: Reader) -> bool:
-        """Find the length of samples by the first one of this share, which is read again.
+        """Find the length of samples by the first one of this share, which is added later.
 
         Give False at the end of the samples.
         """
-        samples = reader.samples
-        while True:
+        while not self._progress[1]:
             try:
-                sample = next(samples)
+                sample = next(reader.samples)
             except StopIteration:
                 self._exhausted = True
                 return False
             except Exception:
                 self._failures.append(self._number)
                 raise
-            self._number += 1
-            if self._is_own(self._number - 1):
-                break
+            if self._is_own(self._number):
+                self._progress[1] = (sample,)
+            else:
+                self._progress[0] += 1
+        [sample], number = self._progress[1], self._number
         try:
-            self._get = self._find_getter(sample, self._number - 1)
+            self._get = self._find_getter(sample, number)
         except Exception as error:
-            self._refuse(error, sample, self._number - 1)
+            self._leave_out()
+            self._refuse(error, sample, number)
             raise
-        self._number -= 1
-        reader.samples = chain([sample], samples)
         return True
 
     def _find_getter(self, sample: Any, row: int) -> Any:
@@ -301,6 +322,8 @@ class Run(Iterator[list[Any]]):
         """Note the source's own state now and then, to read from there again."""
         share, shares = self._numbering()
         every = max(self._batcher.buffer // _PARTS, 1) * self._share.shares
+        if self._progress[1]:
+            return  # the source is one sample further
         if reader.has_state and self._number - self._marks[-1][0] >= every:
             fingerprint = _core.stream_counts(self._stream)[2]
             self._marks.append((self._number, reader.state(), fingerprint))
@@ -334,7 +357,7 @@ class Run(Iterator[list[Any]]):
             "steps": [self.done, self._passes],
             "samples": [begin, self._number],
             "source": source,
-            "failures": [number for number in self._failures if number >= begin],
+            "failures": [number for number in self._failures if number % REFUSED >= begin],
             "lengths": [begun, fingerprint],
             "waiting": [] if self.ended else waiting,
             "pack": [] if self.ended else pack,
@@ -381,22 +404,23 @@ class Run(Iterator[list[Any]]):
             )
             if not is_same or len(self._held) != len(state["waiting"]):
                 raise others(f"the first {end} have other lengths")
-        self._number, self._exhausted, self.ended = end, state["exhausted"], state["ended"]
+        self._progress[0] = end
+        self._exhausted, self.ended, self._parts = state["exhausted"], state["ended"], ()
 
     def _read_waiting(self, reader: Reader, state: Mapping[str, Any], begin: int, end: int) -> None:
         """Read samples up to the one that comes next; keep those that had not been handed out."""
         places = dict.fromkeys(state["waiting"], _WAITS) | dict.fromkeys(state["pack"], _IN_PACK)
         shares = self._numbering()[1]
+        refused = {number - REFUSED for number in self._failures if number >= REFUSED}
         if self._failures or self._parts:
             samples, failures = reader.samples, list(self._failures)
             reader.samples = Replay(self, samples, begin, failures, self._parts)
-            self._parts = ()
         for number in range(begin, end):
             try:
                 sample = next(reader.samples)
             except StopIteration:
                 raise others(f"there are {number}, and {end} had been read") from None
-            if not self._is_own(number):
+            if number in refused or not self._is_own(number):
                 continue
             place = number // shares
             where = places.get(place, _GONE)
