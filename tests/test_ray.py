@@ -378,11 +378,139 @@ def test_batches_of_a_block_are_a_multiple_of_the_workers(count, workers):
     assert len(batches) < len(plain) + max(workers, 4)
 
 
-def test_a_block_of_fewer_rows_than_workers_repeats_some():
-    batches, loaded = cut_block([3, 1, 2], 4, batch_size=8)
-    assert len(batches) == 4
-    assert {row for rows in batches for row in rows} == {0, 1, 2}
-    assert sum(notes["repeated"] for _, notes in loaded) == 1
+def test_a_block_has_at_least_as_many_rows_as_workers():
+    told = r"batch_by_length\(\): found a block of 3 rows, fewer than num_workers=4, .*repartition"
+    with pytest.raises(ValueError, match=told):
+        cut_block([3, 1, 2], 4, batch_size=8)
+    with pytest.raises(ValueError, match=told):  # of those that are kept
+        cut_block([3, 1, 20, 20, 2], 4, max_tokens=8, overlong="drop")
+    assert cut_block([], 4, batch_size=8) == ([], [])
+    assert cut_block([20, 20], 4, max_tokens=8, overlong="drop") == ([], [])
+
+
+def test_only_batches_of_one_row_are_repeated():
+    batches, loaded = cut_block([3, 1, 2, 4, 1], 4, batch_size=1)
+    assert len(batches) == 8
+    assert {row for rows in batches for row in rows} == set(range(5))
+    assert sum(notes["repeated"] for _, notes in loaded) == 3
+
+
+def test_errors_of_lengths_name_the_row_of_the_block():
+    lengths = np.ones(40, int)
+    for row in (7, 31):
+        told = rf"row {row}: length 99 is more than max_tokens=20"
+        with pytest.raises(ValueError, match=told):
+            cut_block(np.where(np.arange(40) == row, 99, lengths), max_tokens=20)
+
+
+def test_a_block_whose_rows_are_all_empty():
+    """Arrow has no type for its tokens."""
+    from tightbatch.ray.batching import CutBlock
+
+    given = pa.table({"input_ids": pa.array([[], []])})
+    assert str(given.schema.field(0).type.value_type) == "null"
+    stored = CutBlock(PADDED, 1, "input_ids", None, 0, {"batch_size": 2})(given)
+    assert tb.ray.LoadBatch()(stored)["input_ids"].shape == (2, 0)
+    assert tb.ray.CollateFn(PADDED)(given)["input_ids"].shape == (2, 0)
+
+
+# --- BatchLoader, of batches that are there --------------------------------------------------
+
+
+class Shard:
+    """The batches of a worker, one of several, as Ray's iterator gives them."""
+
+    def __init__(self, count=8, workers=1, **notes):
+        from tightbatch.ray.storing import store
+
+        self.rows = [store("test", {"x": np.array([i])}, **notes) for i in range(count)]
+        self.workers, self.fails_at = workers, None
+
+    def world_size(self):
+        return self.workers
+
+    def iter_torch_batches(self, **_):
+        raise NotImplementedError
+
+    def iter_batches(self, **_):
+        for i, row in enumerate(self.rows):
+            if i == self.fails_at:
+                raise RuntimeError("a node was lost")
+            yield row
+
+
+def numbers(loader):
+    return [int(batch["x"][0]) for batch in loader]
+
+
+@pytest.mark.parametrize("fails_at", [0, 3, 4])
+def test_an_error_while_batches_are_passed_over_leaves_the_state(fails_at):
+    shard = Shard()
+    loader = tb.ray.BatchLoader(shard, return_tensors="np")
+    iterator = iter(loader)
+    assert [int(next(iterator)["x"][0]) for _ in range(5)] == [0, 1, 2, 3, 4]
+    state = loader.state_dict()
+    resumed = tb.ray.BatchLoader(shard, return_tensors="np")
+    resumed.load_state_dict(state)
+    shard.fails_at = fails_at
+    with pytest.raises(RuntimeError, match="a node was lost"):
+        numbers(resumed)
+    assert resumed.state_dict() == state
+    shard.fails_at = None
+    assert numbers(resumed) == [5, 6, 7]
+    assert resumed.state_dict() == {"epoch": 1, "batches": 0, "fingerprint": 0}
+    assert numbers(resumed) == list(range(8))
+
+
+def test_other_batches_than_before_leave_the_state_too():
+    state = {"epoch": 2, "batches": 5, "fingerprint": 1}
+    for count in (3, 8):
+        loader = tb.ray.BatchLoader(Shard(count), return_tensors="np")
+        loader.load_state_dict(state)
+        for _ in range(2):
+            with pytest.raises(ValueError, match=rf"the first {min(count, 5)} are others now"):
+                numbers(loader)
+            assert loader.state_dict() == state
+
+
+def test_the_number_of_workers_is_that_of_the_batches():
+    for made_for, workers in ((1, 1), (4, 4), (4, 2), (4, 1), (None, 3)):
+        notes = {} if made_for is None else {"num_workers": made_for}
+        shard = Shard(4, workers, **notes)
+        assert numbers(tb.ray.BatchLoader(shard, return_tensors="np")) == [0, 1, 2, 3]
+    for made_for, workers in ((1, 2), (2, 3), (2, 4)):
+        loader = tb.ray.BatchLoader(Shard(4, workers, num_workers=made_for), return_tensors="np")
+        told = (
+            rf"for {made_for} train worker.*pass batch_by_length\(\.\.\., num_workers={workers}\)"
+        )
+        with pytest.raises(ValueError, match=told):
+            next(iter(loader))
+    with pytest.raises(ValueError, match=r"found no batch for this one of 3 workers"):
+        numbers(tb.ray.BatchLoader(Shard(0, 3), return_tensors="np"))
+    assert numbers(tb.ray.BatchLoader(Shard(0), return_tensors="np")) == []
+    _, loaded = cut_block([3, 1, 2, 4], 2, batch_size=8)
+    assert [notes["num_workers"] for _, notes in loaded] == [2, 2]
+
+
+# --- pack_dataset: the columns of its blocks --------------------------------------------------
+
+
+def test_types_of_blocks_are_promoted():
+    from tightbatch.ray.packing import unite_types
+
+    assert unite_types([None, None]) is None
+    assert unite_types([{"a": ""}, None]) == {"a": "<i8"}
+    blocks = [None, {"b": "", "a": "<i4"}, {"a": "<i8", "b": "<f4"}, {"b": "<f8", "a": "<i2"}]
+    united = unite_types(blocks)
+    assert united == {"b": "<f8", "a": "<i8"}
+    assert list(united) == ["b", "a"]
+    for kinds in (("<i8", "<f4"), ("<f8", "<u8"), ("<i8", "<u8")):
+        told = r"pack_dataset\(\): block 2: column 'a' holds .*no type holds both exactly"
+        with pytest.raises(TypeError, match=told):
+            unite_types([{"a": kinds[0]}, None, {"a": kinds[1]}])
+    told = r"block 2: found the columns \['b'\], but \['a', 'b'\] in block 1; .*select_columns"
+    with pytest.raises(ValueError, match=told):
+        unite_types([None, {"a": "<i8", "b": "<i8"}, {"b": "<i8"}])
 
 
 def test_limits_are_columns():

@@ -233,6 +233,37 @@ def test_a_loader_goes_on_where_it_was(dataset):
         list(resumed)
 
 
+def test_another_number_of_workers_loses_no_row_in_silence(dataset):
+    """Ray deals out as many rows to all, and leaves out the others."""
+
+    @ray.remote(num_cpus=0)
+    def read(shard):
+        try:
+            loader = tb.ray.BatchLoader(shard, return_tensors="np")
+            return [row for batch in loader for row in batch["row"].tolist()]
+        except ValueError as error:
+            return str(error)
+
+    def read_all(made_for, workers):
+        batches = tb.ray.batch_by_length(dataset, ARRAYS, max_tokens=2048, num_workers=made_for)
+        shards = batches.streaming_split(workers, equal=True)
+        return ray.get([read.remote(shard) for shard in shards])
+
+    told = read_all(1, 3)
+    assert all("pass batch_by_length(..., num_workers=3)" in error for error in told)
+    assert sorted(row for rows in read_all(4, 2) for row in rows) == list(range(COUNT))
+
+
+def test_small_blocks_are_an_error():
+    small = make_dataset(LENGTHS[:40], 20)
+    batches = tb.ray.batch_by_length(small, ARRAYS, batch_size=32, num_workers=8)
+    with pytest.raises(Exception, match=r"found a block of 2 rows, fewer than num_workers=8"):
+        list(tb.ray.BatchLoader(batches))
+    batches = tb.ray.batch_by_length(small.repartition(2), ARRAYS, batch_size=32, num_workers=8)
+    rows = [row for batch in tb.ray.BatchLoader(batches) for row in batch["row"].tolist()]
+    assert sorted(rows) == list(range(40))
+
+
 def test_padding_free_batches_keep_their_numbers(dataset):
     collator = tb.PaddingFreeCollator(return_tensors="np")
     batches = tb.ray.batch_by_length(dataset, collator, max_tokens=4096, padding_free=True)
@@ -366,6 +397,28 @@ def test_errors_of_packing_name_block_and_row():
     for tables, capacity, told in cases:
         with pytest.raises(Exception, match=told):
             tb.ray.pack_dataset(ray.data.from_arrow(tables), capacity)
+
+
+def test_blocks_of_other_types_and_orders_and_without_rows_are_packed():
+    int32, int64 = pa.list_(pa.int32()), pa.list_(pa.int64())
+    tables = [
+        pa.table({"input_ids": pa.array([[], []]), "labels": pa.array([[], []])}),
+        pa.table({"input_ids": pa.array([[1, 2], [3]], int32), "labels": [[11, 12], [13]]}),
+        pa.table({"labels": [[14], []], "input_ids": pa.array([[4], []], int64)}),
+        pa.table({"input_ids": pa.array([[0, 0]], int32), "labels": [[0, 0]]}),
+    ]
+    dataset = ray.data.from_arrow(tables).filter(lambda row: 0 not in row["input_ids"])
+    made = tb.ray.pack_dataset(dataset, 2)
+    assert {ref.schema.field("input_ids").type for ref in ray.get(made.to_arrow_refs())} == {int64}
+    found = made.take_all()
+    tokens = tokens_of(found)
+    assert sorted(tokens) == [1, 2, 3, 4]
+    assert np.array_equal(np.concatenate([pack["labels"] for pack in found]), tokens + 10)
+    assert sorted(len(pack["input_ids"]) for pack in found) == [2, 2]
+    assert tb.ray.pack_dataset(dataset.filter(lambda row: False), 2).count() == 0
+    other = [tables[1], tables[2].drop_columns("labels")]
+    with pytest.raises(ValueError, match=r"block 1: found the columns \['input_ids'\], but"):
+        tb.ray.pack_dataset(ray.data.from_arrow(other), 2)
 
 
 def test_a_dataset_without_tokens_has_no_packs():

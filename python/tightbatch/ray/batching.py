@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -45,8 +46,9 @@ def batch_by_length(
 
     Each row is in exactly one batch, and all workers make the same number of steps: the number of
     batches of each block is made a multiple of `num_workers`, by halving those with the most rows.
-    Only a block of fewer rows than workers has some of them twice; :attr:`BatchLoader.repeated`
-    counts them.
+    Only where single rows are left to halve, as with ``batch_size=1``, does a block have some
+    twice, less than `num_workers`; :attr:`BatchLoader.repeated` counts them. A block of fewer rows
+    than workers is an error.
 
     Parameters
     ----------
@@ -55,7 +57,9 @@ def batch_by_length(
     collator : callable
         As for :class:`CollateFn`.
     num_workers : int
-        The number of train workers, as in ``ScalingConfig(num_workers=...)``.
+        The number of train workers, as in ``ScalingConfig(num_workers=...)``, or a multiple.
+        :class:`BatchLoader` raises an error on another number of workers; with
+        :class:`LoadBatch` Ray leaves out the batches that it cannot deal out equally.
     length : str
         The column whose lengths count: rows of tokens, or lengths.
     fill_null : number, optional
@@ -82,12 +86,14 @@ def batch_by_length(
         When it is not a Ray Dataset, or for a setting that has no place here.
     ValueError, OverflowError
         As :class:`tightbatch.StreamBatcher`; and, when batches are made, when the column is not
-        there, and as the collator. Ray wraps the errors of its tasks: the message is at the end.
+        there, when a block has rows, but fewer than `num_workers`, and as the collator. Ray wraps
+        the errors of its tasks: the message is at the end.
 
     Examples
     --------
     >>> import ray, tightbatch as tb  # doctest: +SKIP
-    >>> rows = ray.data.from_items([{"input_ids": [1] * n} for n in (5, 1, 4, 2, 6, 1)])
+    >>> rows = [{"input_ids": [1] * n} for n in (5, 1, 4, 2, 6, 1)]
+    >>> rows = ray.data.from_items(rows, override_num_blocks=1)
     >>> batches = tb.ray.batch_by_length(rows, tb.PadCollator(), batch_size=2, num_workers=2)
     >>> for batch in tb.ray.BatchLoader(batches):
     ...     train(batch)
@@ -141,9 +147,21 @@ class CutBlock:
         lengths = self._lengths(columns, self.length, "length")
         drawn = np.random.SeedSequence([self.seed, zlib.crc32(lengths.tobytes())])
         cut = self._cut(lengths.tolist(), columns, int(drawn.generate_state(1, np.uint64)[0]))
+        found, workers = sum(map(len, cut)), self.num_workers
+        if 0 < found < workers:
+            raise ValueError(
+                f"{NAME}(): found a block of {found} rows, fewer than num_workers={workers}, whose "
+                "rows would be handed out more than once; expected larger blocks, of several "
+                "thousand rows: dataset.repartition(...) into fewer blocks"
+            )
         return join(
-            store(NAME, self.collator(as_samples(columns, rows)), repeated=repeated)
-            for rows, repeated in share_out(cut, self.num_workers)
+            store(
+                NAME,
+                self.collator(as_samples(columns, rows)),
+                repeated=repeated,
+                num_workers=workers,
+            )
+            for rows, repeated in share_out(cut, workers)
         )
 
     def _lengths(self, columns: dict[str, Any], name: str, setting: str) -> Array:
@@ -172,8 +190,9 @@ class CutBlock:
                 name: Limit(self._costs(columns, limit[0]), *limit[1:])
                 for name, limit in options["limits"].items()
             }
+        order = np.random.default_rng(seed).permutation(len(lengths)).tolist()
         batcher = StreamBatcher(
-            np.random.default_rng(seed).permutation(len(lengths)).tolist(),
+            order,
             length=lengths.__getitem__,
             sharded="no",
             num_replicas=1,
@@ -181,7 +200,16 @@ class CutBlock:
             seed=seed,
             **options,
         )
-        return [np.array(batch, np.int64) for batch in batcher]
+        try:
+            return [np.array(batch, np.int64) for batch in batcher]
+        except (ValueError, OverflowError) as error:  # it names a place in the order
+            told = re.sub(
+                r"\b(row|sample) (\d+)\b",
+                lambda found: f"{found[1]} {order[int(found[2])]}",
+                str(error),
+                count=1,
+            )
+            raise type(error)(told) from None
 
     def _costs(self, columns: dict[str, Any], name: str) -> Callable[[int], int]:
         """Give what tells the cost of a row."""

@@ -74,6 +74,8 @@ def _of_table(function: str, table: Any, fill_null: Any) -> dict[str, Any]:
             stored[_SHAPE + name] = _chunked([part["shape"] for part in parts], kind["shape"].type)
         elif isinstance(column.type, pa.BaseExtensionType):
             stored[name] = _chunked([chunk.storage for chunk in chunks], column.type.storage_type)
+        elif _has_no_type(column.type):  # each row is [], so that Arrow found no type
+            stored[name] = column.cast(pa.large_list(pa.int64()))
         else:
             stored[name] = column
     found = _arrow.columns(function, pa.table(stored), None, fill_null)
@@ -84,6 +86,11 @@ def _of_table(function: str, table: Any, fill_null: Any) -> dict[str, Any]:
         elif hasattr(table.schema.field(name).type, "shape"):
             found[name] = _of_one_shape(function, name, table, found[name])
     return found
+
+
+def _has_no_type(kind: Any) -> bool:
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return bool(is_list and pa.types.is_null(kind.value_type))
 
 
 def _names_of(chunk: Any) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import _core
 from .._types import Tensors
+from .._words import counted
 from .storing import LoadBatch, load
 
 NAME = "BatchLoader"
@@ -37,7 +38,9 @@ class BatchLoader:
         batches.
     ValueError
         When a state is none that ``state_dict`` gave, and, when batches are read, when they do not
-        come in the order in which they came when the state was saved.
+        come in the order in which they came when the state was saved; when the number of train
+        workers does not divide the ``num_workers`` of :func:`batch_by_length`, or one of several
+        workers has no batch: Ray leaves out the batches that it cannot deal out equally.
 
     Notes
     -----
@@ -83,26 +86,42 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Any]:
         """Give the batches of an epoch, or those that are left of it after `load_state_dict`."""
         skipped, expected = self._state or (0, 0)
-        self._state = None
+        if skipped == 0:
+            self._state = None
         self._batches = self._fingerprint = self.repeated = 0
+        workers = self._count_workers()
         for batch, notes in self._stored():
+            _check_workers(notes.get("num_workers"), workers)
             self._batches += 1
             self._fingerprint = zlib.crc32(
                 notes["checksum"].to_bytes(4, "little"), self._fingerprint
             )
             self.repeated += notes.get("repeated", 0)
-            if self._batches == skipped and self._fingerprint != expected:
-                break
+            if self._batches == skipped:
+                if self._fingerprint != expected:
+                    break
+                self._state = None  # only now: an error before this leaves the state as it was
             if self._batches > skipped:
                 yield batch
-        if self._batches <= skipped and self._fingerprint != expected:
+        if self._state is not None:
             raise ValueError(
                 f"{NAME}.load_state_dict(): {skipped} batches had been handed out, and the first "
                 f"{self._batches} are others now; expected the same dataset, settings and number "
                 "of workers, and ExecutionOptions(preserve_order=True)"
             )
+        if self._batches == 0 and workers > 1:
+            raise ValueError(
+                f"{NAME}(): found no batch for this one of {workers} workers, and Ray leaves out "
+                "those that it cannot deal out equally; expected a dataset with rows, and "
+                f"batch_by_length(..., num_workers={workers})"
+            )
         self.epoch += 1
         self._batches = self._fingerprint = 0
+
+    def _count_workers(self) -> int:
+        """Count the workers among which Ray deals out the batches; one has a dataset whole."""
+        count = getattr(self.shard, "world_size", None)
+        return int(count()) if callable(count) else 1
 
     def _stored(self) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Give each batch with the notes beside it."""
@@ -152,6 +171,16 @@ class BatchLoader:
             _core.read_int(name, key, state[key], 0, _MOST) for key in _STATE
         )
         self.epoch, self._state = epoch, (batches, fingerprint)
+
+
+def _check_workers(made_for: int | None, workers: int) -> None:
+    """Refuse batches that are not equally many for all workers: Ray would lose the remainder."""
+    if made_for is not None and made_for % workers:
+        raise ValueError(
+            f"{NAME}(): the batches are for {counted(made_for, 'train worker')}, and "
+            f"Ray deals them out to {workers}, which would lose rows; pass "
+            f"batch_by_length(..., num_workers={workers})"
+        )
 
 
 class _LoadWithNotes(LoadBatch):

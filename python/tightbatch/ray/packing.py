@@ -53,7 +53,8 @@ def pack_dataset(
     Parameters
     ----------
     dataset : ray.data.Dataset
-        All of its columns are lists of numbers, with the same length in each row. It is executed,
+        All of its columns are lists of numbers, with the same length in each row. Blocks may have
+        them in another order, or of another type that NumPy can promote exactly. It is executed,
         and its blocks lie in the object store (or are spilled) until they are packed. The plan
         takes 32 bytes a row in the process that calls.
     capacity, overlong, max_segments
@@ -92,14 +93,21 @@ def pack_dataset(
     settings = (capacity, overlong, max_segments)
     pack_as(NAME, [], *settings, _order(seed))  # a wrong setting is an error here
     blocks = _blocks_in_order(dataset)
-    if not blocks:
-        return dataset
-    plan = ray.remote(_plan_block)
-    plans = [plan.remote(block, i, settings, seed) for i, block in enumerate(blocks)]
+    plan = ray.remote(num_returns=2)(_plan_block)
+    made = [plan.remote(block, i, settings, seed) for i, block in enumerate(blocks)]
+    found: list[dict[str, str] | None] = ray.get([types for _, types in made])
+    types = unite_types(found)
+    if types is None:
+        return ray.data.from_arrow(pa.table({"seq_lengths": pa.array([], pa.list_(pa.int32()))}))
+    has_rows = [i for i, of_block in enumerate(found) if of_block is not None]
+    plans = [made[i][0] for i in has_rows]
     packings: list[Packing] = ray.get(plans)
     kept, merged = choose_kept(packings, capacity, max_segments, _seed_of(seed, len(blocks)))
     split = ray.remote(num_returns=2)(_split_block)
-    parts = [split.remote(*given) for given in zip(blocks, plans, kept, strict=True)]
+    parts = [
+        split.remote(blocks[i], types, *given)
+        for i, *given in zip(has_rows, plans, kept, strict=True)
+    ]
     tables = [part[0] for part, chosen in zip(parts, kept, strict=True) if chosen.any()]
     counts = [
         int((p.lengths[_of_packs(p, ~k)] > 0).sum()) for p, k in zip(packings, kept, strict=True)
@@ -208,13 +216,57 @@ def _of_packs(packing: Packing, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.repeat(chosen, np.diff(packing.offsets))
 
 
+# --- what columns there are ------------------------------------------------------------------
+
+
+def unite_types(found: list[dict[str, str] | None]) -> dict[str, str] | None:
+    """Give the type of each column in all blocks; None when no block has rows.
+
+    Columns are in the order of the first block. Types of values that none would keep exactly, such
+    as int64 and float32, are an error.
+    """
+    united: dict[str, str] | None = None
+    for block, types in enumerate(found):
+        if types is None:
+            continue
+        if united is None:
+            united, first = dict.fromkeys(types, ""), block
+        if set(types) != set(united):
+            raise ValueError(
+                f"{NAME}(): block {block}: found the columns {sorted(types)}, but {sorted(united)} "
+                f"in block {first}; expected the same in all, as with dataset.select_columns"
+            )
+        for name, kind in types.items():
+            if kind and united[name]:
+                united[name] = _promote(f"{NAME}(): block {block}", name, kind, united[name])
+            elif kind:
+                united[name] = kind
+    return None if united is None else {name: kind or "<i8" for name, kind in united.items()}
+
+
+def _promote(where: str, name: str, kind: str, before: str) -> str:
+    both = np.dtype(kind), np.dtype(before)
+    promoted = np.result_type(*both)
+    if promoted.kind == "f" and any(one.kind in "iu" and one.itemsize == 8 for one in both):
+        raise TypeError(
+            f"{where}: column {name!r} holds {both[0]}, but {both[1]} in the blocks before, and no "
+            "type holds both exactly; expected one type in all blocks"
+        )
+    return promoted.str
+
+
 # --- in tasks --------------------------------------------------------------------------------
 
 
 def _plan_block(
     table: Any, block: int, settings: tuple[int, str, int | None], seed: int | None
-) -> Packing:
-    """Pack a block by its lengths."""
+) -> tuple[Packing | None, dict[str, str] | None]:
+    """Pack a block by its lengths; give the types of its columns too, "" without a value.
+
+    A block without rows, such as a filter leaves, may have lost its columns: it is left out.
+    """
+    if table.num_rows == 0:
+        return None, None
     where = f"{NAME}(): block {block}"
     columns = _read_rows(where, table)
     first = next(iter(columns))
@@ -228,14 +280,19 @@ def _plan_block(
                 f"{lengths[row]} in {first!r}; expected equal numbers"
             )
     try:
-        return pack_as(NAME, lengths, *settings, _order(_seed_of(seed, block)))
+        packing = pack_as(NAME, lengths, *settings, _order(_seed_of(seed, block)))
     except (ValueError, OverflowError) as error:
         raise type(error)(str(error).replace(f"{NAME}(): ", f"{where}, ", 1)) from None
+    has_values = bool(lengths.any())
+    return packing, {n: column.dtype.str if has_values else "" for n, column in columns.items()}
 
 
-def _split_block(table: Any, packing: Packing, kept: NDArray[np.bool_]) -> tuple[Any, Any]:
-    """Give the packs of a block that stay, and the segments of the others."""
-    columns = _read_rows(NAME, table)
+def _split_block(
+    table: Any, types: dict[str, str], packing: Packing, kept: NDArray[np.bool_]
+) -> tuple[Any, Any]:
+    """Give the packs of a block that stay, and the segments of the others, in these types."""
+    found = _read_rows(NAME, table)
+    columns = {name: _as_type(found[name], np.dtype(kind)) for name, kind in types.items()}
     return _as_table(columns, _choose(packing, kept)), _segments(columns, _choose(packing, ~kept))
 
 
@@ -255,6 +312,13 @@ def _read_rows(where: str, table: Any) -> dict[str, Ragged]:
                 f"dataset.drop_columns([{name!r}])"
             )
     return columns
+
+
+def _as_type(column: Ragged, kind: np.dtype[Any]) -> Ragged:
+    if column.dtype == kind:
+        return column
+    rows = column.compact()
+    return Ragged(rows.values.astype(kind), lengths=rows.lengths)
 
 
 def _choose(packing: Packing, chosen: NDArray[np.bool_]) -> Packing:
