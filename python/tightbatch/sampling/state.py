@@ -217,14 +217,16 @@ def check_state(function: str, state: Any, own: Mapping[str, Any], rows: int) ->
         )
 
 
-def check_settings(function: str, what: str, found: Any, expected: Mapping[str, Any]) -> None:
-    """Refuse other settings than `expected`."""
+def check_settings(
+    function: str, what: str, found: Any, expected: Mapping[str, Any], owner: str = "sampler"
+) -> None:
+    """Refuse other settings than `expected`, those of the `owner`."""
     if not isinstance(found, Mapping):
         raise ValueError(f"{function}(): {what} has settings={_core.show(found)}; expected a dict")
     for name in {**expected, **found}:
         if not _is_same(_as_list(found.get(name)), expected.get(name)):
             raise ValueError(
-                f"{function}(): {what} has {name}={_core.show(found.get(name))}, this sampler has "
+                f"{function}(): {what} has {name}={_core.show(found.get(name))}, this {owner} has "
                 f"{name}={_core.show(expected.get(name))}; expected the same settings"
             )
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .plan import NO_CAP
+from .state import check_settings
 from .stream_source import NAME, SHARDED, Share
 
 _LOAD = f"{NAME}.load_state_dict"
@@ -57,17 +58,6 @@ class Rest:
     def again(self) -> Rest:
         """Give all samples: those of the next time that the source is read."""
         return Rest(0, frozenset(), self.steps)
-
-
-def _check_settings(function: str, found: Any, own: Mapping[str, Any]) -> None:
-    """Refuse other settings than a batcher's own."""
-    given: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
-    for key in {**own, **given}:
-        if given.get(key) != own.get(key) or type(given.get(key)) is not type(own.get(key)):
-            raise ValueError(
-                f"{function}(): state has {key}={_core.show(given.get(key))}, this batcher has "
-                f"{key}={_core.show(own.get(key))}; expected the same settings"
-            )
 
 
 def _check_rest(state: Mapping[str, Any]) -> None:
@@ -127,7 +117,7 @@ def read_states(given: Any, own: Mapping[str, Any]) -> list[dict[str, Any]]:
             found = f"the keys {_core.show(sorted(map(str, given)))}"
         raise ValueError(f"{_LOAD}(): state has {found}; expected {sorted(_STATE)}")
     for state in states:
-        _check_settings(_LOAD, state["settings"], own)
+        check_settings(_LOAD, "state", state["settings"], own, "batcher")
         _core.read_int(_LOAD, "epoch", state["epoch"], 0, NO_CAP)
         _check_state(_LOAD, state)
     return [{key: state[key] for key in _STATE if key != "settings"} for state in states]
