@@ -20,14 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tightbatch as tb
-from harness import Row, compare, one_thread
+from harness import Row, compare, one_thread, write_between
 from tightbatch import _core
 from workload import text_lengths
 
 RANKS = 1024
 SIZES = (1_000_000, 10_000_000)
 DOCS = Path(__file__).parent.parent / "docs" / "distributed.md"
-MARKERS = ("<!-- ranks: begin -->", "<!-- ranks: end -->")
 Array = NDArray[np.int64]
 
 
@@ -172,13 +171,6 @@ def as_lines(sizes: tuple[int, ...]) -> list[str]:
     return lines
 
 
-def write(lines: list[str]) -> None:
-    text = DOCS.read_text(encoding="utf-8")
-    begin, end = (text.index(marker) for marker in MARKERS)
-    table = "\n".join([MARKERS[0], *lines, ""])
-    DOCS.write_text(text[:begin] + table + text[end:], encoding="utf-8")
-
-
 def against_torch() -> list[Row]:
     """The order of an epoch for one rank of 1,024, beside that of torch's DistributedSampler."""
     one_thread()
@@ -209,7 +201,7 @@ def main() -> None:
     else:
         lines = as_lines((options.rows,) if options.rows else SIZES)
         if options.write:
-            write(lines)
+            write_between(DOCS, "ranks", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from harness import one_thread
+from harness import one_thread, write_between
 
 one_thread()
 
@@ -40,7 +40,6 @@ from tightbatch.compare.text import read_text
 from tightbatch.compare.train import evaluate, student_t, train_epoch
 
 DOCS = Path(__file__).parent.parent / "docs"
-MARKERS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 TEXT_ROWS = 2000  # 1,600 of them are trained on
 PACK = 256  # tokens
 
@@ -295,9 +294,7 @@ def main() -> None:
     print(table)
     if given.write:
         page = DOCS / ("compare.md" if given.causes else "fairness.md")
-        before, _, rest = page.read_text().partition(MARKERS[0])
-        _, _, after = rest.partition(MARKERS[1])
-        page.write_text(f"{before}{MARKERS[0]}\n{table}\n{MARKERS[1]}{after}")
+        write_between(page, "measured", table)
 
 
 if __name__ == "__main__":

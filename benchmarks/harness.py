@@ -83,6 +83,17 @@ def as_table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def write_between(page: Path, name: str, make: str | Callable[[str], str]) -> None:
+    """Put a text between a page's two markers of this name, or what `make` makes of the old one."""
+    first, last = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(first)
+    old, closed, after = rest.partition(last)
+    if not (found and closed):
+        raise ValueError(f"{page} has no markers of {name}; expected {first.strip()} and {last}")
+    new = make if isinstance(make, str) else make(old)
+    page.write_text(before + first + new.rstrip("\n") + "\n" + last + after, encoding="utf-8")
+
+
 def _time(us: float) -> str:
     if us < 1000:
         return f"{us:.3g} us"

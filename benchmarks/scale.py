@@ -27,9 +27,9 @@ import numpy as np
 
 import tightbatch as tb
 from bench_plans import draw_lengths
+from harness import write_between
 
 PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
-MARKERS = ("<!-- scale: begin -->", "<!-- scale: end -->")
 CAP, RANKS = 16_384, 8
 BILLION = 10**9
 # Of those, what one process needs to make a plan; a rank needs the last.
@@ -272,10 +272,7 @@ def _rank(by_rows: dict[int, dict[str, dict[str, Any]]], sizes: list[int]) -> li
 
 def update_docs(path: Path) -> None:
     """Write the tables into the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    begin, end = (text.index(marker) for marker in MARKERS)
-    new = table(json.loads(path.read_text()))
-    PAGE.write_text(f"{text[:begin]}{MARKERS[0]}\n{new}\n{text[end:]}", encoding="utf-8")
+    write_between(PAGE, "scale", table(json.loads(path.read_text())))
 
 
 def main() -> None:

@@ -12,14 +12,14 @@ import re
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
-from harness import Row, as_table
+from harness import Row, as_table, write_between
 
 HERE = Path(__file__).parent
 TABLE = HERE.parent / "docs" / "benchmarks.md"
 README = HERE.parent / "README.md"
-MARKERS = ("<!-- benchmarks: begin -->", "<!-- benchmarks: end -->")
 
 
 def machine() -> str:
@@ -69,18 +69,11 @@ def shortened(table: str, some: str) -> str:
 def main() -> None:
     chosen = sys.argv[1:]
     rows = measure([HERE / f"{name}.py" for name in chosen] or sorted(HERE.glob("bench_*.py")))
-    text = TABLE.read_text(encoding="utf-8")
-    begin, end = (text.index(marker) for marker in MARKERS)
-    if chosen:
-        table = replaced(text[begin:end], as_table(rows).splitlines()[2:])
-    else:
-        table = f"{MARKERS[0]}\n{machine()}.\n\n{as_table(rows)}\n"
-    TABLE.write_text(text[:begin] + table + text[end:], encoding="utf-8")
-    text = README.read_text(encoding="utf-8")
-    begin, end = (text.index(marker) for marker in MARKERS)
-    README.write_text(
-        text[:begin] + shortened(table, text[begin:end]) + text[end:], encoding="utf-8"
-    )
+    whole = f"{machine()}.\n\n{as_table(rows)}"
+    lines = as_table(rows).splitlines()[2:]
+    write_between(TABLE, "benchmarks", partial(replaced, lines=lines) if chosen else whole)
+    table = TABLE.read_text(encoding="utf-8")
+    write_between(README, "benchmarks", partial(shortened, table))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 """tightbatch.ray against what Ray Data does by itself, and a collate_fn that users write.
 
-    python benchmarks/bench_ray.py [--rows 20000] [--json FILE]
+    python benchmarks/ray_data.py [--rows 40000] [--epochs 5] [--write]
 
 On a cluster of this machine. First the collate function alone, on batches that are there as Arrow
 tables. Then rows a second from a dataset in the object store to batches in one process, or in two
-at a time, from the first batch to the last; the best of several epochs. Bytes are those of the
-blocks that go through the object store: Ray counts them.
+at a time, from the first batch to the last: each side reads an epoch in turn, and the best of its
+epochs counts. Bytes are those of the blocks that go through the object store: Ray counts them.
+``--write`` puts both tables into docs/ray.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import time
@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from harness import best_times, one_thread
+from harness import best_times, one_thread, write_between
 
 one_thread()
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -37,6 +37,7 @@ import tightbatch as tb
 from workload import text_lengths
 
 BATCH, BLOCKS = 64, 8
+DOCS = Path(__file__).parent.parent / "docs" / "ray.md"
 LIKE_USERS = "NumPy collate_fn"
 
 
@@ -151,20 +152,35 @@ class Consumer:
         return epoch(shard, collate_fn, batch_size)
 
 
-def rows_a_second(
-    consumers: list[Any], dataset: Any, collate_fn: Any, batch_size: int, epochs: int = 3
-) -> float:
-    best = 0.0
-    for _ in range(epochs):
-        shards = [dataset] if len(consumers) == 1 else dataset.streaming_split(2, equal=False)
-        speeds = ray.get(
-            [
-                c.run.remote(s, collate_fn, batch_size)
-                for c, s in zip(consumers, shards, strict=True)
-            ]
-        )
-        best = max(best, sum(speeds))
-    return best
+def rows_a_second(consumers: list[Any], dataset: Any, collate_fn: Any, batch_size: int) -> float:
+    """Read one epoch."""
+    shards = [dataset] if len(consumers) == 1 else dataset.streaming_split(2, equal=False)
+    runs = [
+        consumer.run.remote(shard, collate_fn, batch_size)
+        for consumer, shard in zip(consumers, shards, strict=True)
+    ]
+    return float(sum(ray.get(runs)))
+
+
+def measure(tables: list[Any], rows: int, epochs: int) -> list[dict[str, Any]]:
+    """Give the best epoch of each side by one process and by two, and its bytes a row."""
+    consumers = [Consumer.remote() for _ in range(2)]
+    made = {name: (make(), *rest) for name, (make, *rest) in sides(tables).items()}
+    best = {name: [0.0, 0.0] for name in made}
+    for number in range(epochs):
+        for name, (dataset, collate_fn, size) in made.items():
+            for count in (1, 2):
+                speed = rows_a_second(consumers[:count], dataset, collate_fn, size)
+                best[name][count - 1] = max(best[name][count - 1], speed)
+        print(f"epoch {number + 1} of {epochs}", flush=True)
+    return [
+        {
+            "side": name,
+            "rows_a_second": best[name],
+            "bytes_a_row": made[name][0].materialize().size_bytes() / rows,
+        }
+        for name in made
+    ]
 
 
 def sides(tables: list[Any]) -> dict[str, tuple[Callable[[], Any], Any, int]]:
@@ -214,8 +230,9 @@ def _of_one_length(table: Any) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--rows", type=int, default=40_000)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/ray.md")
     options = parser.parse_args()
     folder = str(Path(__file__).parent)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
@@ -228,21 +245,13 @@ def main() -> None:
         next(iter(ragged.iter_torch_batches(batch_size=BATCH)))
     except Exception as error:
         print("Ray's own collate of rows of different lengths:", str(error).splitlines()[-1][:160])
-    print("\n".join(alone(tables)), flush=True)
-    consumers = [Consumer.remote() for _ in range(2)]
-    figures = []
-    for name, (make, collate_fn, size) in sides(tables).items():
-        dataset = make()
-        bytes_a_row = dataset.materialize().size_bytes() / options.rows
-        speeds = [rows_a_second(consumers[:count], dataset, collate_fn, size) for count in (1, 2)]
-        figures.append({"side": name, "rows_a_second": speeds, "bytes_a_row": bytes_a_row})
-        print(
-            f"{name}: {speeds[0]:,.0f} and {speeds[1]:,.0f} rows/s, {bytes_a_row:,.0f} bytes",
-            flush=True,
-        )
-    print(as_table(figures))
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    collating = "\n".join(alone(tables))
+    print(collating, flush=True)
+    reading = as_table(measure(tables, options.rows, options.epochs))
+    print(reading)
+    if options.write:
+        write_between(DOCS, "collating", collating)
+        write_between(DOCS, "reading", reading)
 
 
 def as_table(figures: list[dict[str, Any]]) -> str:
