@@ -123,6 +123,11 @@ def families_of(paths):
 # A file, a line of it, what a change makes of the line; and why nobody can notice it.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     (
+        "csrc/core/cast/half.c",
+        "for (ptrdiff_t k = i; found > 0 && k < i + few; k++) {",
+        "for (ptrdiff_t k = i; found >= 0 && k < i + few; k++) {",
+    ): "looks among numbers of which none overflows",
+    (
         "csrc/core/plan/partition.c",
         "*k = at - leaves + 1 > *k ? at - leaves + 1 : *k;",
         "*k = at - leaves + 2 > *k ? at - leaves + 1 : *k;",

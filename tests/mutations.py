@@ -283,7 +283,10 @@ class PythonChanges(ast.NodeVisitor):
                         self.visit(part.value)
 
     def visit_Call(self, node):
-        for a, b in zip(node.args, node.args[1:], strict=False):
+        name = getattr(node.func, "attr", getattr(node.func, "id", None))
+        for i, (a, b) in enumerate(itertools.pairwise(node.args)):
+            if i == 0 and name in COMMUTE:
+                continue
             left, right = self.span(a), self.span(b)
             new = self.source(b) + self.text[left[1] : right[0]] + self.source(a)
             if isinstance(a, ast.Starred) == isinstance(b, ast.Starred):

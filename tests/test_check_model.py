@@ -203,6 +203,14 @@ def test_the_model_and_random_states_are_left_as_they_were():
     assert torch.is_grad_enabled()
 
 
+def test_no_id_is_beyond_the_vocabulary():
+    model = nn.Sequential(nn.Embedding(3, 8), nn.Linear(8, 2)).double()
+    few = [{"input_ids": [1, 2, 2, 1][:n] * 3} for n in (4, 2, 3)]
+    report = tb.check_model(model, tb.PadCollator(), few, call=lambda m, b: m(b["input_ids"]))
+    assert (report.matrix.diagonal() > 0).all()
+    assert report.largest <= report.tolerance
+
+
 def test_samples_are_left_as_they_were():
     given = samples()
     tb.check_model(Mean("mask"), padded(), given)

@@ -551,7 +551,8 @@ def complaint(name, parameter, kind, value, errors):
         return f"gives {told}"
     owner, _, method = name.partition(".")
     place = (owner if not method or method in OPERATORS else name).rpartition(":")[2]
-    if not re.search(rf"(?<![\w.]){re.escape(place)}\b", message):
+    behind = r"(\(\)|: )" if method in OPERATORS else r"\(\)"
+    if not re.search(rf"(?<![\w.]){re.escape(place)}{behind}", message):
         return f"does not name {place}: {told}"
     if not any(re.search(rf"(?<!\w){word}(?!\w)", message) for word in (parameter, *kind.words)):
         return f"does not name {parameter}: {told}"
