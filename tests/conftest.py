@@ -62,7 +62,7 @@ def refuse_to_fork():
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     config.addinivalue_line("markers", "forks: forks a process that may have threads")
-    config.addinivalue_line("markers", "cluster: starts Ray or the ranks of torchrun")
+    config.addinivalue_line("markers", "cluster: starts Ray or several ranks")
     config.addinivalue_line("markers", "cuda: needs an NVIDIA GPU that torch can use")
     if config.getoption("timeout", 0) is None:  # pytest-timeout is installed, and was not told
         config.option.timeout = 1200 if SANITIZED else 600

@@ -307,6 +307,7 @@ def check_shares(even, options, per_rank, wanted):
         assert {len(batch) for batch in merged} == {8}
 
 
+@pytest.mark.cluster
 def test_accelerate_two_processes(tmp_path):
     """With num_replicas left at 1: accelerate takes each process's share."""
     pytest.importorskip("accelerate")
@@ -403,6 +404,7 @@ def run_lightning(rank, ranks, folder):
     return str(refused.value), seen, sampler.told
 
 
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_two_processes(lightning, tmp_path):
     found = run_processes(run_lightning, tmp_path, str(tmp_path))

@@ -99,7 +99,7 @@ def assert_right(batch):
         *((name, 0, None) for name in SOURCES),
         *(pytest.param(name, 2, "fork", marks=pytest.mark.forks) for name in SOURCES),
         pytest.param("arrow", 2, "spawn", marks=LONG_ONLY),
-        ("hf shuffled", 2, "spawn"),
+        pytest.param("hf shuffled", 2, "spawn", marks=LONG_ONLY),
     ],
     indirect=["dataset"],
 )
@@ -259,7 +259,7 @@ def test_workers_read_the_file_itself(tmp_path, method):
     ("name", "strategy"),
     [
         pytest.param("PadCollator", "file_descriptor", marks=LONG_ONLY),
-        ("WithPadding", "file_system"),
+        pytest.param("WithPadding", "file_system", marks=LONG_ONLY),
         ("Flattening", "file_descriptor"),
     ],
 )

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import LONG_ONLY
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
@@ -30,6 +32,7 @@ def run_example(name: str, folder: Path) -> str:
     return done.stdout
 
 
+@LONG_ONLY
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="examples are not beside these tests")
 def test_train_learns_and_wastes_little(tmp_path: Path) -> None:
     printed = run_example("train.py", tmp_path)

@@ -612,6 +612,7 @@ def run_two(folder):
     return zip(*written, strict=True)
 
 
+@pytest.mark.cluster
 def test_two_processes(tmp_path):
     """Each row once an epoch over both processes, also after a resume within the second epoch."""
     if not torch.distributed.is_available():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import tightbatch as tb
 from checks import WORKER_LIMIT, checked, fails
+from conftest import LONG_ONLY
 from reference_padding_free import batch as reference
 
 NAMES = {
@@ -461,8 +462,15 @@ class Packs:
         return {"input_ids": np.arange(3000 + i), "label": i, "seq_lengths": [1000, 2000 + i]}
 
 
-@pytest.mark.parametrize("context", [pytest.param("fork", marks=pytest.mark.forks), "spawn"])
-@pytest.mark.parametrize("naming", ["transformers", "megatron"])
+@pytest.mark.parametrize(
+    ("naming", "context"),
+    [
+        pytest.param("transformers", "fork", marks=pytest.mark.forks),
+        pytest.param("megatron", "fork", marks=pytest.mark.forks),
+        pytest.param("transformers", "spawn", marks=LONG_ONLY),
+        ("megatron", "spawn"),
+    ],
+)
 def test_workers_send_one_block(context, naming):
     torch = pytest.importorskip("torch")
     if context == "fork" and sys.platform == "win32":
