@@ -297,7 +297,9 @@ def test_states_that_do_not_belong_together_are_refused():
         batcher.load_state_dict([])
     with pytest.raises(ValueError, match=r"the loader's state is 2 steps older"):
         batcher.load_state_dict([{"_snapshot": states[0], "_steps_since_snapshot": 2}])
-    for rest in (5, {}, {"begin": 3, "few": [3], "steps": 0}, {"begin": 3, "few": 1, "steps": 0}):
+    twice = {"begin": 3, "few": [1, 1], "steps": 0}
+    beyond = {"begin": 3, "few": [3], "steps": 0}
+    for rest in (5, {}, twice, beyond, {"begin": 3, "few": 1, "steps": 0}):
         with pytest.raises(ValueError, match=r"state has rest="):
             batcher.load_state_dict([{**states[0], "rest": rest}])
     with pytest.raises(ValueError, match=r"state has ended_at="):
