@@ -115,8 +115,10 @@ has_binary_items(tb_state *state, PyObject *list, ptrdiff_t length)
         if (answer < 0) {
             return -1;
         }
-        is_binary = number.kind == TB_NUMBER_BOOL ||
-                    (number.kind == TB_NUMBER_INT && (number.i == 0 || number.i == 1));
+        is_binary =
+            number.kind == TB_NUMBER_BOOL ||
+            (number.kind == TB_NUMBER_INT && (number.i == 0 || number.i == 1)) ||
+            (number.kind == TB_NUMBER_FLOAT && (number.f == 0 || number.f == 1));
     }
     return is_binary;
 }

@@ -68,7 +68,10 @@ def is_batch(sample: Any) -> bool:
     first = sample[0]
     if not isinstance(first, tuple):
         return is_record(first)
-    return _is_structure([first]) and any(isinstance(part, (int, float, str)) for part in first)
+    if NUMBERS.issuperset(map(type, first)) or not _is_structure([first]):
+        return False
+    is_named = hasattr(first, "_fields")
+    return is_named or any(isinstance(part, (int, float, str)) for part in first)
 
 
 def _given_columns(function: str, batch: Any) -> dict[Any, Any] | None:
