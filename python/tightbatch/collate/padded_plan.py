@@ -191,8 +191,7 @@ class _Planner:
 
     def _beside_tokens(self, key: Any, settings: ColumnSettings) -> ColumnSettings:
         """Let a column that is no tokens' by its name not have their padding."""
-        name, given = self.outputs[key], self.wishes.named.mappings.get("padding_value")
-        if given is not None:
+        if "padding_value" in self.wishes.named.mappings:
             return settings
         is_known = self.read[key].meaning is not None or settings.padding_value == 0
         known = settings.padding_value if is_known else None
