@@ -52,10 +52,11 @@ class PadCollator(Collator):
     padding_value : number or {key: number}
         The number that fills the padding of tokens. Other columns are filled by what their names
         mean: labels of class ids or tokens with -100 (see Notes), masks, token types, positions and
-        log-probabilities with 0, masks of special tokens with 1; floats of other names with 0 beside tokens, and with this number
-        where there are none. A mapping applies to its keys and always wins; in it "*_input_ids" and
-        "*_token_type_ids" stand for all such columns, and others have 0. Keys of tuples are their
-        positions, 0, 1, ..., and the key of bare rows is None.
+        log-probabilities with 0, masks of special tokens with 1; floats of other names with 0
+        beside tokens, and with this number where there are none. A mapping applies to its keys and
+        always wins; in it "*_input_ids" and "*_token_type_ids" stand for all such columns, and
+        others have 0. Keys of tuples are their positions, 0, 1, ..., and the key of bare rows is
+        None.
     width, max_length, pad_to_multiple_of : int or {key: int}, optional
         As for :func:`tightbatch.pad`, for all columns that are padded, or for the named ones and
         the masks, types and positions of their tokens.
