@@ -48,7 +48,8 @@ def analyze(
     Six ways are planned for one epoch, as this library does it, and measured: fixed padding,
     dynamic padding of random batches, batches of rows of like length, those with few widths
     (optimal buckets), packs, and batches without padding. The plans are exact, not estimates: those
-    of the first epoch with this `seed`. 10 million rows take a second or two.
+    of the first epoch with this `seed`. For a sample that is too small for the default window,
+    there is an estimate beside them. 10 million rows take a second or two.
 
     Parameters
     ----------
@@ -71,7 +72,8 @@ def analyze(
     pad_to_multiple_of : int, optional
         Widths are rounded up to a multiple of it; packs and batches without padding are not.
     shuffle_window : int, None or "auto"
-        For batches of like length, as for :class:`LengthBatchSampler`, with its default.
+        For batches of like length, as for :class:`LengthBatchSampler`, with its default: 100
+        batches, but at most a quarter of the rows.
     buckets : int
         How many widths the optimal buckets have.
     capacity : int, optional
