@@ -76,6 +76,24 @@ def holds_rows_of_numbers(kind: pa.DataType) -> bool:
     return holds(kind) == "numbers"
 
 
+def is_alike(kind: pa.DataType, first: pa.DataType) -> bool:
+    """Whether what one file holds can be read as what the first file holds: widths may differ."""
+    import pyarrow as pa
+
+    kind, first = plain_type(kind), plain_type(first)
+    if kind == first or pa.types.is_null(kind):
+        return True
+    what = holds(first)
+    if what != holds(kind) or what == "else":
+        return False
+    if what == "rows":
+        return is_alike(kind.value_type, first.value_type)
+    if what == "fields":
+        own = {field.name: field.type for field in kind}
+        return all(f.name in own and is_alike(own[f.name], f.type) for f in first)
+    return True
+
+
 def take(array: pa.Array, path: list[str]) -> pa.Array:
     """The field of a nested column: ``["a", "b"]`` of fields of fields."""
     import pyarrow.compute as pc

@@ -283,9 +283,16 @@ def _is_unknown(kind: pa.DataType) -> bool:
     """Whether the first row does not tell the type: it is null, or an empty list."""
     import pyarrow as pa
 
+    return bool(pa.types.is_null(_innermost(kind)))
+
+
+def _innermost(kind: pa.DataType) -> pa.DataType:
+    """The type of what lists of lists hold."""
+    import pyarrow as pa
+
     while pa.types.is_list(kind):
         kind = kind.value_type
-    return bool(pa.types.is_null(kind))
+    return kind
 
 
 def _one_by_one(path: Path, schema: pa.Schema, skip: int) -> Blocks:
@@ -340,6 +347,11 @@ def _column(
             f"{shown(path)}: line {numbers[most]}: {one_line(name, 60)!r} holds "
             f"{one_line(repr(values[most]), 60)}: expected {before}, as in the lines before"
         ) from None
+    if pa.types.is_integer(_innermost(array.type)):
+        # pyarrow cuts floats to the integers it is asked for.
+        given = _fit(values, None)
+        if given is not None and pa.types.is_floating(_innermost(given.type)):
+            array = given
     if kinds[name] is None and not _is_unknown(array.type):
         kinds[name] = array.type
     return array

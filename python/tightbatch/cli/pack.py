@@ -188,8 +188,14 @@ def _read_columns(
         told += [f"columns left out: {', '.join(others)}"] if others else []
     columns = {}
     for full, pieces in parts.items():
-        with calling(places.where):
-            rows = Ragged.from_arrow(pa.chunked_array(pieces))
+        try:
+            with calling(places.where):
+                rows = Ragged.from_arrow(pa.chunked_array(_of_one_type(pieces)))
+        except CommandError as error:
+            text = str(error)
+            if not text.startswith(shown(source.path)):
+                text = f"{shown(source.path)}: column {full!r}: {text}"
+            raise CommandError(text) from None
         columns[full if encoder is None else TOKENIZED] = rows
     return columns, told, places
 
@@ -228,6 +234,18 @@ def _choose(
             raise CommandError(f"{place} holds {kind}; only rows of numbers can be packed")
         chosen[one] = (name, inner)
     return chosen
+
+
+def _of_one_type(pieces: list[Any]) -> list[Any]:
+    """Arrays as they are, or if they differ, of the type that can hold all: floats, for one."""
+    import pyarrow as pa
+
+    kinds = {piece.type for piece in pieces}
+    if len(kinds) == 1:
+        return pieces
+    schemas = [pa.schema([("", kind)]) for kind in kinds]
+    whole = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    return [piece.cast(whole) for piece in pieces]
 
 
 def pa_schema(fields: list[Any]) -> pa.Schema:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .arrow import is_alike
 from .failure import CommandError, no_file, one_line, reading, shown, suggest
 from .lines import (
     COMPRESSIONS,
@@ -236,13 +237,20 @@ def _schema(file: Path, kind: str) -> pa.Schema:
 
 
 def _check_same(file: Path, kind: str, wanted: pa.Schema) -> None:
-    """Raise CommandError if a file of a folder lacks a column that the first file has."""
-    names = _schema(file, kind).names
+    """Raise CommandError if a file of a folder does not hold what the first file holds."""
+    schema = _schema(file, kind)
+    names = schema.names
     for name in wanted.names:
         if name not in names:
             raise CommandError(
                 f"{shown(file)}: no column {one_line(name)!r}, which the first file has; there "
                 f"are: {', '.join(map(one_line, names[:20]))}"
+            )
+        own, first = schema.field(name).type, wanted.field(name).type
+        if kind in ("parquet", "arrow") and not is_alike(own, first):
+            raise CommandError(
+                f"{shown(file)}: column {one_line(name)!r} holds {one_line(own, 100)}; expected "
+                f"{one_line(first, 100)}, as in the first file"
             )
 
 

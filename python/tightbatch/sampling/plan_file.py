@@ -74,9 +74,11 @@ def replacing(target: Path) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        if isinstance(error, OSError) and error.filename in (None, part, str(part)):
-            error.filename, error.filename2 = str(target), None
-        raise
+        if not isinstance(error, OSError) or error.errno is None:
+            raise
+        if error.filename not in (None, part, str(part)):
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from None
 
 
 def _write(file: BinaryIO, about: Mapping[str, Any], arrays: Iterable[tuple[str, Array]]) -> None:
