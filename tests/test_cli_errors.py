@@ -196,11 +196,21 @@ def test_floats_among_integers_are_packed_as_they_are(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("x.jsonl").write_text('{"a":[1]}\n{"a":[1,2.5]}\n')
+    Path("inner.jsonl").write_text('{"a":{"ids":[1]}}\n{"a":{"ids":[1,2.5],"b":1}}\n{"a":null}\n')
     write(parquet, "shards/0.parquet", a=[np.int32([1])])
     write(parquet, "shards/1.parquet", a=[np.int64([1, 2**40])])
     for name, last in (("x.jsonl", 2.5), ("shards", 2**40)):
         assert main(["pack", name, "out.parquet", "--capacity", "8", "--force"]) == 0
         assert parquet.read_table("out.parquet")["a"].to_pylist() == [[1, 1, last]]
+    assert main("pack inner.jsonl x.parquet --capacity 8 --column a.ids".split()) == 0
+    assert parquet.read_table("x.parquet")["a.ids"].to_pylist() == [[1, 1, 2.5]]
+
+
+def test_numbers_that_no_type_holds_together(fails: Fails) -> None:
+    pytest.importorskip("pyarrow")
+    Path("x.jsonl").write_text(f'{{"a":[1]}}\n{{"a":[{2**60 + 1}]}}\n\n{{"a":[2.5]}}\n')
+    told = fails("pack x.jsonl out.parquet --capacity 8")
+    assert told.startswith("x.jsonl: line 4: 'a' holds [2.5]: expected list<item: int64>")
 
 
 def test_shards_that_hold_something_else(parquet: Any, fails: Fails) -> None:
@@ -249,7 +259,14 @@ def test_latin_text_with_a_tokenizer_and_in_parquet(parquet: Any, fails: Fails) 
         assert told == "x.parquet: row 2: column 'text': not UTF-8 text: byte 0xe9; decode it"
 
 
-# Checkpoints.
+# Checkpoints and arrays.
+
+
+@pytest.mark.parametrize("command", ["analyze", "half-report"])
+def test_what_is_no_array_of_numpy(command: str, fails: Fails) -> None:
+    Path("x.npy").write_bytes(b"hello")
+    damaged = "it is cut off or damaged, or a file of another kind"
+    assert fails(f"{command} x.npy") == f"x.npy: not readable as npy: {damaged}"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -92,6 +93,14 @@ def is_alike(kind: pa.DataType, first: pa.DataType) -> bool:
         own = {field.name: field.type for field in kind}
         return all(f.name in own and is_alike(own[f.name], f.type) for f in first)
     return True
+
+
+def common_type(kinds: Iterable[pa.DataType]) -> pa.DataType:
+    """The type that holds what all of these hold: floats and integers are floats."""
+    import pyarrow as pa
+
+    schemas = [pa.schema([("", kind)]) for kind in kinds]
+    return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
 
 
 def take(array: pa.Array, path: list[str]) -> pa.Array:

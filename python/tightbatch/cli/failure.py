@@ -75,7 +75,9 @@ def _reason(error: Exception) -> str:
     """Why a file could not be read, as its reader says it, if that tells a user something."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
     text = one_line(reason)
-    if isinstance(error, LookupError | EOFError) or not re.search(r"[^\W\d_]{3}", text):
+    # A bare number or key says nothing; NumPy takes a file that it does not know for a pickle.
+    says_nothing = isinstance(error, LookupError | EOFError) or "allow_pickle" in text
+    if says_nothing or not re.search(r"[^\W\d_]{3}", text):
         return "it is cut off or damaged, or a file of another kind"
     return text
 

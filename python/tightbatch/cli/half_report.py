@@ -81,8 +81,6 @@ def _read(path: Path, errors: bool, histogram: bool) -> Any:
         text = str(error)
         if "holds Python objects" in text:
             text = f"{place}: holds Python objects, not tensors alone; to load them runs their code"
-        elif "pickle" in text:
-            text = f"{place}: not readable as {suffix.removeprefix('.')}"
         elif found := re.search(r"x: found dtype (\S+);", text):
             text = _no_floats(place, [found[1]])
         elif "half_report(): " in text:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .arrow import common_type
 from .failure import CommandError, not_utf8, one_line, shown
 
 if TYPE_CHECKING:
@@ -328,33 +329,45 @@ def _column(
     numbers: list[int],
     found: list[dict[str, Any]],
 ) -> pa.Array:
-    import pyarrow as pa
 
     values = [row.get(name) for row in found]
-    try:
-        array = pa.array(values, kinds[name])
-    except (pa.ArrowException, OverflowError, TypeError, UnicodeError):
-        kind = kinds[name]
+    kind = kinds[name]
+    array = _whole(values, kind)
+    if array is None:
         for number, value in zip(numbers, values, strict=True):
             reason = _fault(value, kind)
             if reason is not None:
                 place = f"{shown(path)}: line {number}: {one_line(name, 60)!r}"
                 raise CommandError(f"{place} {reason}") from None
         # Each is of some type, and one of another than those before it.
-        most = bisect_left(range(len(values)), True, key=lambda n: not _fit(values[: n + 1], kind))
-        before = _fit(values[:most], kind).type
+        most = bisect_left(
+            range(len(values)), True, key=lambda n: _whole(values[: n + 1], kind) is None
+        )
         raise CommandError(
             f"{shown(path)}: line {numbers[most]}: {one_line(name, 60)!r} holds "
-            f"{one_line(repr(values[most]), 60)}: expected {before}, as in the lines before"
+            f"{one_line(repr(values[most]), 60)}: expected {_whole(values[:most], kind).type}, as "
+            "in the lines before"
         ) from None
-    if pa.types.is_integer(_innermost(array.type)):
-        # pyarrow cuts floats to the integers it is asked for.
-        given = _fit(values, None)
-        if given is not None and pa.types.is_floating(_innermost(given.type)):
-            array = given
-    if kinds[name] is None and not _is_unknown(array.type):
+    if kind is None and not _is_unknown(array.type):
         kinds[name] = array.type
     return array
+
+
+def _whole(values: list[Any], kind: Any) -> Any:
+    """Make an array of a type; None if the values are of several types.
+
+    pyarrow cuts floats to the integers it is asked for; they stay floats here.
+    """
+    import pyarrow as pa
+
+    array, given = _fit(values, kind), _fit(values, None)
+    if kind is None or array is None or given is None:
+        return None if given is None else array
+    try:
+        whole = common_type([kind, given.type])
+    except pa.ArrowException:  # of the types that one value can have
+        return array
+    return array if whole == kind else _fit(values, whole)
 
 
 def _fit(values: list[Any], kind: Any) -> Any:

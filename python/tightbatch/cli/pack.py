@@ -238,13 +238,10 @@ def _choose(
 
 def _of_one_type(pieces: list[Any]) -> list[Any]:
     """Arrays as they are, or if they differ, of the type that can hold all: floats, for one."""
-    import pyarrow as pa
-
     kinds = {piece.type for piece in pieces}
     if len(kinds) == 1:
         return pieces
-    schemas = [pa.schema([("", kind)]) for kind in kinds]
-    whole = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    whole = arrow.common_type(kinds)
     return [piece.cast(whole) for piece in pieces]
 
 
