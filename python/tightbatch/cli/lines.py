@@ -284,16 +284,9 @@ def _is_unknown(kind: pa.DataType) -> bool:
     """Whether the first row does not tell the type: it is null, or an empty list."""
     import pyarrow as pa
 
-    return bool(pa.types.is_null(_innermost(kind)))
-
-
-def _innermost(kind: pa.DataType) -> pa.DataType:
-    """The type of what lists of lists hold."""
-    import pyarrow as pa
-
     while pa.types.is_list(kind):
         kind = kind.value_type
-    return kind
+    return bool(pa.types.is_null(kind))
 
 
 def _one_by_one(path: Path, schema: pa.Schema, skip: int) -> Blocks:
