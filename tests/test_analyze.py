@@ -433,6 +433,29 @@ def test_the_code_and_the_calls_run(caps):
             assert len(list(result)) == strategy.batches / ranks
 
 
+@pytest.mark.parametrize(
+    "caps",
+    [
+        {"max_tokens": 16, "overlong": "drop"},
+        {"batch_size": 4, "overlong": "truncate", "max_tokens": 25},
+        {"batch_size": 4, "max_length": 10},
+        {"batch_size": 4, "max_length": 10, "capacity": 40},
+        {"batch_size": 4, "max_length": 10, "capacity": 10, "seed": 3},
+    ],
+    ids=str,
+)
+def test_calls_cut_and_drop_what_was_measured(caps):
+    pytest.importorskip("torch")
+    lengths = [3, 9, 30, 30, 7, 30, 4, 5] * 20
+    report = tb.analyze(lengths, **caps)
+    run_code(report.code, lengths=lengths)
+    for name in ("uniform-length", "optimal buckets", "padding-free"):
+        made = list(eval(report[name].call, {"tb": tb, "lengths": lengths}))
+        assert len(made) == report[name].batches
+    packing = eval(report["packed"].call, {"tb": tb, "lengths": lengths})
+    assert sorted(packing.pack_lengths) == sorted(report.pack_tokens)
+
+
 def test_the_verdict():
     assert tb.analyze([7] * 64, batch_size=8).recommended == "fixed"
     assert "Nothing to gain" in tb.analyze([7] * 64, batch_size=8).verdict

@@ -147,7 +147,8 @@ def analyze(
             "row for each rank"
         )
     settings = {**settings, "max_length": None, "overlong": "error"}
-    caps = Caps(**{**vars(caps), "max_length": most})
+    dropping = "drop" if len(kept) < len(given) else None
+    caps = Caps(**{**vars(caps), "max_length": most, "overlong": dropping})
     plans = Plans(kept, settings, caps)
     own = None
     if given_sampler is not None:

@@ -41,6 +41,7 @@ class Caps:
     capacity: int | None
     num_replicas: int
     seed: int
+    overlong: str | None = None  # "drop" where rows are dropped
 
     def arguments(self, *names: str, **more: Any) -> str:
         """Write settings as arguments: those that were passed."""
@@ -201,7 +202,7 @@ class Plans:
         return self._strategy("dynamic", call, shapes, length_std=shapes.length_std)
 
     def _sampler_call(self, **more: Any) -> str:
-        names = ["batch_size", "max_tokens", "max_length", "pad_to_multiple_of", "seed"]
+        names = ["batch_size", "max_tokens", "max_length", "overlong", "pad_to_multiple_of", "seed"]
         if more.get("padding_free"):
             names.remove("pad_to_multiple_of")
         given = self.caps.arguments(*names, **more)
@@ -258,9 +259,12 @@ class Plans:
             np.full(len(starts), capacity if self.total else 0, np.int64),
             np.add.reduceat(packs.tokens, starts),
         )
-        overlong = None if self.caps.max_length is None else "truncate"
+        most, lengths = self.caps.max_length, "lengths"
+        if most is not None and most < capacity:  # pack cuts to its capacity alone
+            lengths = f"[min(n, {most}) for n in lengths]"
+        overlong = "truncate" if most == capacity else self.caps.overlong
         given = self.caps.arguments("seed", overlong=overlong)
-        call = f"tb.pack(lengths, {capacity}{', ' if given else ''}{given})"
+        call = f"tb.pack({lengths}, {capacity}{', ' if given else ''}{given})"
         found = self._strategy(
             "packed", call, shapes, length_std=packs.length_std, squares=self.squares
         )

@@ -136,7 +136,8 @@ class PaddingReport:
     pack_tokens : ndarray of int64, shape [packs]
         Tokens in each pack.
     loads : ndarray of int64, shape [steps, ranks]
-        Tokens of each rank at each step, padding included, of "uniform-length".
+        Tokens of each rank at each step, padding included, of "uniform-length"; of one rank in no
+        particular order of steps.
     boundaries : ndarray of int64
         The widths of the optimal buckets.
     bucket_waste : ndarray of int64
