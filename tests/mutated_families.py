@@ -93,7 +93,7 @@ FAMILIES = [
     (r"py/input/(number|list|dtype|rows)", [*PADDING, *NUMBERS, *BATCHES[:2], *LAST]),
     (r"py/", [*PADDING, *BATCHES[:2], "collate_cut", "masks", *NUMBERS, *LAST, "padding_memory"]),
     (r"tightbatch/compare", COMPARE),
-    (r"tightbatch/(cli|__main__)", ["cli_commands", "cli"]),
+    (r"tightbatch/(cli|__main__)", ["cli_errors", "cli_commands", "cli"]),
     (r"tightbatch/amp/", AMP),
     (r"tightbatch/ray/", ["ray"]),
     (r"tightbatch/huggingface/trl", ["huggingface_trl", *LAST]),
