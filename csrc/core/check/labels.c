@@ -295,6 +295,7 @@ check_padding(const tb_label_work *w)
             continue;
         }
         if (may_be_own && are_own_rows(w)) {
+            tb_check_padded_classes(check, w->column);
             return;
         }
         may_be_own = 0;
