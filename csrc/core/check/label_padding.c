@@ -135,6 +135,20 @@ are_own_rows(const tb_label_work *w)
     return !are_below_ids(w, places.highest) || places.matched < 2 * places.missed;
 }
 
+/* The first label of rows of their own that no loss takes, if it is beside the tokens. */
+static void
+check_own_range(const tb_label_work *w)
+{
+    for (ptrdiff_t at = 0; w->all.bad < 0 && at < w->check->total; at++) {
+        if (w->labels[at] != w->ignored &&
+            (w->labels[at] < 0 || w->labels[at] >= w->limit)) {
+            tb_note_at(w->check, TB_FOUND_LABEL_RANGE, w->column, -1, at, w->labels[at],
+                       w->check->settings.vocab_size);
+            return;
+        }
+    }
+}
+
 /* The first tokens of rows that have padding before them. */
 static void
 find_after_padding(const tb_label_work *w)
@@ -169,6 +183,7 @@ tb_check_label_padding(const tb_label_work *w)
             continue;
         }
         if (may_be_own && are_own_rows(w)) {
+            check_own_range(w);
             return;
         }
         may_be_own = 0;

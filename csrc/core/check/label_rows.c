@@ -11,6 +11,7 @@ typedef struct {
     ptrdiff_t at_ends;  /* of them, those with one run, which reaches their end */
     ptrdiff_t possible; /* labels that they could have */
     int are_whole;      /* all are labelled alike, but for special tokens at the ends */
+    ptrdiff_t special;  /* such tokens of each */
 } label_runs;
 
 static label_runs
@@ -39,6 +40,7 @@ count_runs(const tb_label_work *w)
         if (runs > 0) {
             tb_stretch here = {labels.begin - span.begin, span.end - labels.end};
             ends = ends.begin < 0 ? here : ends;
+            all.special = ends.begin + ends.end;
             all.are_whole &= runs == 1 && here.begin <= 1 && here.end <= 1 &&
                              here.begin == ends.begin && here.end == ends.end;
         }
@@ -46,16 +48,16 @@ count_runs(const tb_label_work *w)
     return all;
 }
 
-/* The chance that none of `trained` labels is on `length` of `total` tokens. */
-static double
-chance_of_none(ptrdiff_t trained, ptrdiff_t length, ptrdiff_t total)
+/* Whether it may be that none of `trained` labels is on `length` of `total` tokens. */
+static int
+may_be_none(ptrdiff_t trained, ptrdiff_t length, ptrdiff_t total, double least)
 {
     double chance = 1;
 
-    for (ptrdiff_t i = 0; i < length && chance > 1e-6; i++) {
+    for (ptrdiff_t i = 0; i < length && chance > least; i++) {
         chance *= (double)tb_max(total - trained - i, 0) / (double)(total - i);
     }
-    return chance;
+    return chance > least;
 }
 
 /* Whether a segment of `length` tokens can be without a label by chance: as in masked
@@ -84,9 +86,10 @@ may_lack_labels(const tb_label_work *w, ptrdiff_t length)
         return 0;
     }
     if (runs.are_whole && trained >= 8) {
-        return 0;
+        ptrdiff_t possible = tb_max(length - runs.special, 0);
+        return may_be_none(trained, possible, trained + possible, 1.0 / 400);
     }
-    return chance_of_none(trained, length, w->check->real_total) > 1e-6;
+    return may_be_none(trained, length, w->check->real_total, 1e-6);
 }
 
 /* Whether another segment ends with the same id, without a label. */
@@ -130,6 +133,9 @@ tb_check_labelled_rows(const tb_label_work *w)
         tb_stretch span = check->spans[k];
         ptrdiff_t length = span.end - span.begin;
         int is_shifted_away = w->trained[k] < 0;
+        if (is_shifted_away && w->all.comparable < 4) {
+            continue; /* which may be its token by chance */
+        }
         if (w->trained[k] <= 0 && length > 1 &&
             (is_shifted_away ||
              (measure_segment(w, k) > 1 && !may_lack_labels(w, length)))) {
