@@ -120,8 +120,10 @@ def check_batch(
     transformers and torch's attention; what it hides from a token may not be shown to a later one.
     Labels that repeat the ids are those of a causal language model: a label at the first token of a
     packed row is one that the row before predicts. Other labels (tags, masked language modelling)
-    may be there. A row without a label is reported only where that is no chance: not where labels
-    are few and scattered, as in masked language modelling.
+    may be there. Labels of rows, such as a decoder's, may have the ids' width by chance: where the
+    batch does not tell, one on padding is not reported. A row without a label is reported only
+    where that is no chance: not where labels are few and scattered, as in masked language
+    modelling. The label of a left-padded row's first token, which padding predicts, is a note.
 
     Examples
     --------
