@@ -128,7 +128,11 @@ ALIKE = by_sampler(batch_size=32, shuffle_window=None)  # with a line's attentio
 # One thing changed at a time: the order, how many rows a batch has, what a row weighs, the rate.
 CAUSES = [
     WAYS[0],
-    Way("like length, window of 100 batches (the default)", by_sampler(batch_size=32), "line"),
+    Way(
+        "like length, the default window, here a quarter of the rows",
+        by_sampler(batch_size=32),
+        "line",
+    ),
     Way("like length, one window of all rows", ALIKE, "line"),
     Way("one window of all rows, half the learning rate", ALIKE, "line", rate=0.5),
     Way("rows a batch vary (best fit), mean over the batch", BEST_FIT, "line"),

@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -432,19 +433,171 @@ def test_the_code_and_the_calls_run(caps):
             assert len(list(result)) == strategy.batches / ranks
 
 
+@pytest.mark.parametrize(
+    "caps",
+    [
+        {"max_tokens": 16, "overlong": "drop"},
+        {"batch_size": 4, "overlong": "truncate", "max_tokens": 25},
+        {"batch_size": 4, "max_length": 10},
+        {"batch_size": 4, "max_length": 10, "capacity": 40},
+        {"batch_size": 4, "max_length": 10, "capacity": 10, "seed": 3},
+    ],
+    ids=str,
+)
+def test_calls_cut_and_drop_what_was_measured(caps):
+    pytest.importorskip("torch")
+    lengths = [3, 9, 30, 30, 7, 30, 4, 5] * 20
+    report = tb.analyze(lengths, **caps)
+    run_code(report.code, lengths=lengths)
+    for name in ("uniform-length", "optimal buckets", "padding-free"):
+        made = list(eval(report[name].call, {"tb": tb, "lengths": lengths}))
+        assert len(made) == report[name].batches
+    packing = eval(report["packed"].call, {"tb": tb, "lengths": lengths})
+    assert sorted(packing.pack_lengths) == sorted(report.pack_tokens)
+
+
 def test_the_verdict():
     assert tb.analyze([7] * 64, batch_size=8).recommended == "fixed"
     assert "Nothing to gain" in tb.analyze([7] * 64, batch_size=8).verdict
     outlier = [10] * 1000 + [1000]
     report = tb.analyze(outlier, batch_size=2)
     assert report.recommended == "dynamic"
+    assert "batches by length would save nothing more" in report.verdict
     assert "tb.PadCollator()" in report.code
     run_code(report.code)
     report = tb.analyze(TEXT, batch_size=16)
-    best = report["uniform-length"]
+    best, widest = report["uniform-length"], report.windows[-1]
     assert f"{best.speed_up:.2f} times fewer tokens" in report.verdict
     assert f"at most {report.limit:.2f}" in report.verdict
+    assert f"{widest.speed_up:.2f} with shuffle_window=None" in report.verdict
     assert repr(report) == f"<PaddingReport: {report.verdict}>"
+    full = tb.analyze(np.tile(TEXT, 3), batch_size=16)
+    assert full.estimate is None
+    assert full.verdict == (
+        f"Batches by length: {full['uniform-length'].speed_up:.2f} times fewer tokens than fixed "
+        f"padding, of at most {full.limit:.2f}; {full['uniform-length'].waste:.1%} padding instead "
+        f"of {full['fixed'].waste:.1%}."
+    )
+
+
+UNIFORM = np.random.default_rng(0).integers(1, 200, 200)
+
+
+def test_the_verdict_on_a_small_sample():
+    report = tb.analyze(UNIFORM, batch_size=32)
+    assert report.recommended == "uniform-length"
+    assert (report.windows[0].rows, report.windows[0].is_chosen) == (32, True)
+    estimate = report.estimate
+    assert (estimate.rows, estimate.batches, estimate.data_rows) == (3200, 100, 12_800)
+    assert report.verdict == (
+        f"Batches by length: about {estimate.speed_up:.2f} times fewer tokens than fixed padding, "
+        f"of at most {report.limit:.2f}, estimated for 12,800 rows like these. These 200 rows fill "
+        "only 7 batches, so the default window is 1 batch instead of 100: here batches by length "
+        f"give {report['uniform-length'].speed_up:.2f}, {report.windows[-1].speed_up:.2f} with "
+        "shuffle_window=None; padding-free batches or packs, for a model that keeps their rows "
+        f"apart, {report['padding-free'].speed_up:.2f} and {report['packed'].speed_up:.2f}."
+    )
+    assert "# if these 200 rows are all: shuffle_window=None" in report.code
+    text = str(report)
+    assert "3,200 of 12,800" in text
+    assert "The last line is an estimate" in text
+    assert json.loads(json.dumps(report.to_dict()))["estimate"]["data_rows"] == 12_800
+
+
+@pytest.mark.parametrize("caps", [{"batch_size": 8}, {"max_tokens": 900, "num_replicas": 2}])
+def test_the_estimate_is_a_plan_of_more_such_rows(caps):
+    report = tb.analyze(SMALL, **caps)
+    estimate = report.estimate
+    copies, rest = divmod(estimate.data_rows, len(SMALL))
+    assert rest == 0
+    assert copies > 1
+    caps.pop("num_replicas", None)
+    large = tb.analyze(np.tile(SMALL, copies), **caps)
+    (chosen,) = (one for one in large.windows if one.is_chosen)
+    assert large.estimate is None
+    assert chosen.rows == estimate.rows
+    for name in ("padded_tokens", "waste", "speed_up", "attention", "length_std", "forced"):
+        assert getattr(estimate, name) == pytest.approx(getattr(chosen, name))
+    real = tb.analyze(np.random.default_rng(2).permutation(TEXT), batch_size=7)
+    sample = tb.analyze(real_rows := TEXT[::6], batch_size=7)
+    assert len(real_rows) == 501
+    assert sample.estimate.waste == pytest.approx(real["uniform-length"].waste, abs=0.03)
+
+
+def test_no_estimate_where_none_is_needed():
+    assert tb.analyze(TEXT, batch_size=4).estimate is None
+    assert tb.analyze(UNIFORM, batch_size=32, shuffle_window=None).estimate is None
+    assert tb.analyze(UNIFORM, batch_size=32, shuffle_window=64).estimate is None
+    assert tb.analyze(UNIFORM, batch_size=10**12).estimate is None
+    assert tb.analyze([2**52, 5], batch_size=32).estimate is None  # more tokens than int64 counts
+    assert tb.analyze(UNIFORM, batch_size=5000).estimate.data_rows < 2**20 + 200
+
+
+def tail():
+    return (10 * np.random.default_rng(0).pareto(1.5, 20_000) + 5).astype(int).clip(1, 4000)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "caps", "recommended", "said"),
+    [
+        (tail(), {"batch_size": 32}, "padding-free", "padded, batches by length give"),
+        (
+            UNIFORM,
+            {"batch_size": 32, "pad_to_multiple_of": 512},
+            "padding-free",
+            "no padded way saves more than 3%.",
+        ),
+        (
+            np.tile(TEXT, 3),
+            {"batch_size": 16, "shuffle_window": 16},
+            "padding-free",
+            "padded, dynamic padding gives .* batches by length give .* "
+            "shuffle_window=None instead of 16, which is 1 batch",
+        ),
+        (
+            TEXT[:60],
+            {"batch_size": 16, "pad_to_multiple_of": 100},
+            "padding-free",
+            "padded, batches by length give about .* estimated .* These 60 rows fill only 4",
+        ),
+        (
+            75 + np.arange(4000) * 7 % 26,
+            {"batch_size": 32, "shuffle_window": 32},
+            "fixed",
+            "^Fixed padding: 12.5% .* save less than 3% .* with shuffle_window=None instead of 32, "
+            "which is 1 batch; padding-free batches, for a model .* apart, 1.14.$",
+        ),
+        (UNIFORM[:20], {"batch_size": 32}, "uniform-length", "20 rows fill only 1 batch, .* 1.00;"),
+        ([0, 0], {"batch_size": 2}, "dynamic", "^Nothing to gain: the rows have no tokens.$"),
+    ],
+)
+def test_the_verdict_on(lengths, caps, recommended, said):
+    report = tb.analyze(lengths, **caps)
+    assert report.recommended == recommended
+    assert re.search(said, report.verdict), report.verdict
+    named = {one.name: one.speed_up for one in report}
+    # "Nothing to gain" is said, and fixed padding pasted, only where that is so.
+    assert ("Nothing to gain" in report.verdict) == (report.limit < 1.03)
+    assert "width=" not in report.code or max(named.values()) < 1.3
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_code_without_padding_runs(ranks):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    lengths = tail()[:3000]
+    rows = [{"input_ids": torch.ones(min(int(n), 50), dtype=torch.int64)} for n in lengths]
+    caps = {"batch_size": 16, "max_length": 50, "pad_to_multiple_of": 64, "num_replicas": ranks}
+    report = tb.analyze(rows, column="input_ids", **caps)
+    assert report.recommended == "padding-free"
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(vocab_size=20, num_hidden_layers=1, **sizes)
+    model = transformers.LlamaForCausalLM(config)
+    names = run_code(report.code, data=rows, model=model)
+    first = next(iter(names["sampler"]))
+    batch = names["collate_fn"]([rows[i] for i in first])
+    assert batch["input_ids"].shape == (1, sum(len(rows[i]["input_ids"]) for i in first))
 
 
 def test_html():
@@ -500,8 +653,27 @@ def test_rows_of_no_tokens():
     assert report["fixed"].padded_tokens == 0
     assert report.limit == 1
     assert report["uniform-length"].waste == 0
+    for one in report:
+        assert (one.padded_tokens, one.waste, one.speed_up) == (0, 0.0, 1.0)
     assert "nan" not in str(report)
+    assert "100.0%  " not in str(report).partition("shuffle_window")[0]
+    pytest.importorskip("torch")
+    run_code(report.code)
     json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_huge_numbers_are_written_short():
+    text = str(tb.analyze([10**12] * 3, batch_size=2))
+    assert "mean 1.00T, median 1.00T, longest 1,000,000,000,000." in text
+    assert "3.00e24" in text
+    assert "2x1.00T" in text
+    assert "14.6 TiB" in text
+    assert max(map(len, re.findall(r"\d{8,}", text.partition("import")[0])), default=0) == 0
+    text = str(tb.analyze([1000, 3001], batch_size=2))
+    assert "mean 2,000.5, median 2,000.5," in text
+    assert "2x3001" in text
+    assert "median 2," in str(tb.analyze([1, 2, 3], batch_size=2))
+    assert "EiB" in str(tb.analyze([2**61, 5], batch_size=2))
 
 
 def test_what_the_binding_is_never_handed():

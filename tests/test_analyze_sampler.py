@@ -27,6 +27,19 @@ def test_lists_of_rows():
     assert "your sampler" in report.verdict
 
 
+def test_the_rows_of_batches_are_their_cap():
+    batches = [list(range(first, min(first + 32, 500))) for first in range(0, 500, 32)]
+    report = tb.analyze(LENGTHS, sampler=batches)
+    assert report.settings["batch_size"] == 32
+    assert_is(report["your sampler"], batches)
+    for same in (map(np.array, batches), iter(batches), tuple(map(tuple, batches))):
+        assert tb.analyze(LENGTHS, sampler=same).strategies[:6] == report.strategies[:6]
+    with pytest.raises(ValueError, match="batches of 1 to 3 rows; pass batch_size=, max_tokens="):
+        tb.analyze(LENGTHS, sampler=[[0, 5, 9], [3], [499, 1]])
+    own = tb.analyze(LENGTHS, sampler=[[0, 5, 9], [3], [499, 1]], max_tokens=300)
+    assert own["your sampler"].batches == 3
+
+
 def test_our_own_stays_at_its_epoch():
     sampler = tb.LengthBatchSampler(LENGTHS, batch_size=8, seed=3)
     report = tb.analyze(LENGTHS, sampler=sampler)
@@ -97,8 +110,11 @@ def test_what_is_no_sampler():
         tb.analyze(LENGTHS, batch_size=4, sampler=[[1.5, 2]])
     with pytest.raises(TypeError, match="row number"):
         tb.analyze(LENGTHS, batch_size=4, sampler="123")
-    with pytest.raises(ValueError, match="batch_size=, max_tokens= or both"):
-        tb.analyze(LENGTHS, sampler=[[1]])
+    with pytest.raises(ValueError, match="single rows; pass batch_size="):
+        tb.analyze(LENGTHS, sampler=range(500))
+    for empty in ([[]], [[], []]):
+        with pytest.raises(ValueError, match="batches of 0 to 0 rows; pass batch_size="):
+            tb.analyze(LENGTHS, sampler=empty)
 
 
 def test_a_loader_is_no_sampler() -> None:

@@ -129,6 +129,13 @@ def test_all_rows_in_one_value():
     found = sampler.restore_order({"a": np.array(order), "b": (order, None)})
     assert found["a"].tolist() == found["b"][0] == list(range(7))
     assert found["b"][1] is None
+    torch = pytest.importorskip("torch")
+    kinds = (torch.float32, torch.float16)
+    parts = [torch.tensor(batch, dtype=kinds[batch[0] % 2]) for batch in sampler]
+    found = sampler.restore_order(parts)
+    assert isinstance(found, list)  # no number takes the type of another batch
+    assert [int(row) for row in found] == list(range(7))
+    assert {row.dtype for row in found} == set(kinds)
     samplers = [make({"batch_size": 2}, 2, rank) for rank in range(2)]
     parts = [np.array([row for batch in sampler for row in batch]) for sampler in samplers]
     assert samplers[1].restore_order(parts).tolist() == list(range(7))

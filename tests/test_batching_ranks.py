@@ -29,7 +29,7 @@ def run_ranks(lengths, ranks, **options):
 
 def whole_of(lengths, ranks, epoch=0, **options):
     """All batches of an epoch that is planned for `ranks` ranks."""
-    sampler = LengthBatchSampler(lengths, num_replicas=ranks, **options)
+    sampler = LengthBatchSampler(lengths, num_replicas=ranks, rank=0, **options)
     return plan_of(sampler, list(map(int, lengths)), epoch)
 
 
@@ -266,10 +266,10 @@ def test_many_ranks_see_every_row_once(options, ranks):
 
 def test_more_ranks_than_rows():
     with fails(ValueError, "LengthBatchSampler", "3 rows", "num_replicas=4", "tail='repeat'"):
-        LengthBatchSampler([1, 2, 3], batch_size=1, num_replicas=4)
+        LengthBatchSampler([1, 2, 3], batch_size=1, num_replicas=4, rank=0)
     options = {"max_tokens": 5, "overlong": "drop"}
     with fails(ValueError, "2 rows", "num_replicas=3"):
-        LengthBatchSampler([1, 9, 3], num_replicas=3, **options)
+        LengthBatchSampler([1, 9, 3], num_replicas=3, rank=0, **options)
     merged = run_ranks([1, 2, 3], 4, batch_size=1, tail="repeat", shuffle=False)
     assert merged == [[[2]], [[1]], [[0]], [[2]]]
 
@@ -287,6 +287,7 @@ def test_no_rows_for_any_number_of_ranks(ranks):
 @pytest.mark.parametrize(
     ("rank", "ranks", "kind", "parts"),
     [
+        (None, 2, ValueError, ["num_replicas=2 without rank=", "get_rank()"]),
         (2, 2, ValueError, ["rank=2", "num_replicas=2", "from 0 to 1"]),
         (-1, 2, ValueError, ["rank=-1"]),
         (0, 0, ValueError, ["num_replicas=0", "at least 1"]),
@@ -373,7 +374,7 @@ def unevenness(lengths, ranks, **options):
 
 def deal_unshared(lengths, ranks, **options):
     """What the ranks of a padding-free sampler would get, were rows not dealt anew."""
-    sampler = LengthBatchSampler(lengths, num_replicas=ranks, **options)
+    sampler = LengthBatchSampler(lengths, num_replicas=ranks, rank=0, **options)
     batches = whole_of(lengths, ranks, **options)
     batches = batches[: len(batches) // ranks * ranks]
     costs = np.array([cost_of(lengths, batch, sampler) for batch in batches]).reshape(-1, ranks)
@@ -509,7 +510,7 @@ def test_rows_of_every_length_come_and_no_rank_has_the_most():
 def test_the_same_ranks_resume_with_the_same_batches(tail):
     options = {"max_tokens": 900, "tail": tail, "seed": 5}
     lengths = draw_lengths(300)
-    for done in range(len(LengthBatchSampler(lengths, num_replicas=8, **options))):
+    for done in range(len(LengthBatchSampler(lengths, num_replicas=8, rank=0, **options))):
         for rank in (0, 7):
             sampler = LengthBatchSampler(lengths, num_replicas=8, rank=rank, **options)
             whole = list(sampler)

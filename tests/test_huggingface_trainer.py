@@ -419,6 +419,63 @@ def test_errors_at_once(tmp_path):
     with fails((TypeError, KeyError), "batch_by_length()", "lengths="):
         trainer.train()
 
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(ROWS)
+
+    datasets = pytest.importorskip("datasets")
+    for stream in (Stream(), datasets.IterableDataset.from_generator(lambda: iter(ROWS))):
+        with fails(TypeError, "batch_by_length()", "train_dataset", "tb.StreamBatcher"):
+            batch_by_length(make_trainer(tmp_path, rows=stream, max_steps=1))
+
+
+# What the collator makes of the batches
+
+
+@pytest.mark.parametrize("settings", [{"max_tokens": 120}, {"batch_size": 8}], ids=str)
+def test_a_collator_that_pads_is_refused_without_padding(tmp_path, settings):
+    trainer = batch_by_length(make_trainer(tmp_path), padding_free=True, **settings)
+    with fails(ValueError, "batch_by_length()", "padding_free=True", "the collator pads"):
+        trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("collator", "settings", "words"),
+    [
+        (tb.PaddingFreeCollator(), {"max_tokens": 120}, "pass padding_free=True"),
+        (tb.PadCollator(), {"max_tokens": 12, "overlong": "truncate"}, "max_length"),
+        (tb.PadCollator(pad_to_multiple_of=16), {"max_tokens": 60}, "pad_to_multiple_of"),
+        (tb.PadCollator(), {"max_tokens": {0: 12, 5: 13}, "overlong": "truncate"}, "_tokens=13"),
+    ],
+    ids=["joined", "not cut", "rounded up", "a schedule"],
+)
+def test_batches_above_the_cap_are_told_once(tmp_path, collator, settings, words):
+    model = language_model()
+    rows = [{"input_ids": row["input_ids"], "labels": row["input_ids"]} for row in ROWS]
+    trainer = make_trainer(tmp_path, model, rows=rows, collator=collator, num_train_epochs=1)
+    with pytest.warns(UserWarning, match=r"batch_by_length\(\): the collator ") as told:
+        list(batch_by_length(trainer, **settings).get_train_dataloader())
+    (message,) = [str(w.message) for w in told if "batch_by_length" in str(w.message)]
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("collator", "settings"),
+    [
+        (tb.PadCollator(max_length=12), {"max_tokens": 12, "overlong": "truncate"}),
+        (tb.PadCollator(pad_to_multiple_of=16), {"max_tokens": 64, "pad_to_multiple_of": 16}),
+        (tb.PaddingFreeCollator(), {"max_tokens": 120, "padding_free": True}),
+        (tb.PaddingFreeCollator(max_tokens=120), {"max_tokens": 120, "padding_free": True}),
+        (tb.PadCollator(), {"max_tokens": {0: 60, 40: 120}}),
+        (tb.PaddingFreeCollator(), {"batch_size": 4}),
+    ],
+    ids=str,
+)
+def test_batches_as_planned_are_not_told_of(tmp_path, collator, settings):
+    rows = [{"input_ids": row["input_ids"], "labels": row["input_ids"]} for row in ROWS]
+    trainer = make_trainer(tmp_path, language_model(), rows=rows, collator=collator)
+    assert len(list(batch_by_length(trainer, **settings).get_train_dataloader())) > 3
+
 
 # TRL
 

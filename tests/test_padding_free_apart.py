@@ -384,6 +384,23 @@ def test_every_naming_keeps_rows_apart_in_a_plain_call(naming):
     assert_rows_are_apart(model, rows, batch, starts_of(rows))
 
 
+PARTS = ["{}_a", "query_{}", "chosen_{}", "{}_chosen", "decoder_{}", "{}_2"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside input_ids"])
+@pytest.mark.parametrize("stem", ["attention_mask", "labels", "padding_mask"])
+def test_masks_and_labels_of_other_names_are_refused(part, alone, stem):
+    """A mask of ones [1, total], or labels whose rows' first ones count, would join the rows."""
+    tokens = "input_ids"
+    samples = [
+        {(part.format(tokens) if alone else tokens): row, part.format(stem): [1] * len(row)}
+        for row in ([5, 6, 7], [8, 9])
+    ]
+    with fails(ValueError, "PaddingFreeCollator()", repr(part.format(stem)), "one part"):
+        tb.PaddingFreeCollator()(samples)
+
+
 LENGTHS = ["seq_lens", "seqlens", "pack_lengths", "segment_lengths", "sequence_lengths"]
 LENGTHS += ["query_seq_lengths", "doc_lens"]
 JOINED = {"position_ids": [0, 1, 2, 0], "seq_idx": [0, 0, 0, 1], "document_ids": [5, 5, 5, 2]}

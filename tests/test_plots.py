@@ -97,6 +97,14 @@ def test_lengths_may_be_counted_already():
     assert title(figure) == "Lengths of 500 rows"
 
 
+def test_a_long_tail_is_on_powers_of_ten():
+    axes = spoken(tb.plots.plot_lengths([5] * 99 + [90_000])).axes[0]
+    assert axes.get_xscale() == "symlog"
+    assert axes.get_xticks().tolist() == [0, 1, 10, 100, 1000, 10_000]
+    assert len(axes.xaxis.get_minorticklocs()) == 0
+    assert tb.plots.plot_lengths([5] * 99 + [6]).axes[0].get_xscale() == "linear"
+
+
 def test_bounds_and_the_cut_are_where_they_are_told():
     lengths = list(range(1, 101))
     figure = spoken(tb.plots.plot_lengths(lengths, boundaries=[40, 100], max_length=90))
@@ -138,6 +146,8 @@ def test_the_knee_is_marked():
     assert any(text.startswith(f"knee: {knee} buckets, ") for text in said)
     assert figure.axes[0].get_ylabel() == "padding, % of all tokens"
     assert tb.plots.plot_buckets(waste).axes[0].get_ylabel() == "padding, tokens"
+    assert figure.axes[0].get_title(loc="left") == "Waste with 1 to 12 buckets"
+    assert tb.plots.plot_buckets([7]).axes[0].get_title(loc="left") == "Waste with one bucket"
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,22 @@ def test_what_is_left_out_is_counted_once(caps):
     assert len(seen) + dropped == len(lengths)
 
 
+def test_what_was_cut_before_is_counted():
+    lengths = [*LENGTHS[:80], *[25] * 4] * 2
+    caps = {"max_tokens": 24, "overlong": "truncate"}
+
+    def make(rank, ranks):
+        return of(plain(lengths), caps, num_replicas=ranks, rank=rank)
+
+    fleet = Fleet(make, 3, 0)
+    seen = [row for place in range(3) for row in fleet.read(place, 9)]
+    cut = sum(batcher.truncated for batcher in fleet.batchers)
+    other = Fleet(make, 2, 0, fleet.states())
+    seen += other.finish()
+    assert len(seen) == len(set(rows_of(seen))) == len(lengths)
+    assert 0 < cut < sum(batcher.truncated for batcher in other.batchers)
+
+
 @pytest.mark.parametrize("workers", [0, 2, 3])
 @pytest.mark.parametrize("steps", [17, 40])
 def test_steps_count_on_all_sizes_together(steps, workers):

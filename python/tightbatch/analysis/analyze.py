@@ -15,7 +15,7 @@ from .. import _core
 from .._records import refuse_fields
 from ..dataset import lengths as lengths_of
 from ..sampling.plan import NO_CAP, Planner
-from .own_sampler import measure_sampler, read_batch_size
+from .own_sampler import caps_of, measure_sampler, read_sampler
 from .plans import NAME, Caps, Plans
 from .report import PaddingReport, Strategy
 from .verdict import choose, code_for, verdict_on
@@ -48,7 +48,8 @@ def analyze(
     Six ways are planned for one epoch, as this library does it, and measured: fixed padding,
     dynamic padding of random batches, batches of rows of like length, those with few widths
     (optimal buckets), packs, and batches without padding. The plans are exact, not estimates: those
-    of the first epoch with this `seed`. 10 million rows take a second or two.
+    of the first epoch with this `seed`. For a sample that is too small for the default window,
+    there is an estimate beside them. 10 million rows take a second or two.
 
     Parameters
     ----------
@@ -59,7 +60,8 @@ def analyze(
     column : str, optional
         The column of rows, if `data` has columns.
     batch_size : int, optional
-        The most rows in a batch. Needed, or `max_tokens`, or a `sampler` that has one of them.
+        The most rows in a batch. Needed, or `max_tokens`, or a `sampler` that has one of them or
+        whose batches have the same number of rows.
     max_tokens : int, optional
         The most tokens in a batch, padding included.
     max_length : int, optional
@@ -70,7 +72,8 @@ def analyze(
     pad_to_multiple_of : int, optional
         Widths are rounded up to a multiple of it; packs and batches without padding are not.
     shuffle_window : int, None or "auto"
-        For batches of like length, as for :class:`LengthBatchSampler`, with its default.
+        For batches of like length, as for :class:`LengthBatchSampler`, with its default: 100
+        batches, but at most a quarter of the rows.
     buckets : int
         How many widths the optimal buckets have.
     capacity : int, optional
@@ -82,9 +85,9 @@ def analyze(
         The seed of all random orders.
     sampler : batch sampler or sampler, optional
         Your own, to be measured beside the others: whatever gives lists of row numbers (this
-        library's, torch's ``BatchSampler``) or, with `batch_size`, row numbers (transformers'
-        ``LengthGroupedSampler``). It is iterated once; its batches are taken as padded to their own
-        longest row.
+        library's, torch's ``BatchSampler``, a list of lists) or, with `batch_size`, row numbers
+        (transformers' ``LengthGroupedSampler``). It is iterated once; its batches are taken as
+        padded to their own longest row.
 
     Returns
     -------
@@ -125,8 +128,9 @@ def analyze(
     given = read_data(data, column)
     if len(given) == 0:
         raise ValueError(f"{NAME}(): found no rows in data; expected at least one")
-    if sampler is not None and batch_size is None and max_tokens is None:
-        batch_size, max_tokens = read_batch_size(sampler)
+    given_sampler = None if sampler is None else read_sampler(sampler)
+    if given_sampler is not None and batch_size is None and max_tokens is None:
+        batch_size, max_tokens = caps_of(given_sampler)
     if batch_size is None and max_tokens is None:
         raise ValueError(f"{NAME}(): pass batch_size=, max_tokens= or both")
     caps, settings = _read_settings(
@@ -143,12 +147,13 @@ def analyze(
             "row for each rank"
         )
     settings = {**settings, "max_length": None, "overlong": "error"}
-    caps = Caps(**{**vars(caps), "max_length": most})
+    dropping = "drop" if len(kept) < len(given) else None
+    caps = Caps(**{**vars(caps), "max_length": most, "overlong": dropping})
     plans = Plans(kept, settings, caps)
     own = None
-    if sampler is not None:
+    if given_sampler is not None:
         lengths = given if most is None else np.minimum(given, most)
-        own = measure_sampler(sampler, lengths, plans)
+        own = measure_sampler(given_sampler, lengths, plans)
     return _report(given, plans, cutter, own, column, overlong)
 
 
@@ -293,16 +298,18 @@ def _report(
         packing = beside(plans.packed)
         fixed, dynamic = plans.fixed(), plans.dynamic()
         uniform, window = plans.uniform()
-        sweep = beside(lambda: tuple(plans.windows(dynamic, uniform, window)))
+        sweep = beside(
+            lambda: (tuple(plans.windows(dynamic, uniform, window)), plans.estimate(window))
+        )
         bucketed, boundaries, bucket_waste = plans.buckets()
         padding_free = plans.padding_free()
     packed, capacity, pack_tokens = packing()
-    windows = sweep()
+    windows, estimate = sweep()
     found = [fixed, dynamic, uniform, bucketed, packed, padding_free]
     strategies = tuple(found if own is None else [*found, own])
     distinct, counts = _count_lengths(lengths)
     limit, attention_limit = plans.limit
-    recommended = choose(strategies)
+    choice = choose(strategies, windows, estimate, limit, len(lengths))
     dropped = len(given) - len(lengths)
     # If rows are dropped, so are those that max_length cuts: none is shorter than they.
     is_cut = cutter.truncated > 0 and not dropped
@@ -320,6 +327,7 @@ def _report(
         settings={**shown, "column": column},
         strategies=strategies,
         windows=windows,
+        estimate=estimate,
         limit=limit,
         attention_limit=attention_limit,
         capacity=capacity,
@@ -329,9 +337,9 @@ def _report(
         bucket_waste=bucket_waste,
         lengths=distinct,
         counts=counts,
-        recommended=recommended,
-        verdict=verdict_on(strategies, recommended, limit),
-        code=code_for(recommended, caps, column, strategies),
+        recommended=choice.recommended,
+        verdict=verdict_on(choice, caps),
+        code=code_for(choice, caps, column),
     )
 
 

@@ -7,7 +7,7 @@ import copy
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,24 +18,24 @@ from .plans import NAME, Plans
 from .report import Strategy
 from .shapes import measure
 
-__all__ = ["measure_sampler", "read_batch_size"]
+__all__ = ["caps_of", "measure_sampler", "read_sampler"]
 
 Array = NDArray[np.int64]
 
 
-def read_batch_size(sampler: Any) -> tuple[int | None, int | None]:
-    """Give the caps that a sampler has: rows, and tokens."""
-    rows, tokens = (getattr(sampler, name, None) for name in ("batch_size", "max_tokens"))
-    if rows is None and tokens is None and isinstance(sampler, LengthBatchSampler):
-        rows = sampler._planner.settings["batch_size"]  # groups make batches of fewer rows too
-    return (
-        rows if type(rows) is int and rows > 0 else None,
-        tokens if type(tokens) is int and tokens > 0 else None,
-    )
+class Own(NamedTuple):
+    """A user's own sampler: the rows of all its batches, and where each batch begins.
+
+    `offsets` are None where it gives single rows.
+    """
+
+    sampler: Any
+    indices: Array
+    offsets: Array | None
 
 
-def measure_sampler(sampler: Any, lengths: Array, plans: Plans) -> Strategy:
-    """Iterate a sampler once, and measure its batches; `lengths` are those of all rows."""
+def read_sampler(sampler: Any) -> Own:
+    """Iterate a sampler, once."""
     if not isinstance(sampler, Iterable):
         raise TypeError(
             f"{NAME}(): sampler={_core.describe(sampler)}; expected a sampler or a batch sampler"
@@ -45,7 +45,41 @@ def measure_sampler(sampler: Any, lengths: Array, plans: Plans) -> Strategy:
             f"{NAME}(): sampler={type(sampler).__name__}, which gives batches of data; expected "
             "its sampler: pass sampler=loader.batch_sampler"
         )
-    indices, offsets = _read_batches(sampler, plans.caps.batch_size)
+    return Own(sampler, *_read_batches(sampler))
+
+
+def caps_of(own: Own) -> tuple[int | None, int | None]:
+    """Give the caps of a sampler, rows and tokens: those that it has, or the rows of its batches.
+
+    Where batches have many numbers of rows, these say nothing of a cap on rows.
+    """
+    sampler = own.sampler
+    rows, tokens = (getattr(sampler, name, None) for name in ("batch_size", "max_tokens"))
+    if rows is None and tokens is None and isinstance(sampler, LengthBatchSampler):
+        rows = sampler._planner.settings["batch_size"]  # groups make batches of fewer rows too
+    rows = rows if type(rows) is int and rows > 0 else None
+    tokens = tokens if type(tokens) is int and tokens > 0 else None
+    if rows is not None or tokens is not None:
+        return rows, tokens
+    if own.offsets is None:
+        raise ValueError(f"{NAME}(): sampler gives single rows; pass batch_size= too")
+    sizes = np.diff(own.offsets)
+    most = int(sizes.max())
+    if most == 0 or 2 * np.count_nonzero(sizes == most) < len(sizes):
+        raise ValueError(
+            f"{NAME}(): sampler gives batches of {sizes.min()} to {most} rows; pass batch_size=, "
+            "max_tokens= or both, for the other ways"
+        )
+    return most, None
+
+
+def measure_sampler(own: Own, lengths: Array, plans: Plans) -> Strategy:
+    """Measure the batches of a sampler; `lengths` are those of all rows."""
+    indices, offsets = own.indices, own.offsets
+    if offsets is None:
+        if plans.caps.batch_size is None:
+            raise ValueError(f"{NAME}(): sampler gives single rows; pass batch_size= too")
+        offsets = np.append(np.arange(0, len(indices), plans.caps.batch_size), len(indices))
     outside = (indices < 0) | (indices >= len(lengths))
     if outside.any():
         place = int(outside.argmax())
@@ -54,12 +88,12 @@ def measure_sampler(sampler: Any, lengths: Array, plans: Plans) -> Strategy:
             f"{int(np.searchsorted(offsets, place, side='right')) - 1}; expected 0 to "
             f"{len(lengths) - 1}, as data has {len(lengths)} rows"
         )
-    settings = {**plans.settings, **_as_collated(sampler)}
+    settings = {**plans.settings, **_as_collated(own.sampler)}
     shapes = measure(NAME, lengths[indices], settings, offsets[:-1], offsets[1:])
     squares = float((lengths[indices].astype(np.float64) ** 2).sum())
     return plans._strategy(
         "your sampler",
-        type(sampler).__name__,
+        type(own.sampler).__name__,
         shapes,
         length_std=shapes.length_std,
         squares=squares if settings["padding_free"] else None,
@@ -89,8 +123,8 @@ def _same_random_numbers() -> Iterator[None]:
         yield
 
 
-def _read_batches(sampler: Any, batch_size: int | None) -> tuple[Array, Array]:
-    """Give the rows of all batches one after another, and where each batch begins."""
+def _read_batches(sampler: Any) -> tuple[Array, Array | None]:
+    """Give the rows of all batches one after another, and where each batch begins, if any."""
     if isinstance(sampler, LengthBatchSampler):
         sampler = copy.copy(sampler)  # an iteration would move it to the next epoch
     with _same_random_numbers():
@@ -100,11 +134,7 @@ def _read_batches(sampler: Any, batch_size: int | None) -> tuple[Array, Array]:
             raise ValueError(f"{NAME}(): sampler gives no batches; expected at least one")
         everything = itertools.chain([first], items)
         if not hasattr(first, "__len__") or getattr(first, "ndim", 1) == 0:
-            indices = _as_rows(everything, "row")
-            if batch_size is None:
-                raise ValueError(f"{NAME}(): sampler gives single rows; pass batch_size= too")
-            edges = np.append(np.arange(0, len(indices), batch_size), len(indices))
-            return indices, edges
+            return _as_rows(everything, "row"), None
         batches = list(everything)
     try:
         sizes = np.fromiter(map(len, batches), np.int64, len(batches))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..sampling.buckets import bucket_boundaries
-from ..sampling.plan import Planner, read_pool
+from ..sampling.plan import WINDOW_BATCHES, Planner, read_pool
 from .report import Strategy, Window
 from .shapes import Shapes, count_distinct, dealt_edges, measure, shared_out
 
@@ -22,7 +22,10 @@ NAME = "analyze"
 BYTES_PER_TOKEN = 8  # a column of int64
 MOST_BUCKETS = 64  # of the curve
 # Windows of the curve, in batches of the mean length; 1 is random batches.
-WINDOW_BATCHES = (4, 16, 100, 400)
+CURVE = (4, 16, 100, 400)
+# A window is at most a quarter of the rows.
+PARTS = 4
+MOST_ESTIMATED = 2**20  # rows
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Caps:
     capacity: int | None
     num_replicas: int
     seed: int
+    overlong: str | None = None  # "drop" where rows are dropped
 
     def arguments(self, *names: str, **more: Any) -> str:
         """Write settings as arguments: those that were passed."""
@@ -198,7 +202,7 @@ class Plans:
         return self._strategy("dynamic", call, shapes, length_std=shapes.length_std)
 
     def _sampler_call(self, **more: Any) -> str:
-        names = ["batch_size", "max_tokens", "max_length", "pad_to_multiple_of", "seed"]
+        names = ["batch_size", "max_tokens", "max_length", "overlong", "pad_to_multiple_of", "seed"]
         if more.get("padding_free"):
             names.remove("pad_to_multiple_of")
         given = self.caps.arguments(*names, **more)
@@ -252,12 +256,15 @@ class Plans:
         shapes = Shapes(
             np.add.reduceat(packs.rows, starts),
             np.diff(np.append(starts, len(packs.rows))),
-            np.full(len(starts), capacity, np.int64),
+            np.full(len(starts), capacity if self.total else 0, np.int64),
             np.add.reduceat(packs.tokens, starts),
         )
-        overlong = None if self.caps.max_length is None else "truncate"
+        most, lengths = self.caps.max_length, "lengths"
+        if most is not None and most < capacity:  # pack cuts to its capacity alone
+            lengths = f"[min(n, {most}) for n in lengths]"
+        overlong = "truncate" if most == capacity else self.caps.overlong
         given = self.caps.arguments("seed", overlong=overlong)
-        call = f"tb.pack(lengths, {capacity}{', ' if given else ''}{given})"
+        call = f"tb.pack({lengths}, {capacity}{', ' if given else ''}{given})"
         found = self._strategy(
             "packed", call, shapes, length_std=packs.length_std, squares=self.squares
         )
@@ -287,7 +294,7 @@ class Plans:
         # Windows of one batch, without another cap, are batches of random rows.
         known = {batch: dynamic} if self.caps.max_tokens is None else {}
         known |= {window: uniform} if self.caps.num_replicas == 1 else {}
-        sizes = {batch * count for count in WINDOW_BATCHES if batch * count < rows}
+        sizes = {batch * count for count in CURVE if batch * count < rows}
         for size in sorted({*sizes, window, rows, batch}):
             if size in known:
                 found = known[size]
@@ -298,18 +305,62 @@ class Plans:
                 shapes = measure(NAME, plan[0], settings, *plan[1:])
                 tokens, squares = int(shapes.padded.sum()), shapes.squares
                 spread = shapes.length_std
-            yield Window(
-                rows=size,
-                batches=max(round(size / batch), 1),
-                is_chosen=size == window,
-                padded_tokens=tokens,
-                waste=1 - self.total / tokens if tokens else 0.0,
-                attention=squares,
-                speed_up=_ratio(self._fixed_tokens, tokens),
-                length_std=spread,
-                forced=max(spread - dynamic.length_std, 0.0),
-                mixing=self._mixing(spread, dynamic.length_std),
+            yield self._window(
+                size, batch, tokens, squares, spread, dynamic, is_chosen=size == window
             )
+
+    def estimate(self, window: int) -> Window | None:
+        """Estimate the default window of rows like these, if they are too few for 100 batches.
+
+        Each row comes several times, so that a window holds as much of the tail of long rows as
+        there is of it here.
+        """
+        rows = len(self.lengths)
+        batch = self._rows_at(-(-self.total // rows))
+        wanted = min(batch * WINDOW_BATCHES * PARTS, MOST_ESTIMATED)
+        copies = -(-wanted // rows)
+        if not self.auto or copies < 2 or self._fixed_tokens * copies >= 2**63:
+            return None
+        caps = replace(self.caps, num_replicas=1)
+        more = Plans(np.tile(self.lengths, copies), self.settings, caps)
+        uniform, wide = more.uniform()
+        if wide <= window:  # one batch here and there
+            return None
+        dynamic = more.dynamic()
+        return more._window(
+            wide,
+            batch,
+            uniform.padded_tokens,
+            uniform.attention,
+            uniform.length_std,
+            dynamic,
+            is_chosen=False,
+        )
+
+    def _window(
+        self,
+        size: int,
+        batch: int,
+        tokens: int,
+        squares: float,
+        spread: float,
+        dynamic: Strategy,
+        *,
+        is_chosen: bool,
+    ) -> Window:
+        return Window(
+            rows=size,
+            batches=max(round(size / batch), 1),
+            data_rows=len(self.lengths),
+            is_chosen=is_chosen,
+            padded_tokens=tokens,
+            waste=1 - self.total / tokens if tokens else 0.0,
+            attention=squares,
+            speed_up=_ratio(self._fixed_tokens, tokens),
+            length_std=spread,
+            forced=max(spread - dynamic.length_std, 0.0),
+            mixing=self._mixing(spread, dynamic.length_std),
+        )
 
     def _mixing(self, spread: float, random: float) -> float:
         """Give the part of the variance of lengths inside batches, against random batches."""

@@ -76,6 +76,8 @@ class Window:
     ----------
     rows, batches : int
         The window, in rows and in batches.
+    data_rows : int
+        All rows, of which this is a window.
     is_chosen : bool
         Whether it is that of the report's strategies.
     padded_tokens, waste, attention, speed_up, length_std
@@ -90,6 +92,7 @@ class Window:
 
     rows: int
     batches: int
+    data_rows: int
     is_chosen: bool
     padded_tokens: int
     waste: float
@@ -123,6 +126,9 @@ class PaddingReport:
         sampler" if one was given. ``report["packed"]`` gives one of them.
     windows : tuple of Window
         What each ``shuffle_window`` costs, from random batches to one window of all rows.
+    estimate : Window or None
+        With fewer rows than the default window of 100 batches needs: what it would cost on as many
+        rows as it needs, if each of these came several times. No other figure is an estimate.
     limit, attention_limit : float
         The largest speed-up against fixed padding that there can be: that without any padding.
     capacity : int
@@ -130,7 +136,8 @@ class PaddingReport:
     pack_tokens : ndarray of int64, shape [packs]
         Tokens in each pack.
     loads : ndarray of int64, shape [steps, ranks]
-        Tokens of each rank at each step, padding included, of "uniform-length".
+        Tokens of each rank at each step, padding included, of "uniform-length"; of one rank in no
+        particular order of steps.
     boundaries : ndarray of int64
         The widths of the optimal buckets.
     bucket_waste : ndarray of int64
@@ -140,9 +147,10 @@ class PaddingReport:
     recommended : str
         The name of the strategy of the verdict.
     verdict : str
-        What follows, in a sentence.
+        What follows, in a sentence or two.
     code : str
-        What to paste. It takes ``lengths``, or ``data`` with a column.
+        What to paste. It takes ``lengths``, or ``data`` with a column; padding-free, a ``model``
+        too, which has to keep rows apart.
 
     Examples
     --------
@@ -169,6 +177,7 @@ class PaddingReport:
     settings: dict[str, Any]
     strategies: tuple[Strategy, ...]
     windows: tuple[Window, ...]
+    estimate: Window | None
     limit: float
     attention_limit: float
     capacity: int
@@ -209,6 +218,8 @@ class PaddingReport:
                 found[name] = value.tolist()
             elif name in ("strategies", "windows"):
                 found[name] = [asdict(one) for one in value]
+            elif isinstance(value, Window):
+                found[name] = asdict(value)
             else:
                 found[name] = value
         return found

@@ -28,7 +28,9 @@ class Table:
 
 
 def _scaled(number: float) -> str:
-    """Write a large number in four characters or so."""
+    """Write a large number in four characters or so, a huge one with a power of ten."""
+    if number >= 1e18 * 0.9995:
+        return f"{number:.2e}".replace("e+", "e")
     for unit, name in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= unit * 0.9995:
             scaled = number / unit
@@ -37,8 +39,18 @@ def _scaled(number: float) -> str:
     return f"{number:.0f}"
 
 
+def _whole(number: float) -> str:
+    """Write a number in full up to seven digits."""
+    return f"{number:g}" if number < 1e7 else _scaled(number)
+
+
+def _mean(number: float) -> str:
+    return f"{number:,.1f}" if number < 1e7 else _scaled(number)
+
+
 def _bytes(number: int) -> str:
-    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+    units = ((2**60, "EiB"), (2**50, "PiB"), (2**40, "TiB"), (2**30, "GiB"))
+    for unit, name in (*units, (2**20, "MiB"), (2**10, "KiB")):
         if number >= unit:
             return f"{number / unit:.1f} {name}"
     return f"{number} B"
@@ -62,7 +74,10 @@ def strategy_table(report: PaddingReport) -> Table:
         cells = [one.name, _scaled(one.padded_tokens), percent(one.waste), f"{one.speed_up:.2f}x"]
         cells += [_scaled(one.attention), f"{one.attention_speed_up:.2f}x", f"{one.batches:,}"]
         cells += [f"{one.widths:,}", f"{one.shapes:,}"]
-        cells += [f"{one.largest_rows}x{one.largest_width}", _bytes(one.largest_bytes)]
+        cells += [
+            f"{_whole(one.largest_rows)}x{_whole(one.largest_width)}",
+            _bytes(one.largest_bytes),
+        ]
         cells += [percent(one.balance)] if ranks > 1 else []
         return tuple(cells)
 
@@ -80,24 +95,28 @@ def window_table(report: PaddingReport) -> Table:
     """Lay out the windows."""
 
     def line(one: Window) -> tuple[str, ...]:
-        rows = f"{one.rows:,}" + (" (all)" if one.rows == report.rows else "")
+        rows = f"{one.rows:,}" + (" (all)" if one.rows == one.data_rows else "")
+        if one is report.estimate:
+            rows = f"{one.rows:,} of {one.data_rows:,}"
         return (
             rows,
             percent(one.waste),
             f"{one.speed_up:.2f}x",
-            f"{one.forced:.1f}",
+            _mean(one.forced),
             percent(one.mixing),
         )
 
     head = ("shuffle_window", "waste", "speed-up", "spread forced", "mixing")
     chosen = [one.is_chosen for one in report.windows]
-    return Table(head, tuple(map(line, report.windows)), chosen.index(True))
+    more = () if report.estimate is None else (report.estimate,)
+    return Table(head, tuple(map(line, (*report.windows, *more))), chosen.index(True))
 
 
 def opening(report: PaddingReport) -> str:
     """Say what was measured."""
-    text = f"{report.rows:,} rows, {report.tokens:,} tokens: mean {report.mean_length:.1f}, "
-    text += f"median {report.median_length:g}, longest {report.longest:,}."
+    text = f"{report.rows:,} rows, {report.tokens:,} tokens: mean {_mean(report.mean_length)}, "
+    median = _mean(report.median_length).removesuffix(".0")
+    text += f"median {median}, longest {report.longest:,}."
     if report.rows_cut:
         text += f" {report.rows_cut:,} rows were cut and lost {report.tokens_cut:,} tokens."
     if report.rows_dropped:
@@ -121,6 +140,11 @@ def notes(report: PaddingReport) -> list[str]:
         "wider their mean lengths spread than those of random batches, in tokens; mixing is the "
         "part of the variance of lengths inside batches, 100% in random ones."
     )
+    if report.estimate is not None:
+        second += (
+            f" The last line is an estimate, of the default window on {report.estimate.data_rows:,}"
+            " rows like these, each of them several times."
+        )
     ranks = settings["num_replicas"]
     third = f" Balance is the part of the time that {ranks} ranks work, if time grows with tokens."
     return [first + (third if ranks > 1 else ""), second]
@@ -167,7 +191,7 @@ def as_text(report: PaddingReport, width: int | None = None) -> str:
     shown: list[str] = []
     for part in parts(report):
         if isinstance(part, str):
-            shown += [*textwrap.wrap(part, width), ""]
+            shown += [*textwrap.wrap(part, width, break_on_hyphens=False), ""]
         else:
             for block in blocks(part, width):
                 shown += [*_lines(block, width), ""]

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..ragged import Ragged
+from .roles import MASKS, read_name
 
-__all__ = ["is_pack_lengths", "refuse_joined", "refuse_other_names", "refuse_packs"]
+__all__ = ["is_pack_lengths", "refuse_joined", "refuse_other_names", "refuse_packs", "refuse_parts"]
 
 # Names of a list of lengths for each row. Collators that keep segments apart read the first.
 PACK_LENGTHS = (
@@ -77,6 +78,24 @@ def refuse_other_names(function: str, kinds: Mapping[Any, str]) -> None:
                 f"{function}(): key {key!r}: the rows are packs, whose lengths are read from "
                 "'seq_lengths'; rename the column to it, or remove it to take a pack as one row"
             )
+
+
+def refuse_parts(function: str, kinds: Mapping[Any, str], main: Any) -> None:
+    """Refuse masks and labels that would join rows, as they have other names than those read."""
+    for key, kind in kinds.items():
+        name = read_name(key)
+        if kind != "rows" or key in (main, "labels"):
+            continue
+        if name.meaning in MASKS:
+            found, plain = "a mask of ones shows all rows to each other", "attention_mask"
+        elif name.meaning == "labels" and name.part != ("", ""):
+            found, plain = "the row before would predict each row's first label", "labels"
+        else:
+            continue
+        raise ValueError(
+            f"{function}(): key {key!r}: {found}; expected {plain!r}: collate the columns of one "
+            f"part ({main!r} and what belongs to it) at a time, by their plain names"
+        )
 
 
 def refuse_joined(function: str, columns: Mapping[Any, Any], fix: str = FIX) -> None:

@@ -25,7 +25,7 @@ from .columns import (
     settle_columns,
 )
 from .kept_apart import find_longest, find_settings
-from .packs import refuse_other_names
+from .packs import refuse_other_names, refuse_parts
 from .roles import read_name
 from .samples import Kind, columns_of, inside, kind_of, nested_columns, require_main
 
@@ -336,6 +336,7 @@ attention_mask='bidirectional')
             if "rows" not in kinds.values():
                 return self._stack(columns, kinds, path)
         main = require_main(NAME, kinds)
+        refuse_parts(NAME, kinds, main)
         named = self._named
         specs: list[ColumnSpec] = [(main, columns[main], "main", named[main])]
         names, labels = [main], self._labels_role(kinds, main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -94,7 +95,14 @@ def batch_by_length(
         When the trainer is told to batch in another way too: a ``train_sampling_strategy``,
         ``dispatch_batches``, ``split_batches``, or ``auto_find_batch_size`` with `max_tokens`.
         When metrics or predictions are asked for with `evaluation` and batches without padding.
+        When the collator pads, with ``padding_free=True``: no cap would hold.
         These, and errors of the sampler, come with ``train()``.
+
+    Warns
+    -----
+    UserWarning
+        When the collator makes a batch of more positions than `max_tokens`, or joins rows that were
+        planned with padding.
 
     Examples
     --------
@@ -111,6 +119,12 @@ def batch_by_length(
         )
     if column is not None and not isinstance(column, str):
         raise TypeError(f"{_NAME}(): column={_core.describe(column)}; expected a str")
+    dataset = getattr(trainer, "train_dataset", None)
+    if dataset is not None and not hasattr(dataset, "__len__"):
+        raise TypeError(
+            f"{_NAME}(): train_dataset is {_core.describe(dataset)}; expected a data set with a "
+            "length: a stream is batched by tb.StreamBatcher, in a training loop"
+        )
     for name in ("num_replicas", "rank"):
         if name in settings:
             raise TypeError(f"{_NAME}(): found {name}=, which the trainer knows; leave it out")
@@ -158,7 +172,10 @@ class _ByLength:
         sampler = LengthBatchSampler(lengths, num_replicas=ranks, rank=rank, **own)
         _check_count(sampler, loader)
         sampler.even_out(_count_epochs(self.args, len(sampler)))
-        return _prepare(_loader_of(loader, sampler), self.accelerator)
+        cap: Any = sampler.max_tokens
+        cap = max(cap.values()) if isinstance(cap, Mapping) else cap
+        collate_fn = _AsPlanned(loader.collate_fn, self._main_column(), cap, sampler.padding_free)
+        return _prepare(_loader_of(loader, sampler, collate_fn=collate_fn), self.accelerator)
 
     def get_eval_dataloader(self: Any, *args: Any, **kwargs: Any) -> Any:
         return self._evaluate_by_length(super().get_eval_dataloader(*args, **kwargs))  # type: ignore[misc]
@@ -186,8 +203,12 @@ class _ByLength:
             label_ids=_restore(sampler, output.label_ids),
         )
 
-    def _lengths_of(self: Any, dataset: Any) -> Any:
+    def _main_column(self: Any) -> str:
         column = self._by_length.column or getattr(self.model, "main_input_name", "input_ids")
+        return str(column)
+
+    def _lengths_of(self: Any, dataset: Any) -> Any:
+        column = self._main_column()
         try:
             return count_lengths(dataset, column=column)
         except (TypeError, KeyError, ValueError) as error:
@@ -212,6 +233,52 @@ class _ByLength:
             known._tightbatch_sampler = sampler
             loader._tightbatch_loader = known
         return known
+
+
+@dataclass
+class _AsPlanned:
+    """A collate function, whose batches have to be what the sampler planned them for."""
+
+    collate_fn: Any
+    column: str
+    max_tokens: int | None
+    padding_free: bool
+    has_warned: bool = False
+
+    def __call__(self, samples: Any) -> Any:
+        """Collate, and look at the shape of the tokens."""
+        batch = self.collate_fn(samples)
+        tokens = batch.get(self.column) if isinstance(batch, Mapping) else None
+        shape = tuple(getattr(tokens, "shape", ()))
+        if len(shape) >= 2:
+            self._check(len(samples), int(shape[0]), int(shape[1]))
+        return batch
+
+    def _check(self, samples: int, rows: int, width: int) -> None:
+        if self.padding_free and rows > 1:
+            raise ValueError(
+                f"{_NAME}(): padding_free=True, but the collator pads: it made {rows} rows of "
+                f"{width} positions of {samples} samples; expected one that joins rows, such as "
+                "tb.PaddingFreeCollator() or that of SFTConfig(padding_free=True), or "
+                "padding_free=False"
+            )
+        if self.max_tokens is None or self.has_warned:
+            return
+        told = None
+        if not self.padding_free and rows == 1 < samples:
+            told = (
+                f"the collator joins {samples} samples into one row of {width} positions; pass "
+                f"padding_free=True, which fills max_tokens={self.max_tokens} with them"
+            )
+        elif rows * width > self.max_tokens:
+            told = (
+                f"the collator made {rows} rows of {width} positions, more than max_tokens="
+                f"{self.max_tokens}; give it the sampler's max_length, and the sampler its "
+                "pad_to_multiple_of"
+            )
+        if told is not None:
+            self.has_warned = True
+            warnings.warn(f"{_NAME}(): {told}", stacklevel=2)
 
 
 def _find_pack_lengths(*given: Any) -> set[Any]:
@@ -290,12 +357,12 @@ def _count_epochs(args: Any, steps: int) -> int:
     return max(math.ceil(epochs), 1)
 
 
-def _loader_of(loader: Any, sampler: LengthBatchSampler) -> Any:
-    """Make a DataLoader like this one, with other batches."""
+def _loader_of(loader: Any, sampler: LengthBatchSampler, **other: Any) -> Any:
+    """Make a DataLoader like this one, with other batches, and what else is other."""
     from torch.utils.data import DataLoader
 
     options = {name: getattr(loader, name) for name in _LOADING if hasattr(loader, name)}
-    return DataLoader(loader.dataset, batch_sampler=sampler, **options)
+    return DataLoader(loader.dataset, batch_sampler=sampler, **{**options, **other})
 
 
 def _prepare(loader: Any, accelerator: Any) -> Any:

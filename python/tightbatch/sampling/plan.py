@@ -18,7 +18,7 @@ NO_CAP = 2**63 - 1
 
 # Batches in a window, with shuffle_window="auto". If lengths are log-normal, about 1.4 % of a batch
 # of 32 is then padding, and rows still meet different rows in every epoch.
-_WINDOW_BATCHES = 100
+WINDOW_BATCHES = 100
 
 # Rows held back to fill packs, with pool_size="auto": packs are then about as full as with best fit
 # over all rows, and the pool stays in the processor's cache.
@@ -77,8 +77,8 @@ class Planner:
 
     ``settings`` are those of ``_core.read_plan_settings``, with boundaries as an array. Two of them
     are computed here: with "truncate" ``max_length`` is lowered, and a window of None becomes all
-    rows, one of "auto" about 100 batches. ``by_row`` are settings with an item for each row: limits
-    and keys to sort by.
+    rows, one of "auto" about 100 batches or a quarter of the rows. ``by_row`` are settings with an
+    item for each row: limits and keys to sort by.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Planner:
             self.rows, total, *_ = self._survey()
         most = self.settings["max_length"]
         self.truncated = 0 if most is None else int((lengths > most).sum())
-        self.window_batches = _WINDOW_BATCHES if auto_window else 0  # of groups
+        self.window_batches = WINDOW_BATCHES if auto_window else 0  # of groups
         if settings["pool_size"] is not None:
             window = None
         elif window is None:
@@ -129,7 +129,10 @@ class Planner:
         self.settings["max_length"] = min(self.settings["max_length"] or NO_CAP, allowed)
 
     def _auto_window(self, total: int, cap: int | None = None) -> int:
-        """Rows in a window of 100 batches; `total` is the sum of the lengths after cutting."""
+        """Rows in a window: 100 batches, but at most a quarter of the rows, and at least one batch.
+
+        `total` is the sum of the lengths after cutting.
+        """
         batch = self.settings["batch_size"] or NO_CAP
         cap = self.settings["max_tokens"] if cap is None else cap
         if cap is not None:
@@ -137,7 +140,7 @@ class Planner:
             (cost,) = _core.row_costs(self.function, mean, self.settings).tolist()
             batch = min(batch, max(cap // cost, 1))
         batch = rows_in_batch(self.by_row.get("limits", ()), batch)
-        batches = max(min(self.rows // (4 * batch), _WINDOW_BATCHES), 1)
+        batches = max(min(self.rows // (4 * batch), WINDOW_BATCHES), 1)
         return int(min(batch * batches, NO_CAP))
 
     def group(self, groups: Any, shares: Shares) -> None:

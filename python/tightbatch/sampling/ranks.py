@@ -11,12 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .plan import NO_CAP
 
 Array = NDArray[np.int64]
 
 # How many rows become Python ints at a time, during an epoch.
 _ROWS_AT_ONCE = 2048
 _BATCHES_AT_ONCE = 256
+
+
+def read_ranks(function: str, num_replicas: Any, rank: Any) -> tuple[int, int]:
+    """Read the number of ranks, and which of them this is: of several, one has to be named."""
+    ranks = _core.read_int(function, "num_replicas", num_replicas, 1, NO_CAP)
+    if rank is None and ranks > 1:
+        raise ValueError(
+            f"{function}(): num_replicas={ranks} without rank=; expected both, such as "
+            "rank=torch.distributed.get_rank(): with one rank's batches on all of them, the rows "
+            "of the others would never be read"
+        )
+    rank = 0 if rank is None else _core.read_int(function, "rank", rank, 0, NO_CAP)
+    if rank >= ranks:
+        raise ValueError(
+            f"{function}(): rank={rank} of num_replicas={ranks}; expected a rank from 0 to "
+            f"{ranks - 1}"
+        )
+    return ranks, rank
 
 
 @dataclass(frozen=True)

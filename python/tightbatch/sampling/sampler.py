@@ -15,7 +15,7 @@ from .._words import counted
 from .groups import Shares
 from .limits import Limit
 from .plan import NO_CAP, Planner, read_pool
-from .ranks import Run, Steps, check_shared_once, deal, dealt, in_line, shared
+from .ranks import Run, Steps, check_shared_once, deal, dealt, in_line, read_ranks, shared
 from .results import Results
 from .rows import read_rows
 from .schedule import read_schedule
@@ -167,8 +167,9 @@ class LengthBatchSampler(Results):
     weigh : {"rows", "tokens"}
         Whether shares, and sizes, are of rows or of tokens.
     num_replicas, rank : int
-        The number of ranks, and which of them this is. Leave them out for a loader that goes
-        through accelerate's ``prepare``, which shares out the batches itself.
+        The number of ranks, and which of them this is, which has no default among several. Leave
+        them out for a loader that goes through accelerate's ``prepare``, which shares out the
+        batches itself.
 
     Attributes
     ----------
@@ -278,7 +279,7 @@ class LengthBatchSampler(Results):
         temperature: float | None = None,
         weigh: Literal["rows", "tokens"] = "rows",
         num_replicas: int = 1,
-        rank: int = 0,
+        rank: int | None = None,
     ) -> None:
         if batch_size is None and max_tokens is None and not limits:
             raise ValueError(f"{NAME}(): pass batch_size=, max_tokens= or both, or limits=")
@@ -319,13 +320,7 @@ class LengthBatchSampler(Results):
             if settings["padding_free"]:
                 raise ValueError(f"{NAME}(): boundaries= with padding_free=True; expected one")
         self.tail = _core.read_choice(NAME, "tail", tail, ("split", "repeat"))
-        self.num_replicas = _core.read_int(NAME, "num_replicas", num_replicas, 1, NO_CAP)
-        self.rank = _core.read_int(NAME, "rank", rank, 0, NO_CAP)
-        if self.rank >= self.num_replicas:
-            raise ValueError(
-                f"{NAME}(): rank={self.rank} of num_replicas={self.num_replicas}; expected "
-                f"a rank from 0 to {self.num_replicas - 1}"
-            )
+        self.num_replicas, self.rank = read_ranks(NAME, num_replicas, rank)
         rows = read_rows(NAME, lengths, limits, max_length, settings)
         self.limits = rows.limits or None
         if schedule and (
@@ -480,6 +475,7 @@ class LengthBatchSampler(Results):
         for name, parameter in signature(LengthBatchSampler).parameters.items():
             value = getattr(self, name, parameter.default)
             unused = name in ("shuffle_window", "pool_size") and value is None
+            unused = unused or (name == "rank" and self.num_replicas == 1)
             if name == "groups" and value is not None:
                 given.append(f"groups={len(value)}")
             elif name != "batch_size" and value != parameter.default and not unused:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import _core
-from .plan import NO_CAP
+from .ranks import read_ranks
 
 NAME = "StreamBatcher"
 SHARDED = ("auto", "no", "workers", "ranks", "both")
@@ -44,19 +44,12 @@ def distributed() -> Any:
     return dist if dist is not None and dist.is_available() and dist.is_initialized() else None
 
 
-def read_ranks(ranks: Any, rank: Any) -> tuple[int, int]:
+def find_ranks(ranks: Any, rank: Any) -> tuple[int, int]:
     """Read num_replicas= and rank=; None is what torch.distributed says."""
     dist = distributed() if ranks is None and rank is None else None
     if dist is not None:
         ranks, rank = dist.get_world_size(), dist.get_rank()
-    ranks, rank = 1 if ranks is None else ranks, 0 if rank is None else rank
-    ranks = _core.read_int(NAME, "num_replicas", ranks, 1, NO_CAP)
-    rank = _core.read_int(NAME, "rank", rank, 0, NO_CAP)
-    if rank >= ranks:
-        raise ValueError(
-            f"{NAME}(): rank={rank} of num_replicas={ranks}; expected a rank from 0 to {ranks - 1}"
-        )
-    return ranks, rank
+    return read_ranks(NAME, 1 if ranks is None else ranks, rank)
 
 
 def worker() -> tuple[int, int]:

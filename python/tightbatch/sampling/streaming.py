@@ -19,9 +19,9 @@ from .stream_source import (
     NAME,
     SHARDED,
     check_samples,
+    find_ranks,
     find_share,
     in_worker,
-    read_ranks,
     register,
 )
 from .stream_states import choose_state, read_states
@@ -205,7 +205,7 @@ class StreamBatcher:
         self._read_cap()
         self.steps = None if steps is None else _core.read_int(NAME, "steps", steps, 1, NO_CAP)
         self.sharded = _core.read_choice(NAME, "sharded", sharded, SHARDED)
-        self.num_replicas, self.rank = read_ranks(num_replicas, rank)
+        self.num_replicas, self.rank = find_ranks(num_replicas, rank)
         for name in signature(StreamBatcher).parameters:
             if name in settings:
                 setattr(self, name, settings[name])
