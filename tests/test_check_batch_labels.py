@@ -1,4 +1,4 @@
-"""check_batch tells labels of tokens from labels of rows, and holds boundaries against all tokens."""
+"""check_batch tells labels of tokens from those of rows, and whose boundaries are whose."""
 
 import numpy as np
 import pytest
@@ -290,3 +290,17 @@ def test_the_first_label_of_a_left_padded_row_is_noted():
     assert not tb.check_batch(right).notes
     tags = {**batch, "labels": np.where(batch["attention_mask"] == 1, 2, -100)}
     assert not tb.check_batch(tags).notes
+
+
+def test_padding_at_the_end_that_is_cut_as_evenly_as_it_can_be():
+    collate = tb.PaddingFreeCollator(
+        max_tokens=11, max_segments=4, max_length=40, return_tensors="np"
+    )
+    batch = collate([{"input_ids": [5, 6], "labels": [5, 6]}])
+    assert batch["cu_seq_lens_q"].tolist() == [0, 2, 5, 8, 11]
+    assert tb.check_batch(batch).ok
+    whole = {"input_ids": batch["input_ids"], "cu_seqlens": [0, 2, 11], "max_seqlen": 9}
+    assert found_in(whole) == [("longest_is_tail", "max_seqlen", None, None)]
+    assert found_in({**whole, "cu_seqlens": [0, 2, 4, 11], "max_seqlen": 7}) == [
+        ("longest_is_tail", "max_seqlen", None, None)
+    ]

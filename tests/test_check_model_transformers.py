@@ -393,10 +393,6 @@ def test_losses_of_transformers_do_not_depend_on_the_amount_of_padding(name):
 # --- the labels of first tokens, which padding predicts -------------------------------------------
 
 
-def labelled(lengths=LENGTHS):
-    return [{**sample, "labels": sample["input_ids"]} for sample in samples(lengths)]
-
-
 def first_labels_ignored(batch):
     made = tb.PadCollator(padding_side="left")(batch)
     firsts = made["attention_mask"].argmax(1)
