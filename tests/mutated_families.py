@@ -39,7 +39,8 @@ MODELS = "check_model_report check_model check_model_padding check_model_transfo
 PLOTS = ["plots_style", "plots_batch", "plots"]
 COMPARE = ["compare_lines", "compare"]
 ROLES = (
-    "collate_roles collate_passengers samples masks_added batch_pytree padding_free_apart"
+    "collate_roles collate_labels collate_passengers samples masks_added batch_pytree "
+    "padding_free_apart"
 ).split()
 LAST = ["binding", "references", "wrong_arguments", "messages", "memory", "no_memory"]
 
@@ -87,13 +88,14 @@ FAMILIES = [
     (r"py/wrap/wrap_(segment|mask|block_mask)", [*SEGMENTS, *PLANS[-3:-1], *LAST]),
     (r"py/wrap/wrap_mlm", [HUGGINGFACE[-1], *LAST]),
     (r"py/wrap/wrap_(collate|padding_free)|py/output/padding_free", [*BATCHES, *LAST]),
+    (r"py/output/column_role", [*ROLES[:3], *BATCHES, *LAST]),
     (r"py/(output/columns|output/width|input/column)", [*BATCHES, *DATASETS, *LAST]),
     (r"py/wrap/wrap_half|py/input/(tensor|array)", [*HALVES, *TENSORS[:1], *LAST, *TENSORS[1:]]),
     (r"py/.*settings", ["segments", *PADDING[:1], *PLANS[:3], *MORE_SETTINGS, *LAST]),
     (r"py/input/(number|list|dtype|rows)", [*PADDING, *NUMBERS, *BATCHES[:2], *LAST]),
     (r"py/", [*PADDING, *BATCHES[:2], "collate_cut", "masks", *NUMBERS, *LAST, "padding_memory"]),
     (r"tightbatch/compare", COMPARE),
-    (r"tightbatch/(cli|__main__)", ["cli_commands", "cli"]),
+    (r"tightbatch/(cli|__main__)", ["cli_errors", "cli_commands", "cli"]),
     (r"tightbatch/amp/", AMP),
     (r"tightbatch/ray/", ["ray"]),
     (r"tightbatch/huggingface/trl", ["huggingface_trl", *LAST]),

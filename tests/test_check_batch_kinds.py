@@ -361,3 +361,37 @@ def test_masks_that_are_one_at_padding_are_not_taken_for_the_other():
     for key in ("key_padding_mask", "padding_mask"):
         batch = {"input_ids": [[5, 6, 0]], key: [[False, False, True]], "labels": [[5, 6, -100]]}
         assert tb.check_batch(batch).ok
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.int32])
+def test_multi_hot_labels_that_were_padded(dtype):
+    hot = np.array([[1, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 1, 1]], dtype)
+    batch = {"input_ids": IDS[0].reshape(3, 6), "labels": hot}
+    assert tb.check_batch(batch).ok
+    for more in (1, 3, 20):
+        if hot.shape[1] + more != 6:
+            padded = np.pad(hot, ((0, 0), (0, more)), constant_values=-100)
+            found = [("row_labels_padded", "labels", None, None)]
+            assert found_in({**batch, "labels": padded}) == found
+            finding, *_ = tb.check_batch({**batch, "labels": padded}, raises=False)
+            message = finding.message
+            assert f"found [3, {5 + more}]" in message
+            assert "expected multi-hot labels as they are, [3, 5]" in message
+            # A decoder's tokens, rows of other lengths, one row, one class, another fill.
+            for labels in (
+                np.where(padded == 1, 7, padded),
+                np.where(np.arange(5 + more) < [[2], [5], [5]], padded, -100),
+                np.where(padded == -100, -1, padded),
+            ):
+                assert "row_labels_padded" not in kinds({**batch, "labels": labels.astype(dtype)})
+    one = np.array([[1, -100, -100], [0, -100, -100], [0, -100, -100]], dtype)
+    assert kinds({**batch, "labels": one}) == set()
+    single = {"input_ids": IDS[:1], "labels": np.array([[1, 0, -100]], dtype)}
+    assert "row_labels_padded" not in kinds(single)
+    # As wide as the ids: where labels are on padding, they are not of the tokens.
+    padded = np.pad(hot, ((0, 0), (0, 1)), constant_values=-100)
+    mask = np.arange(6) < [[3], [6], [4]]
+    batch = {**batch, "labels": padded, "attention_mask": mask.astype(int)}
+    assert "row_labels_padded" in kinds(batch)
+    batch["attention_mask"][:] = 1
+    assert "row_labels_padded" not in kinds(batch)

@@ -265,7 +265,7 @@ BAD_FILES: dict[str, tuple[bytes, str, str]] = {
         "line 3: not JSON: Expecting value, at character 9",
     ),
     "array": (b'[\n{"text":"a"}]', "x.json", "expected an object on each line"),
-    "number": (b'{"text":"a"}\n3\n', "x.jsonl", "line 2: a JSON int; expected an object"),
+    "number": (b'{"text":"a"}\n3\n', "x.jsonl", "line 2: a JSON number; expected an object"),
     "array in a line": (b'[{"text":"a"}]', "x.json", "line 1: a JSON array; expected"),
     "large token": (b'{"ids":[1,%d]}' % 10**20, "x.jsonl", "a number is outside int64"),
     "large length": (b'{"n":%d}' % 10**20, "x.jsonl --lengths", "a number is outside int64"),
@@ -275,9 +275,9 @@ BAD_FILES: dict[str, tuple[bytes, str, str]] = {
     "items": (b'{"ids":[1]}\n{"ids":[1,"a"]}', "x.jsonl", "line 2: 'ids' holds [1, 'a']"),
     "latin text": ("a\ncaf\xe9".encode("latin-1"), "x.txt", "line 2: not UTF-8 text: byte 0xe9"),
     "latin json": ('{"text":"\xe9"}'.encode("latin-1"), "x.jsonl", "line 1: not UTF-8 text"),
-    "latin csv": ("text\na\n\xe9".encode("latin-1"), "x.csv", "Row #3: CSV conversion error"),
+    "latin csv": ("text\na\n\xe9".encode("latin-1"), "x.csv", "line 3: not UTF-8 text: byte 0xe9"),
     "nul": (b"a\nb\0", "x.txt", "line 2: not text: it holds a NUL byte"),
-    "short row": (b"text,b\n1,2\n3\n", "x.csv", "Row #3: Expected 2 columns, got 1"),
+    "short row": (b"text,b\n1,2\n3\n", "x.csv", "x.csv: line 3: expected 2 columns, found 1: 3"),
     "two names": (b"text,text\na,b\n", "x.csv", "several columns are called 'text'"),
     "separator": (b"id;text\n1;a\n", "x.csv", "are its columns separated by ';'? expected a comma"),
     "no parquet": (b"hello", "x.parquet", "x.parquet: not readable as parquet"),
@@ -292,7 +292,7 @@ BAD_FILES: dict[str, tuple[bytes, str, str]] = {
     "other kind": (b"a", "x.xlsx", "the name must end in .parquet, .arrow"),
     "packed kind": (b"a", "x.parquet.gz", "the name must end in .parquet, .arrow"),
     "which": (b"a,b\nx,y\n", "x.csv", "which column? pass --column with one of: a, b"),
-    "list": (b'ids\n"[1, 2]"\n"[1, x]"', "x.csv", "row 2: expected a list of numbers"),
+    "list": (b'ids\n"[1, 2]"\n"[1, x]"', "x.csv", "line 3: expected a list of numbers"),
 }  # fmt: skip
 
 
@@ -305,7 +305,7 @@ def test_a_bad_file_is_one_line(
     Path(options.split()[0]).write_bytes(content)
     if name == "list":  # two are not enough to be taken for lists
         Path("x.csv").write_text("ids\n" + '"[1, 2]"\n' * 100 + '"[1, x]"\n')
-        said = "row 101: expected a list of numbers"
+        said = "x.csv: line 102: column 'ids': expected a list of numbers"
     fails(said, "analyze", *options.split())
 
 
@@ -393,7 +393,7 @@ def test_json_that_differs_from_line_to_line(
 
 @pytest.mark.parametrize(
     ("column", "said"),
-    [("chat", "holds list<"), ("raw", "holds binary"), ("lens", "row 2: the length -1 is below 0")],
+    [("chat", "holds list<"), ("raw", "holds binary"), ("lens", "row 1: column 'lens': the ")],
 )
 def test_columns_that_have_no_lengths(
     column: str, said: str, tmp_path: Path, fails: Callable[..., None]
@@ -585,4 +585,4 @@ def test_lengths_below_zero_name_the_file_and_the_row(
     tmp_path: Path, fails: Callable[..., None]
 ) -> None:
     np.save(tmp_path / "x.npy", [3, -2])
-    fails("x.npy: row 2: the length -2 is below 0", "analyze", str(tmp_path / "x.npy"))
+    fails("x.npy: row 1: the length -2 is below 0", "analyze", str(tmp_path / "x.npy"))

@@ -122,7 +122,7 @@ def test_settings_of_the_model_count(loaders: str, capsys: pytest.CaptureFixture
     ("name", "said"),
     [
         ("{}:goood", "has no 'goood': did you mean good? there are: "),
-        ("{}:number", "is a int; expected a loader, or a function that makes one"),
+        ("{}:number", "is an int; expected a loader, or a function that makes one"),
         ("{}:none", "gives no batches"),
         ("{}:words", "batch 0: batch is 'a' (str), expected columns by name"),
         ("{}:fail", "failed with ValueError: my mistake ("),
@@ -271,7 +271,7 @@ def test_rows_without_a_value_or_tokens(parquet: Any, capsys: pytest.CaptureFixt
         ("a.parquet no/x.parquet", "there is no directory no"),
         ("a.parquet x.parquet --column text", "column 'text' holds text: pass --tokenizer"),
         ("a.parquet x.parquet --column id", "holds one number a row (int64)"),
-        ("a.parquet x.parquet --column input_ids --column inner.ids", "'inner.ids' differ: row 0"),
+        ("a.parquet x.parquet --column input_ids --column inner.ids", "row 0: column 'inner.ids'"),
         ("a.parquet x.parquet --capacity 5", "is more than --capacity 5; pass --overlong"),
         ("a.parquet x.parquet --capacity 0", "--capacity 0; expected an integer of at least 1"),
         ("a.parquet x.parquet --eos 3", "--eos and --dtype are for files of bare tokens"),

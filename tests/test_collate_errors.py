@@ -7,6 +7,7 @@ import pytest
 
 import tightbatch as tb
 from checks import checked, fails
+from tightbatch import huggingface
 
 torch = pytest.importorskip("torch")
 NAME = "PadCollator()"
@@ -239,3 +240,56 @@ def test_errors_of_nested_samples_name_the_way_to_the_key(second, error, told):
     first = {"a": {"x": {"z": [1]} if "a.x" in told else [1]}}
     with pytest.raises(error, match=f"PadCollator\\(\\): {told}"):
         tb.PadCollator(return_tensors="np")([first, second])
+
+
+@pytest.mark.parametrize("value", [2, 2.5, True, [1, 2], np.array([1, 2]), {"a": 1}, np.int64(2)])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_none_before_values_is_what_is_wrong(value, count):
+    samples = [{"x": [1], "y": None}] * count + [{"x": [1], "y": value}]
+    found = type(value).__name__
+    for collator in (tb.PadCollator(), tb.PaddingFreeCollator()):
+        with fails(
+            TypeError, "'y', row 0", "found None", f"expected type {found} as in row {count}"
+        ):
+            collator([{"input_ids": [1], **sample} for sample in samples])
+
+
+def test_text_says_what_a_column_with_none_is():
+    with fails(TypeError, NAME, "'y', row 2", "found type int", "str or None: row 1 is 'a'"):
+        collate([{"x": [1], "y": y} for y in (None, "a", 3)])
+
+
+SAMPLE = {"input_ids": [1, 2], "labels": [1, 2]}
+
+
+@pytest.mark.parametrize("make", [dict, tb.Batch, namedtuple("Row", SAMPLE)])
+def test_a_batch_of_batches_names_what_a_loader_needs(make):
+    sample = make(**SAMPLE)
+    batches = [[sample, sample], [sample]]
+    words = ("row 0", "a list of samples", "DataLoader(..., batch_size=None)")
+    for collator in (
+        tb.PadCollator(),
+        tb.PaddingFreeCollator(),
+        huggingface.DataCollatorWithPadding(pad_token_id=0),
+        huggingface.DataCollatorForTokenClassification(pad_token_id=0),
+        huggingface.DataCollatorForSeq2Seq(pad_token_id=0),
+        huggingface.DataCollatorForLanguageModeling(mlm=False, pad_token_id=0),
+        huggingface.DataCollatorWithFlattening(),
+    ):
+        with fails(TypeError, type(collator).__name__, *words):
+            collator(batches)
+    batcher = tb.StreamBatcher([SAMPLE] * 4, batch_size=2)
+    for options, error in (({}, True), ({"batch_size": None}, False)):
+        loader = torch.utils.data.DataLoader(batcher, collate_fn=tb.PadCollator(), **options)
+        if error:
+            with fails(TypeError, NAME, *words):
+                next(iter(loader))
+        else:
+            assert [len(batch["labels"]) for batch in loader] == [2, 2]
+
+
+def test_a_batch_of_batches_of_tuples_and_what_are_rows():
+    with fails(TypeError, NAME, "row 0", "batch_size=None"):
+        tb.PadCollator()([[([1, 2], 1), ([1], 0)]])
+    rows = tb.PadCollator(return_tensors="np")([[(1, 2), (3, 4)], [(5, 6)]])
+    assert rows.tolist() == [[[1, 2], [3, 4]], [[5, 6], [0, 0]]]

@@ -321,8 +321,18 @@ def test_a_failed_save_leaves_what_was_there(path, monkeypatch):
         make(OPTIONS[1]).save_plan(path)
     assert [name.name for name in path.parent.iterdir()] == [path.name]
     assert path.read_bytes() == before
-    with pytest.raises(FileNotFoundError):
-        sampler.save_plan(path.parent / "none" / "plan.npy")
+
+
+def test_what_cannot_be_written_has_the_name_that_was_given(path):
+    sampler = make(OPTIONS[0])
+    path.mkdir()
+    for place in (path.parent / "none" / "plan.npy", path):
+        # On Windows a directory is no permission.
+        with pytest.raises((FileNotFoundError, IsADirectoryError, PermissionError)) as caught:
+            sampler.save_plan(place)
+        assert (caught.value.filename, caught.value.filename2) == (str(place), None)
+        assert str(caught.value).endswith(f": {str(place)!r}")
+    assert [name.name for name in path.parent.iterdir()] == [path.name]
 
 
 # Packings

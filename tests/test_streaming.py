@@ -167,6 +167,36 @@ def test_an_empty_source_has_no_batches():
         assert list(batcher) == []
 
 
+def test_an_iterator_that_is_at_its_end_warns():
+    rows = [[1] * n for n in (3, 1, 2, 5)]
+    spent = iter(rows)
+    for samples in ((row for row in rows), iter(rows), lambda: spent):
+        batcher = tb.StreamBatcher(samples, batch_size=2)
+        assert sum(map(len, batcher)) == 4
+        for _ in range(2):
+            with pytest.warns(UserWarning, match=r"read once.*a function") as caught:
+                assert list(batcher) == []
+            assert caught[0].filename == __file__
+    for samples in (rows, lambda: iter(rows)):
+        batcher = tb.StreamBatcher(samples, batch_size=2)
+        assert [sum(map(len, batcher)) for _ in range(3)] == [4, 4, 4]
+
+
+def test_an_iterator_is_read_on_in_parts_without_a_warning():
+    samples = ([n] * (n % 5 + 1) for n in range(24))
+    batcher = tb.StreamBatcher(samples, batch_size=2, buffer=2, steps=4)
+    found = [[row[0] for batch in batcher for row in batch] for _ in range(2)]
+    assert list(map(len, found)) == [8, 8]
+    assert not set(found[0]) & set(found[1])
+    batcher = tb.StreamBatcher(iter([]), batch_size=2)
+    assert [list(batcher), list(batcher)] == [[], []]
+    batcher = tb.StreamBatcher(iter([[1], [2]]), batch_size=2)
+    assert len(list(batcher)) == 1
+    done = tb.StreamBatcher(iter([[1], [2]]), batch_size=2)
+    done.load_state_dict(batcher.state_dict())
+    assert len(list(done)) == 1  # the second epoch, from an iterator of its own
+
+
 def test_tokens_and_bytes_limit_the_buffer():
     rows = [np.zeros(n, np.int32) for n in text_lengths(300)]
     for limit in ({"buffer_tokens": 2000}, {"buffer_bytes": 8000}):

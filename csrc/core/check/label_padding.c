@@ -184,6 +184,7 @@ tb_check_label_padding(const tb_label_work *w)
         }
         if (may_be_own && are_own_rows(w)) {
             check_own_range(w);
+            tb_check_padded_classes(check, w->column);
             return;
         }
         may_be_own = 0;

@@ -235,6 +235,44 @@ check_range(tb_check *check, int i)
     }
 }
 
+/* How many classes multi-hot labels [rows, n] have that were padded: columns of 0 and 1
+ * alone, before columns that are ignored in every row. 0: they are none. In several rows
+ * of two classes and more that is no chance. */
+static ptrdiff_t
+count_padded_classes(const tb_check *check, const tb_check_column *column)
+{
+    ptrdiff_t rows = column->shape[0], each = column->shape[1], classes = 0;
+    int64_t ignored = check->settings.ignore_index;
+
+    while (classes < each && column->wide[classes] != ignored) {
+        classes++;
+    }
+    if (rows < 2 || classes < 2 || classes == each || ignored == 0 || ignored == 1) {
+        return 0;
+    }
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        for (ptrdiff_t c = 0; c < each; c++) {
+            int64_t label = column->wide[r * each + c];
+            if (c < classes ? label != 0 && label != 1 : label != ignored) {
+                return 0;
+            }
+        }
+    }
+    return classes;
+}
+
+void
+tb_check_padded_classes(tb_check *check, int i)
+{
+    const tb_check_column *column = &check->columns[i];
+    ptrdiff_t classes = column->ndim == 2 ? count_padded_classes(check, column) : 0;
+
+    if (classes > 0) {
+        tb_note(check, TB_FOUND_ROW_LABELS_PADDED, i, -1, -1, -1, column->shape[1],
+                classes);
+    }
+}
+
 /* Labels of rows: as many as rows, and not all ignored. */
 void
 tb_check_row_labels(tb_check *check, int i)
@@ -255,6 +293,7 @@ tb_check_row_labels(tb_check *check, int i)
         return;
     }
     check_range(check, i);
+    tb_check_padded_classes(check, i);
     for (ptrdiff_t r = 0; column->ndim == 2 && r < count; r++) {
         if (tb_scan_other(column->wide + r * each, each, ignored) == each) {
             tb_note(check, TB_FOUND_ROW_UNLABELLED, i, -1, r, -1, each, -1);

@@ -44,4 +44,7 @@ void tb_check_labelled_rows(const tb_label_work *w);
 /* Labels that have rows of their own: as many as there are rows, and not all ignored. */
 void tb_check_row_labels(tb_check *check, int i);
 
+/* Notes multi-hot labels of rows that were padded. */
+void tb_check_padded_classes(tb_check *check, int i);
+
 #endif

@@ -28,7 +28,8 @@ typedef struct {
     PyObject *rows;     /* borrowed */
     tb_column_role role;
     PyObject *padding_value;       /* borrowed */
-    PyObject *float_padding_value; /* the same of a column of floats, or None */
+    PyObject *float_padding_value; /* the same of a column of floats, or None; False: it
+                                    * is not known, and padding is an error */
     tb_dtype dtype;                /* item_size 0: none is asked for */
     tb_dtype float_dtype; /* of a column that otherwise would be floating; or 0 */
     tb_pad_options options;

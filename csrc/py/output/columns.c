@@ -129,6 +129,13 @@ read_fill(tb_state *state, tb_output *output)
         tb_type_is_float(output->column.dtype.type)) {
         fill = spec->float_padding_value;
     }
+    if (fill == Py_False) {
+        return tb_raise_at(&spec->context, PyExc_ValueError, -1, -1,
+                           "labels of floats have no fill that a loss ignores: -100 is "
+                           "one of class ids; expected padding_value={%R: 0}, or the "
+                           "number that your loss leaves out",
+                           spec->context.key);
+    }
     if (fill == Py_None && spec->role == TB_ROLE_LOOSE) {
         return tb_raise_at(
             &spec->context, PyExc_ValueError, -1, -1,
@@ -175,7 +182,7 @@ lay_out_all(tb_state *state, tb_output *outputs, Py_ssize_t count, int promote)
             return -1;
         }
     }
-    if (tb_settle_roles(outputs, count, promote) < 0) {
+    if (tb_settle_roles(state, outputs, count, promote) < 0) {
         return -1;
     }
     for (Py_ssize_t i = 0; i < count; i++) {

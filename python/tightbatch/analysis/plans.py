@@ -259,12 +259,12 @@ class Plans:
             np.full(len(starts), capacity if self.total else 0, np.int64),
             np.add.reduceat(packs.tokens, starts),
         )
-        most, lengths = self.caps.max_length, "lengths"
+        most, of = self.caps.max_length, "lengths"
         if most is not None and most < capacity:  # pack cuts to its capacity alone
-            lengths = f"[min(n, {most}) for n in lengths]"
+            of = f"[min(n, {most}) for n in lengths]"
         overlong = "truncate" if most == capacity else self.caps.overlong
         given = self.caps.arguments("seed", overlong=overlong)
-        call = f"tb.pack({lengths}, {capacity}{', ' if given else ''}{given})"
+        call = f"tb.pack({of}, {capacity}{', ' if given else ''}{given})"
         found = self._strategy(
             "packed", call, shapes, length_std=packs.length_std, squares=self.squares
         )

@@ -99,6 +99,7 @@ def check_batch(
         label_crosses_rows      a token is trained to predict the first token of another row
         label_shift             labels are off by one
         label_differs           shift_labels are not the next labels
+        row_labels_padded       labels of rows (multi-hot) are padded, as if they were of tokens
         batch_without_labels,   no label is trained: of the batch; of a row
         row_without_labels
         ======================  =================================================================

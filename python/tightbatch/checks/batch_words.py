@@ -216,6 +216,14 @@ KINDS: dict[str, Words] = {
         lambda f: f"found {f.found}, but {_against(f)} has {f.expected} at the next token",
         "the loss depends on which of the two columns the model takes",
     ),
+    "row_labels_padded": (
+        lambda f: (
+            f"found [{f.rows}, {f.found}], 0 and 1 with padding after column {f.expected - 1} of "
+            f"every row, expected multi-hot labels as they are, [{f.rows}, {f.expected}]"
+        ),
+        "a loss of several classes stops at the other shape, or trains towards the padding; "
+        "PadCollator(stack='labels') pads none",
+    ),
     "batch_without_labels": (
         lambda _: "found no label that is trained, expected at least one",
         NAN,

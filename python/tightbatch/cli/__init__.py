@@ -10,6 +10,7 @@ lines       text and JSON, a row on a line
 tokens      arrays and files of token numbers
 sources     files and folders of all kinds, as blocks of columns
 tokenizer   text to tokens
+places      in which file and line a row is
 rows        which column is meant, and how long its rows are
 ...         a file for each command, which reads its options
 app         all commands, and their help

@@ -211,7 +211,7 @@ def show(
     """Analyze lengths, and print and write what was found."""
     from .. import analyze
 
-    with calling(**OPTIONS):
+    with calling(measured.places.where, **OPTIONS):
         report = analyze(measured.lengths, **settings)
     found = {"source": measured.about, "unit": measured.unit, "column": measured.column}
     if str(json) != "-":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .failure import CommandError
+from .failure import RowError, not_utf8
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,6 +77,32 @@ def holds_rows_of_numbers(kind: pa.DataType) -> bool:
     return holds(kind) == "numbers"
 
 
+def is_alike(kind: pa.DataType, first: pa.DataType) -> bool:
+    """Whether what one file holds can be read as what the first file holds: widths may differ."""
+    import pyarrow as pa
+
+    kind, first = plain_type(kind), plain_type(first)
+    if kind == first or pa.types.is_null(kind):
+        return True
+    what = holds(first)
+    if what != holds(kind) or what == "else":
+        return False
+    if what == "rows":
+        return is_alike(kind.value_type, first.value_type)
+    if what == "fields":
+        own = {field.name: field.type for field in kind}
+        return all(f.name in own and is_alike(own[f.name], f.type) for f in first)
+    return True
+
+
+def common_type(kinds: Iterable[pa.DataType]) -> pa.DataType:
+    """The type that holds what all of these hold: floats and integers are floats."""
+    import pyarrow as pa
+
+    schemas = [pa.schema([("", kind)]) for kind in kinds]
+    return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+
+
 def take(array: pa.Array, path: list[str]) -> pa.Array:
     """The field of a nested column: ``["a", "b"]`` of fields of fields."""
     import pyarrow.compute as pc
@@ -100,6 +127,57 @@ def row_lengths(array: pa.Array) -> NDArray[np.int64]:
     found: Any = pc.list_value_length(array).to_numpy(zero_copy_only=False)
     lengths: NDArray[np.int64] = found.astype(np.int64)
     return lengths
+
+
+def null_tokens(array: pa.Array) -> int:
+    """How many values inside the lists of an array are null, at any depth."""
+    import pyarrow.compute as pc
+
+    count = 0
+    while holds(array.type) == "rows":
+        array = plain(pc.list_flatten(array))
+        count += array.null_count
+    return count
+
+
+def check_tokens(array: pa.Array) -> None:
+    """Raise RowError for the first list that holds a null, at any depth."""
+    if null_tokens(array):
+        row, position = _first_null(array)
+        raise RowError(
+            row,
+            f"position {position} is null; write a number there, or null for the whole row, which "
+            "leaves it out",
+        )
+
+
+def _first_null(array: pa.Array) -> tuple[int, int]:
+    """The row of the first null inside an array of lists, and its position in that row."""
+    import pyarrow.compute as pc
+
+    parents, items = pc.list_parent_indices(array), plain(pc.list_flatten(array))
+    found = [pc.index(items.is_null(), True).as_py()] if items.null_count else []
+    if null_tokens(items):
+        found.append(_first_null(items)[0])
+    place = min(found)
+    row = parents[place].as_py()
+    return row, place - pc.index(parents, row).as_py()
+
+
+def check_text(array: pa.Array, is_file_of_text: bool) -> None:
+    """Raise RowError for the first text that is not UTF-8, which some readers let by."""
+    import pyarrow as pa
+
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        for row, text in enumerate(as_text(array).cast(pa.large_binary()).to_pylist()):
+            try:
+                (text or b"").decode()
+            except UnicodeDecodeError as error:
+                told = not_utf8(text[error.start], is_file_of_text)
+                raise RowError(row, told) from None
+        raise
 
 
 def text_lengths(array: pa.Array, unit: str) -> NDArray[np.int64]:
@@ -127,14 +205,13 @@ def is_listed(array: pa.Array) -> bool:
     return len(first) > 0 and bool(pc.all(pc.match_substring_regex(first, IS_LISTED)).as_py())
 
 
-def check_listed(array: pa.Array, first_row: int) -> None:
-    """Raise CommandError for the first text that is no list of numbers."""
+def check_listed(array: pa.Array) -> None:
+    """Raise RowError for the first text that is no list of numbers."""
     import pyarrow.compute as pc
 
     wrong = pc.index(pc.match_substring_regex(as_text(array), IS_LISTED), False).as_py()
     if wrong >= 0:
         found = str(array[wrong].as_py())
-        raise CommandError(
-            f"row {first_row + wrong}: expected a list of numbers as in the rows before, "
-            f"found {found[:60]!r}"
+        raise RowError(
+            wrong, f"expected a list of numbers as in the rows before, found {found[:60]!r}"
         )

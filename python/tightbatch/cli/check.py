@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .failure import CommandError, calling, one_line, shown, suggest
+from .failure import CommandError, calling, no_file, one_line, shown, suggest, with_article
 from .output import check_output, many, progress, say, write_json
 
 SHOWN = 20  # findings in full
@@ -67,9 +67,9 @@ def find_loader(name: str, traceback: bool) -> Any:
         if callable(found) and not (hasattr(found, "__iter__") and not isinstance(found, type)):
             found = found()
     if not isinstance(found, Iterable) and not hasattr(found, "__getitem__"):
+        kind = with_article(type(found).__name__)
         raise CommandError(
-            f"{one_line(name, 60)} is a {type(found).__name__}; expected a loader, or a function "
-            "that makes one"
+            f"{one_line(name, 60)} is {kind}; expected a loader, or a function that makes one"
         )
     return found
 
@@ -82,7 +82,7 @@ def _import(module: str) -> Any:
         return importlib.import_module(module)
     path = Path(module)
     if not path.is_file():
-        raise CommandError(f"{shown(path)}: no such file")
+        raise no_file(path, lambda one: one.suffix == ".py")
     sys.path.insert(0, str(path.parent.resolve()))  # what it imports beside itself
     return importlib.import_module(path.stem)
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 MOST = 300  # characters of what others say
+NEAR = 0.75  # how like a name must be to be suggested
 
 
 class CommandError(Exception):
     """An error that the user can correct; its text is printed as one line."""
+
+
+class RowError(CommandError):
+    """An error in one row of those that a function was given; `row` is counted from 0."""
+
+    def __init__(self, row: int, text: str) -> None:
+        super().__init__(text)
+        self.row = row
 
 
 def one_line(value: object, most: int = MOST) -> str:
@@ -55,9 +65,21 @@ def need(*packages: str) -> None:
         )
 
 
-def not_utf8(byte: int) -> str:
+def not_utf8(byte: int, is_file_of_text: bool = True) -> str:
     """Say that text is not UTF-8, and how to make it so."""
-    return f"not UTF-8 text: byte {byte:#04x}; convert it, as iconv -f WINDOWS-1252 -t UTF-8 does"
+    hint = "convert it, as iconv -f WINDOWS-1252 -t UTF-8 does" if is_file_of_text else "decode it"
+    return f"not UTF-8 text: byte {byte:#04x}; {hint}"
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be read, as its reader says it, if that tells a user something."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    text = one_line(reason)
+    # A bare number or key says nothing; NumPy takes a file that it does not know for a pickle.
+    says_nothing = isinstance(error, LookupError | EOFError) or "allow_pickle" in text
+    if says_nothing or not re.search(r"[^\W\d_]{3}", text):
+        return "it is cut off or damaged, or a file of another kind"
+    return text
 
 
 @contextmanager
@@ -71,17 +93,17 @@ def reading(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
         byte = error.object[error.start]
         raise CommandError(f"{shown(path)}: {not_utf8(byte)}") from None
     except Exception as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
-            raise CommandError(f"{shown(path)}: {one_line(reason)}") from None
-        raise CommandError(f"{shown(path)}: not readable as {kind}: {one_line(reason)}") from None
+            raise CommandError(f"{shown(path)}: {_reason(error)}") from None
+        raise CommandError(f"{shown(path)}: not readable as {kind}: {_reason(error)}") from None
 
 
 @contextmanager
-def calling(**options: str) -> Iterator[None]:
+def calling(where: Callable[[int], str] | None = None, /, **options: str) -> Iterator[None]:
     """Turn what a function of the library says of its arguments into what the command says.
 
-    ``calling(batch_size="--batch-size")`` calls settings by the names of options.
+    ``calling(batch_size="--batch-size")`` calls settings by the names of options. ``where`` says
+    of a row in which file it is.
     """
     try:
         yield
@@ -93,7 +115,36 @@ def calling(**options: str) -> Iterator[None]:
             text = text.replace(f"{setting}=", f"{option} ")
             if "_" in setting:
                 text = re.sub(rf"\b{setting}\b", option, text)
+            text = text.replace(f"a larger {setting}", f"a larger {option}")
+            # What is typed needs no quotation marks.
+            choices = rf"(?:pass|or) {option} '\w+'(?:(?:, | or )'\w+')*"
+            text = re.sub(choices, lambda found: found[0].replace("'", ""), text)
+        if where is not None:
+            text = re.sub(r"^(?:data, )?row (\d+)\b:?", lambda m: f"{where(int(m[1]))}:", text)
         raise CommandError(text) from None
+
+
+def with_article(noun: str) -> str:
+    """Write a name with its article: "an int"."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def no_file(path: Path, fits: Callable[[Path], Any]) -> CommandError:
+    """Say that a path is not there, and which one may be meant, of those that fit."""
+    from difflib import get_close_matches
+
+    stems: dict[str, list[str]] = {}
+    if path.parent.is_dir():
+        for one in path.parent.iterdir():
+            if fits(one):
+                stems.setdefault(one.stem, []).append(one.name)
+    # Endings are alike in most names of a folder: they say nothing, except of equal stems.
+    near = get_close_matches(path.stem, stems, 1, NEAR)
+    if not near:
+        return CommandError(f"{shown(path)}: no such file or directory")
+    (name,) = get_close_matches(path.name, stems[near[0]], 1, 0)
+    meant = shown(path.parent / name)
+    return CommandError(f"{shown(path)}: no such file or directory; did you mean {meant}?")
 
 
 def suggest(name: str, names: Any) -> str:
@@ -101,6 +152,6 @@ def suggest(name: str, names: Any) -> str:
     from difflib import get_close_matches
 
     names = list(map(str, names))
-    near = get_close_matches(name, names, 1)
+    near = get_close_matches(name, names, 1, NEAR)
     listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     return (f"did you mean {near[0]}? " if near else "") + f"there are: {listed or 'none'}"

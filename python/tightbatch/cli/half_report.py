@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ..half.tensors import HDF5, SUFFIXES, TORCH, is_path
-from .failure import CommandError, need, one_line, reading, shown
+from .failure import CommandError, need, no_file, one_line, reading, shown
 from .output import check_output, many, say, write_json, write_plot
 
 ROWS = 30  # tensors in a narrow table
@@ -63,7 +64,7 @@ def _read(path: Path, errors: bool, histogram: bool) -> Any:
 
     place = shown(path)
     if not path.exists():
-        raise CommandError(f"{place}: no such file")
+        raise no_file(path, is_path)
     suffix = path.suffix.lower()
     if path.is_file():
         if not is_path(path):
@@ -74,20 +75,41 @@ def _read(path: Path, errors: bool, histogram: bool) -> Any:
         need(*["torch"] if suffix in TORCH else ["h5py"] if suffix in HDF5 else [])
     try:
         with reading(path, suffix.removeprefix(".")), _waiting(f"reading {path.name}"):
+            _check_torch(path)
             report = half_report(path, errors=errors, histogram=histogram)
     except CommandError as error:
         text = str(error)
         if "holds Python objects" in text:
             text = f"{place}: holds Python objects, not tensors alone; to load them runs their code"
-        elif "pickle" in text:
-            text = f"{place}: not readable as {suffix.removeprefix('.')}"
+        elif found := re.search(r"x: found dtype (\S+);", text):
+            text = _no_floats(place, [found[1]])
         elif "half_report(): " in text:
             told = text.split("half_report(): ", 1)[1]
             text = f"{place}: {re.sub(r'^x=.*? is ', 'is ', told)}"
         raise CommandError(text) from None
     if not len(report):
-        raise CommandError(f"{place}: holds no tensor of floats")
+        raise CommandError(_no_floats(place, report.others.values()))
     return report
+
+
+def _no_floats(place: str, found: Iterable[str]) -> str:
+    """Say what a file holds that is nothing to report."""
+    kinds = [one_line(kind, 40) for kind in dict.fromkeys(found)]
+    names = ", ".join(kinds[:5]) + (", ..." if len(kinds) > 5 else "")
+    return f"{place}: holds no tensor of floats; found {names or 'nothing'}"
+
+
+def _check_torch(path: Path) -> None:
+    """Refuse what no file of torch begins with; torch says odd things of it."""
+    if path.suffix.lower() not in TORCH or not path.is_file():
+        return
+    with path.open("rb") as file:
+        first = file.read(8)
+    if not first.startswith((b"PK\x03\x04", b"\x80")):  # a zip archive; pickles, before torch 1.6
+        raise CommandError(
+            f"{shown(path)}: not readable as {path.suffix[1:]}: it begins with {repr(first)[1:]}, "
+            "as no file of torch.save does"
+        )
 
 
 def _show(report: Any) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -12,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .arrow import common_type
 from .failure import CommandError, not_utf8, one_line, shown
 
 if TYPE_CHECKING:
@@ -22,6 +27,7 @@ BLOCK = 2**22  # bytes that are split into lines at once
 JSON_BLOCK = 2**24  # a longer line is read by itself
 ROWS = 4096  # of JSON, read line by line
 JSON_LINES = "expected an object on each line (JSON Lines; of an array: jq -c '.[]')"
+JSON_NAMES = {int: "number", float: "number", str: "string", bool: "boolean", type(None): "null"}
 LOOKED_AT = 1000  # objects, for columns that are null in the first one
 BOM = b"\xef\xbb\xbf"
 
@@ -64,8 +70,81 @@ def text_blocks(path: Path) -> Blocks:
             _check_text(path, data, line)
             texts = pc.utf8_rtrim(_split(data), characters="\r\n")
             line += data.count(b"\n")
-            texts = texts.filter(pc.not_equal(pc.utf8_trim_whitespace(texts), ""))
+            texts = texts.filter(_is_row(texts, "txt"))
             yield pa.record_batch({"text": texts}), raw.tell()
+
+
+def _is_row(lines: pa.Array, kind: str) -> pa.Array:
+    """Whether lines are rows: blank ones are not. White space of JSON is ASCII's."""
+    import pyarrow.compute as pc
+
+    trim = pc.utf8_trim_whitespace if kind == "txt" else pc.ascii_trim_whitespace
+    return pc.not_equal(trim(lines), "")
+
+
+def line_of(path: Path, kind: str, row: int) -> int:
+    """The line, counted from 1, where a row begins; rows are counted from 0, without a header."""
+    if kind in ("csv", "tsv"):
+        return _record(path, kind, row + 1)[0]
+    line = 1
+    with opened(path) as (content, _):
+        for data in whole_lines(content):
+            found = np.flatnonzero(_is_row(_split(data), kind).to_numpy(zero_copy_only=False))
+            if row < len(found):
+                return line + int(found[row])
+            row -= len(found)
+            line += data.count(b"\n")
+    return line
+
+
+def _record(path: Path, kind: str, wanted: int) -> tuple[int, list[str]]:
+    """A record of CSV: the line where it begins, which values of several lines make another."""
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        with opened(path) as (content, _):
+            text = io.TextIOWrapper(content, "utf-8-sig", "surrogateescape", newline="")
+            reader = csv.reader(text, delimiter="\t" if kind == "tsv" else ",")
+            line = 1
+            for values in reader:
+                if values:
+                    if not wanted:
+                        return line, values
+                    wanted -= 1
+                line = reader.line_num + 1
+            return line, []
+    finally:
+        csv.field_size_limit(limit)
+
+
+@contextmanager
+def csv_faults(path: Path, kind: str) -> Iterator[None]:
+    """Say in which line and column the fault is that pyarrow finds in a CSV file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        if "UTF8" in str(error) or isinstance(error, UnicodeDecodeError):
+            _check_encoding_of_all(path)
+        found = re.search(r"(?:column #(\d+): )?Row #(\d+): (.*)", str(error), re.DOTALL)
+        if found is None:
+            raise
+        line, _ = _record(path, kind, int(found[2]) - 1)
+        why = found[3].replace("Expected", "expected").replace(", got ", ", found ")
+        if found[1] is not None:
+            names = _record(path, kind, 0)[1]
+            why = why.replace("CSV conversion error to", "expected")
+            why = why.replace(": invalid value", ", found", 1)
+            why = f"column {one_line(names[int(found[1])], 60)!r}: {why}"
+        raise CommandError(f"{shown(path)}: line {line}: {one_line(why, 200)}") from None
+
+
+def _check_encoding_of_all(path: Path) -> None:
+    line = 1
+    with opened(path) as (content, _):
+        for data in whole_lines(content):
+            _check_utf8(path, data, line)
+            line += data.count(b"\n")
 
 
 def whole_lines(content: Any) -> Iterator[bytes]:
@@ -104,15 +183,19 @@ def _split(data: bytes) -> pa.Array:
 
 
 def _check_text(path: Path, data: bytes, line: int) -> None:
+    _check_utf8(path, data, line)
+    if b"\0" in data:
+        number = line + data.count(b"\n", 0, data.index(b"\0"))
+        raise CommandError(f"{shown(path)}: line {number}: not text: it holds a NUL byte")
+
+
+def _check_utf8(path: Path, data: bytes, line: int) -> None:
     try:
         data.decode()
     except UnicodeDecodeError as error:
         number = line + data.count(b"\n", 0, error.start)
         told = not_utf8(data[error.start])
         raise CommandError(f"{shown(path)}: line {number}: {told}") from None
-    if b"\0" in data:
-        number = line + data.count(b"\n", 0, data.index(b"\0"))
-        raise CommandError(f"{shown(path)}: line {number}: not text: it holds a NUL byte")
 
 
 def json_lines(path: Path, content: Any) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -135,7 +218,7 @@ def json_lines(path: Path, content: Any) -> Iterator[tuple[int, dict[str, Any]]]
             if isinstance(row, dict):
                 yield number, row
                 continue
-            kind = "array" if isinstance(row, list) else type(row).__name__
+            kind = "array" if isinstance(row, list) else JSON_NAMES[type(row)]
             reason = f"a JSON {kind}; {JSON_LINES if number == 1 else 'expected an object'}"
         raise CommandError(f"{shown(path)}: line {number}: {reason}")
 
@@ -239,28 +322,55 @@ def _column(
     numbers: list[int],
     found: list[dict[str, Any]],
 ) -> pa.Array:
-    import pyarrow as pa
 
     values = [row.get(name) for row in found]
-    try:
-        array = pa.array(values, kinds[name])
-    except (pa.ArrowException, OverflowError, TypeError, UnicodeError):
-        kind = kinds[name]
-        if isinstance(next((v for v in values if v is not None), None), list):
-            # Elements of several kinds: rows of nothing, as lengths are all that counts.
-            kind = None
+    kind = kinds[name]
+    array = _whole(values, kind)
+    if array is None:
         for number, value in zip(numbers, values, strict=True):
             reason = _fault(value, kind)
             if reason is not None:
                 place = f"{shown(path)}: line {number}: {one_line(name, 60)!r}"
                 raise CommandError(f"{place} {reason}") from None
+        # Each is of some type, and one of another than those before it.
+        most = bisect_left(
+            range(len(values)), True, key=lambda n: _whole(values[: n + 1], kind) is None
+        )
         raise CommandError(
-            f"{shown(path)}: lines {numbers[0]} to {numbers[-1]}: the values of "
-            f"{one_line(name, 60)!r} are of several types"
+            f"{shown(path)}: line {numbers[most]}: {one_line(name, 60)!r} holds "
+            f"{one_line(repr(values[most]), 60)}: expected {_whole(values[:most], kind).type}, as "
+            "in the lines before"
         ) from None
-    if kinds[name] is None and not _is_unknown(array.type):
+    if kind is None and not _is_unknown(array.type):
         kinds[name] = array.type
     return array
+
+
+def _whole(values: list[Any], kind: Any) -> Any:
+    """Make an array of a type; None if the values are of several types.
+
+    pyarrow cuts floats to the integers it is asked for; they stay floats here.
+    """
+    import pyarrow as pa
+
+    array, given = _fit(values, kind), _fit(values, None)
+    if kind is None or array is None or given is None:
+        return None if given is None else array
+    try:
+        whole = common_type([kind, given.type])
+    except pa.ArrowException:  # of the types that one value can have
+        return array
+    return array if whole == kind else _fit(values, whole)
+
+
+def _fit(values: list[Any], kind: Any) -> Any:
+    """Make an array of values; None if they are of several types."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowException, OverflowError, TypeError, UnicodeError):
+        return None
 
 
 def _fault(value: Any, kind: Any) -> str | None:

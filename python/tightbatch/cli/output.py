@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..sampling.plan_file import replacing
 from .failure import CommandError, one_line, shown
 
 
@@ -48,17 +49,6 @@ def check_output(path: Path | None, option: str) -> None:
         raise CommandError(f"{option} {shown(path)}: cannot be written: no permission")
     if option == "--plot" and path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise CommandError(f"{option} {shown(path)}: the name must end in .png, .svg or .pdf")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a name to write to, which becomes `path` when all went well."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def write_json(found: Any, path: Path) -> None:

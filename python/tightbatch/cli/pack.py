@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
+from ..sampling.plan_file import replacing
 from . import arrow
-from .failure import CommandError, calling, need, one_line, shown
-from .output import check_output, many, progress, replacing, say
+from .failure import CommandError, RowError, calling, need, one_line, shown
+from .output import check_output, many, progress, say
+from .places import Places
 from .rows import check_kind, find_column, kind_inside
-from .sources import Source, find_source
+from .sources import PACKED, Source, find_source
 from .tokenizer import TextTokenizer
 from .tokens import Dtype, open_tokens, token_rows
 
@@ -100,13 +103,14 @@ def pack(
     if source.kind in ("npy", "bin"):
         if column or tokenizer:
             raise CommandError(f"--column and --tokenizer are not for .{source.kind}")
-        columns, told = _read_tokens(source, dtype, eos)
+        columns, places = _read_tokens(source, dtype, eos), Places(source)
+        told: list[str] = []
     else:
         if eos is not None or dtype is not None:
             raise CommandError("--eos and --dtype are for files of bare tokens (.bin, .npy)")
-        columns, told = _read_columns(source, column or [], tokenizer)
-    packing = _make(next(iter(columns.values())).lengths, capacity, settings)
-    _write(packing, columns, source, out)
+        columns, told, places = _read_columns(source, column or [], tokenizer)
+    packing = _make(next(iter(columns.values())).lengths, capacity, settings, places)
+    _write(packing, columns, places, out)
     _print(packing, source, out, list(columns), told)
 
 
@@ -121,27 +125,29 @@ def _check_out(file: Path, out: Path, force: bool) -> None:
             raise CommandError(f"OUT {shown(out)}: is there already; --force replaces it")
 
 
-def _make(lengths: Any, capacity: int, settings: dict[str, Any]) -> Packing:
+def _make(
+    lengths: Any, capacity: int, settings: dict[str, Any], places: Places | None = None
+) -> Packing:
     from .. import pack
 
-    with calling(**OPTIONS):
+    with calling(places.where if places else None, **OPTIONS):
         return pack(lengths, capacity, **settings)
 
 
-def _read_tokens(source: Source, dtype: str | None, eos: int | None) -> tuple[Any, list[str]]:
+def _read_tokens(source: Source, dtype: str | None, eos: int | None) -> dict[str, Ragged]:
     """The rows of a file of bare tokens, mapped."""
     (file,) = source.files
     if eos is None:
         raise CommandError(f"{shown(file)}: pass --eos N, the token that ends a row")
     tokens = open_tokens(file, dtype, eos)
     with progress(source.size, f"reading {file.name}") as update:
-        return {TOKENIZED: token_rows(file, tokens, eos, update)}, []
+        return {TOKENIZED: token_rows(file, tokens, eos, update)}
 
 
 def _read_columns(
     source: Source, wanted: list[str], tokenizer: str | None
-) -> tuple[dict[str, Ragged], list[str]]:
-    """Read columns whole; also gives what is to be said of what was left out."""
+) -> tuple[dict[str, Ragged], list[str], Places]:
+    """Read columns whole; also gives what is to be said of what was left out, and of places."""
     import pyarrow as pa
 
     from .. import Ragged
@@ -159,30 +165,39 @@ def _read_columns(
     if source.kind in ("csv", "tsv"):
         fields = [pa.field(name, pa.string()) for name in names]
     parts: dict[str, list[Any]] = {name: [] for name in chosen}
-    nulls = 0
+    places = Places(source)
     with progress(source.size, f"reading {source.path.name}") as update:
-        for batch, place in source.blocks(pa.schema(fields)):
+        for batch, file, place in source.blocks(pa.schema(fields)):
             arrays = {
                 full: arrow.take(batch.column(names.index(name)), inner)
                 for full, (name, inner) in chosen.items()
             }
-            kept, left = _without_nulls(arrays)
-            nulls += left
-            for full, array in kept.items():
-                parts[full].append(array if encoder is None else _encode(encoder, array))
+            first = places.kept
+            for full, array in _without_nulls(arrays, file, places).items():
+                try:
+                    parts[full].append(_tokens(encoder, array, source.kind))
+                except RowError as error:
+                    where = places.where(first + error.row)
+                    raise CommandError(f"{where}: column {full!r}: {error}") from None
             update(place)
-    told = [] if not nulls else [f"{many(nulls, 'row')} without a value left out"]
+    if not places.kept:
+        raise CommandError(places.no_rows())
+    told = [f"{many(places.nulls, 'row')} without a value left out"] if places.nulls else []
     if not wanted and tokenizer is None:
         others = [one_line(name, 40) for name in schema.names if name not in names]
         told += [f"columns left out: {', '.join(others)}"] if others else []
     columns = {}
     for full, pieces in parts.items():
-        if not sum(map(len, pieces)):
-            raise CommandError(f"{shown(source.path)}: has no rows")
-        with calling():
-            rows = Ragged.from_arrow(pa.chunked_array(pieces))
+        try:
+            with calling(places.where):
+                rows = Ragged.from_arrow(pa.chunked_array(_of_one_type(pieces)))
+        except CommandError as error:
+            text = str(error)
+            if not text.startswith(shown(source.path)):
+                text = f"{shown(source.path)}: column {full!r}: {text}"
+            raise CommandError(text) from None
         columns[full if encoder is None else TOKENIZED] = rows
-    return columns, told
+    return columns, told, places
 
 
 def _choose(
@@ -199,7 +214,8 @@ def _choose(
         name, inner = find_column(source, texts, wanted[0] if wanted else None)
         full = ".".join([name, *inner])
         if check_kind(source, full, kind_inside(source, schema, name, inner), False) != "text":
-            raise CommandError(f"--tokenizer is for text; column {full!r} holds rows of tokens")
+            place = f"{shown(source.path)}: column {full!r}"
+            raise CommandError(f"{place} holds rows of tokens, and --tokenizer is for text")
         return {full: (name, inner)}
     if not wanted:
         wanted = [n for n in schema.names if arrow.holds_rows_of_numbers(schema.field(n).type)]
@@ -211,12 +227,22 @@ def _choose(
     for one in wanted:
         name, inner = find_column(source, schema, one)
         kind = kind_inside(source, schema, name, inner)
+        place = f"{shown(source.path)}: column {one!r}"
         if check_kind(source, one, kind, False) == "text":
-            raise CommandError(f"column {one!r} holds text: pass --tokenizer to pack its tokens")
+            raise CommandError(f"{place} holds text: pass --tokenizer to pack its tokens")
         if not arrow.holds_rows_of_numbers(kind):
-            raise CommandError(f"column {one!r} holds {kind}; only rows of numbers can be packed")
+            raise CommandError(f"{place} holds {kind}; only rows of numbers can be packed")
         chosen[one] = (name, inner)
     return chosen
+
+
+def _of_one_type(pieces: list[Any]) -> list[Any]:
+    """Arrays as they are, or if they differ, of the type that can hold all: floats, for one."""
+    kinds = {piece.type for piece in pieces}
+    if len(kinds) == 1:
+        return pieces
+    whole = arrow.common_type(kinds)
+    return [piece.cast(whole) for piece in pieces]
 
 
 def pa_schema(fields: list[Any]) -> pa.Schema:
@@ -226,44 +252,43 @@ def pa_schema(fields: list[Any]) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _without_nulls(arrays: dict[str, Any]) -> tuple[dict[str, Any], int]:
+def _without_nulls(arrays: dict[str, Any], file: Path, places: Places) -> dict[str, Any]:
     """Leave out the rows that are null in any column."""
     import pyarrow.compute as pc
 
-    keep = None
-    for array in arrays.values():
-        if array.null_count:
-            valid = array.is_valid()
-            keep = valid if keep is None else pc.and_(keep, valid)
-    if keep is None:
-        return arrays, 0
-    left = len(keep) - pc.sum(keep).as_py()
-    return {name: array.filter(keep) for name, array in arrays.items()}, left
+    keep = reduce(pc.and_, [array.is_valid() for array in arrays.values()])
+    places.add(file, keep)
+    if not any(array.null_count for array in arrays.values()):
+        return arrays
+    return {name: array.filter(keep) for name, array in arrays.items()}
 
 
-def _encode(encoder: TextTokenizer, array: Any) -> Any:
+def _tokens(encoder: TextTokenizer | None, array: Any, kind: str) -> Any:
+    """The rows of an array without nulls, or the tokens of its texts."""
     import pyarrow as pa
 
+    if encoder is None:
+        arrow.check_tokens(array)
+        return array
+    arrow.check_text(array, kind in PACKED)
     return pa.array(encoder.encode(arrow.as_text(array).to_pylist()), pa.list_(pa.int32()))
 
 
-def _write(packing: Packing, columns: dict[str, Ragged], source: Source, out: Path) -> None:
+def _write(packing: Packing, columns: dict[str, Ragged], places: Places, out: Path) -> None:
     """Write the packs, block by block."""
     packed: dict[str, Any] = {}
     for name, rows in columns.items():
         try:
-            with calling():
+            with calling(places.where):
                 packed[name] = packing.apply(rows)
         except CommandError as error:
-            first = next(iter(columns))
-            raise CommandError(
-                f"{shown(source.path)}: columns {first!r} and {name!r} differ: {error}; choose "
-                "columns of equal lengths by --column"
-            ) from None
+            told = str(error).replace(": has ", f": column {name!r} has ", 1)
+            told = told.replace("that were packed", f"of column {next(iter(columns))!r}")
+            raise CommandError(f"{told}; choose columns of equal lengths by --column") from None
     packed["seq_lengths"] = packing.seq_lengths
     kept = np.flatnonzero(packing.pack_lengths)  # rows without tokens need no pack
     if not len(kept):
-        raise CommandError(f"{shown(source.path)}: no row has a token")
+        raise CommandError(f"{shown(places.source.path)}: no row has a token")
     ends = np.cumsum(packing.pack_lengths[kept])
     edges = [0, *(np.flatnonzero(np.diff(ends // TOKENS)) + 1).tolist(), len(kept)]
     with (

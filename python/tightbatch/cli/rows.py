@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import arrow
-from .failure import CommandError, need, one_line, shown, suggest
+from .failure import CommandError, RowError, need, one_line, shown, suggest
 from .output import many, progress
-from .sources import Source, find_source
+from .places import Places
+from .sources import PACKED, Source, find_source
 from .tokenizer import TextTokenizer
 from .tokens import array_lengths, file_lengths
 
@@ -45,6 +46,7 @@ class Measured:
     column: str | None
     unit: str
     about: str  # in a line or two, for the user
+    places: Places
     code: str = ""  # what gives these lengths in Python; "" if no short line does
 
 
@@ -59,7 +61,8 @@ def measure(path: Path, wanted: Wanted) -> Measured:
                 lengths, unit = array_lengths(file, wanted.eos, update)
             else:
                 lengths, unit = file_lengths(file, wanted.dtype, wanted.eos, update)
-        return Measured(lengths, None, "tokens", f"{shown(path)}: lengths are {unit}.")
+        about = f"{shown(path)}: lengths are {unit}."
+        return Measured(lengths, None, "tokens", about, Places(source))
     need("pyarrow")
     schema = source.schema()
     name, inner = find_column(source, schema, wanted.column, wanted.lengths)
@@ -135,30 +138,36 @@ def _measure_column(
     full = ".".join([name, *inner])
     holds = check_kind(source, full, kind, wanted.lengths)
     if holds == "rows" and wanted.tokenizer is not None:
-        raise CommandError(f"--tokenizer is for text; column {full!r} holds rows of tokens already")
+        raise CommandError(
+            f"{shown(source.path)}: column {full!r} holds rows of tokens already, and --tokenizer "
+            "is for text"
+        )
     field = source.schema().field(name)
     if source.kind in ("csv", "tsv"):
         field = pa.field(name, pa.int64() if wanted.lengths else pa.string())
-    reader = _Reader(wanted, holds, None)
+    reader = _Reader(wanted, holds, None, source.kind in PACKED)
     if holds == "text" and wanted.tokenizer is not None:
         reader.tokenizer = TextTokenizer(wanted.tokenizer)
-    parts, nulls, done = [], 0, 0
+    parts, places = [], Places(source)
     with progress(source.size, f"reading {source.path.name}") as update:
-        for batch, place in source.blocks(pa.schema([field])):
+        for batch, file, place in source.blocks(pa.schema([field])):
             array = arrow.take(batch.column(0), inner)
-            nulls += array.null_count
+            first = places.kept
+            places.add(file, array.is_valid())
             try:
-                parts.append(reader.read(array.drop_null(), done + 1))
+                parts.append(reader.read(array.drop_null()))
+            except RowError as error:
+                where = places.where(first + error.row)
+                raise CommandError(f"{where}: column {full!r}: {error}") from None
             except CommandError as error:
-                raise CommandError(f"{shown(source.path)}: column {full!r}: {error}") from None
-            done += len(array)
+                raise CommandError(f"{shown(file)}: column {full!r}: {error}") from None
             update(place)
     lengths = np.concatenate(parts) if parts else np.zeros(0, np.int64)
     if not len(lengths):
-        raise CommandError(f"{shown(source.path)}: has no rows" + (" but nulls" if nulls else ""))
-    about = _about(source, full, reader.unit, nulls)
-    code = _code(source, name, full) if holds == "rows" and not nulls else ""
-    return Measured(lengths, full, reader.unit, about, code)
+        raise CommandError(places.no_rows())
+    about = _about(source, full, reader, places.nulls)
+    code = _code(source, name, full) if holds == "rows" and not places.nulls else ""
+    return Measured(lengths, full, reader.unit, about, places, code)
 
 
 def check_kind(source: Source, column: str, kind: pa.DataType, lengths: bool) -> str:
@@ -188,16 +197,20 @@ class _Reader:
     wanted: Wanted
     holds: str
     tokenizer: TextTokenizer | None
+    is_file_of_text: bool
     unit: str = ""
+    null_tokens: int = 0
 
-    def read(self, array: pa.Array, row: int) -> NDArray[np.int64]:
-        """The lengths of an array without nulls, whose first row has this number."""
+    def read(self, array: pa.Array) -> NDArray[np.int64]:
+        """The lengths of an array without nulls."""
         if self.holds == "rows":
             self.unit = "tokens"
+            self.null_tokens += arrow.null_tokens(array)
             return arrow.row_lengths(array)
         if self.holds == "numbers":
             self.unit = "tokens"
-            return _as_lengths(array, row)
+            return _as_lengths(array)
+        arrow.check_text(array, self.is_file_of_text)
         if self.tokenizer is not None:
             self.unit = "tokens"
             return self.tokenizer.lengths(array)
@@ -205,11 +218,11 @@ class _Reader:
             listed = self.wanted.unit == "words" and arrow.is_listed(array)
             self.unit = "numbers" if listed else self.wanted.unit
         if self.unit == "numbers":
-            arrow.check_listed(array, row)
+            arrow.check_listed(array)
         return arrow.text_lengths(array, self.unit or self.wanted.unit)
 
 
-def _as_lengths(array: pa.Array, row: int) -> NDArray[np.int64]:
+def _as_lengths(array: pa.Array) -> NDArray[np.int64]:
     import pyarrow as pa
 
     if not pa.types.is_integer(array.type):
@@ -217,10 +230,12 @@ def _as_lengths(array: pa.Array, row: int) -> NDArray[np.int64]:
     try:
         lengths: NDArray[np.int64] = array.cast(pa.int64()).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid:
-        raise CommandError("a length is above 2**63 - 1") from None
+        given = array.to_numpy(zero_copy_only=False)  # uint64
+        wrong = int((given > np.uint64(2**63 - 1)).argmax())
+        raise RowError(wrong, f"the length {given[wrong]} is above 2**63 - 1") from None
     if len(lengths) and lengths.min() < 0:
         wrong = int((lengths < 0).argmax())
-        raise CommandError(f"row {row + wrong}: the length {lengths[wrong]} is below 0")
+        raise RowError(wrong, f"the length {lengths[wrong]} is below 0")
     return lengths
 
 
@@ -236,8 +251,9 @@ def _code(source: Source, name: str, full: str) -> str:
     return f"tb.lengths({data}, column={full})"
 
 
-def _about(source: Source, column: str, unit: str, nulls: int) -> str:
+def _about(source: Source, column: str, reader: _Reader, nulls: int) -> str:
     """Say what was read, and how."""
+    unit = reader.unit
     note = f" ({source.note})" if source.note else ""
     told = f"{shown(source.path)}{note}, column {one_line(column, 60)}: "
     if unit == "words":
@@ -251,4 +267,7 @@ def _about(source: Source, column: str, unit: str, nulls: int) -> str:
     if nulls:
         verb = "was" if nulls == 1 else "were"
         told += f" {many(nulls, 'row')} without a value {verb} left out."
+    if reader.null_tokens:
+        verb = "is null and counts" if reader.null_tokens == 1 else "are null and count"
+        told += f" {many(reader.null_tokens, 'token')} inside rows {verb}."
     return told

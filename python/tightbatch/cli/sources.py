@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .failure import CommandError, one_line, reading, shown, suggest
+from .arrow import is_alike
+from .failure import CommandError, no_file, one_line, reading, shown, suggest
 from .lines import (
     COMPRESSIONS,
     Blocks,
     check_encoding,
+    csv_faults,
     json_blocks,
     json_schema,
     opened,
@@ -89,15 +91,15 @@ class Source:
             raise CommandError(f"{shown(file)}: several columns are called {one_line(twice[0])!r}")
         return found
 
-    def blocks(self, wanted: pa.Schema) -> Blocks:
-        """The rows of some columns, in order, and how many bytes are done."""
+    def blocks(self, wanted: pa.Schema) -> Iterator[tuple[pa.RecordBatch, Path, int]]:
+        """The rows of some columns, in order, their file, and how many bytes are done."""
         done = 0
         for file in self.files:
             with reading(file, self.kind):
                 if file is not self.files[0]:
                     _check_same(file, self.kind, wanted)
                 for batch, here in _blocks(file, self.kind, wanted):
-                    yield batch, done + here
+                    yield batch, file, done + here
             done += file.stat().st_size
 
 
@@ -105,7 +107,7 @@ def find_source(path: Path, split: str | None) -> Source:
     """Say what a path is: a file, a saved dataset, or a folder of files of one kind."""
     try:
         if not path.exists():
-            raise CommandError(f"{shown(path)}: no such file or directory{_near(path)}")
+            raise no_file(path, lambda one: kind_of(one) or one.is_dir())
         if not path.is_dir():
             kind = kind_of(path)
             if kind is None:
@@ -127,16 +129,6 @@ def kind_of(path: Path) -> str | None:
         kind = KINDS.get(suffixes[-2]) if len(suffixes) == 2 else None
         return kind if kind in PACKED else None
     return KINDS.get(suffixes[-1]) if suffixes else None
-
-
-def _near(path: Path) -> str:
-    """Name the file that may be meant."""
-    from difflib import get_close_matches
-
-    if not path.parent.is_dir():
-        return ""
-    near = get_close_matches(path.name, [one.name for one in path.parent.iterdir()], 1)
-    return f"; did you mean {shown(path.parent / near[0])}?" if near else ""
 
 
 def _folder(path: Path, split: str | None) -> Source:
@@ -227,7 +219,7 @@ def _schema(file: Path, kind: str) -> pa.Schema:
     if kind == "jsonl":
         return json_schema(file)
     if kind in ("csv", "tsv"):
-        with opened(file) as (content, _):
+        with opened(file) as (content, _), csv_faults(file, kind):
             reader = _csv_reader(content, kind, None)
             found = reader.schema
             if not len(next(iter(reader), ())):
@@ -245,13 +237,20 @@ def _schema(file: Path, kind: str) -> pa.Schema:
 
 
 def _check_same(file: Path, kind: str, wanted: pa.Schema) -> None:
-    """Raise CommandError if a file of a folder lacks a column that the first file has."""
-    names = _schema(file, kind).names
+    """Raise CommandError if a file of a folder does not hold what the first file holds."""
+    schema = _schema(file, kind)
+    names = schema.names
     for name in wanted.names:
         if name not in names:
             raise CommandError(
                 f"{shown(file)}: no column {one_line(name)!r}, which the first file has; there "
                 f"are: {', '.join(map(one_line, names[:20]))}"
+            )
+        own, first = schema.field(name).type, wanted.field(name).type
+        if kind in ("parquet", "arrow") and not is_alike(own, first):
+            raise CommandError(
+                f"{shown(file)}: column {one_line(name)!r} holds {one_line(own, 100)}; expected "
+                f"{one_line(first, 100)}, as in the first file"
             )
 
 
@@ -263,7 +262,7 @@ def _blocks(file: Path, kind: str, wanted: pa.Schema) -> Blocks:
     elif kind == "jsonl":
         yield from json_blocks(file, wanted)
     elif kind in ("csv", "tsv"):
-        with opened(file) as (content, raw):
+        with opened(file) as (content, raw), csv_faults(file, kind):
             for batch in _csv_reader(content, kind, wanted):
                 yield batch, raw.tell()
     else:

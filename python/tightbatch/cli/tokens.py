@@ -44,10 +44,11 @@ def array_lengths(path: Path, eos: int | None, update: Callable[[int], None]) ->
         )
     lengths = np.asarray(array).astype(np.int64)
     if array.dtype.kind == "u" and int(array.max()) > 2**63 - 1:
-        raise CommandError(f"{shown(path)}: a length is above 2**63 - 1")
+        row = int((array > np.uint64(2**63 - 1)).argmax())
+        raise CommandError(f"{shown(path)}: row {row}: the length {array[row]} is above 2**63 - 1")
     if lengths.min() < 0:
         row = int((lengths < 0).argmax())
-        raise CommandError(f"{shown(path)}: row {row + 1}: the length {lengths[row]} is below 0")
+        raise CommandError(f"{shown(path)}: row {row}: the length {lengths[row]} is below 0")
     return lengths, "tokens, as the file lists them"
 
 

@@ -29,7 +29,8 @@ class ColumnSettings(NamedTuple):
     pad_to_multiple_of: int | None = None
     boundaries: NDArray[np.int64] | None = None
     padding_side: Side | None = None  # None: that of all columns
-    float_padding_value: float | None = None  # instead of padding_value, of a column of floats
+    # Instead of padding_value, of a column of floats; False: not known, and padding is an error.
+    float_padding_value: float | None = None
 
 
 DEFAULT = ColumnSettings()

@@ -21,7 +21,7 @@ from .padded_plan import GRIDS, KINDS, Plan, Wishes, no_rows, plan_columns, with
 from .roles import read_name
 from .rows import fill_missing, join_rows, kind_of_positions, split_rows, without_none
 from .samples import columns_of, inside, kind_of, nested_columns
-from .tokenizers import read_tokenizer
+from .tokenizers import read_tokenizer, settings_of
 
 __all__ = ["PadCollator"]
 
@@ -51,11 +51,12 @@ class PadCollator(Collator):
     ----------
     padding_value : number or {key: number}
         The number that fills the padding of tokens. Other columns are filled by what their names
-        mean: labels with -100, masks, token types, positions and log-probabilities with 0, masks
-        of special tokens with 1; floats of other names with 0 beside tokens, and with this number
-        where there are none. A mapping applies to its keys and always wins; in it "*_input_ids" and
-        "*_token_type_ids" stand for all such columns, and others have 0. Keys of tuples are their
-        positions, 0, 1, ..., and the key of bare rows is None.
+        mean: labels of class ids or tokens with -100 (see Notes), masks, token types, positions and
+        log-probabilities with 0, masks of special tokens with 1; floats of other names with 0
+        beside tokens, and with this number where there are none. A mapping applies to its keys and
+        always wins; in it "*_input_ids" and "*_token_type_ids" stand for all such columns, and
+        others have 0. Keys of tuples are their positions, 0, 1, ..., and the key of bare rows is
+        None.
     width, max_length, pad_to_multiple_of : int or {key: int}, optional
         As for :func:`tightbatch.pad`, for all columns that are padded, or for the named ones and
         the masks, types and positions of their tokens.
@@ -94,7 +95,7 @@ class PadCollator(Collator):
         Columns of any objects that become lists.
     stack : key or keys
         Columns whose rows have one shape: [batch, *shape], never padded. Images are stacked by
-        their names, such as ``pixel_values``.
+        their names, such as ``pixel_values``. For multi-hot labels of integers see Notes.
     concat : key or keys
         Columns whose rows [n, *shape] are joined along the first dimension, [sum of n, *shape].
         Samples may lack them or have None; a column without any rows is left out of the batch. By
@@ -116,7 +117,8 @@ class PadCollator(Collator):
     Raises
     ------
     ValueError
-        When the batch is empty; when keys differ between samples; when an ``attention_mask`` (or
+        When the batch is empty; when keys differ between samples; when labels of floats differ in
+        length and have no ``padding_value`` of their own; when an ``attention_mask`` (or
         another column with a value for each token) has another length than its tokens; when rows of
         floats or vectors differ in length and nothing says that they are sequences: neither the
         name, nor a setting that names the key, nor another column with rows as long; when rows that
@@ -124,10 +126,21 @@ class PadCollator(Collator):
         are not in ascending order; for a column ``seq_lengths``, which says that rows are packs,
         because a padded batch would not keep their segments apart; and as :func:`tightbatch.pad`.
     TypeError, OverflowError, RuntimeError
-        As :func:`tightbatch.pad`; the message names key, row and column. RuntimeError also when
-        shared memory is full in a DataLoader worker.
+        As :func:`tightbatch.pad`; the message names key, row and column. TypeError also for a list
+        of batches: a DataLoader of batches that are made already needs ``batch_size=None``.
+        RuntimeError also when shared memory is full in a DataLoader worker.
     ImportError
         When torch is not installed; ``return_tensors="np"`` works without it.
+
+    Notes
+    -----
+    Rows of labels are class ids or tokens, which are padded with -100, unless they are a vector for
+    each row, as multi-hot labels (multi-label classification). Vectors are stacked, [batch,
+    classes], and neither padded nor cut: rows of floats; bools of one length; and integers of 0 and
+    1 alone, of one length that is not that of the tokens in every row. Integers that happen to be
+    as many as the tokens in every row of a batch look like labels of tokens: ``stack="labels"``
+    says that they are none. For floats of each token name a fill, ``padding_value={"labels": 0}``:
+    no loss of floats ignores -100.
 
     Examples
     --------
@@ -259,7 +272,7 @@ class PadCollator(Collator):
         """
         tokenizer, extracts = read_tokenizer("PadCollator.from_tokenizer", tokenizer)
         if extracts:
-            return cls(**{**_settings_of(tokenizer), **options})
+            return cls(**{**settings_of(tokenizer), "rename": TO_LABELS, **options})
         if tokenizer.pad_token_id is None:
             raise ValueError(
                 "PadCollator.from_tokenizer(): the tokenizer has no padding token; set one, as "
@@ -413,25 +426,6 @@ class PadCollator(Collator):
             order = {name: made[name] for name in plan.order}
             made = {**order, **made}
         return build(cls, made, block)
-
-
-def _settings_of(extractor: Any) -> dict[str, Any]:
-    """Give the settings with which a feature extractor's features are padded as it does it."""
-    value = extractor.padding_value
-    if value is None:
-        raise ValueError(
-            "PadCollator.from_tokenizer(): the feature extractor has no padding_value; set one, as "
-            "with feature_extractor.padding_value = 0.0"
-        )
-    settings = {
-        # Columns of ints take 0 and not 0.0.
-        "padding_value": int(value) if float(value).is_integer() else value,
-        "padding_side": extractor.padding_side,
-        "rename": TO_LABELS,
-    }
-    if not getattr(extractor, "return_attention_mask", True):
-        settings["attention_mask"] = False
-    return settings
 
 
 def _read_all_boundaries(given: Any) -> Any:

@@ -171,16 +171,27 @@ class _Planner:
         settings = named[name]
         if main is not None and main != key:
             settings = self._as_main(key, main, settings)
-        if role == "loose" and self._has_tokens():
+        if self._is_labels(key):
+            settings = self._as_labels(key, settings)
+        elif role == "loose" and self._has_tokens():
             settings = self._beside_tokens(key, settings)
         return PlannedColumn(key, name, role, settings)
 
+    def _is_labels(self, key: Any) -> bool:
+        if self.outputs[key] in roles.LABELS_BESIDE_TOKENS:
+            return self._has_tokens()
+        return self.read[key].meaning == "labels"
+
+    def _as_labels(self, key: Any, settings: ColumnSettings) -> ColumnSettings:
+        """Let -100 fill class ids, and nothing fill floats: no loss ignores it there."""
+        given = self.wishes.named.mappings.get("padding_value")
+        if given is not None and self.outputs[key] in given:
+            return settings
+        return settings._replace(padding_value=roles.FILLS["labels"], float_padding_value=False)
+
     def _beside_tokens(self, key: Any, settings: ColumnSettings) -> ColumnSettings:
         """Let a column that is no tokens' by its name not have their padding."""
-        name, given = self.outputs[key], self.wishes.named.mappings.get("padding_value")
-        if name in roles.LABELS_BESIDE_TOKENS and (given is None or name not in given):
-            return settings._replace(padding_value=roles.FILLS["labels"])
-        if given is not None:
+        if "padding_value" in self.wishes.named.mappings:
             return settings
         is_known = self.read[key].meaning is not None or settings.padding_value == 0
         known = settings.padding_value if is_known else None
@@ -197,7 +208,7 @@ class _Planner:
             return "rows"
         if meaning == "image":
             return "stack"
-        if meaning == "labels":
+        if self._is_labels(key):
             return "labels"
         is_first = isinstance(self.first, int) and self.first >= 0 and self.made[self.first] == key
         return "loose" if meaning in roles.OPEN and not is_first else "sequence"

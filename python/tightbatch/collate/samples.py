@@ -42,6 +42,12 @@ def columns_of(
     first = samples[0]
     if is_record(first):
         return gather(function, None, samples), dict
+    if is_batch(first):
+        raise TypeError(
+            f"{function}(): row 0: found a list of samples, expected a sample: this is a batch of "
+            "batches. Where a loader reads whole batches, as of a StreamBatcher, pass "
+            "DataLoader(..., batch_size=None)"
+        )
     if only_mappings:
         found = type(first).__name__
         raise TypeError(f"{function}(): row 0: found type {found}, expected a dict")
@@ -53,6 +59,19 @@ def columns_of(
             )
         return {None: samples}, None
     return _columns_of_tuples(function, None, samples), type(first)
+
+
+def is_batch(sample: Any) -> bool:
+    """Tell whether a sample is a list of samples, and so no bare row."""
+    if type(sample) is not list or not sample:
+        return False
+    first = sample[0]
+    if not isinstance(first, tuple):
+        return is_record(first)
+    if NUMBERS.issuperset(map(type, first)) or not _is_structure([first]):
+        return False
+    is_named = hasattr(first, "_fields")
+    return is_named or any(isinstance(part, (int, float, str)) for part in first)
 
 
 def _given_columns(function: str, batch: Any) -> dict[Any, Any] | None:
@@ -183,19 +202,32 @@ def kind_of(function: str, key: Any, column: Any, *, nested: bool = False) -> Ki
     if kind in NUMBERS:
         return "number"
     if first is None or isinstance(first, str):
-        for row, value in enumerate(column):
-            if value is not None and not isinstance(value, str):
-                found = type(value).__name__
-                raise TypeError(
-                    f"{at(function, key, row)}found type {found}, "
-                    f"expected a str or None: row 0 is {_core.show(first)}"
-                )
+        _check_texts(function, key, column)
         return "listed"
     if isinstance(first, tuple):
         return _nested(function, key, column, nested) if _is_structure(column) else "rows"
     if isinstance(first, (int, float)) or getattr(first, "ndim", None) == 0:
         return "number"
     return _nested(function, key, column, nested) if is_record(first) else "rows"
+
+
+def _check_texts(function: str, key: Any, column: Sequence[Any]) -> None:
+    """Refuse what is neither str nor None: the first row that is not None tells what is meant."""
+    first = None
+    for row, value in enumerate(column):
+        if value is None or isinstance(value, str):
+            first = row if first is None and value is not None else first
+            continue
+        found = type(value).__name__
+        if first is None:
+            raise TypeError(
+                f"{at(function, key, 0)}found None, expected type {found} as in row {row}: no "
+                "value may be missing, unless all are None"
+            )
+        raise TypeError(
+            f"{at(function, key, row)}found type {found}, "
+            f"expected a str or None: row {first} is {_core.show(column[first])}"
+        )
 
 
 def _nested(function: str, key: Any, column: Any, allowed: bool) -> Kind:

@@ -47,3 +47,21 @@ def _require_plain(function: str, extractor: Any) -> Any:
         f"{function}(): {type(extractor).__name__} pads in a way of its own; expected a feature "
         "extractor with the pad() of SequenceFeatureExtractor"
     )
+
+
+def settings_of(extractor: Any) -> dict[str, Any]:
+    """Give the settings with which a feature extractor's features are padded as it does it."""
+    value = extractor.padding_value
+    if value is None:
+        raise ValueError(
+            "PadCollator.from_tokenizer(): the feature extractor has no padding_value; set one, as "
+            "with feature_extractor.padding_value = 0.0"
+        )
+    settings = {
+        # Columns of ints take 0 and not 0.0.
+        "padding_value": int(value) if float(value).is_integer() else value,
+        "padding_side": extractor.padding_side,
+    }
+    if not getattr(extractor, "return_attention_mask", True):
+        settings["attention_mask"] = False
+    return settings

@@ -13,7 +13,7 @@ from .. import _core
 from .._records import Samples, is_record
 from .._types import Side, Tensors
 from ..collate.columns import Collator, ColumnSettings, build
-from ..collate.samples import columns_of
+from ..collate.samples import columns_of, is_batch
 from ._features import (
     Features,
     check_settings,
@@ -273,7 +273,9 @@ def _token_array(padding: Features, values: dict[Any, Any]) -> Any:
 
 def _is_bare(features: Any) -> bool:
     """Tell whether features are rows of tokens instead of dicts."""
-    return isinstance(features, (list, tuple)) and len(features) > 0 and not is_record(features[0])
+    if not isinstance(features, (list, tuple)) or len(features) == 0:
+        return False
+    return not is_record(features[0]) and not is_batch(features[0])
 
 
 def _as_given(values: dict[Any, Any], first: Any, tensors: str) -> dict[Any, Any]:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -55,17 +55,30 @@ def write_plan(
 ) -> None:
     """Write a file in one step: others see the file before it or the whole of it."""
     target = read_path(function, path)
+    with replacing(target) as part, open(part, "xb") as file:
+        _write(file, about, arrays)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a name to write to, which becomes `target` when all went well.
+
+    Errors name the target: the other name is nobody's.
+    """
     part = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        with open(part, "xb") as file:
-            _write(file, about, arrays)
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
         os.replace(part, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise
+        if not isinstance(error, OSError) or error.errno is None:
+            raise
+        if error.filename not in (None, part, str(part)):
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from None
 
 
 def _write(file: BinaryIO, about: Mapping[str, Any], arrays: Iterable[tuple[str, Array]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
 from operator import itemgetter
@@ -56,6 +57,7 @@ class Run(Iterator[list[Any]]):
         self._count_steps(0)
         self._passes = 0  # how often the source was read to its end, and begun again
         self._has_had_batch = False  # in this pass, or it was begun by others
+        self._is_read_on = False  # from the iterator that the iteration before this one read
         self._repeated = self._dropped = self._truncated = 0
         self._has_sides: bool = batcher._has_sides
         self._begin(0)
@@ -151,11 +153,24 @@ class Run(Iterator[list[Any]]):
             if not self._exhausted:
                 self._read()
             elif self._steps is None:
+                self._warn_of_none()
                 break
             else:
                 self._read_again(self._steps)
         self._finish()
         raise StopIteration
+
+    def _warn_of_none(self) -> None:
+        """Say that there were no samples because an iteration before this one had read them all."""
+        if self._number == 0 and self._is_read_on:
+            found = type(self._batcher.samples).__name__
+            warnings.warn(
+                f"{NAME}(): the samples ({found}) gave none: an iterator can be read once, and it "
+                "had come to its end. For several epochs pass what can be read again: a function "
+                "that gives them, a list, a dataset, or an object with __iter__",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def is_complete(self) -> bool:
         """Whether it has given all its steps: a loop that counts them does not ask for more."""
@@ -189,6 +204,7 @@ class Run(Iterator[list[Any]]):
         """Read samples until a batch is ready, or to the end."""
         if self._reader is None:
             self._reader = Reader(self._batcher.samples, self.epoch, None, self._batcher._first)
+            self._is_read_on = self._reader.samples is self._batcher._last
         self._mark(self._reader)
         if self._get is None and not self._find_first(self._reader):
             return
@@ -204,6 +220,8 @@ class Run(Iterator[list[Any]]):
                     self._refuse(error, read[0], number)
             raise
         self._exhausted = not is_ready
+        if self._number > 0:
+            self._batcher._last = self._reader.samples
 
     def _add(self, samples: Iterator[Any]) -> bool:
         """Add samples of this share; give whether a batch is ready.

@@ -73,8 +73,9 @@ class StreamBatcher:
     Parameters
     ----------
     samples : iterable, or function that gives one
-        A function, such as a generator function, is called for each iteration. An iterator can be
-        read once.
+        A function, such as a generator function, is called for each iteration. An iterator, such
+        as a generator, can be read once: an iteration after its end gives nothing, and a
+        UserWarning.
     length : str, function, tuple of two of these, or None
         What gives the length of a sample: a function of the sample, or the key of a column of
         tokens (whose length counts) or of lengths. None is "input_ids" for mappings, and the sample
@@ -215,6 +216,7 @@ class StreamBatcher:
             self.max_length = list(self._cut)
         self._epoch = 0
         self._first: list[Any] = []  # the state of the source before one was loaded
+        self._last: Any = None  # the iterator that samples were read from
         self._states: list[dict[str, Any]] = []  # that were loaded
         self._run: Run | None = None
         register(type(self))
@@ -472,7 +474,7 @@ class StreamBatcher:
 
     def __getstate__(self) -> dict[str, Any]:
         """Give everything except the iteration that has begun."""
-        return {**self.__dict__, "_run": None, "_epoch": self.epoch}
+        return {**self.__dict__, "_run": None, "_last": None, "_epoch": self.epoch}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what __getstate__ gave."""
