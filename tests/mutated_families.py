@@ -127,6 +127,26 @@ def families_of(paths):
 # A file, a line of it, what a change makes of the line; and why nobody can notice it.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     (
+        "csrc/core/plan/streaming.c",
+        "ptrdiff_t middle = low + (high - low) / 2;",
+        "ptrdiff_t middle = low + (high - low) / 3;",
+    ): "the search is slower",
+    (
+        "csrc/core/plan/fairness.h",
+        "enum { TB_RANDOM_ROWS = 1 << 20 }; /* more would measure the same */",
+        "enum { TB_RANDOM_ROWS = 1 << 21 }; /* more would measure the same */",
+    ): "more measure the same",
+    (
+        "csrc/core/plan/groups.c",
+        "if (n > 0 && groups->quotas[k] > 0) {",
+        "if (n > 0 || groups->quotas[k] > 0) {",
+    ): "no rows are drawn of a group without a quota, which has rows where it has one",
+    (
+        "csrc/core/loss/levels/half_loss_avx2.c",
+        "__m256d bound = _mm256_mul_pd(limit, _mm256_andnot_pd(sign, whole));",
+        "__m256d bound = _mm256_mul_pd(limit, _mm256_andnot_pd(whole, sign));",
+    ): "blocks are looked at one by one for nothing",
+    (
         "csrc/core/cast/half.c",
         "for (ptrdiff_t k = i; found > 0 && k < i + few; k++) {",
         "for (ptrdiff_t k = i; found >= 0 && k < i + few; k++) {",

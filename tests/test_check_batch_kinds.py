@@ -395,3 +395,17 @@ def test_multi_hot_labels_that_were_padded(dtype):
     assert "row_labels_padded" in kinds(batch)
     batch["attention_mask"][:] = 1
     assert "row_labels_padded" not in kinds(batch)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.int64])
+def test_negative_numbers_of_every_size(dtype):
+    ids = np.array([[5, 6, 7], [8, 9, 0]], dtype)
+    labels = np.array([[5, 6, 7], [8, 9, -100]], dtype)
+    batch = {"input_ids": ids, "attention_mask": np.minimum(ids, 1), "labels": labels}
+    assert tb.check_batch(batch, vocab_size=100).ok
+    wrong = ids.copy()
+    wrong[0, 1] = -3
+    assert found_in({**batch, "input_ids": wrong}, vocab_size=100)[0][0] == "id_range"
+    wrong = labels.copy()
+    wrong[1, 0] = -7
+    assert found_in({**batch, "labels": wrong}, vocab_size=100) == [("label_range", "labels", 1, 0)]

@@ -134,6 +134,14 @@ def test_many_rows_come_near_the_best():
         assert len(capped) <= -(-costs.sum() // 8192) + 1
 
 
+@pytest.mark.parametrize("equal_counts", [False, True])
+def test_nearly_as_many_parts_as_rows(equal_counts):
+    rows = 100_000  # to join lists of all parts again and again would take some 10**9 steps
+    parts = tb.partition(np.arange(1, rows + 1), rows // 2, equal_counts=equal_counts)
+    assert parts.largest == parts.lower_bound == rows + 1
+    assert (parts.part_of == parts.part_of[::-1]).all()
+
+
 def test_results_are_the_same_each_time_and_kinds_do_not_matter():
     costs = np.random.default_rng(2).integers(0, 50, 300)
     first = tb.partition(costs, 9)
@@ -266,10 +274,11 @@ def test_a_step_on_parts_is_the_step_on_the_batch(num_items_in_batch):
     model(**padded(rows)).loss.backward()
     expected = gradients(model)
     lengths = [len(row) for row in rows]
-    parts = tb.partition(lengths, cap=80)
+    parts = tb.partition(lengths, cap=50)
     assert len(parts) >= 3
     tokens = [length - 1 for length in lengths]  # no token predicts the first
     weights = parts.loss_weights(tokens)
+    assert len(set(weights.tolist())) > 1
     model.zero_grad()
     for part, weight in zip(parts, weights, strict=True):
         batch = padded([rows[row] for row in part])

@@ -1,6 +1,7 @@
 """Plans in files: what is loaded is what was saved, and anything else is refused."""
 
 import copy
+import itertools
 import json
 import os
 import pickle
@@ -164,6 +165,11 @@ def test_what_is_no_plan(path, tmp_path):
         sampler.save_plan(path, epochs=3)
     with fails(ValueError, "epochs=-1"):
         sampler.save_plan(path, epochs=[0, -1])
+    with fails(ValueError, "epochs= has more than 1,000,000 epochs; expected fewer"):
+        make(OPTIONS[3]).save_plan(path, epochs=itertools.count())
+    large = tb.LengthBatchSampler(np.ones(4_000_000, np.int8), batch_size=2_000_000)
+    with fails(ValueError, "of 16,000,000 bytes each, do not fit into the", "fewer epochs"):
+        large.save_plan(path, epochs=range(2**62))
 
 
 def test_another_version_says_so(path):

@@ -391,9 +391,28 @@ def test_steps_are_exact_and_count_what_is_left_and_repeated():
     batcher = numbers([3] * 10, batch_size=2, buffer=4, steps=8)
     assert len(list(batcher)) == 8
     assert batcher.repeated == 6
-    for samples in ([], iter([[1]])):
-        with pytest.raises(ValueError, match=r"the samples ended after [01] of 2 steps"):
+    once = iter([[1]])
+    for samples, words in (
+        ([], "0 of 2 steps, and there were none: they are empty; expected at least one sample"),
+        (once, "1 of 2 steps, and could not be read again; expected samples that can be iterated"),
+        (once, "0 of 2 steps, and there were none: they are empty, or were read before; expected"),
+    ):
+        with pytest.raises(ValueError, match=f"the samples ended after {words}"):
             list(tb.StreamBatcher(samples, batch_size=1, steps=2))
+
+
+@pytest.mark.parametrize(
+    "caps",
+    [
+        {"batch_size": 8, "max_tokens": 8},
+        {"max_tokens": 8, "padding_free": True},
+        {"limits": {"tokens": (len, 8)}, "padding_free": True},
+    ],
+)
+def test_memory_is_for_samples_that_came_and_not_for_the_buffer(caps):
+    samples = [[1], [2, 2], [3]]  # places for a whole buffer would take 50 GB
+    (batch,) = tb.StreamBatcher(samples, buffer=2**31 - 2, **caps)
+    assert sorted(batch) == samples
 
 
 def test_repr_shows_what_differs_from_the_default():

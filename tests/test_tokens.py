@@ -306,6 +306,22 @@ def test_windows_as_in_plain_python(data):
     assert got["seq_lengths"].tolist() == segments
 
 
+def test_windows_and_chunks_beyond_all_memory_are_refused():
+    # Each of 2**22 windows has 2**22 documents: their lengths would take more than 2**47 bytes.
+    n = 2**22
+    offsets = np.concatenate([[0], np.arange(n, 2 * n + 1), [3 * n]])
+    rows = tb.Ragged(np.zeros(3 * n, np.int8), offsets)
+    words = r"^windows\(\): no memory for seq_lengths: the 4194305 windows have 17592198627328 seg"
+    with pytest.raises(MemoryError, match=words):
+        tb.windows(rows, 2 * n, stride=1, drop_last=True)
+    # Views of one long row, as of a file: 2**52 chunks.
+    byte = (np.zeros(1, np.int8),)
+    long = tb.Ragged._of(byte, np.zeros(2**12, np.int64), np.full(2**12, 2**40))
+    words = r"^chunk\(\): no memory for 4,503,599,627,366,400 chunks, which take 144,115,188 GB"
+    with pytest.raises(MemoryError, match=words):
+        tb.chunk(long, 2, overlap=1)
+
+
 def test_windows_stay_within_a_file():
     parts = [tb.Ragged.from_tokens(tokens, 0) for tokens in ([1, 0, 2, 0, 3], [4, 4, 0, 5])]
     data = tb.windows(tb.Ragged.concatenate(parts), 3)

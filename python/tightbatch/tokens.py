@@ -18,6 +18,7 @@ from .ragged import Ragged
 __all__ = ["Chunks", "chunk", "windows"]
 
 Array = NDArray[np.int64]
+_ARRAYS = 4  # of a number for each window or chunk
 HOW = ("mean", "first", "last", "max_context")
 
 
@@ -59,6 +60,8 @@ def windows(
     ------
     TypeError
         When ``rows`` is not a Ragged.
+    MemoryError
+        When the stride is so small that there is no memory for the windows, or their segments.
     ValueError
         When a row does not start where the one before it ends, or a number is out of range.
 
@@ -95,7 +98,9 @@ def windows(
         )
     begin, end = (int(rows.starts[0]), int(ends[-1])) if len(rows) else (0, 0)
     edges = np.clip(rows._bounds, begin, end)
-    parts = [_steps(a, b, length, step, drop) for a, b in pairwise(edges)]
+    counts = [_count_steps(int(b - a), length, step, drop) for a, b in pairwise(edges)]
+    _check_room("windows", sum(counts), "windows", "a larger stride=")
+    parts = [a + step * np.arange(n) for a, n in zip(edges[:-1], counts, strict=True)]
     starts = np.concatenate(parts)
     stops = edges[1:][np.searchsorted(edges[1:], starts, side="right")] if len(starts) else starts
     lengths = np.minimum(length, stops - starts)
@@ -105,14 +110,22 @@ def windows(
     )
 
 
-def _steps(begin: Any, end: Any, length: int, step: int, drop: bool) -> Array:
-    """Where windows start in the positions of one file."""
-    size = int(end) - int(begin)
+def _count_steps(size: int, length: int, step: int, drop: bool) -> int:
+    """How many windows start in the positions of one file."""
     if drop or size == 0:
-        count = 0 if size < length else (size - length) // step + 1
-    else:
-        count = 1 + max(0, -(-(size - length) // step))
-    return int(begin) + step * np.arange(count, dtype=np.int64)
+        return 0 if size < length else (size - length) // step + 1
+    return 1 + max(0, -(-(size - length) // step))
+
+
+def _check_room(function: str, count: int, what: str, fix: str) -> None:
+    """Refuse what there is no memory for, before any of it is used."""
+    try:
+        np.empty((_ARRAYS, count), np.int64)
+    except (MemoryError, ValueError):
+        size = f"{8 * _ARRAYS * count / 1e9:,.0f} GB"
+        raise MemoryError(
+            f"{function}(): no memory for {count:,} {what}, which take {size}; pass {fix}"
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,6 +340,8 @@ def chunk(rows: Ragged, max_length: int, *, overlap: int = 0) -> Chunks:
     ------
     TypeError
         When ``rows`` is not a Ragged.
+    MemoryError
+        When there is no memory for so many chunks.
     ValueError
         When a number is out of range.
 
@@ -346,6 +361,7 @@ def chunk(rows: Ragged, max_length: int, *, overlap: int = 0) -> Chunks:
             f"begin later; expected at most {max_length - 1}"
         )
     counts = 1 + np.maximum(0, -(-(rows.lengths - max_length) // step))
+    _check_room("chunk", int(counts.sum(dtype=np.float64)), "chunks", "a smaller overlap=")
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     indices = np.repeat(np.arange(len(rows)), counts)

@@ -4,6 +4,7 @@
 #include "core/plan/partition.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MOST = 7 };
@@ -219,6 +220,53 @@ check_floats(void)
     CHECK(shift == 0 && rounded == 0 && scaled[0] == 0);
 }
 
+static int polls, most_polls;
+
+static int
+poll_some(void)
+{
+    return ++polls < most_polls ? 0 : -1;
+}
+
+/* Nearly as many parts as rows: what took n * k steps. */
+static void
+check_many_parts(void)
+{
+    enum { N = 60000 };
+    tb_partition_settings settings = {
+        .k = N / 2, .multiple = 1, .cap = INT64_MAX, .poll = poll_some};
+    int64_t *costs = (int64_t *)malloc(2 * N * sizeof *costs), *part_of = costs + N;
+    tb_partition made;
+    tb_error error;
+
+    CHECK(costs != NULL);
+    for (ptrdiff_t i = 0; i < N; i++) {
+        costs[i] = i + 1;
+    }
+    for (settings.equal_counts = 0; settings.equal_counts < 2;
+         settings.equal_counts++) {
+        polls = 0;
+        most_polls = 1000;
+        CHECK(tb_partition_rows(costs, N, &settings, part_of, &made, &error) == TB_OK);
+        CHECK(polls < most_polls && made.k == N / 2 && made.largest == made.bound);
+        for (ptrdiff_t i = 0; i < N; i++) { /* the largest with the smallest */
+            CHECK(part_of[i] == part_of[N - 1 - i]);
+        }
+    }
+    settings.equal_counts = 0;
+    settings.k = 8;
+    polls = 0;
+    CHECK(tb_partition_rows(costs, N, &settings, part_of, &made, &error) == TB_OK);
+    int all = polls;
+    for (most_polls = 1; most_polls <= all; most_polls++) {
+        polls = 0;
+        CHECK(tb_partition_rows(costs, N, &settings, part_of, &made, &error) ==
+              TB_ERR_INTERRUPTED);
+        CHECK(polls == most_polls);
+    }
+    free(costs);
+}
+
 int
 main(void)
 {
@@ -226,5 +274,6 @@ main(void)
     check_many();
     check_errors();
     check_floats();
+    check_many_parts();
     return check_report();
 }

@@ -45,10 +45,13 @@ check_stream(stream *from, ptrdiff_t n, int64_t capacity, int64_t max_rows,
 
     from->packs = from->packed = 0;
     CHECK(tb_start_pool(&pool, capacity, max_rows, size) == TB_OK);
+    CHECK(pool.held == NULL && pool.fits == NULL);
     tb_begin_pack(&pool, from->rows);
     for (ptrdiff_t i = 0; i < n; i++) {
         from->is_packed[i] = 0;
         from->added_at[i] = from->packs;
+        uint32_t places = pool.count < size ? pool.count + 1 : size;
+        CHECK(tb_reserve_pool(&pool, places) == TB_OK && pool.reserved <= size);
         CHECK(tb_add_row(&pool, (uint64_t)i, from->sizes[i], &is_pack) == TB_OK);
         CHECK(pool.count <= size);
         if (is_pack) {

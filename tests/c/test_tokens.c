@@ -121,8 +121,17 @@ check_windows(tb_random *random)
     }
     tb_window_rows all = {starts,        lengths,        rows,
                           window_starts, window_lengths, windows};
-    tb_count_window_segments(&all, offsets);
-    tb_fill_window_segments(&all, segments);
+    CHECK(tb_count_window_segments(&all, offsets) == TB_OK);
+    int64_t filled = 0, enough = 1 + pick(random, 20);
+    ptrdiff_t done = 0, row = 0;
+    while (done < windows) { /* in steps */
+        ptrdiff_t before = done;
+        int64_t more =
+            tb_fill_window_segments(&all, &done, &row, enough, segments + filled);
+        CHECK(done > before && more == offsets[done] - offsets[before]);
+        CHECK(done == windows || more >= enough);
+        filled += more;
+    }
     CHECK(offsets[0] == 0);
     for (ptrdiff_t w = 0; w < windows; w++) {
         int64_t end = window_starts[w] + window_lengths[w];

@@ -90,11 +90,45 @@ tb_find_tokens(const tb_token_search *search, ptrdiff_t *at, ptrdiff_t stop,
     return found;
 }
 
-/* Counts the segments of a window and, unless `lengths` is NULL, gives their lengths.
- * Rows before `row` end at or before the window's start, since windows ascend. */
+/* Some row, and how many before it are not empty. */
+typedef struct {
+    ptrdiff_t row;
+    int64_t before;
+} row_mark;
+
+tb_status
+tb_count_window_segments(const tb_window_rows *rows, int64_t *offsets)
+{
+    row_mark first = {0, 0}; /* that ends behind the window's start */
+    row_mark next = {0, 0};  /* that starts at its end or behind */
+
+    offsets[0] = 0;
+    for (ptrdiff_t w = 0; w < rows->windows; w++) {
+        int64_t begin = rows->window_starts[w], end = begin + rows->window_lengths[w];
+        while (first.row < rows->rows &&
+               rows->starts[first.row] + rows->lengths[first.row] <= begin) {
+            first.before += rows->lengths[first.row++] > 0;
+        }
+        while (next.row < rows->rows && rows->starts[next.row] < end) {
+            next.before += rows->lengths[next.row++] > 0;
+        }
+        while (next.row > 0 && rows->starts[next.row - 1] >= end) {
+            next.before -= rows->lengths[--next.row] > 0;
+        }
+        int64_t count = begin < end ? tb_max(next.before - first.before, 0) : 0;
+        if (count > INT64_MAX - offsets[w]) {
+            return TB_ERR_SIZE;
+        }
+        offsets[w + 1] = offsets[w] + count;
+    }
+    return TB_OK;
+}
+
+/* The lengths of the segments of a window, and how many. Rows before `row` end at or
+ * before the window's start, since windows ascend. */
 static int64_t
-walk_segments(const tb_window_rows *rows, ptrdiff_t window, ptrdiff_t *row,
-              int64_t *lengths)
+fill_window(const tb_window_rows *rows, ptrdiff_t window, ptrdiff_t *row,
+            int64_t *lengths)
 {
     int64_t begin = rows->window_starts[window], count = 0;
     int64_t end = begin + rows->window_lengths[window];
@@ -105,33 +139,21 @@ walk_segments(const tb_window_rows *rows, ptrdiff_t window, ptrdiff_t *row,
     for (ptrdiff_t i = *row; begin < end && i < rows->rows; i++) {
         int64_t stop = tb_min(end, rows->starts[i] + rows->lengths[i]);
         if (stop > begin) {
-            if (lengths != NULL) {
-                lengths[count] = stop - begin;
-            }
-            count++;
+            lengths[count++] = stop - begin;
             begin = stop;
         }
     }
     return count;
 }
 
-void
-tb_count_window_segments(const tb_window_rows *rows, int64_t *offsets)
+int64_t
+tb_fill_window_segments(const tb_window_rows *rows, ptrdiff_t *window, ptrdiff_t *row,
+                        int64_t enough, int64_t *lengths)
 {
-    ptrdiff_t row = 0;
+    int64_t count = 0;
 
-    offsets[0] = 0;
-    for (ptrdiff_t w = 0; w < rows->windows; w++) {
-        offsets[w + 1] = offsets[w] + walk_segments(rows, w, &row, NULL);
+    for (; *window < rows->windows && count < enough; ++*window) {
+        count += fill_window(rows, *window, row, lengths + count);
     }
-}
-
-void
-tb_fill_window_segments(const tb_window_rows *rows, int64_t *lengths)
-{
-    ptrdiff_t row = 0;
-
-    for (ptrdiff_t w = 0; w < rows->windows; w++) {
-        lengths += walk_segments(rows, w, &row, lengths);
-    }
+    return count;
 }

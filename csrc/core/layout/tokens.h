@@ -41,10 +41,15 @@ typedef struct {
 } tb_window_rows;
 
 /* Where the segments of each window begin among those of all, offsets [windows + 1]. A
- * segment is what a window has of one row: at least one token. */
-void tb_count_window_segments(const tb_window_rows *rows, int64_t *offsets);
+ * segment is what a window has of one row: at least one token. Windows that overlap have
+ * many times more of them than there are rows, and they are counted without a step for
+ * each. TB_ERR_SIZE: more than INT64_MAX. */
+TB_MUST_CHECK tb_status tb_count_window_segments(const tb_window_rows *rows,
+                                                 int64_t *offsets);
 
-/* The length of each segment of each window. */
-void tb_fill_window_segments(const tb_window_rows *rows, int64_t *lengths);
+/* The length of each segment of the windows from *window on, until these have at least
+ * `enough` segments; *window and *row, 0 at first, move on. How many were written. */
+int64_t tb_fill_window_segments(const tb_window_rows *rows, ptrdiff_t *window,
+                                ptrdiff_t *row, int64_t enough, int64_t *lengths);
 
 #endif

@@ -20,10 +20,10 @@ tb_share_rows(const int64_t *costs, ptrdiff_t n, ptrdiff_t ranks, int64_t *rank_
         status = tb_price_rows(costs, n, rows, &error);
     }
     if (status == TB_OK) {
-        status = tb_difference_rows(rows, n, ranks, 1, part_of);
+        status = tb_difference_rows(rows, n, ranks, 1, NULL, part_of);
     }
     if (status == TB_OK) {
-        status = tb_even_parts(rows, n, ranks, 1, part_of);
+        status = tb_even_parts(rows, n, ranks, 1, NULL, part_of);
     }
     for (ptrdiff_t i = 0; status == TB_OK && i < n; i++) {
         rank_of[rows[i].row] = part_of[i];

@@ -268,6 +268,9 @@ draw_from_pool(tb_batch_plan *plan, const tb_batch_settings *settings, ptrdiff_t
         tb_start_pool(&pool, settings->max_tokens, settings->batch_size, size);
 
     if (status == TB_OK) {
+        status = tb_reserve_pool(&pool, size);
+    }
+    if (status == TB_OK) {
         status = draw_batches(plan, settings, &pool, full);
     }
     tb_free_pool(&pool);

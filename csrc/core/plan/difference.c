@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+enum { FEW_SHARES = 32 /* are put in order by insertion */ };
+
 /* One part of a deal: its rows, as a chain of places in the order of cost. */
 typedef struct {
     int64_t cost;
@@ -13,11 +15,13 @@ typedef struct {
     ptrdiff_t last;
 } share;
 
-/* Its shares that have rows, the largest first; the others of k shares are empty. */
+/* Its shares that have rows, as a heap with the smallest on top; the others of k shares
+ * are empty. */
 typedef struct {
     share *shares;
     ptrdiff_t count;
     ptrdiff_t room; /* of memory of its own; 0: it has none */
+    int64_t largest;
 } deal;
 
 typedef struct {
@@ -33,6 +37,8 @@ typedef struct {
     deal *deals;
     entry *heap;
     ptrdiff_t count;
+    tb_poll poll;
+    ptrdiff_t steps; /* since it was called */
 } deals;
 
 static int
@@ -125,33 +131,81 @@ sift_down(deals *all, ptrdiff_t at)
     all->heap[at] = held;
 }
 
+/* Whether a share is below another one: it is smaller, or begins with a later row. */
+static int
+is_below(share a, share b)
+{
+    return a.cost < b.cost || (a.cost == b.cost && a.first > b.first);
+}
+
 static int
 compare_shares(const void *left, const void *right)
 {
     const share *a = (const share *)left, *b = (const share *)right;
 
-    if (a->cost != b->cost) {
-        return a->cost < b->cost ? 1 : -1;
-    }
-    return a->first < b->first ? -1 : a->first > b->first;
+    return is_below(*a, *b) ? -1 : is_below(*b, *a);
 }
 
-/* Those before `begin` are in order. Few others are inserted: mostly it is one. */
+/* The smallest share first, which is a heap too. */
 static void
-sort_shares(share *shares, ptrdiff_t begin, ptrdiff_t count)
+order_shares(deal *one)
 {
-    if (count - begin > 16 && count > 64) {
+    share *shares = one->shares;
+    ptrdiff_t count = one->count, i = 1;
+
+    while (i < count && !is_below(shares[i], shares[i - 1])) {
+        i++;
+    }
+    if (i < count && count > FEW_SHARES) {
         qsort(shares, (size_t)count, sizeof *shares, compare_shares);
         return;
     }
-    for (ptrdiff_t i = begin > 0 ? begin : 1; i < count; i++) {
+    for (; i < count; i++) {
         share held = shares[i];
         ptrdiff_t j = i;
-        for (; j > 0 && shares[j - 1].cost < held.cost; j--) {
+        for (; j > 0 && is_below(held, shares[j - 1]); j--) {
             shares[j] = shares[j - 1];
         }
         shares[j] = held;
     }
+}
+
+static void
+put_share(deal *one, share added)
+{
+    share *shares = one->shares;
+    ptrdiff_t at = one->count++;
+
+    while (at > 0 && is_below(added, shares[(at - 1) / 2])) {
+        shares[at] = shares[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    shares[at] = added;
+    one->largest = tb_max(one->largest, added.cost);
+}
+
+/* Takes out the smallest share. What is taken comes back as large, or larger: `largest`
+ * stays. */
+static share
+take_share(deal *one)
+{
+    share *shares = one->shares, taken = shares[0], last = shares[--one->count];
+    ptrdiff_t at = 0;
+
+    for (;;) {
+        ptrdiff_t child = 2 * at + 1;
+        if (child >= one->count) {
+            break;
+        }
+        child += child + 1 < one->count && is_below(shares[child + 1], shares[child]);
+        if (!is_below(shares[child], last)) {
+            break;
+        }
+        shares[at] = shares[child];
+        at = child;
+    }
+    shares[at] = last;
+    return taken;
 }
 
 /* Room for `count` shares, at most k. */
@@ -176,46 +230,79 @@ make_room(deal *one, ptrdiff_t count, ptrdiff_t k)
     return TB_OK;
 }
 
-/* Joins deal b into deal a: a's largest shares stay, for there b has none. */
+static tb_status
+look_up(deals *all, ptrdiff_t steps)
+{
+    all->steps += steps;
+    if (all->poll == NULL || all->steps < TB_STEPS_BETWEEN_POLLS) {
+        return TB_OK;
+    }
+    all->steps = 0;
+    return all->poll() < 0 ? TB_ERR_INTERRUPTED : TB_OK;
+}
+
+/* The row chain of one share goes behind that of another. */
+static share
+join_shares(deals *all, share to, share from)
+{
+    all->next[to.last] = from.first;
+    return (share){to.cost + from.cost, to.first, from.last};
+}
+
+/* Both have k shares, in order. */
+static tb_status
+join_full(deals *all, deal *a, const deal *b)
+{
+    order_shares(a);
+    for (ptrdiff_t i = 0; i < all->k; i++) {
+        a->shares[i] = join_shares(all, a->shares[i], b->shares[all->k - 1 - i]);
+        a->largest = tb_max(a->largest, a->shares[i].cost);
+    }
+    order_shares(a);
+    return look_up(all, all->k);
+}
+
+/* Joins deal b into deal a: of both, the one with fewer shares into the other. So all
+ * joins together take about n log n steps, whatever k is. */
 static tb_status
 join_deals(deals *all, deal *a, deal *b)
 {
-    ptrdiff_t k = all->k, apart = k - b->count; /* a's shares from here on gain */
-    ptrdiff_t begin = a->count < apart ? a->count : apart;
-    ptrdiff_t count = a->count < apart ? a->count + b->count : k;
-    tb_status status = make_room(a, count, k);
+    if (b->count > a->count) {
+        deal more = *b;
+        *b = *a;
+        *a = more;
+    }
+    ptrdiff_t alone = tb_min(all->k - a->count, b->count), both = b->count - alone;
+    tb_status status = make_room(a, a->count + alone, all->k);
 
-    if (status != TB_OK) {
-        return status;
+    order_shares(b);
+    if (status == TB_OK && both == all->k) {
+        status = join_full(all, a, b);
     }
-    for (ptrdiff_t j = 0; j < b->count; j++) {
-        ptrdiff_t at = a->count < apart ? a->count + j : k - 1 - j;
-        const share *from = &b->shares[j];
-        share *to = &a->shares[at];
-        if (at >= a->count) {
-            *to = *from;
-            continue;
+    else if (status == TB_OK) {
+        /* b's largest go where a has none, and the next one to a's smallest. */
+        for (ptrdiff_t j = both; j-- > 0;) {
+            b->shares[j] = join_shares(all, take_share(a), b->shares[j]);
         }
-        all->next[to->last] = from->first;
-        to->last = from->last;
-        to->cost += from->cost;
+        for (ptrdiff_t j = 0; j < b->count; j++) {
+            put_share(a, b->shares[j]);
+        }
+        status = look_up(all, b->count);
     }
-    a->count = count;
-    sort_shares(a->shares, begin, count);
     if (b->room > 0) {
         free(b->shares);
         b->room = 0;
     }
-    return TB_OK;
+    return status;
 }
 
 static entry
 enter(const deals *all, ptrdiff_t number)
 {
     const deal *one = &all->deals[number];
-    int64_t least = one->count < all->k ? 0 : one->shares[one->count - 1].cost;
+    int64_t least = one->count < all->k ? 0 : one->shares[0].cost;
 
-    return (entry){one->shares[0].cost - least, number};
+    return (entry){one->largest - least, number};
 }
 
 static tb_status
@@ -244,10 +331,12 @@ join_all(deals *all)
 static void
 note_parts(const deals *all, ptrdiff_t *part_of)
 {
-    const deal *left = &all->deals[all->heap[0].deal];
+    deal *left = &all->deals[all->heap[0].deal];
 
-    for (ptrdiff_t part = 0; part < left->count; part++) {
-        for (ptrdiff_t at = left->shares[part].first; at >= 0; at = all->next[at]) {
+    order_shares(left);
+    for (ptrdiff_t part = 0; part < left->count; part++) { /* the largest first */
+        for (ptrdiff_t at = left->shares[left->count - 1 - part].first; at >= 0;
+             at = all->next[at]) {
             part_of[at] = part;
         }
     }
@@ -255,10 +344,10 @@ note_parts(const deals *all, ptrdiff_t *part_of)
 
 tb_status
 tb_difference_rows(const tb_priced_row *rows, ptrdiff_t n, ptrdiff_t k,
-                   int equal_counts, ptrdiff_t *part_of)
+                   int equal_counts, tb_poll poll, ptrdiff_t *part_of)
 {
     ptrdiff_t run = equal_counts ? k : 1, count = (ptrdiff_t)tb_divide_up(n, run);
-    deals all = {.k = k, .count = count};
+    deals all = {.k = k, .count = count, .poll = poll};
     tb_status status = TB_ERR_MEMORY;
 
     if (n == 0) {
@@ -269,14 +358,15 @@ tb_difference_rows(const tb_priced_row *rows, ptrdiff_t n, ptrdiff_t k,
     all.deals = (deal *)tb_allocate_array(count, sizeof *all.deals);
     all.heap = (entry *)tb_allocate_array(count, sizeof *all.heap);
     if (all.rows != NULL && all.next != NULL && all.deals != NULL && all.heap != NULL) {
-        for (ptrdiff_t i = 0; i < n; i++) {
-            all.rows[i] = (share){rows[i].cost, i, i};
-            all.next[i] = -1;
-        }
         for (ptrdiff_t i = 0; i < count; i++) {
-            ptrdiff_t begin = i * run;
-            all.deals[i] =
-                (deal){all.rows + begin, n - begin < run ? n - begin : run, 0};
+            ptrdiff_t begin = i * run, size = tb_min(n - begin, run);
+            share *shares = all.rows + begin;
+            for (ptrdiff_t j = 0; j < size; j++) { /* the smallest first: a heap */
+                ptrdiff_t row = begin + size - 1 - j;
+                shares[j] = (share){rows[row].cost, row, row};
+                all.next[row] = -1;
+            }
+            all.deals[i] = (deal){shares, size, 0, rows[begin].cost};
         }
         status = join_all(&all);
         if (status == TB_OK) {

@@ -15,6 +15,9 @@
 #include "core/base/macros.h"
 #include "core/base/status.h"
 
+/* Some milliseconds of work. */
+enum { TB_STEPS_BETWEEN_POLLS = 1 << 16 };
+
 typedef struct {
     int64_t cost;
     ptrdiff_t row;
@@ -27,9 +30,9 @@ TB_MUST_CHECK tb_status tb_price_rows(const int64_t *costs, ptrdiff_t n,
 
 /* Fills part_of, from 0 to k - 1, for each of n priced rows (by its place in `rows`);
  * k >= 1. No part is empty where n >= k. With equal_counts parts have n / k rows, or
- * one more. TB_ERR_MEMORY alone. */
+ * one more. TB_ERR_MEMORY, and TB_ERR_INTERRUPTED unless `poll` is NULL. */
 TB_MUST_CHECK tb_status tb_difference_rows(const tb_priced_row *rows, ptrdiff_t n,
-                                           ptrdiff_t k, int equal_counts,
+                                           ptrdiff_t k, int equal_counts, tb_poll poll,
                                            ptrdiff_t *part_of);
 
 #endif

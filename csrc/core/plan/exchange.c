@@ -119,12 +119,19 @@ place_again(parts *all, ptrdiff_t place)
     order[place] = part;
 }
 
-static void
-even_out(parts *all)
+static tb_status
+even_out(parts *all, tb_poll poll)
 {
     ptrdiff_t last = all->k - 1, place = last;
+    int64_t polled = all->budget;
 
     while (place > 0 && place > last - PARTNERS && all->budget > 0) {
+        if (poll != NULL && polled - all->budget >= TB_STEPS_BETWEEN_POLLS) {
+            polled = all->budget;
+            if (poll() < 0) {
+                return TB_ERR_INTERRUPTED;
+            }
+        }
         ptrdiff_t high = all->order[0], low = all->order[place];
         exchange best = find_exchange(all, high, low);
         if (best.gain == 0) {
@@ -145,6 +152,7 @@ even_out(parts *all)
         place_again(all, place);
         place = last;
     }
+    return TB_OK;
 }
 
 static int
@@ -185,7 +193,7 @@ survey_parts(parts *all, ptrdiff_t n, tb_priced_row *scratch)
 
 tb_status
 tb_even_parts(const tb_priced_row *rows, ptrdiff_t n, ptrdiff_t k, int equal_counts,
-              ptrdiff_t *part_of)
+              tb_poll poll, ptrdiff_t *part_of)
 {
     parts all = {
         .rows = rows, .part_of = part_of, .k = k, .equal_counts = equal_counts};
@@ -202,8 +210,7 @@ tb_even_parts(const tb_priced_row *rows, ptrdiff_t n, ptrdiff_t k, int equal_cou
         /* About what it took to make the parts. */
         all.budget = 64 * (int64_t)n + 4096;
         survey_parts(&all, n, scratch);
-        even_out(&all);
-        status = TB_OK;
+        status = even_out(&all, poll);
     }
     free(scratch);
     free(all.totals);

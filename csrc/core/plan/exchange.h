@@ -9,9 +9,10 @@
 
 /* Changes part_of, as tb_difference_rows fills it. No part becomes more expensive than
  * the most expensive was, none becomes empty; with equal_counts parts keep numbers of
- * rows that differ by one at most. TB_ERR_MEMORY alone. */
+ * rows that differ by one at most. TB_ERR_MEMORY, and TB_ERR_INTERRUPTED unless `poll` is
+ * NULL. */
 TB_MUST_CHECK tb_status tb_even_parts(const tb_priced_row *rows, ptrdiff_t n,
-                                      ptrdiff_t k, int equal_counts,
+                                      ptrdiff_t k, int equal_counts, tb_poll poll,
                                       ptrdiff_t *part_of);
 
 #endif

@@ -223,6 +223,9 @@ draw_packs(tb_batch_plan *plan, const tb_batch_settings *settings, ptrdiff_t *fu
                                            ((uint64_t)1 << plan->index_bits) - 1, size);
 
     if (status == TB_OK) {
+        status = tb_reserve_limit_pool(&pool, size);
+    }
+    if (status == TB_OK) {
         tb_begin_limit_pack(&pool, plan->items);
         for (ptrdiff_t i = 0; i < plan->row_count; i++) {
             fetch_costs(plan, i);

@@ -16,38 +16,56 @@ tb_status
 tb_start_limit_pool(tb_limit_pool *pool, const tb_limits *limits, uint64_t mask,
                     uint32_t size)
 {
-    ptrdiff_t places = (ptrdiff_t)size;
-
     memset(pool, 0, sizeof *pool);
     pool->limits = limits;
     pool->mask = mask;
     pool->size = size;
     pool->is_exact = 1;
     pool->oldest = pool->newest = NONE;
-    pool->held = (tb_limit_row *)tb_allocate_array(places, sizeof *pool->held);
-    pool->places = (uint32_t *)tb_allocate_array(places, sizeof *pool->places);
-    if (pool->held == NULL || pool->places == NULL) {
-        return TB_ERR_MEMORY;
-    }
-    for (uint32_t i = 0; i < size; i++) {
-        pool->held[i].newer = i + 1;
-    }
     for (ptrdiff_t k = 0; k < limits->count; k++) {
         double cap = limits->all[k].cap > 0 ? (double)limits->all[k].cap : 1;
         double most = limits->parts[limits->scarcest];
-        /* Words of lanes are read whole, beyond the last row too. */
-        pool->lanes[k] =
-            (uint16_t *)tb_allocate_array(places + TB_LANES, sizeof *pool->lanes[k]);
-        if (pool->lanes[k] == NULL) {
-            return TB_ERR_MEMORY;
-        }
-        memset(pool->lanes[k], 0, ((size_t)places + TB_LANES) * sizeof *pool->lanes[k]);
         int bits = tb_count_bits((uint64_t)limits->all[k].cap) + tb_count_bits(size);
         pool->cut[k] = bits > 63 ? bits - 63 : 0;
         pool->shifts[k] = tb_find_lane_shift(limits->all[k].cap);
         pool->is_exact = pool->is_exact && pool->shifts[k] == 0;
         pool->weights[k] = most > 0 ? limits->parts[k] / most / cap : 0;
     }
+    return TB_OK;
+}
+
+tb_status
+tb_reserve_limit_pool(tb_limit_pool *pool, uint32_t places)
+{
+    void *held = pool->held, *ranks = pool->places;
+    /* Words of lanes are read whole, beyond the last row too. */
+    size_t lanes = (size_t)places + TB_LANES;
+    size_t before = pool->reserved > 0 ? (size_t)pool->reserved + TB_LANES : 0;
+
+    if (places <= pool->reserved) {
+        return TB_OK;
+    }
+    int failed = tb_resize_array(&held, (ptrdiff_t)places, sizeof *pool->held) < 0 ||
+                 tb_resize_array(&ranks, (ptrdiff_t)places, sizeof *pool->places) < 0;
+    pool->held = (tb_limit_row *)held;
+    pool->places = (uint32_t *)ranks;
+    for (ptrdiff_t k = 0; k < pool->limits->count && !failed; k++) {
+        void *moved = pool->lanes[k];
+        failed = tb_resize_array(&moved, (ptrdiff_t)lanes, sizeof *pool->lanes[k]) < 0;
+        pool->lanes[k] = (uint16_t *)moved;
+        if (!failed) {
+            memset(pool->lanes[k] + before, 0,
+                   (lanes - before) * sizeof *pool->lanes[k]);
+        }
+    }
+    if (failed) {
+        return TB_ERR_MEMORY;
+    }
+    /* The chain of unused places ended at the first of the new ones. */
+    for (uint32_t i = pool->reserved; i < places; i++) {
+        pool->held[i].newer = i + 1;
+    }
+    pool->reserved = places;
     return TB_OK;
 }
 

@@ -32,6 +32,7 @@ typedef struct {
     uint32_t oldest; /* UINT32_MAX: no row */
     uint32_t newest;
     uint32_t unused;
+    uint32_t reserved; /* places that there is memory for */
     uint64_t arrivals;
     tb_limit_row *held;
     /* By falling weighed costs, of equal ones the oldest first: the place of each held
@@ -47,11 +48,14 @@ typedef struct {
     uint64_t *items;                 /* its rows: the caller's */
 } tb_limit_pool;
 
-/* An empty pool of `size` rows; 1 <= size < UINT32_MAX. mask: of the row in an item. The
- * limits have no second widths. The caller's to free, also after an error. */
+/* An empty pool of `size` rows; 1 <= size < UINT32_MAX. It has memory for none yet.
+ * mask: of the row in an item. The limits have no second widths. The caller's to free, also after an error. */
 TB_MUST_CHECK tb_status tb_start_limit_pool(tb_limit_pool *pool,
                                             const tb_limits *limits, uint64_t mask,
                                             uint32_t size);
+
+/* Memory for so many held rows, at most the size. Never are more held. */
+TB_MUST_CHECK tb_status tb_reserve_limit_pool(tb_limit_pool *pool, uint32_t places);
 
 void tb_free_limit_pool(tb_limit_pool *pool);
 

@@ -37,11 +37,12 @@ static tb_status
 make_parts(search *all, ptrdiff_t k, int64_t *largest)
 {
     int equal_counts = all->settings->equal_counts;
+    tb_poll poll = all->settings->poll;
     tb_status status =
-        tb_difference_rows(all->rows, all->n, k, equal_counts, all->part_of);
+        tb_difference_rows(all->rows, all->n, k, equal_counts, poll, all->part_of);
 
     if (status == TB_OK) {
-        status = tb_even_parts(all->rows, all->n, k, equal_counts, all->part_of);
+        status = tb_even_parts(all->rows, all->n, k, equal_counts, poll, all->part_of);
     }
     *largest = status == TB_OK ? find_largest(all, k) : 0;
     return status;
@@ -201,7 +202,8 @@ make_capped(search *all, ptrdiff_t least, tb_partition *made)
     }
     fill_empty(all, made->k);
     return status != TB_OK ? status
-                           : tb_even_parts(all->rows, all->n, made->k, 0, all->part_of);
+                           : tb_even_parts(all->rows, all->n, made->k, 0,
+                                           settings->poll, all->part_of);
 }
 
 static tb_status

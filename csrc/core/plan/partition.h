@@ -17,6 +17,7 @@ typedef struct {
     ptrdiff_t multiple; /* where k is 0: their number is a multiple of it, at least 1 */
     int64_t cap;        /* the most that a part may cost; INT64_MAX: anything */
     int equal_counts;   /* numbers of rows differ by one at most */
+    tb_poll poll;       /* NULL: none */
 } tb_partition_settings;
 
 typedef struct {
@@ -33,7 +34,8 @@ typedef struct {
  *     TB_ERR_SIZE      the sum of costs up to error->row is above INT64_MAX
  *     TB_ERR_TOO_LONG  row error->row alone costs more than the cap
  *     TB_ERR_RANGE     k parts do not do for the cap, or there are fewer rows than parts;
- *                      made->least tells */
+ *                      made->least tells
+ *     TB_ERR_INTERRUPTED */
 TB_MUST_CHECK tb_status tb_partition_rows(const int64_t *costs, ptrdiff_t n,
                                           const tb_partition_settings *settings,
                                           int64_t *part_of, tb_partition *made,

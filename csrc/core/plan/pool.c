@@ -17,8 +17,7 @@ static const uint32_t NONE = UINT32_MAX;
 tb_status
 tb_start_pool(tb_pool *pool, int64_t capacity, int64_t max_rows, uint32_t size)
 {
-    ptrdiff_t places = (ptrdiff_t)size;
-    int bits = tb_count_bits((uint64_t)capacity) + tb_count_bits((uint64_t)places);
+    int bits = tb_count_bits((uint64_t)capacity) + tb_count_bits((uint64_t)size);
 
     memset(pool, 0, sizeof *pool);
     pool->capacity = capacity;
@@ -27,15 +26,30 @@ tb_start_pool(tb_pool *pool, int64_t capacity, int64_t max_rows, uint32_t size)
     pool->oldest = pool->newest = NONE;
     pool->shift = bits > 63 ? bits - 63 : 0;
     pool->room = capacity;
-    pool->held = (tb_held_row *)tb_allocate_array(places, sizeof *pool->held);
-    pool->fits = (tb_pack *)tb_allocate_array(places, sizeof *pool->fits);
-    if (pool->held == NULL || pool->fits == NULL) {
+    return tb_start_fits(&pool->tree, capacity);
+}
+
+tb_status
+tb_reserve_pool(tb_pool *pool, uint32_t places)
+{
+    void *held = pool->held, *fits = pool->fits;
+
+    if (places <= pool->reserved) {
+        return TB_OK;
+    }
+    int failed = tb_resize_array(&held, (ptrdiff_t)places, sizeof *pool->held) < 0 ||
+                 tb_resize_array(&fits, (ptrdiff_t)places, sizeof *pool->fits) < 0;
+    pool->held = (tb_held_row *)held;
+    pool->fits = (tb_pack *)fits;
+    if (failed) {
         return TB_ERR_MEMORY;
     }
-    for (uint32_t k = 0; k < size; k++) {
+    /* The chain of unused places ended at the first of the new ones. */
+    for (uint32_t k = pool->reserved; k < places; k++) {
         pool->held[k].newer = k + 1;
     }
-    return tb_start_fits(&pool->tree, capacity);
+    pool->reserved = places;
+    return TB_OK;
 }
 
 void

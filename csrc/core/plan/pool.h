@@ -35,6 +35,7 @@ typedef struct {
     uint32_t oldest; /* UINT32_MAX: no row */
     uint32_t newest;
     uint32_t unused;
+    uint32_t reserved; /* places that there is memory for */
     tb_held_row *held;
     tb_pack *fits; /* of each held row, the room of a pack that it would fill */
     tb_fit_tree tree;
@@ -49,10 +50,13 @@ typedef struct {
     int64_t room;
 } tb_pool;
 
-/* An empty pool of `size` rows; 1 <= size < UINT32_MAX, capacity >= 0, max_rows >= 1. The pool is the
- * caller's to free, also after an error. */
+/* An empty pool of `size` rows; 1 <= size < UINT32_MAX, capacity >= 0, max_rows >= 1. It
+ * has memory for none yet. The pool is the caller's to free, also after an error. */
 TB_MUST_CHECK tb_status tb_start_pool(tb_pool *pool, int64_t capacity, int64_t max_rows,
                                       uint32_t size);
+
+/* Memory for so many held rows, at most the size. Never are more held. */
+TB_MUST_CHECK tb_status tb_reserve_pool(tb_pool *pool, uint32_t places);
 
 /* Whether the pack may take a row and still have as much room as a held row needs on
  * average: room - size >= total / count. */

@@ -83,22 +83,6 @@ note_row(tb_streaming *stream, const tb_streamed_row *row)
 
 /* --- rows that wait --------------------------------------------------------------- */
 
-static int
-grow(void **array, ptrdiff_t count, size_t item_size)
-{
-    ptrdiff_t bytes = 0;
-
-    if (tb_multiply_sizes(count, (ptrdiff_t)item_size, &bytes) != TB_OK) {
-        return -1;
-    }
-    void *moved = realloc(*array, (size_t)bytes);
-    if (moved == NULL) {
-        return -1;
-    }
-    *array = moved;
-    return 0;
-}
-
 /* Room for one more row, wherever rows are kept. */
 static tb_status
 reserve_row(tb_streaming *stream)
@@ -109,21 +93,29 @@ reserve_row(tb_streaming *stream)
     ptrdiff_t wanted = stream->reserved + stream->reserved / 2 + LEAST_RESERVED;
     void *waiting = stream->waiting, *rows = stream->sorted.rows,
          *scratch = stream->sorted.scratch, *batch = stream->batch;
-    int failed = grow(&waiting, wanted, sizeof *stream->waiting);
+    int failed = tb_resize_array(&waiting, wanted, sizeof *stream->waiting);
     stream->waiting = (tb_waiting_row *)waiting;
     if (!failed && stream->kind == TB_STREAM_PADDED) {
-        failed = grow(&rows, wanted, sizeof *stream->sorted.rows);
+        failed = tb_resize_array(&rows, wanted, sizeof *stream->sorted.rows);
         stream->sorted.rows = (tb_costed_row *)rows;
-        failed = failed || grow(&scratch, wanted, sizeof *stream->sorted.scratch);
+        failed =
+            failed || tb_resize_array(&scratch, wanted, sizeof *stream->sorted.scratch);
         stream->sorted.scratch = (tb_costed_row *)scratch;
     }
-    failed = failed || grow(&batch, wanted, sizeof *stream->batch);
+    failed = failed || tb_resize_array(&batch, wanted, sizeof *stream->batch);
     stream->batch = (uint64_t *)batch;
     stream->pool.rows = stream->batch;
     if (failed) {
         return TB_ERR_MEMORY;
     }
-    if (stream->is_limited && tb_reserve_slots(&stream->limits, wanted) != TB_OK) {
+    if (stream->is_limited) {
+        failed = tb_reserve_slots(&stream->limits, wanted) != TB_OK;
+    }
+    else if (stream->kind == TB_STREAM_PACKS) {
+        uint32_t places = (uint32_t)tb_min(wanted, stream->size);
+        failed = tb_reserve_pool(&stream->pool, places) != TB_OK;
+    }
+    if (failed) {
         return TB_ERR_MEMORY;
     }
     stream->reserved = wanted;

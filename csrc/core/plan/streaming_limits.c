@@ -55,6 +55,7 @@ tb_start_stream_limits(tb_stream_limits *limits, const tb_batch_settings *settin
     /* Rows that cost nothing must not make an endless pack. */
     all->max_rows = tb_min(all->max_rows, most_rows);
     limits->has_pool = 1;
+    limits->pool_size = size;
     return tb_start_limit_pool(&limits->pool, all, UINT64_MAX, (uint32_t)size);
 }
 
@@ -81,26 +82,10 @@ tb_free_stream_limits(tb_stream_limits *limits)
 /* --- slots ------------------------------------------------------------------------ */
 
 static int
-grow(void **array, ptrdiff_t count)
-{
-    ptrdiff_t bytes = 0;
-    void *moved = tb_multiply_sizes(count, (ptrdiff_t)sizeof(int64_t), &bytes) == TB_OK
-                      ? realloc(*array, (size_t)bytes)
-                      : NULL;
-
-    if (moved == NULL) {
-        return -1;
-    }
-    *array = moved;
-    return 0;
-}
-
-/* The same for numbers of another type: they are all as large. */
-static int
 grow_numbers(uint64_t **array, ptrdiff_t count)
 {
     void *moved = *array;
-    int answer = grow(&moved, count);
+    int answer = tb_resize_array(&moved, count, sizeof **array);
 
     *array = (uint64_t *)moved;
     return answer;
@@ -110,7 +95,7 @@ static int
 grow_costs(int64_t **array, ptrdiff_t count)
 {
     void *moved = *array;
-    int answer = grow(&moved, count);
+    int answer = tb_resize_array(&moved, count, sizeof **array);
 
     *array = (int64_t *)moved;
     return answer;
@@ -139,6 +124,11 @@ tb_reserve_slots(tb_stream_limits *limits, ptrdiff_t count)
         limits->unused = moved == NULL ? limits->unused : moved;
     }
     if (failed || bytes == 0) {
+        return TB_ERR_MEMORY;
+    }
+    if (limits->has_pool &&
+        tb_reserve_limit_pool(&limits->pool,
+                              (uint32_t)tb_min(count, limits->pool_size)) != TB_OK) {
         return TB_ERR_MEMORY;
     }
     if (first > 0) {

@@ -41,6 +41,7 @@ typedef struct {
     uint64_t *marks;    /* at the end: of ranks that are in a batch */
     tb_limit_pool pool; /* of packs */
     int has_pool;
+    int64_t pool_size; /* pool.size may be lower for a while */
 } tb_stream_limits;
 
 /* Limits without rows. Of rows with two sides both are padded, or packs cost the sum.
@@ -51,7 +52,7 @@ TB_MUST_CHECK tb_status tb_start_stream_limits(tb_stream_limits *limits,
 
 void tb_free_stream_limits(tb_stream_limits *limits);
 
-/* Room for so many rows that wait. */
+/* Room for so many rows that wait; the pool never holds more than its size. */
 TB_MUST_CHECK tb_status tb_reserve_slots(tb_stream_limits *limits, ptrdiff_t count);
 
 /* Puts a row into a slot, of which there is one; widths are its own two. */

@@ -22,4 +22,15 @@ tb_restore_gil(PyThreadState *thread)
     }
 }
 
+/* Whether a signal, such as Ctrl+C, ends the call: a tb_poll, called without the GIL. */
+static inline int
+tb_poll_signals(void)
+{
+    PyGILState_STATE held = PyGILState_Ensure();
+    int answer = PyErr_CheckSignals();
+
+    PyGILState_Release(held);
+    return answer;
+}
+
 #endif

@@ -207,10 +207,15 @@ tb_raise_streamed_row(const tb_row_reader *reader, tb_status status,
     tb_error own = *error;
 
     own.row = find_row(reader, row->number);
-    if (status == TB_ERR_TOO_LONG && error->column >= 0) {
+    if (status == TB_ERR_MEMORY) {
+        tb_raise_at(&reader->context, PyExc_MemoryError, own.row, -1,
+                    "no memory for all samples that wait; pass a smaller buffer=, or "
+                    "buffer_tokens=");
+    }
+    else if (status == TB_ERR_TOO_LONG && error->column >= 0) {
         tb_raise_broken_cost(&reader->context, &reader->settings->limits, &own);
     }
-    else if (reader->has_sides && status != TB_ERR_MEMORY) {
+    else if (reader->has_sides) {
         raise_sides(reader, status, row);
     }
     else {

@@ -1,5 +1,6 @@
 /* bucket_boundaries(): the best boundaries for lengths, and how much they waste. */
 #include "py/base/tb_numpy.h"
+#include "py/base/gil.h"
 #include "py/input/lengths.h"
 #include "core/plan/buckets.h"
 
@@ -31,17 +32,6 @@ raise_counting(tb_status status, const tb_error *error, Py_ssize_t rows,
     }
 }
 
-/* Whether a signal, such as Ctrl+C, ends the call; the GIL is not held. */
-static int
-poll_signals(void)
-{
-    PyGILState_STATE held = PyGILState_Ensure();
-    int answer = PyErr_CheckSignals();
-
-    PyGILState_Release(held);
-    return answer;
-}
-
 /* (boundaries, waste), int64 arrays of one shape; waste is None if not asked for. */
 static PyObject *
 choose_boundaries(const tb_widths *widths, Py_ssize_t k, int return_waste)
@@ -59,7 +49,7 @@ choose_boundaries(const tb_widths *widths, Py_ssize_t k, int return_waste)
             return_waste ? (int64_t *)PyArray_DATA((PyArrayObject *)waste) : NULL;
         PyThreadState *thread = PyEval_SaveThread();
         tb_status status =
-            tb_choose_boundaries(widths, k, chosen, padding, poll_signals);
+            tb_choose_boundaries(widths, k, chosen, padding, tb_poll_signals);
         PyEval_RestoreThread(thread);
         if (status == TB_OK) {
             answer = PyTuple_Pack(2, (PyObject *)boundaries, waste);

@@ -1,5 +1,6 @@
 /* partition() and read_counts(): parts of about equal cost, and the numbers of rows. */
 #include "py/base/tb_numpy.h"
+#include "py/base/gil.h"
 #include "py/input/lengths.h"
 #include "py/input/settings.h"
 #include "core/base/memory.h"
@@ -172,7 +173,7 @@ list_parts(const priced *rows, const tb_partition *made, const int64_t *part_of)
 static PyObject *
 wrap_partition(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
-    tb_partition_settings settings = {0};
+    tb_partition_settings settings = {.poll = tb_poll_signals};
     tb_partition made = {0};
     priced rows = {0};
     tb_error error = {-1, -1, 0};
@@ -218,6 +219,9 @@ wrap_partition(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
     }
     else if (status == TB_ERR_MEMORY) {
         PyErr_NoMemory();
+    }
+    else if (status == TB_ERR_INTERRUPTED) {
+        answer = NULL; /* the poll has raised */
     }
     else if (status == TB_ERR_RANGE) {
         raise_count(&rows, &settings, &made, args[2]);

@@ -11,8 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Tokens between two looks at signals, and places that are made room for at first. */
-enum { TOKENS_BETWEEN_SIGNALS = 1 << 24, FIRST_ROOM = 1 << 10 };
+/* Tokens, and segments, between two looks at signals; and places that are made room for
+ * at first. */
+enum {
+    TOKENS_BETWEEN_SIGNALS = 1 << 24,
+    SEGMENTS_BETWEEN_SIGNALS = 1 << 24,
+    FIRST_ROOM = 1 << 10
+};
 
 typedef struct {
     int64_t *at; /* of malloc */
@@ -195,6 +200,58 @@ wrap_split_tokens(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     return answer;
 }
 
+static const tb_context windows_context = {.function = "windows"};
+
+/* An array for the lengths of so many segments; NULL with an exception. */
+static PyArrayObject *
+make_segments(const tb_window_rows *rows, tb_status status, npy_intp count)
+{
+    PyArrayObject *lengths = NULL;
+
+    if (status == TB_OK) {
+        lengths = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_INT64);
+        if (lengths != NULL || !PyErr_ExceptionMatches(PyExc_MemoryError)) {
+            return lengths;
+        }
+        PyErr_Clear();
+        tb_raise_at(&windows_context, PyExc_MemoryError, -1, -1,
+                    "no memory for seq_lengths: the %zd windows have %lld segments of "
+                    "rows, which take %lld MB; pass a larger stride=, or a shorter "
+                    "length",
+                    (Py_ssize_t)rows->windows, (long long)count,
+                    (long long)(count / 1000000) * 8);
+    }
+    else {
+        tb_raise_at(&windows_context, PyExc_MemoryError, -1, -1,
+                    "no memory for seq_lengths: the %zd windows have more segments of "
+                    "rows than int64 can count; pass a larger stride=, or a shorter "
+                    "length",
+                    (Py_ssize_t)rows->windows);
+    }
+    return NULL;
+}
+
+static int
+fill_segments(const tb_window_rows *rows, PyArrayObject *lengths)
+{
+    int64_t *data = (int64_t *)PyArray_DATA(lengths);
+    npy_intp left = PyArray_SIZE(lengths);
+    ptrdiff_t window = 0, row = 0;
+
+    while (window < rows->windows) {
+        PyThreadState *thread = tb_release_gil(left * 8);
+        int64_t filled = tb_fill_window_segments(rows, &window, &row,
+                                                 SEGMENTS_BETWEEN_SIGNALS, data);
+        tb_restore_gil(thread);
+        data += filled;
+        left -= (npy_intp)filled;
+        if (PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 /* window_segments(starts, lengths, window_starts, window_lengths) -> (lengths of the
  * segments, offsets [windows + 1]); all int64, the rows one after another. */
 static PyObject *
@@ -224,17 +281,15 @@ wrap_window_segments(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     int64_t *offset = (int64_t *)PyArray_DATA(offsets);
     PyThreadState *thread = tb_release_gil((rows.rows + rows.windows) * 8);
-    tb_count_window_segments(&rows, offset);
+    tb_status status = tb_count_window_segments(&rows, offset);
     tb_restore_gil(thread);
-    count = offset[rows.windows];
-    PyArrayObject *lengths = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_INT64);
-    if (lengths == NULL) {
+    PyArrayObject *lengths =
+        make_segments(&rows, status, status == TB_OK ? offset[rows.windows] : 0);
+    if (lengths == NULL || fill_segments(&rows, lengths) < 0) {
         Py_DECREF(offsets);
+        Py_XDECREF(lengths);
         return NULL;
     }
-    thread = tb_release_gil(count * 8);
-    tb_fill_window_segments(&rows, (int64_t *)PyArray_DATA(lengths));
-    tb_restore_gil(thread);
     return Py_BuildValue("(NN)", lengths, offsets);
 }
 

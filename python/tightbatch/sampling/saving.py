@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,9 +11,10 @@ import numpy as np
 
 from .. import _core
 from .plan import NO_CAP, Plan
-from .plan_file import Array, check_batches, read_plan, wait_for, write_plan
+from .plan_file import Array, check_batches, read_path, read_plan, wait_for, write_plan
 from .state import NAME, Place, check_data, check_settings
 
+_MOST_EPOCHS = 10**6  # of a file, whose table is made in memory
 _MOST_SHORT = 2**31  # rows whose numbers fit into 32 bits
 
 
@@ -37,7 +40,8 @@ class Saving(Place):
         OSError
             When the file cannot be written.
         ValueError, TypeError
-            When an epoch is not an integer from 0 to 2**63 - 1.
+            When an epoch is not an integer from 0 to 2**63 - 1, and when there are more of them
+            than 10**6, or than the disk has room for.
 
         Examples
         --------
@@ -51,23 +55,49 @@ class Saving(Place):
         2
         """
         name = f"{NAME}.save_plan"
-        chosen = [self._epoch]
-        if epochs is not None:
-            if isinstance(epochs, str | bytes) or not isinstance(epochs, Iterable):
-                raise TypeError(
-                    f"{name}(): epochs={_core.describe(epochs)}; expected the numbers of epochs, "
-                    "such as range(10)"
-                )
-            chosen = [_core.read_int(name, "epochs", epoch, 0, NO_CAP) for epoch in epochs]
-        keys = list(dict.fromkeys(self._planner.key(epoch, self.num_replicas) for epoch in chosen))
+        if isinstance(epochs, str | bytes) or not (epochs is None or isinstance(epochs, Iterable)):
+            raise TypeError(
+                f"{name}(): epochs={_core.describe(epochs)}; expected the numbers of epochs, such "
+                "as range(10)"
+            )
+        keys = self._choose_keys(name, path, [self._epoch] if epochs is None else epochs)
         write_plan(name, path, self._about(keys), self._arrays(keys))
+
+    def _choose_keys(self, name: str, path: Any, epochs: Iterable[int]) -> list[tuple[int, int]]:
+        """Give what the plans of epochs depend on, each once; refuse more than fit on the disk."""
+        keys: dict[tuple[int, int], None] = {}
+        size = free = 0
+        with contextlib.suppress(OSError):  # of a folder that is not there: writing tells
+            free = shutil.disk_usage(read_path(name, path).absolute().parent).free
+        for count, epoch in enumerate(epochs):
+            if count == _MOST_EPOCHS:
+                raise ValueError(
+                    f"{name}(): epochs= has more than {_MOST_EPOCHS:,} epochs; expected fewer"
+                )
+            key = self._planner.key(
+                _core.read_int(name, "epochs", epoch, 0, NO_CAP), self.num_replicas
+            )
+            keys[key] = None
+            if len(keys) == 2:  # the first one is made in any case, and others are about as large
+                rows = len(self._planner.plan(*next(iter(keys)))[0])
+                size = rows * (4 if self._is_short() else 8)
+            if 0 < free < size * len(keys):
+                raise ValueError(
+                    f"{name}(): the plans of {len(keys):,} epochs and more, of {size:,} bytes "
+                    f"each, do not fit into the {free:,} bytes that are free for {path}; expected "
+                    "fewer epochs"
+                )
+        return list(keys)
+
+    def _is_short(self) -> bool:
+        return len(self._planner.lengths) <= _MOST_SHORT
 
     def _about(self, keys: list[tuple[int, int]]) -> dict[str, Any]:
         lengths = [len(self._planner.lengths), self._planner.fingerprint]
         return {"kind": NAME, "lengths": lengths, "settings": self._order(), "epochs": keys}
 
     def _arrays(self, keys: list[tuple[int, int]]) -> Iterator[tuple[str, Array]]:
-        is_short = len(self._planner.lengths) <= _MOST_SHORT
+        is_short = self._is_short()
         for place, key in enumerate(keys):
             indices, offsets = self._planner.plan(*key)
             yield f"indices {place}", indices.astype("<i4" if is_short else "<i8", copy=False)

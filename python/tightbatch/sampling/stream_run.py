@@ -183,16 +183,23 @@ class Run(Iterator[list[Any]]):
     def _read_again(self, steps: int) -> None:
         """Begin with the first sample again: more steps are asked for than there are."""
         found = expected = None
-        if self._number == 0:
+        if self._number == 0 and self._passes == 0:
+            read_before = isinstance(self._batcher.samples, Iterator)
+            found = "there were none: they are empty" + ", or were read before" * read_before
+            expected = "at least one sample"
+        elif self._number == 0:
             found = "could not be read again"
-            expected = "samples that can be iterated again, such as a function that gives them"
+            expected = (
+                "samples that can be iterated again, such as a function that gives them, or fewer "
+                "steps="
+            )
         elif not self._has_had_batch:
             found = "a whole pass over them gave no batch here"
-            expected = "samples that make a batch on each rank and worker"
+            expected = "samples that make a batch on each rank and worker, or fewer steps="
         if found is not None:
             raise ValueError(
                 f"{NAME}(): the samples ended after {self.done} of {steps} steps, and {found}; "
-                f"expected {expected}, or fewer steps="
+                f"expected {expected}"
             )
         self._dropped, self._truncated, _ = self.counts()
         self._passes += 1
