@@ -31,7 +31,9 @@ HALVES = "half_errors half half_report half_checkpoints".split()
 HUGGINGFACE = "huggingface_rows huggingface_labels huggingface huggingface_lm".split()
 AMP = ["amp_scaler", "amp_overflow", "amp"]
 TENSORS = ["padding_torch", "padding_dlpack"]
-CHECKS = ["check_batch", "check_batch_use", "check_batch_kinds", "check_batch_right"]
+CHECKS = (
+    "check_batch check_batch_use check_batch_kinds check_batch_labels check_batch_right".split()
+)
 ANALYSIS = ["analyze_sampler", "analyze"]
 MODELS = "check_model_report check_model check_model_padding check_model_transformers".split()
 PLOTS = ["plots_style", "plots_batch", "plots"]

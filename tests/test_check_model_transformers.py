@@ -388,3 +388,65 @@ def test_losses_of_transformers_do_not_depend_on_the_amount_of_padding(name):
     assert report.holds, report
     assert report.outputs["loss"].startswith("for the whole batch")
     assert (report.wider <= report.tolerance).all()
+
+
+# --- the labels of first tokens, which padding predicts -------------------------------------------
+
+
+def first_labels_ignored(batch):
+    made = tb.PadCollator(padding_side="left")(batch)
+    firsts = made["attention_mask"].argmax(1)
+    made["labels"][torch.arange(len(firsts)), firsts] = -100
+    return made
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_loss_that_moves_by_first_labels_alone_is_a_note(side):
+    """No row's outputs move: both checks say what it is, and how to leave it out."""
+    model, collate = make("Llama"), tb.PadCollator(padding_side=side)
+    report = tb.check_model(model, collate, labelled())
+    assert report.holds, report
+    told = [note for note in report.notes if "first token" in note]
+    noted = [note for note in tb.check_batch(collate(labelled())).notes if "first token" in note]
+    assert len(told) == len(noted) == (side == "left")
+    if side == "left":
+        assert told[0].startswith("loss, one number for the batch, moves by ")
+        assert told[0].endswith("padding predicts; the ignored label (-100) there leaves it out")
+        cured = tb.check_model(model, first_labels_ignored, labelled())
+        assert cured.holds
+        assert not cured.notes
+        assert not tb.check_batch(first_labels_ignored(labelled())).notes
+
+
+def test_first_labels_do_not_hide_another_loss_that_moves():
+    """A mean over all places, or a loss of padding, moves with these labels left out too."""
+    model = make("Llama")
+
+    def loss_of(logits, labels, over, ignored):
+        each = torch.nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1),
+            labels[:, 1:].flatten(),
+            ignore_index=ignored,
+            reduction="none",
+        )
+        return each.sum() / over
+
+    def mean_of_all(model, batch):
+        logits = model(batch["input_ids"], batch["attention_mask"]).logits
+        labels = batch["labels"]
+        return {"loss": loss_of(logits, labels, labels.numel(), -100), "logits": logits}
+
+    collate = tb.PadCollator(padding_side="left")
+    report = tb.check_model(model, collate, labelled(), call=mean_of_all)
+    assert not report.holds
+    assert (report.wider > report.tolerance).all()
+    assert any("not of all places" in note for note in report.notes)
+
+    def trained_padding(model, batch):
+        logits = model(batch["input_ids"], batch["attention_mask"]).logits
+        return {"loss": loss_of(logits, batch["input_ids"], 1.0, -100), "logits": logits}
+
+    report = tb.check_model(model, collate, labelled(), call=trained_padding)
+    assert not report.holds
+    assert (report.padding > report.tolerance).all()
+    assert not any("first token" in note for note in report.notes)

@@ -358,6 +358,7 @@ def check_batch(
     keys: tuple[str, ...],
     roles: bytes,
     partners: bytes,
+    lent_from: int,
     values: list[Any],
     max_position: int | None,
     vocab_size: int | None,

@@ -172,6 +172,7 @@ check_any_numbers(void)
         tb_check check = check_of(columns, COLUMNS, findings);
         check.settings.max_position = pick(&random, 2) ? -1 : 1 + pick(&random, 9);
         check.settings.vocab_size = pick(&random, 2) ? -1 : 1 + pick(&random, 30);
+        check.lent_from = pick(&random, 2) ? 0 : (int)pick(&random, COLUMNS);
         CHECK(tb_check_columns(&check) == TB_OK);
         for (ptrdiff_t i = 0; i < check.found && i < TB_MOST_FINDINGS; i++) {
             CHECK(findings[i].kind < TB_FOUND_COUNT);

@@ -63,6 +63,7 @@ typedef enum {
     TB_FOUND_ROW_LABELS_PADDED,
     TB_FOUND_BATCH_UNLABELLED,
     TB_FOUND_ROW_UNLABELLED,
+    TB_FOUND_AFTER_PADDING, /* no fault: a note */
     TB_FOUND_COUNT
 } tb_found;
 
@@ -129,6 +130,8 @@ typedef struct {
     tb_check_settings settings;
     tb_check_column *columns;
     int count;
+    int lent_from; /* the columns from here on are of other rows if they do not fit; 0:
+                      none */
     tb_finding *findings; /* room for TB_MOST_FINDINGS */
     ptrdiff_t found;      /* may be more than there is room for */
     /* The rest is the core's. */

@@ -221,6 +221,18 @@ is_surely_padding(const tb_check *check, ptrdiff_t tail)
     return ids[before] == 0 && tb_scan_value(ids, before, 0) == before;
 }
 
+/* Whether padding from `tail` on is cut into several segments, none longer than it must
+ * be for so many. */
+static int
+is_cut_evenly(const tb_check *check, ptrdiff_t tail, int64_t longest)
+{
+    ptrdiff_t pieces = check->span_count - tail;
+    ptrdiff_t total =
+        check->spans[check->span_count - 1].end - check->spans[tail].begin;
+
+    return pieces > 1 && longest <= (total - 1) / pieces + 1;
+}
+
 static void
 compare_longest(tb_check *check, int i)
 {
@@ -251,7 +263,8 @@ compare_longest(tb_check *check, int i)
         others = tb_max(others, check->spans[k].end - check->spans[k].begin);
     }
     if (tail < check->span_count && which >= tail && reported == longest &&
-        others < longest && is_surely_padding(check, tail)) {
+        others < longest && is_surely_padding(check, tail) &&
+        !is_cut_evenly(check, tail, longest)) {
         tb_note(check, TB_FOUND_TAIL, i, column->partner, -1, -1, reported, others);
     }
 }

@@ -145,6 +145,13 @@ flatten_choices(tb_check *check, const tb_check_column *ids)
     check->choices = shape[1];
 }
 
+/* Whether a column is beside others' tokens: their boundaries may be these tokens' too. */
+static int
+is_lent(const tb_check *check, int i)
+{
+    return check->lent_from > 0 && i >= check->lent_from;
+}
+
 static void
 find_grid(tb_check *check)
 {
@@ -159,7 +166,8 @@ find_grid(tb_check *check)
     for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++) {
         for (int i = 0; i < check->count; i++) {
             const tb_check_column *column = &check->columns[i];
-            if (column->role == shapes[k] && tells_shape(column)) {
+            if (column->role == shapes[k] && !is_lent(check, i) &&
+                tells_shape(column)) {
                 check->grid_from = i;
                 check->rows = column->ndim == 1 ? 1 : column->shape[0];
                 check->width = column->shape[column->ndim == 1 ? 0 : 1];
@@ -335,6 +343,41 @@ form_of(tb_check *check, int i)
     return column->type == TB_NUMPY_ONLY ? TB_FORM_NONE : form_of_grid(check, i);
 }
 
+/* Whether a lent column has the shape of the tokens: all rows in one, one after another. */
+static int
+may_fit(const tb_check *check, const tb_check_column *column)
+{
+    int is_list = column->role == TB_ROLE_BOUNDARIES ||
+                  column->role == TB_ROLE_PADDED_BOUNDARIES ||
+                  column->role == TB_ROLE_LONGEST;
+
+    return check->rows == 1 && (is_list || is_grid(check, column));
+}
+
+/* Leaves out lent boundaries of another number of tokens, and the longest rows of them. */
+static void
+leave_out_lent(tb_check *check)
+{
+    for (int pass = 0; pass < 2 && check->lent_from > 0; pass++) {
+        for (int i = check->lent_from; i < check->count; i++) {
+            tb_check_column *column = &check->columns[i];
+            if (column->form != TB_FORM_LIST) {
+                continue;
+            }
+            int fits = pass == 0
+                           ? column->role == TB_ROLE_LONGEST ||
+                                 (column->size > 1 &&
+                                  column->wide[column->size - 1] == check->total)
+                           : column->role != TB_ROLE_LONGEST ||
+                                 (column->partner >= 0 &&
+                                  check->columns[column->partner].form == TB_FORM_LIST);
+            if (!fits) {
+                column->form = TB_FORM_NONE;
+            }
+        }
+    }
+}
+
 /* What is read as raw memory, if it holds integers, is not widened. */
 static int
 is_read_raw(const tb_check_column *column)
@@ -359,6 +402,9 @@ tb_settle_forms(tb_check *check)
     for (int i = 0; i < check->count; i++) {
         tb_check_column *column = &check->columns[i];
         column->row_step = check->width;
+        if (is_lent(check, i) && !may_fit(check, column)) {
+            continue;
+        }
         column->form = form_of(check, i);
         if (column->form == TB_FORM_NONE || column->role == TB_ROLE_OTHER) {
             column->form = TB_FORM_NONE;
@@ -376,5 +422,6 @@ tb_settle_forms(tb_check *check)
             check->ids = i;
         }
     }
+    leave_out_lent(check);
     return TB_OK;
 }

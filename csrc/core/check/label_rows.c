@@ -10,17 +10,24 @@ typedef struct {
     ptrdiff_t labelled; /* segments with labels */
     ptrdiff_t at_ends;  /* of them, those with one run, which reaches their end */
     ptrdiff_t possible; /* labels that they could have */
+    int are_whole;      /* all are labelled alike, but for special tokens at the ends */
+    ptrdiff_t special;  /* such tokens of each */
 } label_runs;
 
 static label_runs
 count_runs(const tb_label_work *w)
 {
-    label_runs all = {0, 0, 0, 0};
+    label_runs all = {.are_whole = 1};
+    tb_stretch ends = {-1, -1}; /* tokens without a label before and after the others */
 
     for (ptrdiff_t k = 0; k < w->check->span_count; k++) {
         tb_stretch span = w->check->spans[k];
         ptrdiff_t runs = 0;
+        tb_stretch labels = {span.end, span.begin};
         for (ptrdiff_t at = span.begin; at < span.end; at++) {
+            if (w->labels[at] != w->ignored) {
+                labels = (tb_stretch){tb_min(labels.begin, at), at + 1};
+            }
             runs += w->labels[at] != w->ignored &&
                     (at == span.begin || w->labels[at - 1] == w->ignored);
         }
@@ -30,12 +37,31 @@ count_runs(const tb_label_work *w)
         all.labelled += runs > 0;
         all.possible += runs > 0 ? span.end - span.begin - 1 : 0;
         all.at_ends += runs == 1 && last >= span.begin && w->labels[last] != w->ignored;
+        if (runs > 0) {
+            tb_stretch here = {labels.begin - span.begin, span.end - labels.end};
+            ends = ends.begin < 0 ? here : ends;
+            all.special = ends.begin + ends.end;
+            all.are_whole &= runs == 1 && here.begin <= 1 && here.end <= 1 &&
+                             here.begin == ends.begin && here.end == ends.end;
+        }
     }
     return all;
 }
 
-/* Whether a segment of `length` tokens can be without a label by chance, as in masked
- * language modelling, where labels are few and far between. */
+/* Whether it may be that none of `trained` labels is on `length` of `total` tokens. */
+static int
+may_be_none(ptrdiff_t trained, ptrdiff_t length, ptrdiff_t total, double least)
+{
+    double chance = 1;
+
+    for (ptrdiff_t i = 0; i < length && chance > least; i++) {
+        chance *= (double)tb_max(total - trained - i, 0) / (double)(total - i);
+    }
+    return chance > least;
+}
+
+/* Whether a segment of `length` tokens can be without a label by chance: as in masked
+ * language modelling, where any token may be drawn, or in tags, of a word's first tokens. */
 static int
 may_lack_labels(const tb_label_work *w, ptrdiff_t length)
 {
@@ -43,25 +69,27 @@ may_lack_labels(const tb_label_work *w, ptrdiff_t length)
     ptrdiff_t trained = w->all.trained;
     int is_mask = w->check->columns[w->column].role == TB_ROLE_LOSS_MASK;
     int are_long = 5 * runs.runs <= 2 * trained;
-    int are_answers = runs.at_ends == runs.labelled && (w->repeats || w->shift > 0);
+    int are_at_ends = runs.at_ends == runs.labelled;
+    /* Few may be their own tokens by chance: a tenth of those that are drawn stay. */
+    int are_of_text = w->shift > 0 || (w->repeats && w->all.comparable > 2);
 
-    /* Answers reach the end, whole texts are labelled all over; by chance neither is
-     * seen in several rows, or in many labels. */
     if (is_mask) {
         return 0; /* no library draws it */
     }
-    if (are_answers &&
+    /* Answers reach the end, and turns are long; neither is seen by chance in several
+     * rows, or in many labels. */
+    if (are_of_text && are_at_ends &&
         (are_long || 2 * trained >= runs.possible || runs.labelled >= 3)) {
         return 0;
     }
-    if (are_long && trained >= (runs.at_ends == runs.labelled ? 6 : 8)) {
+    if (are_of_text && are_long && trained >= (are_at_ends ? 6 : 8)) {
         return 0;
     }
-    double chance = 1, none = 1 - (double)trained / (double)w->check->real_total;
-    for (ptrdiff_t i = 0; i < length && chance > 1e-6; i++) {
-        chance *= none;
+    if (runs.are_whole && trained >= 8) {
+        ptrdiff_t possible = tb_max(length - runs.special, 0);
+        return may_be_none(trained, possible, trained + possible, 1.0 / 400);
     }
-    return chance > 1e-6;
+    return may_be_none(trained, length, w->check->real_total, 1e-6);
 }
 
 /* Whether another segment ends with the same id, without a label. */
@@ -105,6 +133,9 @@ tb_check_labelled_rows(const tb_label_work *w)
         tb_stretch span = check->spans[k];
         ptrdiff_t length = span.end - span.begin;
         int is_shifted_away = w->trained[k] < 0;
+        if (is_shifted_away && w->all.comparable < 4) {
+            continue; /* which may be its token by chance */
+        }
         if (w->trained[k] <= 0 && length > 1 &&
             (is_shifted_away ||
              (measure_segment(w, k) > 1 && !may_lack_labels(w, length)))) {
@@ -161,6 +192,47 @@ have_wrong_width(const tb_check *check, const tb_check_column *column)
         }
     }
     return compared > 2 && 3 * same >= 2 * compared;
+}
+
+/* Whether all labels are between two numbers, or ignored. */
+static int
+are_between(const tb_check_column *column, int64_t low, int64_t high, int64_t ignored)
+{
+    for (ptrdiff_t at = 0; at < column->size; at++) {
+        int64_t label = column->wide[at];
+        if (label != ignored && (label < low || label > high)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* The first label that no loss takes: below 0, but for the signs that losses of pairs
+ * take; and, of a decoder's tokens, one beyond the vocabulary. Those of one number for
+ * each row, or of 0 and 1 for each class, are no tokens. */
+static void
+check_range(tb_check *check, int i)
+{
+    const tb_check_column *column = &check->columns[i];
+    int64_t ignored = check->settings.ignore_index, vocab = check->settings.vocab_size;
+    ptrdiff_t each = column->ndim == 2 ? column->shape[1] : 1;
+
+    if (are_between(column, -1, 1, ignored)) {
+        return;
+    }
+    int64_t limit = each > 1 && vocab >= 0 ? vocab : INT64_MAX;
+    for (ptrdiff_t at = 0; at < column->size; at++) {
+        int64_t label = column->wide[at];
+        if (label != ignored && (label < 0 || label >= limit)) {
+            int is_of_row = column->ndim == 2 || column->size == check->rows;
+            tb_note(check, TB_FOUND_LABEL_RANGE, i, -1, is_of_row ? at / each : -1,
+                    column->ndim == 2 ? at % each
+                    : is_of_row       ? -1
+                                      : at,
+                    label, each > 1 ? vocab : -1);
+            return;
+        }
+    }
 }
 
 /* How many classes multi-hot labels [rows, n] have that were padded: columns of 0 and 1
@@ -220,6 +292,7 @@ tb_check_row_labels(tb_check *check, int i)
         tb_note(check, TB_FOUND_BATCH_UNLABELLED, i, -1, -1, -1, 0, -1);
         return;
     }
+    check_range(check, i);
     tb_check_padded_classes(check, i);
     for (ptrdiff_t r = 0; column->ndim == 2 && r < count; r++) {
         if (tb_scan_other(column->wide + r * each, each, ignored) == each) {

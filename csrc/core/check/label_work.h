@@ -32,6 +32,12 @@ typedef struct {
     int64_t *trained; /* in each segment; -1: only a label that is shifted away */
 } tb_label_work;
 
+/* Labels of token ids are at least this somewhere; tags are below. */
+enum { TB_LEAST_TOKEN = 256 };
+
+/* Notes labels on padding, and those of first tokens that padding predicts. */
+void tb_check_label_padding(const tb_label_work *w);
+
 /* Notes segments without a label, but for those that lack one by chance. */
 void tb_check_labelled_rows(const tb_label_work *w);
 

@@ -5,9 +5,6 @@
 #include "core/check/scan.h"
 #include "core/check/story.h"
 
-/* Labels of token ids are at least this somewhere; tags are below. */
-enum { LEAST_TOKEN = 256 };
-
 static void
 count_unlabelled(tb_label_counts *counts, ptrdiff_t count, int64_t id,
                  int has_other_ids)
@@ -133,7 +130,7 @@ count_evidence(const tb_label_work *w)
         return role == TB_ROLE_SHIFTED_LABELS ? 2 : 3;
     }
     for (ptrdiff_t at = 0; at < w->check->total; at++) {
-        if (w->labels[at] >= LEAST_TOKEN) {
+        if (w->labels[at] >= TB_LEAST_TOKEN) {
             return 3;
         }
     }
@@ -212,96 +209,6 @@ find_shift_of_each(const tb_label_work *w)
         }
     }
     return row >= 0;
-}
-
-/* --- padding ---------------------------------------------------------------------- */
-
-/* The first trained label of padding in a row, or -1. */
-static ptrdiff_t
-find_on_padding(const tb_label_work *w, ptrdiff_t row)
-{
-    tb_stretch extent = w->check->extents[row];
-    ptrdiff_t from = row * w->check->width, to = from + w->check->width;
-    ptrdiff_t before =
-        from + tb_scan_other(w->labels + from, extent.begin - from, w->ignored);
-    ptrdiff_t after =
-        extent.end + tb_scan_other(w->labels + extent.end, to - extent.end, w->ignored);
-
-    return before < extent.begin ? before : after < to ? after : -1;
-}
-
-/* Whether labels may be rows of their own, a decoder's or a number for each class, that
- * have the width of the ids by chance: one run in each row, of token ids, or with ends
- * of its own. One value at all padding is a fill. */
-static int
-are_own_rows(const tb_label_work *w)
-{
-    const tb_check *check = w->check;
-    int64_t highest = 0, fill = w->ignored;
-    int is_one_fill = 1, has_ignored = 0;
-    ptrdiff_t matched = 0, missed = 0, farthest = 0, alike = 0, padded = 0;
-
-    for (ptrdiff_t r = 0; r < check->rows; r++) {
-        ptrdiff_t from = r * check->width, to = from + check->width;
-        tb_stretch extent = check->extents[r];
-        ptrdiff_t first = from + tb_scan_other(w->labels + from, to - from, w->ignored);
-        ptrdiff_t last = to;
-        while (last > first && w->labels[last - 1] == w->ignored) {
-            last--;
-        }
-        if (tb_scan_value(w->labels + first, last - first, w->ignored) < last - first ||
-            (first > from && last < to)) {
-            return 0;
-        }
-        for (ptrdiff_t at = first; at < last; at++) {
-            highest = tb_max(highest, w->labels[at]);
-        }
-        has_ignored |= last - first < check->width;
-        int is_whole = first == from && last == to;
-        int has_all = extent.begin == from && extent.end == to;
-        int is_same = first == extent.begin && last == extent.end;
-        ptrdiff_t off = last > extent.end ? last - extent.end : extent.end - last;
-        matched += is_same && !(is_whole && has_all);
-        missed += !is_same;
-        farthest = tb_max(farthest, off);
-        if (last > extent.end) {
-            padded++;
-            fill = padded == 1 ? w->labels[extent.end] : fill;
-            is_one_fill &= w->labels[extent.end] == fill;
-            /* One label alone says nothing. */
-            int is_run = to - extent.end > 1 || highest < LEAST_TOKEN;
-            alike += is_run && last == to &&
-                     tb_scan_constant(w->labels + extent.end, 8, to - extent.end) ==
-                         to - extent.end;
-        }
-    }
-    if (!has_ignored && highest <= 1) {
-        return 1; /* as of several classes: a 0 or 1 for each */
-    }
-    int is_fill = is_one_fill && alike == padded && padded > 0 && farthest > 1;
-    return highest >= LEAST_TOKEN ? !is_fill : missed > matched && !is_fill;
-}
-
-static void
-check_padding(const tb_label_work *w)
-{
-    tb_check *check = w->check;
-    int is_mask = check->columns[w->column].role == TB_ROLE_LOSS_MASK;
-    int may_be_own = !w->repeats && w->shift == 0 && !is_mask;
-
-    for (ptrdiff_t r = 0; r < check->rows; r++) {
-        ptrdiff_t at = find_on_padding(w, r);
-        if (at < 0) {
-            continue;
-        }
-        if (may_be_own && are_own_rows(w)) {
-            tb_check_padded_classes(check, w->column);
-            return;
-        }
-        may_be_own = 0;
-        tb_note_at(check, TB_FOUND_LABEL_ON_PADDING, w->column, check->real_from, at,
-                   w->labels[at], w->ignored);
-    }
 }
 
 /* --- from one row into the next --------------------------------------------------- */
@@ -429,7 +336,7 @@ check_column(tb_check *check, int i)
                      : w.all.same < w.all.comparable ? find_shift_of_each(&w)
                                                      : 0;
     }
-    check_padding(&w);
+    tb_check_label_padding(&w);
     if (drop_shifted_away(&w) == 0) {
         tb_note(check, TB_FOUND_BATCH_UNLABELLED, i, -1, -1, -1, 0, -1);
         return;

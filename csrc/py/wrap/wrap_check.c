@@ -204,8 +204,8 @@ read_settings(const tb_context *context, PyObject *const *args, tb_check_setting
                : 0;
 }
 
-/* check_batch(function, keys, roles, partners, values, max_position, vocab_size,
- * ignore_index, wants_segments) -> None, the index of a column that is not an array, or
+/* check_batch(function, keys, roles, partners, lent_from, values, max_position,
+ * vocab_size, ignore_index, wants_segments) -> None, the index of a column that is not an array, or
  * what was found */
 static PyObject *
 wrap_check_batch(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -214,16 +214,17 @@ wrap_check_batch(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     checked_batch *batch = NULL;
     PyObject *answer = NULL;
     int odd = 0, wants_segments;
+    int64_t lent_from;
 
-    if (tb_check_count("check_batch", nargs, 9) < 0 ||
+    if (tb_check_count("check_batch", nargs, 10) < 0 ||
         tb_read_function(args[0], &context) < 0) {
         return NULL;
     }
     if (!PyTuple_Check(args[1]) || !PyBytes_Check(args[2]) || !PyBytes_Check(args[3]) ||
-        !PyList_Check(args[4]) || PyTuple_GET_SIZE(args[1]) > 127 ||
+        !PyList_Check(args[5]) || PyTuple_GET_SIZE(args[1]) > 127 ||
         PyTuple_GET_SIZE(args[1]) != PyBytes_GET_SIZE(args[2]) ||
         PyTuple_GET_SIZE(args[1]) != PyBytes_GET_SIZE(args[3]) ||
-        PyTuple_GET_SIZE(args[1]) != PyList_GET_SIZE(args[4])) {
+        PyTuple_GET_SIZE(args[1]) != PyList_GET_SIZE(args[5])) {
         PyErr_SetString(PyExc_SystemError, "check_batch(): columns do not match");
         return NULL;
     }
@@ -242,14 +243,17 @@ wrap_check_batch(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         PyErr_NoMemory();
         goto done;
     }
-    if (read_settings(&context, args + 5, &check->settings) < 0 ||
-        tb_read_flag(&context, "wants_segments", args[8], &wants_segments) < 0) {
+    if (tb_read_int(&context, "lent_from", args[4], 0, 127, TB_REQUIRED, &lent_from) <
+            0 ||
+        read_settings(&context, args + 6, &check->settings) < 0 ||
+        tb_read_flag(&context, "wants_segments", args[9], &wants_segments) < 0) {
         goto done;
     }
     check->count = (int)count;
+    check->lent_from = (int)lent_from;
     int viewed =
         view_columns(tb_state_of(module), &context, args[1], PyBytes_AS_STRING(args[2]),
-                     PyBytes_AS_STRING(args[3]), args[4], batch, &odd);
+                     PyBytes_AS_STRING(args[3]), args[5], batch, &odd);
     if (viewed == 0) {
         answer = PyLong_FromLong(odd);
     }

@@ -145,9 +145,11 @@ def _count_lengths(group: Group, values: list[Any]) -> Count | None:
 
 def _count_segments(group: Group, values: list[Any]) -> Count | None:
     """Ask what check_batch asks: where rows begin and end, by all columns together."""
-    _, keys, roles, partners = group
+    keys, roles = group.keys, group.roles
     for _ in range(2):
-        answer = _core.check_batch(NAME, keys, roles, partners, values, None, None, -100, True)
+        answer = _core.check_batch(
+            NAME, keys, roles, group.partners, 0, values, None, None, -100, True
+        )
         if isinstance(answer, tuple):
             _, _, shape, segments = answer
             return Count(int((segments[:, 1] - segments[:, 0]).sum()), shape[0] * shape[1])

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .. import _core
-from ..collate.batch_roles import Group, Role, groups_of
+from ..collate.batch_roles import Group, Role, groups_of, lend
 from ..collate.batch_values import Unreadable, flatten, is_nested, readable
 from .batch_report import BatchReport, Finding, error_message
-from .batch_words import KINDS, Facts
+from .batch_words import KINDS, Facts, after_padding
 
 __all__ = ["CheckedCollator", "check_batch"]
 
@@ -121,8 +121,10 @@ def check_batch(
     transformers and torch's attention; what it hides from a token may not be shown to a later one.
     Labels that repeat the ids are those of a causal language model: a label at the first token of a
     packed row is one that the row before predicts. Other labels (tags, masked language modelling)
-    may be there. A row without a label is reported only where that is no chance: not where labels
-    are few and scattered, as in masked language modelling.
+    may be there. Labels of rows, such as a decoder's, may have the ids' width by chance: where the
+    batch does not tell, one on padding is not reported. A row without a label is reported only
+    where that is no chance: not where labels are few and scattered, as in masked language
+    modelling. The label of a left-padded row's first token, which padding predicts, is a note.
 
     Examples
     --------
@@ -185,7 +187,7 @@ def _read_skip(function: str, skip: Any) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=256)
 def _plan_of(keys: tuple[Any, ...]) -> Plan:
     names = tuple(key for key in keys if isinstance(key, str))
-    groups = groups_of(names)
+    groups = lend(groups_of(names))
     looked_at = {
         key: Role(role)
         for group in groups
@@ -219,9 +221,17 @@ def _check_group(
 
 def _look(group: Group, values: list[Any], settings: tuple[Any, Any, Any], wants: bool) -> Any:
     max_position, vocab_size, ignore_index = settings
-    _, keys, roles, partners = group
     return _core.check_batch(
-        NAME, keys, roles, partners, values, max_position, vocab_size, ignore_index, wants
+        NAME,
+        group.keys,
+        group.roles,
+        group.partners,
+        group.lent_from,
+        values,
+        max_position,
+        vocab_size,
+        ignore_index,
+        wants,
     )
 
 
@@ -262,7 +272,13 @@ def _check_made_readable(
 
 def _found(group: Group, values: list[Any], answer: tuple[Any, ...]) -> Found:
     raw, count, shape, _ = answer
-    return Found([_word(group, values, one, shape) for one in raw], count, [])
+    findings, notes = [], []
+    for one in raw:
+        if one[0] == len(KINDS):
+            notes.append(after_padding(group.keys[one[1]], rows=one[5], row=one[3]))
+        else:
+            findings.append(_word(group, values, one, shape))
+    return Found(findings, count - len(notes), notes)
 
 
 def _is_block_mask(value: Any) -> bool:
@@ -301,7 +317,12 @@ def _shown(value: Any, at: tuple[int | None, int | None], found: int) -> str:
 
 
 def _add(report: BatchReport, found: Found, skipped: tuple[str, ...]) -> BatchReport:
-    kept = [finding for finding in found.findings if finding.kind not in skipped]
+    told = {(one.kind, one.key, one.row, one.column) for one in report.findings}
+    kept = [  # a column that several groups look at is told once
+        one
+        for one in found.findings
+        if one.kind not in skipped and (one.kind, one.key, one.row, one.column) not in told
+    ]
     count = found.count - (len(found.findings) - len(kept))
     return BatchReport(
         (*report.findings, *kept),
@@ -367,7 +388,7 @@ class CheckedCollator:
             )
         object.__setattr__(self, "skip", _read_skip("CheckedCollator", self.skip))
         settings = (self.max_position, self.vocab_size, self.ignore_index)
-        _core.check_batch("CheckedCollator", (), b"", b"", [], *settings, False)
+        _core.check_batch("CheckedCollator", (), b"", b"", 0, [], *settings, False)
 
     def __call__(self, samples: Any) -> Any:
         """Collate a batch of samples, and check it if it is its turn."""

@@ -80,7 +80,7 @@ class BatchReport:
     columns : dict of str to str
         What was looked at, and what each column was taken for.
     notes : tuple of str
-        What could not be looked at, or only after a copy.
+        What could not be looked at, or only after a copy; what is no fault, but costs a little.
 
     Examples
     --------

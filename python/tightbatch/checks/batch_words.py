@@ -233,3 +233,13 @@ KINDS: dict[str, Words] = {
         "the row is computed for nothing; often its answer was cut off with its end",
     ),
 }
+
+
+def after_padding(key: str, rows: int, row: int) -> str:
+    """What is no fault, but costs a little: labels that padding predicts."""
+    where = f"row {row}" if rows == 1 else f"row {row} and {rows - 1} more"
+    return (
+        f"{key}: the first token of {where} has a label, which a causal model predicts from the "
+        "padding before it: the loss moves a little with the padding; the ignored label there "
+        "leaves it out"
+    )

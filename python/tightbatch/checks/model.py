@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from .model_batch import (
 )
 from .model_compare import tolerance_for
 from .model_input import read_outputs, read_rows
+from .model_labels import by_first_labels, note_of_first_labels
 from .model_movement import Reference
 from .model_report import ModelReport
 from .model_rows import NAME, Rows
@@ -197,6 +199,7 @@ class _Check:
         config = getattr(runner.model, "config", None)
         self.encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
         self.count, self.notes = len(rows.units), list[str]()
+        self.by_first_labels: dict[str, float] = {}
         self.base = place(rows, collate, list(range(self.count)), self.encoder_decoder)
         outputs = self._first_run()
         self.tolerance = given if given is not None else tolerance_for(runner.step, runner.depth)
@@ -261,6 +264,7 @@ class _Check:
         matrix = self._other_rows()
         padding = self._padding()
         more, company = self._wider(), self._company()
+        self.notes += [note_of_first_labels(*each) for each in self.by_first_labels.items()]
         names = tuple(unit.name for unit in self.rows.units)
         made = ModelReport(
             holds=False,
@@ -328,13 +332,13 @@ class _Check:
             return np.full(self.count, np.nan)
         found, there = self.runner(batch), list(self.base.rows)
         moved = self.reference.moved(found, self.base, there)
-        over = self.reference.totals(found, self.tolerance)
+        over = self._over(found, replace(self.base, batch=batch))
         if not np.nanmax(moved, initial=0.0) > self.tolerance and not over:
             return moved
         outputs = self.runner.with_other_embeddings(self.base)
         if outputs is not None:
             other = self.reference.moved(outputs, self.base, there)
-            still = self.reference.totals(outputs, self.tolerance)
+            still = self.reference.totals(outputs, self.tolerance).keys() - self.by_first_labels
             if not np.nanmax(other, initial=0.0) > self.tolerance and not still:
                 self.notes.append(
                     "the model tells padding by its id: with other ids there outputs move by "
@@ -348,6 +352,14 @@ class _Check:
             )
             moved[there] = np.fmax(moved[there], by)
         return moved
+
+    def _over(self, found: dict[str, Tensor], other: Placed) -> dict[str, float]:
+        """The numbers for the whole batch that moved; not through first labels alone."""
+        over = self.reference.totals(found, self.tolerance)
+        for name in by_first_labels(self.runner, self.base, other, over, self.tolerance):
+            by = over.pop(name)
+            self.by_first_labels[name] = max(by, self.by_first_labels.get(name, 0.0))
+        return over
 
     def _wider(self) -> NDArray[np.float64]:
         """Add padding to the batch: a mean over all places shows, which the values do not."""
@@ -363,10 +375,11 @@ class _Check:
             self.notes.append(f"more padding could not be tried: {told}")
             return none
         moved = self.reference.moved(found, self.wider_batch, there)
-        for name, by in self.reference.totals(found, self.tolerance).items():
+        stay = not np.nanmax(moved, initial=0.0) > self.tolerance
+        cure = ": divide by the number of tokens that count, not of all places" if stay else ""
+        for name, by in self._over(found, self.wider_batch).items():
             self.notes.append(
-                f"{name}, one number for the batch, moves by {by:.1e} with more padding: divide "
-                "by the number of tokens that count, not of all places"
+                f"{name}, one number for the batch, moves by {by:.1e} with more padding{cure}"
             )
             moved[there] = np.fmax(moved[there], by)
         return moved

@@ -48,7 +48,8 @@ class ModelReport:
         the diagonal are the controls: a row must move its own outputs.
     padding : ndarray, float64 [rows]
         How far they moved when the padding was replaced. A loss of the whole batch that moves is
-        counted for each row here, and in `wider`.
+        counted for each row here, and in `wider`; not where labels that padding predicts, of
+        left-padded rows' first tokens, move it alone: then a note says so.
     wider : ndarray, float64 [rows]
         How far they moved when the batch got more padding.
     alone : ndarray, float64 [rows]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .roles import Meaning, read_name
 
-__all__ = ["Group", "Role", "groups_of"]
+__all__ = ["Group", "Role", "groups_of", "lend"]
 
 
 class Role(IntEnum):
@@ -83,6 +83,17 @@ BESIDE = frozenset(("prompts", "responses"))
 TEXTS = frozenset(
     "prompt completion chosen rejected query response anchor positive negative answer".split()
 )
+# What says where rows begin, in a batch without padding.
+LENT = frozenset(
+    (
+        Role.POSITIONS,
+        Role.BOUNDARIES,
+        Role.PADDED_BOUNDARIES,
+        Role.LONGEST,
+        Role.SEQ_IDX,
+        Role.SEGMENT_IDS,
+    )
+)
 MOST_COLUMNS = 127  # of one group: the C code numbers them by a byte
 
 
@@ -96,6 +107,13 @@ class Group(NamedTuple):
     keys: tuple[str, ...]
     roles: bytes
     partners: bytes  # of a longest row the index of its boundaries; 255: none
+    place: Place
+    lent_from: int = 0  # the columns from here on are those of `lend`; 0: none
+
+    @property
+    def columns(self) -> dict[str, Role]:
+        """The role of each column."""
+        return dict(zip(self.keys, map(Role, self.roles), strict=True))
 
 
 def groups_of(names: tuple[str, ...]) -> tuple[Group, ...]:
@@ -120,8 +138,34 @@ def groups_of(names: tuple[str, ...]) -> tuple[Group, ...]:
         roles = dict(list(columns.items())[:MOST_COLUMNS])
         if not set(roles.values()) <= {Role.OTHER, Role.LONGEST}:
             name = ".".join(filter(None, (path, affix.strip("-"))))
-            groups.append(Group(name, tuple(roles), bytes(roles.values()), _partners(roles)))
+            place = (path, affix)
+            groups.append(Group(name, tuple(roles), bytes(roles.values()), _partners(roles), place))
     return tuple(groups)
+
+
+def lend(groups: tuple[Group, ...]) -> tuple[Group, ...]:
+    """Let boundaries and positions beside no tokens be those of tokens with a prefix or suffix.
+
+    A batch without padding has one list of boundaries for all its columns. Whether they are those
+    of some tokens, shapes tell.
+    """
+    found = {group.place: group.columns for group in groups}
+    return tuple(_with_lent(group, found.get((group.place[0], ""), {})) for group in groups)
+
+
+def _with_lent(group: Group, around: dict[str, Role]) -> Group:
+    own = group.columns
+    lent = {key: role for key, role in around.items() if role in LENT - {*own.values()}}
+    tells_rows = not (LENT - {Role.POSITIONS, Role.LONGEST}).isdisjoint(own.values())
+    if not lent or not _has_tokens(own) or _has_tokens(around) or tells_rows:
+        return group
+    columns = dict(list({**own, **lent}.items())[:MOST_COLUMNS])
+    return group._replace(
+        keys=tuple(columns),
+        roles=bytes(columns.values()),
+        partners=_partners(columns),
+        lent_from=len(own),
+    )
 
 
 def _role_among(name: str, siblings: set[str]) -> tuple[str, Role | None]:

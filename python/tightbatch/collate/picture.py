@@ -156,7 +156,7 @@ def _look(function: str, group: Group, values: list[Any]) -> Cells | None:
         # A mask of queries and keys says how wide rows are only beside tokens.
         keys, roles, partners = (*keys, "tokens"), roles + bytes([Role.IDS]), partners + b"\xff"
         made.append(np.zeros((len(square), square.shape[-1]), np.int8))
-    answer = _core.check_batch(function, keys, roles, partners, made, None, None, _IGNORED, True)
+    answer = _core.check_batch(function, keys, roles, partners, 0, made, None, None, _IGNORED, True)
     if isinstance(answer, int):
         key = keys[answer]
         raise TypeError(
