@@ -409,3 +409,14 @@ def test_negative_numbers_of_every_size(dtype):
     wrong = labels.copy()
     wrong[1, 0] = -7
     assert found_in({**batch, "labels": wrong}, vocab_size=100) == [("label_range", "labels", 1, 0)]
+
+
+def test_columns_deeper_down_belong_to_the_tokens_around_them():
+    ids = np.array([[5, 6, 7], [8, 9, 0]])
+    labels = np.array([[5, 6, 7], [8, 9, 9]])
+    mask = np.minimum(ids, 1)
+    for text in (
+        {"input_ids": ids, "attention_mask": mask, "more": {"labels": labels}},
+        {"input_ids": ids, "more": {"attention_mask": mask, "labels": labels}},
+    ):
+        assert found_in({"text": text}) == [("label_on_padding", "text.more.labels", 1, 2)]
