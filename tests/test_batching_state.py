@@ -263,7 +263,7 @@ def digest(batches):
             {"max_tokens": 4096, "shuffle": False, "max_length": 300},
         ),
         (
-            "9fcd4ddb0585e34433f3f766da235159",
+            "c0d40994676c19aa4a7a91a1a5cba144",
             {"batch_size": 16, "padding_free": True, "num_replicas": 3, "rank": 1},
         ),
         ("7144dca94b396d31914605f5fa95ba12", {"max_tokens": 4096, "num_replicas": 7, "rank": 6}),

@@ -83,7 +83,7 @@ def test_errors_are_those_of_copies(path):
 def test_a_rank_maps_lengths_and_plan(path, tmp_path):
     plan = tmp_path / "plan.npy"
     options = {"max_tokens": 300, "num_replicas": 2}
-    tb.LengthBatchSampler(np.load(path, mmap_mode="r"), **options).save_plan(plan)
+    tb.LengthBatchSampler(np.load(path, mmap_mode="r"), rank=0, **options).save_plan(plan)
     ranks = []
     for rank in range(2):
         sampler = tb.LengthBatchSampler(np.load(path, mmap_mode="r"), rank=rank, **options)
