@@ -663,13 +663,13 @@ def test_rows_of_no_tokens():
 
 
 def test_huge_numbers_are_written_short():
-    text = str(tb.analyze([10**12] * 3, batch_size=2))
+    text = " ".join(str(tb.analyze([10**12] * 3, batch_size=2)).split())  # at any width
     assert "mean 1.00T, median 1.00T, longest 1,000,000,000,000." in text
     assert "3.00e24" in text
     assert "2x1.00T" in text
     assert "14.6 TiB" in text
     assert max(map(len, re.findall(r"\d{8,}", text.partition("import")[0])), default=0) == 0
-    text = str(tb.analyze([1000, 3001], batch_size=2))
+    text = " ".join(str(tb.analyze([1000, 3001], batch_size=2)).split())
     assert "mean 2,000.5, median 2,000.5," in text
     assert "2x3001" in text
     assert "median 2," in str(tb.analyze([1, 2, 3], batch_size=2))
