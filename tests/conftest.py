@@ -65,6 +65,20 @@ def refuse_to_fork():
     raise RuntimeError("a test that forks has the mark forks: the sanitizers' run leaves it out")
 
 
+def skip_workers():
+    """Skip tests when they start workers: ten seconds each, for C code that this process has."""
+    from torch.utils.data import DataLoader
+
+    get_iterator = DataLoader._get_iterator
+
+    def get_iterator_here(self):
+        if self.num_workers > 0:
+            pytest.skip("starts workers, whose C code is that of this process")
+        return get_iterator(self)
+
+    DataLoader._get_iterator = get_iterator_here
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     config.addinivalue_line("markers", "forks: forks a process that may have threads")
@@ -75,6 +89,7 @@ def pytest_configure(config):
     if SANITIZED:
         multiprocessing.set_start_method("spawn")
         os.fork = refuse_to_fork
+        skip_workers()
 
 
 def has_cuda():

@@ -498,7 +498,7 @@ def test_the_verdict_on_a_small_sample():
         f"apart, {report['padding-free'].speed_up:.2f} and {report['packed'].speed_up:.2f}."
     )
     assert "# if these 200 rows are all: shuffle_window=None" in report.code
-    text = str(report)
+    text = " ".join(str(report).split())
     assert "3,200 of 12,800" in text
     assert "The last line is an estimate" in text
     assert json.loads(json.dumps(report.to_dict()))["estimate"]["data_rows"] == 12_800
