@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 import tightbatch as tb
-from bench_plans import draw_lengths
 from harness import write_between
+from plans import draw_lengths
 
 PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
 CAP, RANKS = 16_384, 8

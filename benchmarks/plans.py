@@ -1,7 +1,7 @@
 """Plans of very many rows: what a row costs to plan, to pack, by groups, to save and to load.
 
-python benchmarks/bench_plans.py                     # 10 million rows
-python benchmarks/bench_plans.py --rows 100000000    # about 6 GB of memory
+python benchmarks/plans.py                     # 10 million rows
+python benchmarks/plans.py --rows 100000000    # about 6 GB of memory
 """
 
 import argparse
