@@ -36,7 +36,7 @@ tb_resize_array(void **array, ptrdiff_t count, size_t item_size)
     return 0;
 }
 
-/* The same as the first one for arrays that are read or written at random: of some MiB on, in huge pages,
+/* Allocates an array that is read or written at random: of some MiB on, in huge pages,
  * where the system offers them. In pages of 4 KiB most accesses would look up an address
  * that the processor does not remember. */
 void *tb_allocate_at_random(ptrdiff_t count, size_t item_size);

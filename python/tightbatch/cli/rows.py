@@ -16,7 +16,7 @@ from .output import many, progress
 from .places import Places
 from .sources import PACKED, Source, find_source
 from .tokenizer import TextTokenizer
-from .tokens import array_lengths, file_lengths
+from .tokens import array_lengths, as_lengths, file_lengths
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -209,7 +209,7 @@ class _Reader:
             return arrow.row_lengths(array)
         if self.holds == "numbers":
             self.unit = "tokens"
-            return _as_lengths(array)
+            return _read_numbers(array)
         arrow.check_text(array, self.is_file_of_text)
         if self.tokenizer is not None:
             self.unit = "tokens"
@@ -222,21 +222,12 @@ class _Reader:
         return arrow.text_lengths(array, self.unit or self.wanted.unit)
 
 
-def _as_lengths(array: pa.Array) -> NDArray[np.int64]:
+def _read_numbers(array: pa.Array) -> NDArray[np.int64]:
     import pyarrow as pa
 
     if not pa.types.is_integer(array.type):
         raise CommandError(f"holds {array.type}; lengths are whole numbers")
-    try:
-        lengths: NDArray[np.int64] = array.cast(pa.int64()).to_numpy(zero_copy_only=False)
-    except pa.ArrowInvalid:
-        given = array.to_numpy(zero_copy_only=False)  # uint64
-        wrong = int((given > np.uint64(2**63 - 1)).argmax())
-        raise RowError(wrong, f"the length {given[wrong]} is above 2**63 - 1") from None
-    if len(lengths) and lengths.min() < 0:
-        wrong = int((lengths < 0).argmax())
-        raise RowError(wrong, f"the length {lengths[wrong]} is below 0")
-    return lengths
+    return as_lengths(array.to_numpy(zero_copy_only=False))
 
 
 def _code(source: Source, name: str, full: str) -> str:

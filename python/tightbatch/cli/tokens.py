@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._split import split
 from ..ragged import Ragged
-from .failure import CommandError, reading, shown
+from .failure import CommandError, RowError, reading, shown
 
 Array = NDArray[np.int64]
 Dtype = Literal["uint16", "uint32", "int32", "int64", "uint8"]
@@ -42,14 +42,22 @@ def array_lengths(path: Path, eos: int | None, update: Callable[[int], None]) ->
             f"{shown(path)}: holds {array.dtype}; expected whole numbers: the length of each row, "
             "or tokens with --eos"
         )
+    try:
+        return as_lengths(array), "tokens, as the file lists them"
+    except RowError as error:
+        raise CommandError(f"{shown(path)}: row {error.row}: {error}") from None
+
+
+def as_lengths(array: NDArray[Any]) -> Array:
+    """Lengths of whole numbers; RowError names the first that is none."""
     lengths = np.asarray(array).astype(np.int64)
-    if array.dtype.kind == "u" and int(array.max()) > 2**63 - 1:
+    if array.dtype.kind == "u" and array.max(initial=0) > 2**63 - 1:
         row = int((array > np.uint64(2**63 - 1)).argmax())
-        raise CommandError(f"{shown(path)}: row {row}: the length {array[row]} is above 2**63 - 1")
-    if lengths.min() < 0:
+        raise RowError(row, f"the length {array[row]} is above 2**63 - 1")
+    if lengths.min(initial=0) < 0:
         row = int((lengths < 0).argmax())
-        raise CommandError(f"{shown(path)}: row {row}: the length {lengths[row]} is below 0")
-    return lengths, "tokens, as the file lists them"
+        raise RowError(row, f"the length {lengths[row]} is below 0")
+    return lengths
 
 
 def file_lengths(
