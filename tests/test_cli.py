@@ -450,7 +450,7 @@ def test_what_the_machine_or_the_user_stops(
         raise error
 
     monkeypatch.setattr("tightbatch.cli.analyze.measure", stop)
-    monkeypatch.setattr("tightbatch.compare.command.silence_output", lambda: None)
+    monkeypatch.setattr("tightbatch.cli.silence_output", lambda: None)
     assert main(["analyze", str(data / "a.parquet")]) == code
     told = capsys.readouterr().err
     assert told.startswith(f"tightbatch analyze: {said}" if said else "")

@@ -350,7 +350,7 @@ def test_what_cannot_be_written_has_the_name_that_was_given(
         raise OSError(28, "No space left on device", str(part), None, str(target))
 
     monkeypatch.setattr("os.replace", fail)
-    monkeypatch.setattr("tightbatch.compare.command.silence_output", lambda: None)
+    monkeypatch.setattr("tightbatch.cli.silence_output", lambda: None)
     for command in ("analyze x.npy", "info"):
         assert main([*command.split(), "--json", "out.json"]) == 2
         told = capsys.readouterr().err

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tightbatch.cli import main
 from tightbatch.compare import CompareError, arguments
 from tightbatch.compare import text as reading
-from tightbatch.compare.command import main
 
 COMMAND = [sys.executable, "-m", "tightbatch", "compare"]
 DEMO = ("torch", "transformers", "tokenizers", "rich", "pyarrow", "matplotlib")
@@ -846,13 +846,11 @@ def test_what_the_machine_cannot_do_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from tightbatch.compare import command
-
     def fail(_: Any) -> int:
         raise error
 
     monkeypatch.setattr("tightbatch.compare.report.compare", fail)
-    monkeypatch.setattr(command, "silence_output", lambda: None)
+    monkeypatch.setattr("tightbatch.cli.silence_output", lambda: None)
     assert main(["compare"]) == code
     assert capsys.readouterr().err.count("\n") == 1
     monkeypatch.setattr("tightbatch.compare.report.compare", lambda _: 1 // 0)

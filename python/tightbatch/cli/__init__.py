@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 NEEDED = ("typer", "rich")
@@ -43,9 +43,9 @@ def main(options: Sequence[str] | None = None) -> int:
     """
     options = list(sys.argv[1:] if options is None else options)
     if options[:1] == ["compare"]:  # it reads its options itself, and needs no typer
-        from ..compare.command import main as compare
+        from ..compare import explain, report
 
-        return compare(options)
+        return _run(report.run, options, explain, "tightbatch compare")
     if options == ["--version"]:
         from .. import __version__
 
@@ -58,26 +58,26 @@ def main(options: Sequence[str] | None = None) -> int:
         fix = f"python -m pip install {' '.join(missing)} pyarrow"
         print(f"tightbatch: {named} {verb} not installed: {fix}", file=sys.stderr)
         return 2
-    return _run(options)
-
-
-def _run(options: list[str]) -> int:
-    from ..compare.command import silence_output
     from .app import NAMES, run
     from .failure import explain
 
-    code = 2
     name = next((option for option in options if not option.startswith("-")), "")
+    program = f"tightbatch {name}" if name in NAMES else "tightbatch"
+    return _run(run, options or ["--help"], explain, program)
+
+
+def _run(
+    run: Callable[[list[str]], int],
+    options: list[str],
+    explain: Callable[[Exception], str | None],
+    program: str,
+) -> int:
+    code = 2
     try:
-        code = run(options or ["--help"])
+        code = run(options)
         sys.stdout.flush()
         return code
-    except SystemExit as stop:  # of typer, where the reader of the output (head, less) has gone
-        if "_TIGHTBATCH_COMPLETE" in os.environ:
-            raise
-        silence_output()
-        return 0 if stop.code == 1 else 2
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of the output (head, less) has gone
         silence_output()
         return 0
     except KeyboardInterrupt:
@@ -89,6 +89,10 @@ def _run(options: list[str]) -> int:
         message = told
         if isinstance(error, OSError):
             silence_output()
-    program = f"tightbatch {name}" if name in NAMES else "tightbatch"
     print(f"{program}: {message}", file=sys.stderr)
     return code
+
+
+def silence_output() -> None:
+    """Keep Python from flushing standard output again when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

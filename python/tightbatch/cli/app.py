@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -96,9 +97,9 @@ app.command("info", epilog=_examples("tightbatch info"))(info.info)
 def compare(context: typer.Context) -> int:
     """Train one Transformer under each way of batching on real text; print what each costs."""
     # It comes here only after options of tightbatch itself: main() goes to it at once.
-    from ..compare.command import main
+    from ..compare import report
 
-    return main(["compare", *context.args])
+    return report.run(["compare", *context.args])
 
 
 NAMES = [command.name for command in app.registered_commands]
@@ -111,6 +112,10 @@ def run(options: Sequence[str]) -> int:
         code = command.main(args=list(options), prog_name="tightbatch", standalone_mode=False)
     except typer.Abort:
         raise KeyboardInterrupt from None
+    except SystemExit as stop:  # where the reader of the output has gone
+        if stop.code != 1 or "_TIGHTBATCH_COMPLETE" in os.environ:
+            raise
+        raise BrokenPipeError from None
     if code == 130:  # what typer makes of an interrupt
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
