@@ -2,9 +2,11 @@
 #ifndef TB_MEMORY_H
 #define TB_MEMORY_H
 
+#include "core/base/macros.h"
 #include "core/base/size.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Allocates count * item_size bytes, for free(). NULL where that is too much. */
 static inline void *
@@ -18,22 +20,28 @@ tb_allocate_array(ptrdiff_t count, size_t item_size)
     return malloc(bytes > 0 ? (size_t)bytes : 1);
 }
 
-/* Makes an array longer, or shorter; 0, or -1 where memory is lacking: it is as before
- * then. NULL is an empty array. */
-static inline int
-tb_resize_array(void **array, ptrdiff_t count, size_t item_size)
+/* TB_RESIZE(array, count): makes an array of malloc() longer, or shorter, and writes to
+ * `array` where it is then. TB_ERR_MEMORY where memory is lacking: all is as before.
+ * NULL is an empty array. */
+#define TB_RESIZE(array, count) tb_resize_array(&(array), (count), sizeof *(array))
+
+/* `pointer` is the address of a pointer, of any type. */
+static inline TB_MUST_CHECK tb_status
+tb_resize_array(void *pointer, ptrdiff_t count, size_t item_size)
 {
     ptrdiff_t bytes = 0;
+    void *array;
 
     if (tb_multiply_sizes(count, (ptrdiff_t)item_size, &bytes) != TB_OK) {
-        return -1;
+        return TB_ERR_MEMORY;
     }
-    void *moved = realloc(*array, bytes > 0 ? (size_t)bytes : 1);
-    if (moved == NULL) {
-        return -1;
+    memcpy(&array, pointer, sizeof array);
+    array = realloc(array, bytes > 0 ? (size_t)bytes : 1);
+    if (array == NULL) {
+        return TB_ERR_MEMORY;
     }
-    *array = moved;
-    return 0;
+    memcpy(pointer, &array, sizeof array);
+    return TB_OK;
 }
 
 /* Allocates an array that is read or written at random: of some MiB on, in huge pages,

@@ -52,12 +52,9 @@ reserve_starts(tb_batch_plan *plan, ptrdiff_t *reserved, ptrdiff_t more)
 
     if (needed > *reserved) {
         ptrdiff_t count = needed + plan->batch_count / 2;
-        ptrdiff_t *moved =
-            (ptrdiff_t *)realloc(plan->starts, (size_t)count * sizeof *moved);
-        if (moved == NULL) {
+        if (TB_RESIZE(plan->starts, count) != TB_OK) {
             return TB_ERR_MEMORY;
         }
-        plan->starts = moved;
         *reserved = count;
     }
     return TB_OK;

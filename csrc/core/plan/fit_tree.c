@@ -1,6 +1,7 @@
 #include "core/plan/fit_tree.h"
 
-#include <stdlib.h>
+#include "core/base/memory.h"
+
 #include <string.h>
 
 enum {
@@ -31,7 +32,8 @@ tb_start_fits(tb_fit_tree *tree, int64_t most)
         tree->levels++;
     }
     tree->allocated = 64;
-    tree->nodes = (tb_fit_node *)malloc(tree->allocated * sizeof *tree->nodes);
+    tree->nodes =
+        (tb_fit_node *)tb_allocate_array(tree->allocated, sizeof *tree->nodes);
     if (tree->nodes == NULL) {
         return TB_ERR_MEMORY;
     }
@@ -65,15 +67,10 @@ take_node(tb_fit_tree *tree)
     }
     else {
         if (tree->count == tree->allocated) {
-            size_t more = (size_t)tree->allocated * 2;
-            tb_fit_node *moved =
-                more > UINT32_MAX
-                    ? NULL
-                    : (tb_fit_node *)realloc(tree->nodes, more * sizeof *tree->nodes);
-            if (moved == NULL) {
+            ptrdiff_t more = (ptrdiff_t)tree->allocated * 2;
+            if (more > UINT32_MAX || TB_RESIZE(tree->nodes, more) != TB_OK) {
                 return 0;
             }
-            tree->nodes = moved;
             tree->allocated = (uint32_t)more;
         }
         node = tree->count++;

@@ -187,12 +187,9 @@ reserve_starts(group_plan *all, ptrdiff_t more)
 
     if (needed > all->reserved) {
         ptrdiff_t count = needed + needed / 2;
-        ptrdiff_t *moved =
-            (ptrdiff_t *)realloc(all->plan->starts, (size_t)count * sizeof *moved);
-        if (moved == NULL) {
+        if (TB_RESIZE(all->plan->starts, count) != TB_OK) {
             return TB_ERR_MEMORY;
         }
-        all->plan->starts = moved;
         all->reserved = count;
     }
     return TB_OK;
@@ -203,12 +200,9 @@ keep_tail(group_plan *all, const uint64_t *items, ptrdiff_t n)
 {
     if (n > all->tail_room - all->tail_items) {
         ptrdiff_t count = all->tail_items + n + all->tail_room / 2;
-        uint64_t *moved =
-            (uint64_t *)realloc(all->tails, (size_t)count * sizeof *moved);
-        if (moved == NULL) {
+        if (TB_RESIZE(all->tails, count) != TB_OK) {
             return TB_ERR_MEMORY;
         }
-        all->tails = moved;
         all->tail_room = count;
     }
     memcpy(all->tails + all->tail_items, items, (size_t)n * sizeof *items);

@@ -37,18 +37,10 @@ grow_table(label_table *table)
     if (room > UINT32_MAX / 2) {
         return TB_ERR_SIZE;
     }
-    int64_t *firsts =
-        (int64_t *)realloc(table->firsts, (size_t)room * sizeof *table->firsts);
-    if (firsts == NULL) {
+    if (TB_RESIZE(table->firsts, room) != TB_OK ||
+        TB_RESIZE(table->names, room) != TB_OK) {
         return TB_ERR_MEMORY;
     }
-    table->firsts = firsts;
-    int64_t *names =
-        (int64_t *)realloc(table->names, (size_t)room * sizeof *table->names);
-    if (names == NULL) {
-        return TB_ERR_MEMORY;
-    }
-    table->names = names;
     uint32_t *numbers = (uint32_t *)tb_allocate_array(2 * room, sizeof *table->numbers);
     if (numbers == NULL) {
         return TB_ERR_MEMORY;
@@ -59,7 +51,7 @@ grow_table(label_table *table)
     table->mask = (uint64_t)room * 2 - 1;
     table->room = room;
     for (ptrdiff_t k = 0; k < table->count; k++) {
-        numbers[find_place(table, names[k])] = (uint32_t)k + 1;
+        numbers[find_place(table, table->names[k])] = (uint32_t)k + 1;
     }
     return TB_OK;
 }

@@ -37,7 +37,6 @@ tb_start_limit_pool(tb_limit_pool *pool, const tb_limits *limits, uint64_t mask,
 tb_status
 tb_reserve_limit_pool(tb_limit_pool *pool, uint32_t places)
 {
-    void *held = pool->held, *ranks = pool->places;
     /* Words of lanes are read whole, beyond the last row too. */
     size_t lanes = (size_t)places + TB_LANES;
     size_t before = pool->reserved > 0 ? (size_t)pool->reserved + TB_LANES : 0;
@@ -45,21 +44,15 @@ tb_reserve_limit_pool(tb_limit_pool *pool, uint32_t places)
     if (places <= pool->reserved) {
         return TB_OK;
     }
-    int failed = tb_resize_array(&held, (ptrdiff_t)places, sizeof *pool->held) < 0 ||
-                 tb_resize_array(&ranks, (ptrdiff_t)places, sizeof *pool->places) < 0;
-    pool->held = (tb_limit_row *)held;
-    pool->places = (uint32_t *)ranks;
-    for (ptrdiff_t k = 0; k < pool->limits->count && !failed; k++) {
-        void *moved = pool->lanes[k];
-        failed = tb_resize_array(&moved, (ptrdiff_t)lanes, sizeof *pool->lanes[k]) < 0;
-        pool->lanes[k] = (uint16_t *)moved;
-        if (!failed) {
-            memset(pool->lanes[k] + before, 0,
-                   (lanes - before) * sizeof *pool->lanes[k]);
-        }
-    }
-    if (failed) {
+    if (TB_RESIZE(pool->held, (ptrdiff_t)places) != TB_OK ||
+        TB_RESIZE(pool->places, (ptrdiff_t)places) != TB_OK) {
         return TB_ERR_MEMORY;
+    }
+    for (ptrdiff_t k = 0; k < pool->limits->count; k++) {
+        if (TB_RESIZE(pool->lanes[k], (ptrdiff_t)lanes) != TB_OK) {
+            return TB_ERR_MEMORY;
+        }
+        memset(pool->lanes[k] + before, 0, (lanes - before) * sizeof *pool->lanes[k]);
     }
     /* The chain of unused places ended at the first of the new ones. */
     for (uint32_t i = pool->reserved; i < places; i++) {

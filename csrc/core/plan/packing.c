@@ -1,6 +1,7 @@
 #include "core/plan/packing.h"
 
-#include <stdlib.h>
+#include "core/base/memory.h"
+
 #include <string.h>
 
 tb_status
@@ -31,15 +32,13 @@ static tb_status
 begin_pack(tb_packer *packer, uint32_t *pack)
 {
     if (packer->count == packer->allocated) {
-        size_t more = packer->allocated == 0 ? 64 : (size_t)packer->allocated * 2;
+        ptrdiff_t more = packer->allocated == 0 ? 64 : (ptrdiff_t)packer->allocated * 2;
         if (more > UINT32_MAX) {
             return TB_ERR_SIZE;
         }
-        tb_pack *moved = (tb_pack *)realloc(packer->packs, more * sizeof *moved);
-        if (moved == NULL) {
+        if (TB_RESIZE(packer->packs, more) != TB_OK) {
             return TB_ERR_MEMORY;
         }
-        packer->packs = moved;
         packer->allocated = (uint32_t)more;
     }
     *pack = packer->count++;

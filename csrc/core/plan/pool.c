@@ -32,16 +32,11 @@ tb_start_pool(tb_pool *pool, int64_t capacity, int64_t max_rows, uint32_t size)
 tb_status
 tb_reserve_pool(tb_pool *pool, uint32_t places)
 {
-    void *held = pool->held, *fits = pool->fits;
-
     if (places <= pool->reserved) {
         return TB_OK;
     }
-    int failed = tb_resize_array(&held, (ptrdiff_t)places, sizeof *pool->held) < 0 ||
-                 tb_resize_array(&fits, (ptrdiff_t)places, sizeof *pool->fits) < 0;
-    pool->held = (tb_held_row *)held;
-    pool->fits = (tb_pack *)fits;
-    if (failed) {
+    if (TB_RESIZE(pool->held, (ptrdiff_t)places) != TB_OK ||
+        TB_RESIZE(pool->fits, (ptrdiff_t)places) != TB_OK) {
         return TB_ERR_MEMORY;
     }
     /* The chain of unused places ended at the first of the new ones. */

@@ -91,35 +91,27 @@ reserve_row(tb_streaming *stream)
         return TB_OK;
     }
     ptrdiff_t wanted = stream->reserved + stream->reserved / 2 + LEAST_RESERVED;
-    void *waiting = stream->waiting, *rows = stream->sorted.rows,
-         *scratch = stream->sorted.scratch, *batch = stream->batch;
-    int failed = tb_resize_array(&waiting, wanted, sizeof *stream->waiting);
-    stream->waiting = (tb_waiting_row *)waiting;
-    if (!failed && stream->kind == TB_STREAM_PADDED) {
-        failed = tb_resize_array(&rows, wanted, sizeof *stream->sorted.rows);
-        stream->sorted.rows = (tb_costed_row *)rows;
-        failed =
-            failed || tb_resize_array(&scratch, wanted, sizeof *stream->sorted.scratch);
-        stream->sorted.scratch = (tb_costed_row *)scratch;
-    }
-    failed = failed || tb_resize_array(&batch, wanted, sizeof *stream->batch);
-    stream->batch = (uint64_t *)batch;
-    stream->pool.rows = stream->batch;
-    if (failed) {
+    if (TB_RESIZE(stream->waiting, wanted) != TB_OK ||
+        TB_RESIZE(stream->batch, wanted) != TB_OK) {
         return TB_ERR_MEMORY;
     }
+    stream->pool.rows = stream->batch;
+    if (stream->kind == TB_STREAM_PADDED &&
+        (TB_RESIZE(stream->sorted.rows, wanted) != TB_OK ||
+         TB_RESIZE(stream->sorted.scratch, wanted) != TB_OK)) {
+        return TB_ERR_MEMORY;
+    }
+    tb_status status = TB_OK;
     if (stream->is_limited) {
-        failed = tb_reserve_slots(&stream->limits, wanted) != TB_OK;
+        status = tb_reserve_slots(&stream->limits, wanted);
     }
     else if (stream->kind == TB_STREAM_PACKS) {
-        uint32_t places = (uint32_t)tb_min(wanted, stream->size);
-        failed = tb_reserve_pool(&stream->pool, places) != TB_OK;
+        status = tb_reserve_pool(&stream->pool, (uint32_t)tb_min(wanted, stream->size));
     }
-    if (failed) {
-        return TB_ERR_MEMORY;
+    if (status == TB_OK) {
+        stream->reserved = wanted;
     }
-    stream->reserved = wanted;
-    return TB_OK;
+    return status;
 }
 
 /* The widths of both sides of a row. */

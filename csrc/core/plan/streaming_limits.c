@@ -81,61 +81,49 @@ tb_free_stream_limits(tb_stream_limits *limits)
 
 /* --- slots ------------------------------------------------------------------------ */
 
-static int
-grow_numbers(uint64_t **array, ptrdiff_t count)
+static tb_status
+grow_slots(tb_stream_limits *limits, ptrdiff_t count)
 {
-    void *moved = *array;
-    int answer = tb_resize_array(&moved, count, sizeof **array);
-
-    *array = (uint64_t *)moved;
-    return answer;
-}
-
-static int
-grow_costs(int64_t **array, ptrdiff_t count)
-{
-    void *moved = *array;
-    int answer = tb_resize_array(&moved, count, sizeof **array);
-
-    *array = (int64_t *)moved;
-    return answer;
+    if (TB_RESIZE(limits->widths, count) != TB_OK ||
+        (limits->seconds != NULL && TB_RESIZE(limits->seconds, count) != TB_OK) ||
+        TB_RESIZE(limits->numbers, count) != TB_OK ||
+        TB_RESIZE(limits->items, count) != TB_OK ||
+        TB_RESIZE(limits->scratch, count) != TB_OK ||
+        TB_RESIZE(limits->marks, count) != TB_OK ||
+        TB_RESIZE(limits->unused, count) != TB_OK) {
+        return TB_ERR_MEMORY;
+    }
+    for (ptrdiff_t k = 0; k < limits->own; k++) {
+        if (TB_RESIZE(limits->costs[k], count) != TB_OK) {
+            return TB_ERR_MEMORY;
+        }
+    }
+    if (!limits->has_pool) {
+        return TB_OK;
+    }
+    return tb_reserve_limit_pool(&limits->pool,
+                                 (uint32_t)tb_min(count, limits->pool_size));
 }
 
 tb_status
 tb_reserve_slots(tb_stream_limits *limits, ptrdiff_t count)
 {
     tb_limits *all = &limits->all;
-    ptrdiff_t first = all->count - limits->own, bytes = 0; /* 1: the cap on tokens */
-    int failed = grow_costs(&limits->widths, count) < 0 ||
-                 (limits->seconds != NULL && grow_costs(&limits->seconds, count) < 0) ||
-                 grow_numbers(&limits->numbers, count) < 0 ||
-                 grow_numbers(&limits->items, count) < 0 ||
-                 grow_numbers(&limits->scratch, count) < 0 ||
-                 grow_numbers(&limits->marks, count) < 0;
+    ptrdiff_t first = all->count - limits->own; /* 1: the cap on tokens */
+    tb_status status = grow_slots(limits, count);
 
-    for (ptrdiff_t k = 0; k < limits->own && !failed; k++) {
-        failed = grow_costs(&limits->costs[k], count) < 0;
-        all->all[first + k].costs = limits->costs[k];
-    }
-    if (!failed &&
-        tb_multiply_sizes(count, (ptrdiff_t)sizeof *limits->unused, &bytes) == TB_OK) {
-        ptrdiff_t *moved = (ptrdiff_t *)realloc(limits->unused, (size_t)bytes);
-        failed = moved == NULL;
-        limits->unused = moved == NULL ? limits->unused : moved;
-    }
-    if (failed || bytes == 0) {
-        return TB_ERR_MEMORY;
-    }
-    if (limits->has_pool &&
-        tb_reserve_limit_pool(&limits->pool,
-                              (uint32_t)tb_min(count, limits->pool_size)) != TB_OK) {
-        return TB_ERR_MEMORY;
-    }
+    /* Also where memory was lacking in the end: arrays may have moved. */
     if (first > 0) {
         all->all->costs = limits->widths;
         all->all->others = limits->seconds;
     }
+    for (ptrdiff_t k = 0; k < limits->own; k++) {
+        all->all[first + k].costs = limits->costs[k];
+    }
     limits->pool.items = limits->items;
+    if (status != TB_OK) {
+        return status;
+    }
     for (ptrdiff_t slot = count; slot-- > limits->reserved;) {
         limits->unused[limits->unused_count++] = slot;
     }

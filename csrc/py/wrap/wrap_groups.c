@@ -3,6 +3,7 @@
 #include "py/base/state.h"
 #include "py/input/plan_settings.h"
 #include "py/output/plan_arrays.h"
+#include "core/base/memory.h"
 #include "core/plan/batching.h"
 #include "core/plan/groups.h"
 #include "core/plan/rectangles.h"
@@ -92,13 +93,11 @@ number_objects(const tb_context *context, PyObject *labels, int64_t *groups,
         answer = groups[i] < 0 ? -1 : 0;
         if (answer == 0 && is_new && *count == room) {
             room = room == 0 ? 64 : 2 * room;
-            int64_t *moved = realloc(*firsts, (size_t)room * sizeof *moved);
-            if (moved == NULL) {
+            if (TB_RESIZE(*firsts, room) != TB_OK) {
                 PyErr_NoMemory();
                 answer = -1;
                 break;
             }
-            *firsts = moved;
         }
         if (answer == 0 && is_new) {
             (*firsts)[(*count)++] = i;

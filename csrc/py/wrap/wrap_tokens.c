@@ -5,6 +5,7 @@
 #include "py/input/ragged.h"
 #include "py/input/rows.h"
 #include "py/input/settings.h"
+#include "core/base/memory.h"
 #include "core/layout/chunks.h"
 #include "core/layout/tokens.h"
 
@@ -32,14 +33,9 @@ find_until(const tb_token_search *search, ptrdiff_t *at, ptrdiff_t stop, places 
     while (*at < stop) {
         if (found->room - found->count < TB_TOKEN_BLOCK) {
             ptrdiff_t room = found->room > 0 ? found->room * 2 : FIRST_ROOM;
-            int64_t *grown =
-                room > PTRDIFF_MAX / 16
-                    ? NULL
-                    : (int64_t *)realloc(found->at, (size_t)room * sizeof *grown);
-            if (grown == NULL) {
+            if (TB_RESIZE(found->at, room) != TB_OK) {
                 return TB_ERR_MEMORY;
             }
-            found->at = grown;
             found->room = room;
         }
         found->count += tb_find_tokens(search, at, stop, found->at + found->count,
