@@ -304,3 +304,11 @@ def test_padding_at_the_end_that_is_cut_as_evenly_as_it_can_be():
     assert found_in({**whole, "cu_seqlens": [0, 2, 4, 11], "max_seqlen": 7}) == [
         ("longest_is_tail", "max_seqlen", None, None)
     ]
+
+
+def test_padding_at_the_end_that_only_labels_tell():
+    whole = {"input_ids": [[5, 6, 3, 3, 3, 3]], "cu_seqlens": [0, 2, 6], "max_seqlen": 4}
+    assert tb.check_batch(whole).ok
+    for key in ("labels", "decoder_labels"):
+        labels = {key: [[-100, 6, -100, -100, -100, -100]]}
+        assert found_in({**whole, **labels}) == [("longest_is_tail", "max_seqlen", None, None)]

@@ -493,3 +493,15 @@ def test_empty_batches_are_looked_at_without_harm():
     strange = {"input_ids": np.ones((2, 3), np.int64), "cu_seqlens": np.ones(0, np.int32)}
     assert kinds(strange) == ["boundaries_start"]
     assert tb.check_batch({"input_ids": np.int64(3)}).ok
+
+
+def test_each_of_several_positions_begins_with_each_row():
+    batch = {"input_ids": [[5, 6, 7, 8, 9]], "cu_seqlens": [0, 2, 5]}
+    right = np.array([[[0, 1, 0, 1, 2]]] * 3)
+    assert tb.check_batch({**batch, "position_ids": right}).ok
+    for axis in range(3):
+        for at in (0, 2):
+            wrong = right.copy()
+            wrong[axis, 0, at] = 1
+            found = places({**batch, "position_ids": wrong})
+            assert found == [("positions_restart", "position_ids", 0, at)], (axis, at)

@@ -216,6 +216,21 @@ def test_labels_are_masked_by_place_and_not_by_token():
     assert other["num_items_in_batch"] == 2
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32", "int64"])
+def test_labels_that_count_are_counted_in_every_type(dtype):
+    collate = tb.PaddingFreeCollator(
+        dtype={"labels": dtype},
+        padding_value={"labels": 9},
+        return_num_items=True,
+        return_tensors="np",
+    )
+    rows = [[1, 9, 2, 3], [9, 0], [4, 9, 6]]
+    batch = collate([{"input_ids": [7] * len(row), "labels": row} for row in rows])
+    assert batch["labels"].dtype == dtype
+    assert batch["labels"].tolist() == [[9, 9, 2, 3, 9, 0, 9, 9, 6]]
+    assert batch["num_items_in_batch"] == 4
+
+
 def test_labels_can_be_left_out_or_be_of_rows():
     rows = [[1, 2], [3]]
     bare = tb.PaddingFreeCollator(return_labels=False, return_tensors="np")(samples_of(rows))

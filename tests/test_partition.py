@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import hashlib
 import heapq
 import importlib.metadata
 import itertools
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tightbatch as tb
+from reference_batching import Random
 
 
 @functools.cache
@@ -140,6 +142,29 @@ def test_nearly_as_many_parts_as_rows(equal_counts):
     parts = tb.partition(np.arange(1, rows + 1), rows // 2, equal_counts=equal_counts)
     assert parts.largest == parts.lower_bound == rows + 1
     assert (parts.part_of == parts.part_of[::-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "options"),
+    [
+        ("6d538212e2b1ae857f476e6b8300abec", {"k": 2}),
+        ("f3a882ad0d91fdee813a2977a8dfa8ed", {"k": 7}),
+        ("f0ead39ac133a4a35cedf3b6b2989a7b", {"k": 64, "equal_counts": True}),
+        ("5b346d62fccc703fefc98edd004fb3d1", {"k": 300}),
+        ("57510a10201f0e575c54c9e42f756c8c", {"cap": 2000}),
+        ("5e2d2ecc95fdf0333a5d0162e33ecec3", {"cap": 900, "equal_counts": True, "multiple_of": 8}),
+    ],
+)
+def test_parts_never_change(wanted, options):
+    """A step that is repeated by another release, or elsewhere, is divided as it was."""
+    words = Random(7, 0)
+    found = hashlib.sha256()
+    for n in (320, 777, 1500):
+        costs = [words.word() % 21 * (words.word() % 29) for _ in range(n)]
+        parts = tb.partition(costs, **options)
+        found.update(parts.part_of.astype("<i8").tobytes())
+        found.update(repr(parts.lower_bound).encode())
+    assert found.hexdigest()[:32] == wanted
 
 
 def test_results_are_the_same_each_time_and_kinds_do_not_matter():
