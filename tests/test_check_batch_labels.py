@@ -312,3 +312,15 @@ def test_padding_at_the_end_that_only_labels_tell():
     for key in ("labels", "decoder_labels"):
         labels = {key: [[-100, 6, -100, -100, -100, -100]]}
         assert found_in({**whole, **labels}) == [("longest_is_tail", "max_seqlen", None, None)]
+
+
+@pytest.mark.parametrize("count", [7, 8])
+def test_a_row_without_tags_beside_one_of_few_tags(count):
+    """Tags of first tokens alone may lack in a short row; eight in a row tell that all have one."""
+    ids = np.arange(200, 220).reshape(2, 10)
+    tags = np.full((2, 10), -100)
+    tags[0, 1 : count + 1] = np.arange(count) % 5
+    batch = {"input_ids": ids[:, : count + 2], "labels": tags[:, : count + 2]}
+    row = {"attention_mask": np.ones((2, count + 2), int)}
+    expected = [("row_without_labels", "labels", 1, 0)] if count == 8 else []
+    assert found_in({**batch, **row}) == expected
