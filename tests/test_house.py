@@ -7,6 +7,7 @@ import itertools
 import re
 import subprocess
 import sys
+from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -298,6 +299,16 @@ def test_names_that_the_linker_sees_have_the_prefix():
         for name in re.findall(r"^([a-z]\w*)\(", path.read_text(), re.MULTILINE):
             before = path.read_text().split(f"\n{name}(")[0].rsplit("\n", 1)[-1]
             assert name.startswith(("tb_", "PyInit_")) or hidden.search(before), (path, name)
+
+
+def test_every_function_of_c_is_called():
+    code = "\n".join(path.read_text() for path in CSRC.rglob("*.c"))
+    headers = "\n".join(path.read_text() for path in CSRC.rglob("*.h"))
+    used = Counter(re.findall(r"\btb_\w+", f"{code}\n{headers}"))
+    declared = Counter(re.findall(r"\btb_\w+(?=\()", headers))
+    defined = re.findall(r"^(tb_\w+)\(", code, re.MULTILINE)
+    assert len(defined) > 200
+    assert not [name for name in defined if used[name] <= 1 + min(declared[name], 1)]
 
 
 def test_files_stay_readable():

@@ -109,13 +109,6 @@ tb_find_fit(const tb_fit_tree *tree, int64_t room, uint32_t *path)
 }
 
 uint32_t
-tb_see_fit(const tb_fit_tree *tree, const tb_pack *packs, int64_t room,
-           const uint32_t *path)
-{
-    return packs[tree->nodes[path[0]].branches[digit_of(room, 0)]].next;
-}
-
-uint32_t
 tb_take_fit(tb_fit_tree *tree, tb_pack *packs, int64_t room, const uint32_t *path)
 {
     uint32_t last = tree->nodes[path[0]].branches[digit_of(room, 0)];

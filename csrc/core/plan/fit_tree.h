@@ -44,11 +44,7 @@ void tb_free_fits(tb_fit_tree *tree);
  * the nodes that lead to it, by level. */
 int64_t tb_find_fit(const tb_fit_tree *tree, int64_t room, uint32_t *path);
 
-/* The pack that has had the room that was found longest. */
-uint32_t tb_see_fit(const tb_fit_tree *tree, const tb_pack *packs, int64_t room,
-                    const uint32_t *path);
-
-/* Takes that pack out of the tree. */
+/* Takes the pack that has had the room that was found longest out of the tree. */
 uint32_t tb_take_fit(tb_fit_tree *tree, tb_pack *packs, int64_t room,
                      const uint32_t *path);
 

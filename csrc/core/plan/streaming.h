@@ -66,7 +66,6 @@ typedef struct {
     int is_taken;            /* and that was taken: the next one must begin */
     uint64_t *batch;         /* the numbers of the rows of a batch */
     ptrdiff_t batch_count;
-    ptrdiff_t batch_reserved;
     uint64_t next;        /* the number of the next row */
     uint64_t batches;     /* that were taken */
     uint64_t fingerprint; /* of the lengths so far */
