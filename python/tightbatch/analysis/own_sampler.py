@@ -21,6 +21,7 @@ from .shapes import measure
 __all__ = ["caps_of", "measure_sampler", "read_sampler"]
 
 Array = NDArray[np.int64]
+SINGLE_ROWS = f"{NAME}(): sampler gives single rows; pass batch_size= too"
 
 
 class Own(NamedTuple):
@@ -62,7 +63,7 @@ def caps_of(own: Own) -> tuple[int | None, int | None]:
     if rows is not None or tokens is not None:
         return rows, tokens
     if own.offsets is None:
-        raise ValueError(f"{NAME}(): sampler gives single rows; pass batch_size= too")
+        raise ValueError(SINGLE_ROWS)
     sizes = np.diff(own.offsets)
     most = int(sizes.max())
     if most == 0 or 2 * np.count_nonzero(sizes == most) < len(sizes):
@@ -78,7 +79,7 @@ def measure_sampler(own: Own, lengths: Array, plans: Plans) -> Strategy:
     indices, offsets = own.indices, own.offsets
     if offsets is None:
         if plans.caps.batch_size is None:
-            raise ValueError(f"{NAME}(): sampler gives single rows; pass batch_size= too")
+            raise ValueError(SINGLE_ROWS)
         offsets = np.append(np.arange(0, len(indices), plans.caps.batch_size), len(indices))
     outside = (indices < 0) | (indices >= len(lengths))
     if outside.any():
