@@ -324,3 +324,14 @@ def test_a_row_without_tags_beside_one_of_few_tags(count):
     row = {"attention_mask": np.ones((2, count + 2), int)}
     expected = [("row_without_labels", "labels", 1, 0)] if count == 8 else []
     assert found_in({**batch, **row}) == expected
+
+
+@pytest.mark.parametrize("starts", [[0, 3, 8], [0, 5, 8], [0, 3, 6, 8]])
+def test_targets_of_the_next_token_that_begins_another_row(starts):
+    ids = np.arange(500, 508)
+    targets = np.append(ids[1:], -100)
+    batch = {"input_ids": ids[None], "cu_seqlens": starts}
+    expected = [("label_crosses_rows", "targets", 0, starts[1] - 1)]
+    assert found_in({**batch, "targets": targets[None]}) == expected
+    targets[np.array(starts[1:-1]) - 1] = -100
+    assert tb.check_batch({**batch, "targets": targets[None]}).ok
