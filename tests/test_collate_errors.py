@@ -30,12 +30,12 @@ def test_one_sample_instead_of_a_list(sample):
 
 
 def test_incumbents_a_key_only_in_a_later_row():
-    with fails(ValueError, NAME, "row 1", "'extra'"):
+    with fails(ValueError, f"{NAME}: row 1: has the key 'extra'"):
         collate([{"input_ids": [1]}, {"input_ids": [2], "extra": 1}])
 
 
 def test_incumbents_a_key_missing_in_a_later_row():
-    with fails(ValueError, NAME, "row 2", "'label'"):
+    with fails(ValueError, f"{NAME}: row 2: has no key 'label'"):
         collate([{"x": [1], "label": 1}, {"x": [1], "label": 1}, {"x": [2]}])
 
 

@@ -14,10 +14,10 @@ typedef struct {
     double width;  /* of the longest row */
 } open_batch;
 
-/* Sums over batches, of mean lengths less the first one. */
+/* Sums over batches, of mean lengths less that of the first, which is 0 then. */
 typedef struct {
     tb_spread *spread;
-    double origin, first, last;
+    double origin, last;
     double rows, rows_squared;
     double sum, squares, products;
     double tokens, filled;
@@ -34,8 +34,7 @@ end_batch(sums *all, open_batch *batch)
         spread->rows_min = batch->rows;
     }
     mean -= all->origin;
-    all->products += spread->batches > 0 ? mean * all->last : 0;
-    all->first = spread->batches > 0 ? all->first : mean;
+    all->products += mean * all->last;
     all->last = mean;
     all->sum += mean;
     all->squares += mean * mean;
@@ -61,11 +60,10 @@ find_deviation(double sum, double squares, double n)
 static double
 find_correlation(const sums *all, double n)
 {
-    double before = all->sum - all->last, after = all->sum - all->first, pairs = n - 1;
+    double before = all->sum - all->last, after = all->sum, pairs = n - 1;
     double of_before =
         find_deviation(before, all->squares - all->last * all->last, pairs);
-    double of_after =
-        find_deviation(after, all->squares - all->first * all->first, pairs);
+    double of_after = find_deviation(after, all->squares, pairs);
     double both = all->products / pairs - before / pairs * (after / pairs);
     /* Of equal mean lengths rounding alone leaves a deviation. */
     double least = 1e-7 * (fabs(all->origin) + 1);
