@@ -127,6 +127,21 @@ def families_of(paths):
 # A file, a line of it, what a change makes of the line; and why nobody can notice it.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     (
+        "csrc/core/check/scan.c",
+        "if (tb_level_used() == TB_LEVEL_AVX512) {",
+        "if (!(tb_level_used() == TB_LEVEL_AVX512)) {",
+    ): "another instruction set finds the same",
+    (
+        "csrc/core/layout/segment.c",
+        "return left->id < right->id ? -1 : 1;",
+        "return left->id < right->id ? -1 : 2;",
+    ): "sorting asks for the sign alone",
+    (
+        "csrc/core/loss/half_loss.c",
+        "for (ptrdiff_t i = 0; i < n; i += TB_LOSS_COUNTED) {",
+        "for (ptrdiff_t i = 0; i <= n; i += TB_LOSS_COUNTED) {",
+    ): "an empty block adds nothing",
+    (
         "csrc/core/plan/streaming.c",
         "ptrdiff_t middle = low + (high - low) / 2;",
         "ptrdiff_t middle = low + (high - low) / 3;",
