@@ -505,3 +505,10 @@ def test_each_of_several_positions_begins_with_each_row():
             wrong[axis, 0, at] = 1
             found = places({**batch, "position_ids": wrong})
             assert found == [("positions_restart", "position_ids", 0, at)], (axis, at)
+
+
+def test_positions_that_begin_again_within_a_row():
+    positions = np.array([[[0, 0, 1]]] * 3)
+    batch = {"input_ids": [[5, 6, 7]], "cu_seqlens": [0, 3], "position_ids": positions}
+    with pytest.raises(ValueError, match="all positions at 0, as where a row begins, but by 'cu_s"):
+        tb.check_batch(batch)

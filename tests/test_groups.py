@@ -4,7 +4,7 @@ import pickle
 import sys
 from collections import Counter
 from fractions import Fraction
-from itertools import groupby, pairwise
+from itertools import chain, groupby, pairwise
 
 import numpy as np
 import pytest
@@ -517,3 +517,16 @@ def test_shares_of_tokens_may_need_many_more_rows_than_there_are():
     counts = Counter(labels[row] for batch in sampler for row in batch)
     assert counts[1] == 1
     assert 10_000 <= counts[0] <= 10_050
+
+
+@pytest.mark.parametrize("weigh", ["rows", "tokens"])
+def test_a_share_of_a_group_whose_rows_are_all_dropped(weigh):
+    sampler = LengthBatchSampler(
+        [50, 60, 2, 3, 4, 3],
+        groups=["long", "long", "b", "b", "c", "c"],
+        group_weights={"long": 5, "b": 1, "c": 1},
+        weigh=weigh,
+        max_tokens=10,
+        overlong="drop",
+    )
+    assert sorted(chain(*sampler)) == [2, 3, 4, 5]

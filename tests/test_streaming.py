@@ -356,6 +356,15 @@ def test_stop_iteration_of_a_length_does_not_end_the_loop():
         list(tb.StreamBatcher([[1]], length=length, batch_size=1))
 
 
+@pytest.mark.parametrize("name", ["buffer_tokens", "buffer_bytes"])
+def test_the_largest_buffer(name):
+    most = 2**63 - 2
+    batcher = tb.StreamBatcher([[1], [2, 3]], batch_size=2, **{name: most})
+    assert len(list(batcher)) == 1
+    with pytest.raises(OverflowError, match=f"{name}={most + 1}; expected at most {most}"):
+        tb.StreamBatcher([], batch_size=2, **{name: most + 1})
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -100,6 +100,26 @@ check_plans(void)
     }
 }
 
+/* Rows that do not fit would be missed among the items. */
+static void
+check_overlong(void)
+{
+    const int64_t lengths[] = {3, 9, 4};
+    uint64_t items[3];
+    tb_batch_settings settings = plain;
+    tb_batch_plan plan;
+    tb_error error;
+
+    settings.max_tokens = 8;
+    for (settings.drop_overlong = 0; settings.drop_overlong < 2;
+         settings.drop_overlong++) {
+        CHECK(tb_plan_lengths(lengths, 3, &settings, NULL, items, &plan, &error) ==
+              TB_ERR_TOO_LONG);
+        CHECK(error.row == 1 && error.value == 9);
+        tb_free_batches(&plan);
+    }
+}
+
 static void
 check_shapes(void)
 {
@@ -155,6 +175,7 @@ int
 main(void)
 {
     check_plans();
+    check_overlong();
     check_shapes();
     check_cuts();
     return check_report();
