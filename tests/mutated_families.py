@@ -132,6 +132,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "if (!(tb_level_used() == TB_LEVEL_AVX512)) {",
     ): "another instruction set finds the same",
     (
+        "csrc/core/cast/cpu.c",
+        "(c & 1u << 29) != 0;",
+        "(c & 1u << 28) != 0;",
+    ): "whatever has AVX2 has both",
+    (
+        "python/tightbatch/plots/leaks.py",
+        "reach = max(3.0, float(np.ceil(finite.max(initial=0))))",
+        "reach = max(3.0, float(np.ceil(finite.max(initial=1))))",
+    ): "3 is more",
+    (
         "csrc/core/layout/segment.c",
         "return left->id < right->id ? -1 : 1;",
         "return left->id < right->id ? -1 : 2;",
