@@ -132,6 +132,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "if (!(tb_level_used() == TB_LEVEL_AVX512)) {",
     ): "another instruction set finds the same",
     (
+        "csrc/core/plan/cost.c",
+        "return a > UINT64_MAX - b ? UINT64_MAX : a + b;",
+        "return a >= UINT64_MAX - b ? UINT64_MAX : a + b;",
+    ): "where they are equal the sum is the most there is",
+    (
+        "csrc/core/plan/limit_cut.c",
+        "uint64_t mask = ((uint64_t)1 << plan->index_bits) - 1;",
+        "uint64_t mask = ((uint64_t)0 << plan->index_bits) - 1;",
+    ): "what is fetched ahead is only an advice",
+    (
         "csrc/core/cast/cpu.c",
         "(c & 1u << 29) != 0;",
         "(c & 1u << 28) != 0;",

@@ -335,3 +335,12 @@ def test_targets_of_the_next_token_that_begins_another_row(starts):
     assert found_in({**batch, "targets": targets[None]}) == expected
     targets[np.array(starts[1:-1]) - 1] = -100
     assert tb.check_batch({**batch, "targets": targets[None]}).ok
+
+
+@pytest.mark.parametrize("same", range(5))
+def test_labels_of_another_width_repeat_the_ids_or_are_a_decoders(same):
+    ids = np.arange(300, 312).reshape(2, 6)
+    labels = np.arange(800, 808).reshape(2, 4)
+    labels[:, :same] = ids[:, :same]
+    expected = [("shape", "labels", None, None)] if same >= 3 else []  # of two thirds on
+    assert found_in({"input_ids": ids, "attention_mask": ids > 0, "labels": labels}) == expected

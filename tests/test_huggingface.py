@@ -187,6 +187,17 @@ def test_flattening_takes_a_separator_with_the_call():
         assert batch["labels"].tolist() == [[9, 6, 9]]
 
 
+@pytest.mark.parametrize("pack", [("position_ids", [0, 1, 0, 1]), ("seq_idx", [0, 0, 1, 1])])
+def test_packs_are_not_joined_with_others_as_rows(pack):
+    key, values = pack
+    features = [{"input_ids": [5, 6, 7, 8], key: values}, {"input_ids": [9], key: [0]}]
+    with pytest.raises(ValueError, match=f"{key}', row 0: .*, so it is a pack"):
+        ours.DataCollatorWithFlattening(return_tensors="np")(features)
+    lengths = [{**features[0], "seq_lengths": [2, 2]}, {**features[1], "seq_lengths": [1]}]
+    batch = ours.DataCollatorWithFlattening(return_tensors="np")(lengths)
+    assert batch["position_ids"].tolist() == [[0, 1, 0, 1, 0]]
+
+
 @pytest.mark.parametrize("name", ["DataCollatorForTokenClassification", "DataCollatorForSeq2Seq"])
 def test_return_tensors_of_the_call_wins(name):
     features = [{"input_ids": [5, 6], "labels": [1, 2]}, {"input_ids": [7], "labels": [3]}]
