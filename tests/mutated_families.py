@@ -63,7 +63,7 @@ FAMILIES = [
     (r"plan/(limit|first_fit|lanes|pair_keys)|py/.*limits|sampling/(limits|rows)", LIMITED),
     (r"plan/(groups|labels)|wrap_groups|plan_arrays|sampling/groups", ["groups", *LAST]),
     (r"sampling/schedule", ["schedule", *PLANS[3:6], *LAST]),
-    (r"plan/rectangles|sampling/pair_buckets", ["bucket_pairs", *LAST]),
+    (r"plan/rectangles|sampling/(pair_)?buckets", ["bucket_pairs", "buckets", *LAST]),
     (r"sampling/(plan_file|saving|saved_packing)", ["saved_plans", "saved_plans_use", *LAST]),
     (
         r"plan/(streaming|neighbours)|wrap_streaming|input/streamed|sampling/stream",
@@ -146,6 +146,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "(c & 1u << 29) != 0;",
         "(c & 1u << 28) != 0;",
     ): "whatever has AVX2 has both",
+    (
+        "python/tightbatch/collate/padded.py",
+        "MOST_PLANS, MOST_KEYS = 64, 4096  # sets of keys, and keys, that are remembered",
+        "MOST_PLANS, MOST_KEYS = 63, 4096  # sets of keys, and keys, that are remembered",
+    ): "what is forgotten is read again",
     (
         "python/tightbatch/plots/leaks.py",
         "reach = max(3.0, float(np.ceil(finite.max(initial=0))))",

@@ -441,3 +441,11 @@ def test_parts():
         "completion_mask": ("completion", ""),
     }.items():
         assert roles.read_name(key).part == part
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_is_of_the_segment_of_its_row(side):
+    """Segment 0, as each row is one: another number would join the padding of rows to a row."""
+    samples = [{"input_ids": [5, 6, 7], "seq_idx": [0, 0, 0]}, {"input_ids": [8], "seq_idx": [0]}]
+    batch = tb.PadCollator(padding_side=side, return_tensors="np")(samples)
+    assert batch["seq_idx"].tolist() == [[0, 0, 0], [0, 0, 0]]

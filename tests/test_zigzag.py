@@ -341,3 +341,9 @@ def test_arrays_of_the_other_byte_order():
         assert again.tolist() == values.tolist()
     with pytest.raises(TypeError, match="structured dtype"):
         shares.shard(np.zeros(10, [("a", int)]), 0)
+
+
+def test_more_ranks_than_can_be_counted():
+    for number, said in ((2**62, "more than chunks can be counted for"), (2**62 + 1, f"{2**62}")):
+        with pytest.raises(OverflowError, match=said):
+            tb.context_parallel([3], number)
