@@ -147,6 +147,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "(c & 1u << 28) != 0;",
     ): "whatever has AVX2 has both",
     (
+        "python/tightbatch/checks/model_run.py",
+        "torch.default_generator.manual_seed(self.seed + draw)",
+        "torch.default_generator.manual_seed(self.seed - draw)",
+    ): "any other seed does",
+    (
         "python/tightbatch/collate/padded.py",
         "MOST_PLANS, MOST_KEYS = 64, 4096  # sets of keys, and keys, that are remembered",
         "MOST_PLANS, MOST_KEYS = 63, 4096  # sets of keys, and keys, that are remembered",

@@ -512,3 +512,15 @@ def test_positions_that_begin_again_within_a_row():
     batch = {"input_ids": [[5, 6, 7]], "cu_seqlens": [0, 3], "position_ids": positions}
     with pytest.raises(ValueError, match="all positions at 0, as where a row begins, but by 'cu_s"):
         tb.check_batch(batch)
+
+
+@pytest.mark.parametrize(("query", "key", "begins"), [(1, 4, 0), (4, 0, 3)])
+def test_a_leak_names_where_the_tokens_own_row_begins(query, key, begins):
+    seen = np.tri(6, dtype=bool)
+    seen[3:, :3] = False
+    batch = {"input_ids": [[5, 6, 7, 8, 9, 4]], "cu_seqlens": [0, 3, 6]}
+    assert tb.check_batch({**batch, "attention_mask": seen[None, None]}).ok
+    seen[query, key] = True
+    said = f"the token sees token {key}, but its own row, by 'cu_seqlens', begins at {begins}"
+    with pytest.raises(ValueError, match=said):
+        tb.check_batch({**batch, "attention_mask": seen[None, None]})

@@ -480,6 +480,7 @@ def test_info_tells_versions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     out = capsys.readouterr().out
     assert f"tightbatch    {tb.__version__}" in out
+    assert f"  numpy         {np.__version__}\n" in out
     assert main(["info", "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["packages"]["numpy"] == np.__version__

@@ -239,6 +239,25 @@ def test_the_report_fits_any_width_and_loses_nothing(library: dict[str, Any], wi
     assert sum("strategy" in line for line in lines) == {40: 4, 60: 3, 80: 2, 120: 1}[width]
 
 
+@needs_demo
+def test_progress_on_a_terminal_leaves_the_output_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tightbatch.compare import report
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with report.progress() as (begin, tick):
+        begin("seed 0: fixed padding", 2)
+        tick()
+    assert "seed 0: fixed padding" in terminal.getvalue()
+    assert capsys.readouterr().out == ""
+
+
 # The user's own text and model, in this process: torch is imported once.
 
 
