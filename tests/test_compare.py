@@ -251,10 +251,12 @@ def test_progress_on_a_terminal_leaves_the_output_alone(
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
     with report.progress() as (begin, tick):
         begin("seed 0: fixed padding", 2)
         tick()
     assert "seed 0: fixed padding" in terminal.getvalue()
+    assert "\x1b[2K" in terminal.getvalue()  # a line that is drawn anew
     assert capsys.readouterr().out == ""
 
 

@@ -97,7 +97,6 @@ FILLS: dict[Meaning | None, float | None] = {
     "mask": 0,
     "values": 0,
     "numbers": 0,
-    "segments": 0,
 }
 # What stands for all columns of a meaning in a mapping of fills.
 PATTERNS: dict[Meaning | None, str] = {
