@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -361,3 +365,65 @@ def test_what_cannot_be_written_has_the_name_that_was_given(
         told = capsys.readouterr().err
         assert told == "tightbatch pack: out.arrow: No space left on device\n"
     assert [path.name for path in Path().iterdir()] == ["x.npy"]
+
+
+FULL = """
+import sys
+from tightbatch.cli import main
+from tightbatch.compare import report
+
+report.compare = lambda settings: print("figures") or 0
+sys.exit(main({options}))
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk here is always full")
+@pytest.mark.parametrize("command", ["info", "compare"])
+def test_output_that_is_lost_at_the_end_is_an_error(command: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    program = [sys.executable, "-c", FULL.format(options=[command])]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            program,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=100,
+            check=False,
+            env=environment,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"tightbatch {command}: ")
+    assert done.stderr.endswith("No space left on device\n")
+
+
+def test_compare_is_interrupted_while_it_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Slow(types.ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "tightbatch.compare.report", Slow("report"))
+    assert main(["compare"]) == 130
+    assert capsys.readouterr().err == "tightbatch compare: interrupted\n"
+    assert main(["compare", "--nothing"]) == 2  # told before anything is imported
+    assert "unrecognized arguments: --nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory"), OSError(28, "full")]
+)
+def test_compare_says_the_same_by_all_ways(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("tightbatch.compare.report.compare", fail)
+    monkeypatch.setattr("tightbatch.cli.silence_output", lambda: None)
+    told = []
+    for options in (["compare"], ["--", "compare"]):
+        assert main(options) == 2
+        told.append(capsys.readouterr().err)
+    assert told[0] == told[1] != ""

@@ -252,6 +252,9 @@ def test_progress_on_a_terminal_leaves_the_output_alone(
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    for name in ("TTY_COMPATIBLE", "TTY_INTERACTIVE", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
     with report.progress() as (begin, tick):
         begin("seed 0: fixed padding", 2)
         tick()

@@ -78,17 +78,20 @@ def changing_rows(nested=False):
     if nested:
         rows = [[[value, value] for value in row] for row in rows]
 
+    turn = threading.Lock()  # two that clear and extend a row at once leave items of both in it
+
     def change(step):
         i = step % ROWS
         item = 10 * i + step % 9 + 1
         item = [item, item] if nested else item
-        if step % 3 == 0:
-            rows[i][:] = [item] * (1 + step % 17)
-        elif step % 3 == 1:
-            rows[i].clear()
-            rows[i].extend([item] * (2 + step % 5))
-        else:
-            rows[i] = [item] * (3 + i)
+        with turn:
+            if step % 3 == 0:
+                rows[i][:] = [item] * (1 + step % 17)
+            elif step % 3 == 1:
+                rows[i].clear()
+                rows[i].extend([item] * (2 + step % 5))
+            else:
+                rows[i] = [item] * (3 + i)
 
     return rows, change
 

@@ -56,7 +56,23 @@ tb_free_fits(tb_fit_tree *tree)
     memset(tree, 0, sizeof *tree);
 }
 
-/* An empty node; 0 where memory is lacking. Nodes may move. */
+tb_status
+tb_reserve_fit(tb_fit_tree *tree)
+{
+    ptrdiff_t more = (ptrdiff_t)tree->allocated * 2;
+
+    /* A new node on each level below the root. */
+    if (tree->allocated - tree->count >= (uint32_t)tree->levels - 1) {
+        return TB_OK;
+    }
+    if (more > UINT32_MAX || TB_RESIZE(tree->nodes, more) != TB_OK) {
+        return TB_ERR_MEMORY;
+    }
+    tree->allocated = (uint32_t)more;
+    return TB_OK;
+}
+
+/* An empty node, of those that are reserved. */
 static uint32_t
 take_node(tb_fit_tree *tree)
 {
@@ -66,13 +82,6 @@ take_node(tb_fit_tree *tree)
         tree->unused = tree->nodes[node].branches[0];
     }
     else {
-        if (tree->count == tree->allocated) {
-            ptrdiff_t more = (ptrdiff_t)tree->allocated * 2;
-            if (more > UINT32_MAX || TB_RESIZE(tree->nodes, more) != TB_OK) {
-                return 0;
-            }
-            tree->allocated = (uint32_t)more;
-        }
         node = tree->count++;
     }
     tree->nodes[node].mask = 0;
@@ -136,13 +145,13 @@ tb_put_fit(tb_fit_tree *tree, tb_pack *packs, uint32_t pack)
     int64_t room = packs[pack].room;
     uint32_t at = 0;
 
+    if (tb_reserve_fit(tree) != TB_OK) {
+        return TB_ERR_MEMORY;
+    }
     for (int level = tree->levels - 1; level > 0; level--) {
         int digit = digit_of(room, level);
         if (!(tree->nodes[at].mask >> digit & 1)) {
             uint32_t below = take_node(tree);
-            if (below == 0) {
-                return TB_ERR_MEMORY;
-            }
             tree->nodes[at].mask |= (uint64_t)1 << digit;
             tree->nodes[at].branches[digit] = below;
         }

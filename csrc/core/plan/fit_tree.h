@@ -48,7 +48,12 @@ int64_t tb_find_fit(const tb_fit_tree *tree, int64_t room, uint32_t *path);
 uint32_t tb_take_fit(tb_fit_tree *tree, tb_pack *packs, int64_t room,
                      const uint32_t *path);
 
-/* Puts a pack into the tree, by its room. */
+/* Memory for one more pack, wherever it comes: the next one is put without asking for
+ * any. */
+TB_MUST_CHECK tb_status tb_reserve_fit(tb_fit_tree *tree);
+
+/* Puts a pack into the tree, by its room. Where memory is lacking the tree is as before.
+ */
 TB_MUST_CHECK tb_status tb_put_fit(tb_fit_tree *tree, tb_pack *packs, uint32_t pack);
 
 #endif

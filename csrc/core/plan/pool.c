@@ -70,6 +70,11 @@ hold_row(tb_pool *pool, uint64_t row, int64_t size)
     uint32_t place = pool->unused;
     tb_held_row *held = &pool->held[place];
 
+    pool->fits[place].room = pool->capacity - size;
+    tb_status status = tb_put_fit(&pool->tree, pool->fits, place);
+    if (status != TB_OK) {
+        return status;
+    }
     pool->unused = held->newer;
     held->row = row;
     held->newer = NONE;
@@ -83,8 +88,7 @@ hold_row(tb_pool *pool, uint64_t row, int64_t size)
     pool->newest = place;
     pool->count++;
     pool->total += (uint64_t)size >> pool->shift;
-    pool->fits[place].room = pool->capacity - size;
-    return tb_put_fit(&pool->tree, pool->fits, place);
+    return TB_OK;
 }
 
 /* Moves a held row into the pack. Of equally long ones it is the oldest. path: of its

@@ -83,10 +83,14 @@ note_row(tb_streaming *stream, const tb_streamed_row *row)
 
 /* --- rows that wait --------------------------------------------------------------- */
 
-/* Room for one more row, wherever rows are kept. */
+/* Room for one more row, wherever rows are kept: it is added without asking for any. */
 static tb_status
 reserve_row(tb_streaming *stream)
 {
+    if (stream->kind == TB_STREAM_PACKS && !stream->is_limited &&
+        tb_reserve_fit(&stream->pool.tree) != TB_OK) {
+        return TB_ERR_MEMORY;
+    }
     if (stream->count < stream->reserved) {
         return TB_OK;
     }

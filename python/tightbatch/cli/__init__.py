@@ -42,10 +42,10 @@ def main(options: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 a check found faults, 2 bad input, 130 interrupted.
     """
     options = list(sys.argv[1:] if options is None else options)
-    if options[:1] == ["compare"]:  # it reads its options itself, and needs no typer
-        from ..compare import explain, report
+    if options[:1] == ["compare"]:
+        from . import compare
 
-        return _run(report.run, options, explain, "tightbatch compare")
+        return _run(compare.run, options, compare.explain, "tightbatch compare")
     if options == ["--version"]:
         from .. import __version__
 
@@ -72,11 +72,10 @@ def _run(
     explain: Callable[[Exception], str | None],
     program: str,
 ) -> int:
-    code = 2
     try:
-        code = run(options)
+        answer = run(options)
         sys.stdout.flush()
-        return code
+        return answer
     except BrokenPipeError:  # the reader of the output (head, less) has gone
         silence_output()
         return 0
@@ -86,7 +85,7 @@ def _run(
         told = explain(error)
         if told is None:  # a mistake of this library's is not hidden
             raise
-        message = told
+        code, message = 2, told
         if isinstance(error, OSError):
             silence_output()
     print(f"{program}: {message}", file=sys.stderr)

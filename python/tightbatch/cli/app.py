@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from . import analyze, check, half_report, info, pack
+from .failure import CommandError
 
 HELP = """\
 Batches with less padding for rows of different lengths: see what your data costs, check the
@@ -97,9 +98,15 @@ app.command("info", epilog=_examples("tightbatch info"))(info.info)
 def compare(context: typer.Context) -> int:
     """Train one Transformer under each way of batching on real text; print what each costs."""
     # It comes here only after options of tightbatch itself: main() goes to it at once.
-    from ..compare import report
+    from .compare import explain, run
 
-    return report.run(["compare", *context.args])
+    try:
+        return run(["compare", *context.args])
+    except Exception as error:
+        told = explain(error)
+        if told is None:
+            raise
+        raise CommandError(told) from None
 
 
 NAMES = [command.name for command in app.registered_commands]
@@ -112,10 +119,10 @@ def run(options: Sequence[str]) -> int:
         code = command.main(args=list(options), prog_name="tightbatch", standalone_mode=False)
     except typer.Abort:
         raise KeyboardInterrupt from None
-    except SystemExit as stop:  # where the reader of the output has gone
-        if stop.code != 1 or "_TIGHTBATCH_COMPLETE" in os.environ:
-            raise
-        raise BrokenPipeError from None
+    except SystemExit as stop:
+        if stop.code == 1 and "_TIGHTBATCH_COMPLETE" not in os.environ:
+            raise BrokenPipeError from None  # the reader of the output has gone
+        raise
     if code == 130:  # what typer makes of an interrupt
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0

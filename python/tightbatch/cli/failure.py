@@ -10,8 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..compare import CompareError
-
 MOST = 300  # characters of what others say
 NEAR = 0.75  # how like a name must be to be suggested
 
@@ -43,7 +41,7 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 def explain(error: Exception) -> str | None:
     """What to say of an error; None of one that is nobody's but this library's."""
-    if isinstance(error, CommandError | CompareError):
+    if isinstance(error, CommandError):
         return one_line(error, 2000)
     if isinstance(error, MemoryError):
         return "out of memory: try a smaller file, or --column for one column"

@@ -2,7 +2,7 @@
 
 The files, each using only those above it:
 
-__init__   the options, and what is said of an error
+__init__   the options
 text       the text: Python's own documentation, or a file
 model      the tokenizer and the model: small ones made here, or the user's
 batches    the ways of padding: the batches of each, their fairness, and the model's logits for them
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -189,16 +188,3 @@ def arguments(options: Sequence[str] | None) -> argparse.Namespace:
     if settings.minutes is None:
         settings.minutes = 1.0 if settings.quick else 3.0
     return settings
-
-
-def explain(error: Exception) -> str | None:
-    """What to say of an error; None of one that is nobody's but this library's."""
-    if isinstance(error, CompareError):
-        return str(error)
-    if isinstance(error, OSError):
-        return f"the output cannot be written: {error.strerror or error}"
-    no_memory = r"out of memory|not enough memory|can't allocate memory"  # torch's messages
-    is_torchs = isinstance(error, RuntimeError) and re.search(no_memory, str(error))
-    if isinstance(error, MemoryError) or is_torchs:
-        return "out of memory: try a smaller --batch-size, --max-length or --capacity"
-    return None

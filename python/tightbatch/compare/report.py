@@ -8,12 +8,12 @@ import os
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tightbatch.compare import CompareError, arguments
+from tightbatch.compare import CompareError
 from tightbatch.compare.batches import strategies
 from tightbatch.compare.inference import check_padding, inference_notes, obstacle, pretrained
 from tightbatch.compare.model import (
@@ -390,11 +390,6 @@ def write(option: str, path: Path | None, writer: Callable[[Path], object]) -> N
         writer(path)
     except OSError as error:
         raise CompareError(f"{option} {path}: cannot be written: {error.strerror}") from None
-
-
-def run(options: Sequence[str]) -> int:
-    """Run the command; returns 0, or 1 if the padding check failed."""
-    return compare(arguments(options))
 
 
 def compare(settings: Namespace) -> int:
