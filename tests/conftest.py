@@ -41,11 +41,12 @@ NOT_SANITIZED = (
     "test_amp test_amp_overflow test_amp_scaler test_batch_pytree test_batching_loops "
     "test_batching_peers test_check_batch_right test_check_model test_check_model_padding "
     "test_check_model_report test_check_model_transformers test_cli test_cli_commands "
-    "test_collate_repr test_compare test_compare_lines test_cuda test_dataset_trainer test_docs "
-    "test_examples test_gallery test_house test_huggingface_trainer test_huggingface_trl_trainers "
-    "test_notebooks test_packing_peers test_padding_free_apart test_padding_free_model "
-    "test_pictures test_plots test_plots_batch test_plots_style test_precision_example "
-    "test_recipes test_recipes_traps test_site test_snippets test_zero_dimensions"
+    "test_cli_errors test_collate_repr test_compare test_compare_lines test_cuda "
+    "test_dataset_trainer test_docs test_examples test_gallery test_house "
+    "test_huggingface_trainer test_huggingface_trl_trainers test_notebooks test_packing_peers "
+    "test_padding_free_apart test_padding_free_model test_pictures test_plots test_plots_batch "
+    "test_plots_style test_precision_example test_recipes test_recipes_traps test_site "
+    "test_snippets test_zero_dimensions"
 ).split()
 
 
