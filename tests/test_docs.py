@@ -57,6 +57,7 @@ def needs_torch(page):
     if re.search(r"import torch|from torch|tb\.amp|tightbatch\.amp", text):
         pytest.importorskip("torch")
     if re.search(r"import transformers|from transformers", text):
+        pytest.importorskip("torch")
         pytest.importorskip("transformers")
     if "tb.ray." in text:
         pytest.importorskip("ray.data")

@@ -105,6 +105,7 @@ def test_torch_batches():
 
 
 def test_transformers_batches():
+    pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     collate = transformers.DataCollatorWithFlattening(return_flash_attn_kwargs=True)
     assert count_tokens(collate(copy.deepcopy(SAMPLES)))[:2] == (REAL, REAL)
